@@ -1,0 +1,50 @@
+# make demo    environment, package, then the demonstration
+# make test    environment, package, then the linter and every test
+# make lint    the linter alone
+# make clean   remove everything that was built, the environment included
+
+PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# What the installed package is made of. A change to any of it installs the package again: seconds, because CMake's
+# build folder is kept and compiles only interfaces that changed. So no installed copy is ever older than the checkout.
+FOLDERS := action cmake config launch msg resource scripts srv timebill_ros
+FILES := CMakeLists.txt package.xml pyproject.toml setup.py
+SOURCES := $(FILES) $(shell find $(FOLDERS) -type f -not -path '*/__pycache__/*' 2>/dev/null)
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint clean always
+
+demo: $(VENV)/.package
+	$(BIN)/python -m timebill_ros.cli demo
+
+test: lint $(VENV)/.package
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.requirements-test
+	$(BIN)/ruff check --no-cache
+
+clean:
+	rm -rf $(VENV) build install log timebill_ros.egg-info
+
+# Each stamp is written last, so that a step that was interrupted runs again.
+$(VENV)/.requirements: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -r requirements.txt
+	touch $@
+
+$(VENV)/.requirements-test: requirements-test.txt $(VENV)/.requirements
+	$(PIP) install -r requirements-test.txt
+	touch $@
+
+# --no-build-isolation: the environment already holds what builds the package.
+$(VENV)/.package: $(SOURCES) build/sources.txt $(VENV)/.requirements
+	$(PIP) install --no-build-isolation --no-deps .
+	touch $@
+
+# The names, rewritten only when one came or went: no time stamp tells of a file that was deleted.
+build/sources.txt: always
+	@mkdir -p build
+	@printf '%s\n' $(sort $(SOURCES)) | cmp -s - $@ || printf '%s\n' $(sort $(SOURCES)) > $@
