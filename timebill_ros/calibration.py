@@ -1,0 +1,128 @@
+"""How long a response may get: the predicted length distribution and the pessimistic length drawn from it.
+
+The planner plans for the pessimistic length `N_W`. How it follows from the prediction is a policy of its own:
+a new one is a class with the one method of `PessimisticLength` and a row in the test matrix. This module
+imports numpy only.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+_SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class LengthDistribution:
+    """Probabilities of response lengths, in buckets of equal width.
+
+    bucket_size:    B, in tokens.
+    probabilities:  [n_buckets]; entry i is the probability of a length in i*B+1 .. (i+1)*B tokens. Lengths
+                    beyond the last bucket are counted in it.
+
+    Raises ValueError, with the value, unless B >= 1 and the probabilities are finite, not negative, and sum to
+    1 within 0.001 (they are then scaled to sum to 1 exactly).
+    """
+
+    bucket_size: int
+    probabilities: np.ndarray
+
+    def __post_init__(self):
+        if int(self.bucket_size) != self.bucket_size or self.bucket_size < 1:
+            raise ValueError(f'bucket size must be a whole number of tokens from 1 up, got {self.bucket_size}')
+        p = np.array(self.probabilities, dtype=np.float64)
+        if p.ndim != 1 or p.size == 0:
+            raise ValueError(f'length probabilities must be a non-empty vector, got shape {p.shape}')
+        if not np.isfinite(p).all():
+            i = int(np.flatnonzero(~np.isfinite(p))[0])
+            raise ValueError(f'probability of length bucket {i} is {p[i]}')
+        if (p < 0).any():
+            i = int(p.argmin())
+            raise ValueError(f'probability of length bucket {i} is negative: {p[i]}')
+        if abs(p.sum() - 1) > _SUM_TOLERANCE:
+            raise ValueError(f'length probabilities must sum to 1, got {p.sum()}')
+        p /= p.sum()
+        p.setflags(write=False)
+        object.__setattr__(self, 'bucket_size', int(self.bucket_size))
+        object.__setattr__(self, 'probabilities', p)
+
+    @classmethod
+    def point(cls, n: int, bucket_size: int = 1) -> 'LengthDistribution':
+        """All of the probability on the bucket that holds the length n (n >= 1)."""
+        if n < 1:
+            raise ValueError(f'a response has at least one token, got {n}')
+        p = np.zeros(math.ceil(n / bucket_size))
+        p[-1] = 1.0
+        return cls(bucket_size, p)
+
+    @classmethod
+    def from_lengths(cls, lengths: list[int], bucket_size: int, n_buckets: int) -> 'LengthDistribution':
+        """Shares of observed lengths (tokens, each >= 1); longer ones than the buckets reach go into the last."""
+        if len(lengths) == 0 or min(lengths) < 1:
+            raise ValueError(f'expected lengths of at least one token, got {list(lengths)[:5]}')
+        bucket = np.minimum(bucket_of(np.asarray(lengths), bucket_size), n_buckets - 1)
+        return cls(bucket_size, np.bincount(bucket, minlength=n_buckets) / len(lengths))
+
+    @property
+    def n_buckets(self) -> int:
+        return self.probabilities.size
+
+    def quantile(self, level: float) -> int:
+        """Smallest upper bucket edge (tokens) that a response stays within with probability `level` (0..1]."""
+        if not 0 < level <= 1:
+            raise ValueError(f'quantile level must be above 0 and at most 1, got {level}')
+        # The sum of rounded terms may end a hair short of a level that it should reach.
+        reached = np.cumsum(self.probabilities) >= level - 1e-12
+        return int(reached.argmax() + 1) * self.bucket_size
+
+    def median(self) -> int:
+        """The predicted length N_hat, in tokens: the upper edge of the median's bucket."""
+        return self.quantile(0.5)
+
+    def mean(self) -> float:
+        """Expected length in tokens, each bucket counted at its middle."""
+        middles = np.arange(self.n_buckets) * self.bucket_size + (self.bucket_size + 1) / 2
+        return float(self.probabilities @ middles)
+
+    def to_list(self) -> list[float]:
+        """The probabilities as plain numbers, for JSON."""
+        return self.probabilities.tolist()
+
+    @classmethod
+    def from_list(cls, probabilities: list[float], bucket_size: int) -> 'LengthDistribution':
+        """The inverse of `to_list`."""
+        return cls(bucket_size, np.asarray(probabilities, dtype=np.float64))
+
+
+def bucket_of(length, bucket_size: int):
+    """Index of the bucket that holds a length (tokens, from 1 up); also for an array of lengths."""
+    return (length - 1) // bucket_size
+
+
+class PessimisticLength(ABC):
+    """The rule that turns a predicted distribution into the length to plan for."""
+
+    @abstractmethod
+    def pessimistic(self, distribution: LengthDistribution, n_max: int) -> int:
+        """The pessimistic length N_W in tokens: at least 1 and at most `n_max`, the response's hard limit."""
+
+
+@dataclass(frozen=True)
+class FixedFactor(PessimisticLength):
+    """`N_W = min(ceil(k * N_hat), N_max)`: the TimeBill paper's rule (arXiv 2512.21859), there with k = 5.
+
+    Raises ValueError for k below 1 or not finite.
+    """
+
+    k: float = 5.0
+
+    def __post_init__(self):
+        if not (math.isfinite(self.k) and self.k >= 1):
+            raise ValueError(f'pessimistic factor k must be a finite number from 1 up, got {self.k}')
+
+    def pessimistic(self, distribution: LengthDistribution, n_max: int) -> int:
+        if n_max < 1:
+            raise ValueError(f'n_max must be at least 1, got {n_max}')
+        return min(math.ceil(self.k * distribution.median()), n_max)
