@@ -41,7 +41,7 @@ $(VENV)/.requirements-test: requirements-test.txt $(VENV)/.requirements
 
 # --no-build-isolation: the environment already holds what builds the package.
 $(VENV)/.package: $(SOURCES) build/sources.txt $(VENV)/.requirements
-	$(PIP) install --no-build-isolation --no-deps .
+	$(PIP) install --quiet --no-build-isolation --no-deps .
 	touch $@
 
 # The names, rewritten only when one came or went: no time stamp tells of a file that was deleted.

@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 NAME = 'timebill_ros'
 HERE = pathlib.Path(__file__).resolve().parent
 
-# ROS 2 as wheels. Not in install_requires: mixed with a sourced /opt/ros, libraries come from either at random.
+# ROS 2 as wheels. Not in install_requires: beside a sourced /opt/ros, libraries come from either at random.
 ROS = [
     'ros-rclpy[fastrtps]==9.1.2',
     'ros-action-msgs==2.3.0',
@@ -42,7 +42,7 @@ class BuildWithInterfaces(build_py):
     def run(self):
         if self.editable_mode:
             raise SystemExit('An editable install generates no messages: use "pip install ." instead.')
-        # setuptools only ever adds to build_lib: without this, a module that was deleted would stay installed.
+        # setuptools only adds to build_lib: without this, a module that was deleted would stay installed.
         shutil.rmtree(pathlib.Path(self.build_lib) / NAME, ignore_errors=True)
         super().run()
         tmp = pathlib.Path(self.get_finalized_command('build').build_temp).resolve()
@@ -53,8 +53,8 @@ class BuildWithInterfaces(build_py):
         env = {**os.environ, 'AMENT_PREFIX_PATH': prefix, 'CMAKE_PREFIX_PATH': prefix,
                'PATH': os.path.join(prefix, 'bin') + os.pathsep + os.environ['PATH']}
 
-        # Kept between builds, so that the interfaces compile again only where they changed. CMake's cache is full of
-        # paths below the prefix, and pip's isolated environments vanish: another prefix starts afresh.
+        # Kept between builds, so that the interfaces compile again only where they changed. CMake's cache is
+        # full of paths below the prefix, and pip's isolated environments vanish: a new prefix starts afresh.
         cmake_dir = tmp / 'cmake'
         built_for = cmake_dir / 'prefix.txt'
         if not (built_for.is_file() and built_for.read_text() == prefix):
