@@ -1,0 +1,63 @@
+"""Is this goal well formed? Checked by the node before anything waits or runs; no model, no torch, no rclpy."""
+from __future__ import annotations
+
+import math
+
+from timebill_ros.request import ErrorCode, GoalError, Request, Strategy
+
+ROLES = ('system', 'user', 'assistant', 'tool')
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARACTERS = 256
+
+
+def _invalid(message: str) -> GoalError:
+    return GoalError(ErrorCode.INVALID_GOAL, message)
+
+
+def resolve_deadline(*, release_s: float, time_budget_s: float, deadline_in_s: float | None,
+                     default_time_budget_s: float) -> float:
+    """The monotonic instant by which the result is due; the earlier one where the goal gives both.
+
+    `time_budget_s` is 0 where the goal gives none. `deadline_in_s` is the absolute deadline already turned into
+    seconds from release, None where the goal gives none. GoalError for a budget or deadline that is not ahead.
+    """
+    if time_budget_s < 0:
+        raise _invalid(f'time_budget must be positive, got {time_budget_s} s')
+    if deadline_in_s is not None and deadline_in_s <= 0:
+        raise _invalid(f'deadline lies {-deadline_in_s:.3f} s in the past')
+    budgets = ([time_budget_s] if time_budget_s > 0 else []) + ([deadline_in_s] if deadline_in_s is not None else [])
+    if not budgets and default_time_budget_s > 0:
+        budgets = [default_time_budget_s]
+    if not budgets:
+        raise _invalid('the goal has neither time_budget nor deadline, and default_time_budget_s is 0')
+    return release_s + min(budgets)
+
+
+def check(request: Request, *, max_prompt_characters: int) -> None:
+    """GoalError with the offending value unless `request` can be tried."""
+    if not request.prompt and not request.messages:
+        raise _invalid('the goal has an empty prompt and no messages')
+    for index, message in enumerate(request.messages):
+        if message['role'] not in ROLES:
+            raise _invalid(f'messages[{index}].role must be one of {", ".join(ROLES)}, got {message["role"][:64]!r}')
+    if request.messages and not any(message['content'] for message in request.messages):
+        raise _invalid('all messages are empty')
+    characters = len(request.prompt) + sum(len(message['content']) for message in request.messages)
+    if characters > max_prompt_characters:
+        raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {characters} characters; the server takes at most '
+                        f'{max_prompt_characters} (max_prompt_characters)')
+    if request.strategy not in (Strategy.KILL, Strategy.TRUNCATE):
+        raise _invalid(f'overrun_strategy {int(request.strategy)} is not served; use KILL ({int(Strategy.KILL)}) or '
+                       f'TRUNCATE ({int(Strategy.TRUNCATE)})')
+    if not 0 <= request.max_eviction_ratio < 1:  # also false for NaN
+        raise _invalid(f'max_eviction_ratio must be in [0, 1) or negative, got {request.max_eviction_ratio}')
+    sampling = request.sampling
+    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
+        raise _invalid(f'sampling.temperature must be finite and >= 0, got {sampling.temperature}')
+    if not 0 < sampling.top_p <= 1:
+        raise _invalid(f'sampling.top_p must be in (0, 1], got {sampling.top_p}')
+    if len(sampling.stop) > MAX_STOP_STRINGS:
+        raise _invalid(f'sampling.stop holds {len(sampling.stop)} strings; at most {MAX_STOP_STRINGS} are taken')
+    for index, stop in enumerate(sampling.stop):
+        if not 0 < len(stop) <= MAX_STOP_CHARACTERS:
+            raise _invalid(f'sampling.stop[{index}] must have 1 to {MAX_STOP_CHARACTERS} characters, got {len(stop)}')

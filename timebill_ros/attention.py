@@ -1,0 +1,89 @@
+"""The attention that models run here: PyTorch SDPA over the filled cache slots, remembering the last queries.
+
+Registered with transformers' public AttentionInterface, so every model class that uses it takes this function without
+a change of its own. No mask function is registered under the same name: transformers then builds no mask, and
+causality is applied here, aligned to the end of the keys. That is right for one sequence without padding whatever
+part of its cache has been evicted. SnapKV needs the queries of the prompt's last tokens; they pass through here.
+"""
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+NAME = 'timebill'
+
+
+class QueryWindow:
+    """The last `size` prompt queries of one layer, [1, H_q, <= size, D], kept across prefill chunks."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.recording = False
+        self.queries: torch.Tensor | None = None
+        self.scaling = 1.0
+
+    def push(self, query: torch.Tensor, scaling: float) -> None:
+        """Take over a chunk's queries, [1, H_q, L, D], rotary embedding applied."""
+        tail = query[:, :, -self.size:]
+        if tail.shape[2] < self.size and self.queries is not None:
+            tail = torch.cat([self.queries, tail], dim=2)[:, :, -self.size:]
+        # A copy: a view would hold the whole chunk in memory.
+        self.queries, self.scaling = tail.clone(), scaling
+
+    def clear(self) -> None:
+        self.queries = None
+
+
+class _CausalMasks:
+    """The mask of the current chunk, built once and used by all layers."""
+
+    def __init__(self):
+        self._key, self._mask = None, None
+
+    def get(self, n_query: int, n_key: int, window: int | None, device: torch.device) -> torch.Tensor:
+        """[L, K] bool, True where query i (position K - L + i) may look at key j."""
+        key = (n_query, n_key, window, device)
+        if key != self._key:
+            position = torch.arange(n_key - n_query, n_key, device=device)[:, None]
+            keys = torch.arange(n_key, device=device)[None, :]
+            mask = keys <= position
+            if window is not None:
+                mask &= keys > position - window
+            self._key, self._mask = key, mask
+        return self._mask
+
+
+_masks = _CausalMasks()
+
+
+def attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, sliding_window=None, **kwargs):
+    """query [1, H_q, L, D], key and value [1, H_kv, K, D] -> ([1, L, H_q, D], None).
+
+    ValueError for variants that it does not compute (soft-capped logits, attention sinks, prepared masks), so that a
+    model which needs them is never answered with something else.
+    """
+    if attention_mask is not None or kwargs.get('softcap') is not None or kwargs.get('s_aux') is not None:
+        raise ValueError('this model wants an attention mask, soft-capped logits or attention sinks')
+    if scaling is None:
+        scaling = query.shape[-1] ** -0.5
+    window = getattr(module, 'timebill_window', None)
+    if window is not None and window.recording:
+        window.push(query, scaling)
+    _, n_heads, n_query, head_dim = query.shape
+    n_kv_heads, n_key = key.shape[1], key.shape[2]
+    if n_query == 1:
+        # Decoding: the query group of a KV head takes the place of the query length, which needs neither repeated
+        # keys nor a mask. The cache layer has already cut a sliding window to size.
+        out = scaled_dot_product_attention(query.view(1, n_kv_heads, -1, head_dim), key, value, scale=scaling)
+        return out.reshape(1, 1, n_heads, -1), None
+    gqa = {'enable_gqa': True} if n_heads != n_kv_heads else {}
+    if n_key == n_query and (sliding_window is None or n_key <= sliding_window):
+        out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, **gqa)
+    else:
+        mask = _masks.get(n_query, n_key, sliding_window, query.device)
+        out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, **gqa)
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, attention)

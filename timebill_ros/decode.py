@@ -1,0 +1,81 @@
+"""The token loop under a deadline guard.
+
+Nothing in the loop allocates per token on the host side beyond Python's own integers, logs, touches a disk or calls
+ROS: it reads the clock once per token and counts; another thread turns the counted tokens into text and sends them.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from timebill_ros.deadline import Deadline
+from timebill_ros.request import ErrorCode, FinishReason, GoalError, Phase, Plan, Timing
+from timebill_ros.sampling import NOT_A_TOKEN, Sampler
+
+# Weight of the newest step in the running step time. The profile's estimate is the lower bound: a machine that has
+# become slower than its profile must stop earlier, one that seems faster has no reason to stop later.
+_NEWEST = 0.2
+
+
+def _ignore(*args) -> None:
+    pass
+
+
+@dataclass
+class Control:
+    """What connects a running request to the outside: it is watched and steered from other threads.
+
+    The engine writes `tokens` and `n_tokens`; anyone may read them while the loop runs. `canceled` and the deadline are
+    written from outside and read once per token or prefill chunk.
+    """
+
+    deadline: Deadline
+    margin_s: float = 0.0  # kept free before the deadline for delivering the result
+    canceled: bool = False
+    tokens: list[int] = field(default_factory=list)  # allocated to the cap before the loop starts
+    n_tokens: int = 0
+    on_phase: Callable[[Phase], None] = _ignore
+    on_plan: Callable[[Plan, Timing], None] = _ignore
+
+    def should_stop(self) -> bool:
+        return self.canceled or self.deadline.expired(self.margin_s)
+
+
+def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: int, cap_reason: FinishReason,
+           step_s: Callable[[int], float], stops, control: Control) -> FinishReason:
+    """Draw tokens until the answer ends, `cap` is reached, the client cancels or the next step would end too late.
+
+    `logits` [V] come from prefill and give token 0; `position` is the next token's position (the prompt length,
+    whatever was evicted), `n_kv` the number of cached entries, `step_s(n_kv)` the estimated seconds of a step.
+    GoalError where the model computes NaN.
+    """
+    tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
+    token = sampler.draw(logits)
+    pace = 0.0
+    before = clock()
+    while True:
+        # The one wait for the device per token: it makes EOS and the deadline guard possible.
+        value = int(token)
+        if value == NOT_A_TOKEN:
+            raise GoalError(ErrorCode.UNKNOWN, f'the model computed NaN logits at token {control.n_tokens}')
+        n = control.n_tokens
+        tokens[n] = value
+        control.n_tokens = n = n + 1
+        if value in eos:
+            return FinishReason.EOS
+        if stops.hit(tokens, n):
+            return FinishReason.STOP
+        if n >= cap:
+            return cap_reason
+        if control.canceled:
+            return FinishReason.CANCELED
+        now = clock()
+        if n > 1:
+            pace = now - before if n == 2 else pace + _NEWEST * (now - before - pace)
+        before = now
+        if now + max(pace, step_s(n_kv)) + control.margin_s > deadline.at_s:
+            return FinishReason.DEADLINE
+        logits = model.step(token, position)
+        token = sampler.draw(logits)
+        position += 1
+        n_kv += 1

@@ -1,0 +1,28 @@
+"""What /diagnostics says: the node counts, a timer reports."""
+from __future__ import annotations
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+
+def _status(name: str, level: bytes, message: str, **values) -> DiagnosticStatus:
+    return DiagnosticStatus(name=f'timebill: {name}', level=level, message=message, hardware_id='timebill',
+                            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
+
+
+def report(state: str, dispatcher, description: str, missed_before: int) -> list[DiagnosticStatus]:
+    """The three statuses. `dispatcher` is None while unconfigured; `missed_before` counts misses reported before."""
+    ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+    if dispatcher is None:
+        return [_status(name, ok, f'the node is {state}') for name in ('deadlines', 'execution time', 'worker')]
+    counts = dispatcher.counts
+    new = counts['missed'] - missed_before
+    rate = counts['missed'] / counts['promised'] if counts['promised'] else 0.0
+    deadlines = _status('deadlines', warn if new else ok,
+                        f'{new} promised goals missed since the last report' if new else 'every new promise was kept',
+                        **counts, miss_rate=f'{rate:.4f}', waiting=dispatcher.n_waiting)
+    times = _status('execution time', ok, description)
+    ready = dispatcher.is_ready
+    worker = _status('worker', ok if ready else error,
+                     'serving' if ready else 'the inference process is not available; it is being restarted',
+                     pid=dispatcher.worker_pid, restarts=counts['worker_restarts'])
+    return [deadlines, times, worker]

@@ -1,0 +1,178 @@
+"""One request, from prompt to outcome: read this first.
+
+    prefill || length prediction -> plan -> evict -> decode with a deadline guard -> outcome
+
+The engine knows no ROS. It runs in the worker process, one request at a time, and never raises for a bad request:
+every call returns an Outcome with a code and, on failure, a sentence.
+"""
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
+
+import torch
+
+from timebill_ros import planner
+from timebill_ros.calibration import LengthDistribution, PessimisticLength
+from timebill_ros.deadline import Clock
+from timebill_ros.decode import Control, decode
+from timebill_ros.eviction import MAX_WINDOW
+from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.prediction import PredictionExecutor
+from timebill_ros.request import (ErrorCode, FinishReason, GoalError, Outcome, Phase, Plan, Request, Timing, Verdict,
+                                  settle)
+from timebill_ros.sampling import Sampler
+from timebill_ros.text import StopStrings
+from timebill_ros.text import decode as decode_text
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """A loaded model, a length predictor (or none), and the execution times of both on this device."""
+
+    def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes,
+                 pessimistic_length: PessimisticLength, *, prefill_chunk_tokens: int = 512,
+                 prediction_wait_s: float = 0.01, predictor_max_tokens: int = 0, clock: Clock = time.monotonic):
+        self.model = model
+        self.predictor = predictor
+        self.times = times
+        self.pessimistic_length = pessimistic_length
+        self.prefill_chunk_tokens = prefill_chunk_tokens
+        self.prediction_wait_s = prediction_wait_s
+        self.predictor_max_tokens = predictor_max_tokens
+        self.clock = clock
+        # Prefill and decoding outrank prediction on a GPU that both share.
+        self._stream = torch.cuda.Stream(model.device, priority=-1) if model.device.type == 'cuda' else None
+
+    def run(self, request: Request, control: Control) -> Outcome:
+        """The whole flow of one request. The outcome's timing is complete but for what the node adds at the end."""
+        timing = Timing(time_budget_s=request.time_budget_s, variant=self.model.variant)
+        try:
+            with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
+                reason, text = self._generate(request, control, timing)
+            return settle(request, reason, text, timing)
+        except GoalError as error:
+            return Outcome(error.code, str(error), '', FinishReason.ERROR, timing)
+        except Exception as error:  # the request ends with a code; the worker and its model go on
+            log.exception('request %s failed', request.request_id)
+            code = ErrorCode.OUT_OF_MEMORY if _is_out_of_memory(error) else ErrorCode.UNKNOWN
+            return Outcome(code, f'{type(error).__name__}: {str(error)[:500]}', '', FinishReason.ERROR, timing)
+
+    def _generate(self, request: Request, control: Control, timing: Timing) -> tuple[FinishReason, str]:
+        model, clock = self.model, self.clock
+        started = clock()
+        timing.queue_s = started - request.release_s
+        control.on_phase(Phase.PREFILL)
+        prompt, ids, n_max = self._prepare(request)
+        timing.prompt_tokens = n_x = len(ids)
+        estimate, left = self.times.prefill(n_x), control.deadline.remaining() - control.margin_s
+        if left <= 0:
+            return FinishReason.DEADLINE, ''
+        if estimate > left:
+            timing.verdict, timing.wcet_s = Verdict.INFEASIBLE, estimate
+            raise GoalError(ErrorCode.INFEASIBLE, f'prefill of {n_x} tokens alone takes about {estimate:.3f} s; '
+                            f'{left:.3f} s of the time budget of {request.time_budget_s:.3f} s are left for it')
+
+        # Prefill and prediction start together, on separate executors.
+        future = self.predictor.submit(prompt, self._predictor_bound(n_x)) if self.predictor else None
+        prefill_started = clock()
+        model.reset()
+        logits = model.prefill(ids, chunk_tokens=self.prefill_chunk_tokens, should_stop=control.should_stop)
+        model.synchronize()
+        prefill_finished = clock()
+        timing.prefill_s = prefill_finished - prefill_started
+        if logits is None:
+            return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
+
+        # The plan uses the measured time left, not the estimate of what prefill would take.
+        distribution = self._collect(future, timing, prefill_started, prefill_finished, n_max)
+        n_min = self._smallest_keep(request, n_x)
+        left = control.deadline.remaining() - control.margin_s
+        plan = self.plan(distribution, n_x=n_x, n_min=n_min, n_max=n_max, time_left_s=left)
+        timing.set_plan(plan)
+        timing.wcet_s = clock() - prefill_started + plan.decode_wcet_s
+        control.on_plan(plan, replace(timing))
+
+        evict_started = clock()
+        if plan.n_keep < n_x:
+            model.evict(plan.n_keep)
+            model.synchronize()
+        decode_started = clock()
+        timing.eviction_s = decode_started - evict_started
+
+        control.on_phase(Phase.DECODE)
+        control.tokens[:] = [0] * plan.length_cap
+        stops = StopStrings(model.tokenizer, request.sampling.stop)
+        cap_reason = FinishReason.LENGTH if plan.length_cap >= n_max else FinishReason.CAPPED
+        first_token_s = decode_started - request.release_s
+        reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=plan.n_keep,
+                        cap=plan.length_cap, cap_reason=cap_reason, step_s=self.times.step, stops=stops,
+                        control=control)
+        timing.decode_s = clock() - decode_started
+        timing.time_to_first_token_s = first_token_s
+        timing.generated_tokens = n = control.n_tokens
+        text = decode_text(model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
+        return reason, stops.cut(text)
+
+    def estimate(self, request: Request) -> tuple[Plan, Plan, int, float]:
+        """What the plan would be if `request` started now, without running the model.
+
+        Returns (plan, plan without eviction, N_x, estimated prefill seconds). GoalError for a request that could not
+        run. The length predictor does run, so this takes its time.
+        """
+        prompt, ids, n_max = self._prepare(request)
+        n_x = len(ids)
+        distribution = self._collect(self.predictor.submit(prompt, self._predictor_bound(n_x)), Timing(), 0.0, 0.0,
+                                     n_max, wait_s=5.0) if self.predictor else LengthDistribution.point(n_max, 1)
+        prefill_s = self.times.prefill(n_x)
+        left = request.time_budget_s - prefill_s - request.delivery_margin_s
+        plan = self.plan(distribution, n_x=n_x, n_min=self._smallest_keep(request, n_x), n_max=n_max, time_left_s=left)
+        whole = self.plan(distribution, n_x=n_x, n_min=n_x, n_max=n_max, time_left_s=left)
+        return plan, whole, n_x, prefill_s
+
+    def plan(self, distribution: LengthDistribution, *, n_x: int, n_min: int, n_max: int, time_left_s: float) -> Plan:
+        """Length distribution and time left -> plan (PAPER: solver)."""
+        return planner.plan(p=self.times.p, q=self.times.q, n_x=n_x, n_min=n_min, time_left_s=time_left_s,
+                            eviction_s=self.times.eviction(n_x), predicted=distribution.median(),
+                            pessimistic=self.pessimistic_length.pessimistic(distribution, n_max), n_max=n_max)
+
+    def _prepare(self, request: Request) -> tuple[str, list[int], int]:
+        """(rendered prompt, token ids, N_max)."""
+        prompt = self.model.render(request)
+        ids = self.model.tokenize(prompt, is_chat=bool(request.messages))
+        return prompt, ids, min(request.max_new_tokens, self.model.max_context - len(ids))
+
+    def _smallest_keep(self, request: Request, n_x: int) -> int:
+        if not self.model.supports_eviction:
+            return n_x
+        return planner.smallest_keep(n_x, request.max_eviction_ratio, MAX_WINDOW)
+
+    def _predictor_bound(self, n_x: int) -> int:
+        """N_p: the predictor's input length at most."""
+        return self.predictor_max_tokens or max(self.times.predictor_bound(n_x), 2 * MAX_WINDOW)
+
+    def _collect(self, future, timing: Timing, prefill_started: float, prefill_finished: float, n_max: int,
+                 wait_s: float | None = None) -> LengthDistribution:
+        """The predicted distribution; the marginal one if it is late or failed, the worst case without a predictor."""
+        if future is None:
+            return LengthDistribution.point(n_max, 1)
+        try:
+            prediction = future.result(timeout=self.prediction_wait_s if wait_s is None else wait_s)
+        except FutureTimeout:
+            log.info('the length prediction was late; planning with the marginal distribution')
+            return self.predictor.marginal()
+        except Exception:
+            log.exception('the length prediction failed; planning with the marginal distribution')
+            return self.predictor.marginal()
+        timing.prediction_s = prediction.seconds
+        timing.hidden_prediction_s = prediction.hidden_s(prefill_started, prefill_finished)
+        return prediction.distribution
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch's CPU allocator raises a plain RuntimeError.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

@@ -1,0 +1,105 @@
+"""From settings to a ready engine: model, length predictor, profile. What `configure` does in the worker."""
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import transformers
+
+from timebill_ros import length_predictor
+from timebill_ros.calibration import FixedFactor
+from timebill_ros.engine import Engine
+from timebill_ros.execution_time import Identity, Profile, ProfileError
+from timebill_ros.model import CausalLM, ModelError, fingerprint
+from timebill_ros.prediction import PredictionExecutor
+from timebill_ros.profiling import identity, make_profile, measure
+from timebill_ros.resources import cache_directory, embedded_directory
+
+log = logging.getLogger(__name__)
+
+
+def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
+    """The model and its length predictor, None where there is none. ModelError with a sentence on failure."""
+    transformers.utils.logging.disable_progress_bar()  # a node's log is not a terminal
+    name, predictor_name = settings['model'], settings['length_predictor']
+    if not name:
+        try:
+            embedded = embedded_directory()
+        except FileNotFoundError as error:
+            raise ModelError(f'no model is named, and {error}') from error
+        name, predictor_name = str(embedded / 'model'), predictor_name or str(embedded / 'length_predictor')
+    model = CausalLM(name, device=settings['device'], dtype=settings['dtype'], threads=settings['threads'],
+                     max_context_tokens=settings['max_context_tokens'], scorer=settings['eviction_scorer'],
+                     trust_remote_code=settings['trust_remote_code'],
+                     allow_unsafe_weights=settings['allow_unsafe_weights'])
+    if not predictor_name:
+        log.warning('no length predictor: every response is planned as long as allowed')
+        return model, None
+    try:
+        predictor = length_predictor.load(predictor_name, device=model.device,
+                                          trust_remote_code=settings['trust_remote_code'])
+    except (OSError, ValueError) as error:
+        raise ModelError(f'length predictor {predictor_name} cannot be loaded: {error}') from error
+    executor = PredictionExecutor(predictor, fingerprint(predictor_name), threads=settings['predictor_threads'])
+    executor.submit('warm up', 64).result()
+    return model, executor
+
+
+def cached_profile_path(settings: dict, expected: Identity) -> Path:
+    """One file per device, model, predictor and precision."""
+    key = hashlib.sha256('|'.join(asdict(expected).values()).encode()).hexdigest()[:16]
+    return cache_directory(settings['cache_dir']) / 'profiles' / f'{key}.yaml'
+
+
+def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None,
+                 progress: Callable[[float], None] = lambda share: None) -> tuple[Profile, str]:
+    """The profile to plan with and a sentence on where it comes from.
+
+    A profile that the user names must fit, or ProfileError. Otherwise the cached one; otherwise one is measured now,
+    within `self_profile_s`, and cached.
+    """
+    expected = identity(model, predictor)
+    if settings['profile']:
+        profile = Profile.load(settings['profile'])
+        profile.check(expected, settings['profile'])
+        return profile, f'profile {settings["profile"]} of {profile.date}'
+    path = cached_profile_path(settings, expected)
+    if path.is_file():
+        try:
+            profile = Profile.load(path)
+            profile.check(expected, str(path))
+            return profile, f'cached profile {path} of {profile.date}'
+        except ProfileError as error:
+            log.warning('%s; measuring again', error)
+    started = time.monotonic()
+    points = measure(model, predictor, chunk_tokens=settings['prefill_chunk_tokens'],
+                     budget_s=settings['self_profile_s'], repeats=4, progress=progress)
+    profile = make_profile(model, predictor, points)
+    where = f'profile measured just now in {time.monotonic() - started:.1f} s'
+    try:
+        profile.save(path)
+        where += f', cached as {path}'
+    except OSError as error:
+        log.warning('the profile could not be cached: %s', error)
+    return profile, where
+
+
+def load_engine(settings: dict, progress: Callable[[float], None] = lambda share: None) -> tuple[Engine, str]:
+    """A ready engine and a sentence that describes it. ModelError or ProfileError with a sentence on failure."""
+    model, predictor = load_model(settings)
+    profile, where = find_profile(settings, model, predictor, progress)
+    engine = Engine(model, predictor, profile.times, FixedFactor(settings['pessimistic_factor']),
+                    prefill_chunk_tokens=settings['prefill_chunk_tokens'],
+                    prediction_wait_s=settings['prediction_wait_s'],
+                    predictor_max_tokens=settings['predictor_max_tokens'])
+    t = profile.times
+    description = (f'{model.name} in {model.variant} on {profile.identity.device}, context {model.max_context} tokens, '
+                   f'{"predicted" if predictor else "unpredicted"} lengths, '
+                   f'{"eviction by " + settings["eviction_scorer"] if model.supports_eviction else "no eviction"}; '
+                   f'{where}: prefill of 1000 tokens {t.prefill(1000) * 1e3:.1f} ms, '
+                   f'decode step {t.q * 1e3:.3f} ms + {t.p * 1e6:.4f} us per cached entry')
+    return engine, description

@@ -1,0 +1,304 @@
+"""The language model: load it, prefill a prompt in chunks, decode one step, evict. The importer of transformers.
+
+Any Hugging Face causal LM goes through here unchanged: its own class, safetensors weights, its own tokenizer and chat
+template. Batch size is 1 throughout; token ids are int64.
+"""
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from timebill_ros import attention
+from timebill_ros.eviction import MAX_WINDOW, SCORERS, Scorer, evict
+from timebill_ros.kv_cache import SlotCache
+from timebill_ros.request import ErrorCode, GoalError, Request
+
+log = logging.getLogger(__name__)
+
+
+class ModelError(RuntimeError):
+    """A model that cannot be loaded; the sentence says why."""
+
+
+def choose_device(name: str) -> torch.device:
+    """'auto' is CUDA where there is one. ModelError for a device that this machine lacks."""
+    if name == 'auto':
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f'device {name!r} cannot be used: {str(error).splitlines()[0]}') from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device, stored: torch.dtype | None) -> torch.dtype:
+    """'auto': bfloat16 on a CUDA device that computes in it, otherwise the precision the weights are stored in."""
+    if name != 'auto':
+        return getattr(torch, name)
+    if device.type == 'cuda':
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return stored or torch.float32
+
+
+def device_name(device: torch.device) -> str:
+    """Hardware and, on a CPU, the thread count: what a profile is valid for."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.lower().startswith(('model name', 'hardware', 'model\t')):
+                name = line.split(':', 1)[1].strip()
+                break
+    except OSError:
+        pass
+    return f'{name}, {torch.get_num_threads()} threads'
+
+
+def available_cores() -> int:
+    """Cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def fingerprint(name: str, commit: str | None = None) -> str:
+    """Identifies a model by its config and the headers and sizes of its weight files (not by reading gigabytes)."""
+    root = Path(name)
+    if not root.is_dir():
+        return f'{name}@{commit or "unknown"}'
+    digest = hashlib.sha256()
+    for path in sorted(p for p in root.rglob('*') if p.name in ('config.json', 'length_predictor.json')
+                       or p.suffix in ('.safetensors', '.bin')):
+        digest.update(f'{path.relative_to(root)} {path.stat().st_size}'.encode())
+        with path.open('rb') as file:
+            digest.update(file.read(65536))
+    return digest.hexdigest()[:16]
+
+
+def check_directory(name: str, *, allow_unsafe_weights: bool) -> None:
+    """ModelError naming the file that a local model directory lacks. Hub ids are left to transformers."""
+    root = Path(name)
+    if not root.exists():
+        if root.is_absolute() or name.startswith('.') or name.count('/') != 1:
+            raise ModelError(f'model {name!r} is neither a directory nor a hub id (owner/name)')
+        return
+    if not (root / 'config.json').is_file():
+        raise ModelError(f'model directory {name} lacks config.json')
+    if not any(root.glob('*.safetensors')) and not (allow_unsafe_weights and any(root.glob('*.bin'))):
+        raise ModelError(f'model directory {name} lacks *.safetensors weights (other formats can run code when loaded; '
+                         'see the parameter allow_unsafe_weights)')
+    if not any((root / file).is_file() for file in ('tokenizer.json', 'tokenizer.model', 'vocab.json', 'vocab.txt',
+                                                    'tokenizer_config.json')):
+        raise ModelError(f'model directory {name} lacks tokenizer files (tokenizer.json)')
+
+
+class CausalLM:
+    """A loaded model with its tokenizer and one preallocated KV cache.
+
+    `supports_eviction` is false, and `eviction_refusal` says why, for models whose cache is not one full-attention
+    key and value per token; they run on their own cache and attention.
+    """
+
+    def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
+                 max_context_tokens: int = 8192, scorer: str = 'snapkv', trust_remote_code: bool = False,
+                 allow_unsafe_weights: bool = False):
+        if trust_remote_code:
+            log.warning('trust_remote_code is on: code that ships with %s will run', name)
+        if allow_unsafe_weights:
+            log.warning('allow_unsafe_weights is on: loading pickled weights of %s can run code', name)
+        check_directory(name, allow_unsafe_weights=allow_unsafe_weights)
+        self.name = name
+        self.device = choose_device(device)
+        if self.device.type == 'cpu':
+            torch.set_num_threads(threads or available_cores())
+        self.scorer: Scorer = SCORERS[scorer]()
+        try:
+            config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+            text_config = config.get_text_config(decoder=True)
+            self.dtype = choose_dtype(dtype, self.device, getattr(config, 'dtype', None))
+            self.tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+            self.eviction_refusal = _layout_refusal(text_config)
+            load = dict(config=config, dtype=self.dtype, trust_remote_code=trust_remote_code,
+                        use_safetensors=None if allow_unsafe_weights else True)
+            self.model = self._load(load, text_config, max_context_tokens)
+        except ModelError:
+            raise
+        except Exception as error:  # transformers raises many kinds for a broken directory
+            raise ModelError(f'model {name} cannot be loaded: {type(error).__name__}: {error}') from error
+        self.variant = str(self.dtype).removeprefix('torch.')
+        self.fingerprint = fingerprint(name, getattr(config, '_commit_hash', None))
+        self.eos_ids = _eos_ids(self.model, self.tokenizer)
+
+    # -- loading -------------------------------------------------------------------------------------------------
+
+    def _load(self, load: dict, config, max_context_tokens: int):
+        self.max_context = min(max_context_tokens, getattr(config, 'max_position_embeddings', max_context_tokens))
+        if not self.eviction_refusal:
+            model = AutoModelForCausalLM.from_pretrained(self.name, attn_implementation=attention.NAME, **load)
+            self._prepare(model, config)
+            try:
+                self._warm_up()
+                return model
+            except (ValueError, TypeError, RuntimeError) as error:
+                self.eviction_refusal = f'its attention does not go through the common interface ({error})'
+        log.warning('KV eviction is off for %s: %s', self.name, self.eviction_refusal)
+        model = AutoModelForCausalLM.from_pretrained(self.name, **load)
+        self._prepare(model, config)
+        self._warm_up()
+        return model
+
+    def _prepare(self, model, config) -> None:
+        self.model = model.to(self.device).eval()
+        self.config = config
+        self._options = {'logits_to_keep': 1} if 'logits_to_keep' in inspect.signature(model.forward).parameters else {}
+        self._windows: dict[int, attention.QueryWindow] = {}
+        self._token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        self._position = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        if self.eviction_refusal:
+            self.cache = DynamicCache(config=config)
+            return
+        self.cache = SlotCache(self.max_context, _sliding_windows(config))
+        for module in model.modules():
+            index = getattr(module, 'layer_idx', None)
+            if index is not None and hasattr(module, 'is_causal'):
+                self._windows[index] = module.timebill_window = attention.QueryWindow(MAX_WINDOW)
+
+    def _warm_up(self) -> None:
+        """Run everything a request runs, so that no request pays for first calls; ValueError where parts are missing."""
+        ids = [self.tokenizer.eos_token_id or 0] * (MAX_WINDOW + 2)
+        self.reset()
+        self.prefill(ids, chunk_tokens=len(ids) // 2)
+        missing = [] if self.eviction_refusal else \
+            [i for i in self.cache.evictable_layers() if i not in self._windows or self._windows[i].queries is None]
+        if missing:
+            raise ValueError(f'layers {missing} did not call it')
+        if self.supports_eviction:
+            self.evict(MAX_WINDOW)
+        self.step(torch.tensor(ids[0]), len(ids))
+        self.reset()
+
+    @property
+    def supports_eviction(self) -> bool:
+        return not self.eviction_refusal
+
+    # -- text ----------------------------------------------------------------------------------------------------
+
+    def render(self, request: Request) -> str:
+        """The text the model sees: the raw prompt, or the messages through the model's chat template."""
+        if not request.messages:
+            return request.prompt
+        if not getattr(self.tokenizer, 'chat_template', None):
+            raise GoalError(ErrorCode.INVALID_GOAL, f'model {self.name} has no chat template; send prompt, not messages')
+        try:
+            return self.tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # templates raise jinja errors of their own for roles they refuse
+            raise GoalError(ErrorCode.INVALID_GOAL, f'the chat template refuses the messages: {error}') from error
+
+    def tokenize(self, text: str, *, is_chat: bool) -> list[int]:
+        """Token ids; a chat template has already written the special tokens. GoalError where none or too many."""
+        ids = self.tokenizer(text, add_special_tokens=not is_chat, verbose=False)['input_ids']
+        if not ids:
+            raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
+        if len(ids) >= self.max_context:
+            raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {len(ids)} tokens; with room for one more, '
+                            f'at most {self.max_context - 1} fit the context of {self.max_context}')
+        return ids
+
+    # -- inference -----------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def reset(self) -> None:
+        """Forget the previous sequence."""
+        if self.eviction_refusal:
+            self.cache = DynamicCache(config=self.config)
+        else:
+            self.cache.reset()
+        for window in self._windows.values():
+            window.clear()
+
+    @torch.inference_mode()
+    def prefill(self, ids: list[int], *, chunk_tokens: int,
+                should_stop: Callable[[], bool] = lambda: False) -> torch.Tensor | None:
+        """Fill the cache with the prompt; logits [V] of the next token, or None if `should_stop` between chunks."""
+        prompt = torch.tensor([ids], dtype=torch.long).to(self.device)
+        positions = torch.arange(len(ids), device=self.device)[None]
+        for window in self._windows.values():
+            window.recording = True
+        try:
+            logits = None
+            for start in range(0, len(ids), chunk_tokens):
+                if start and should_stop():
+                    return None
+                end = start + chunk_tokens
+                logits = self._forward(prompt[:, start:end], positions[:, start:end])
+            return logits
+        finally:
+            for window in self._windows.values():
+                window.recording = False
+
+    @torch.inference_mode()
+    def step(self, token: torch.Tensor, position: int) -> torch.Tensor:
+        """Decode one step: token id (on the device, any shape of one element) at `position` -> logits [V].
+
+        Positions go on from the original prompt length after eviction. No host synchronisation.
+        """
+        self._token.copy_(token.view(1, 1))
+        self._position.fill_(position)
+        return self._forward(self._token, self._position)
+
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        out = self.model(input_ids=ids, position_ids=positions, past_key_values=self.cache, use_cache=True,
+                         **self._options)
+        return out.logits[0, -1]
+
+    @torch.inference_mode()
+    def evict(self, n_keep: int) -> None:
+        """Keep `n_keep` prompt entries per KV head in every full-attention layer, by the scorer's choice."""
+        for index in self.cache.evictable_layers():
+            window = self._windows[index]
+            evict(self.cache.layers[index], self.scorer, window.queries, window.scaling, n_keep)
+
+    def synchronize(self) -> None:
+        """Wait for the device: a time that was not preceded by this is not a time."""
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+
+
+def _layout_refusal(config) -> str:
+    """Why the cache of this architecture cannot be evicted; empty where it can."""
+    if getattr(config, 'kv_lora_rank', None):
+        return 'its cache is compressed (multi-head latent attention)'
+    kinds = set(getattr(config, 'layer_types', None) or ['full_attention'])
+    if not kinds <= {'full_attention', 'sliding_attention'}:
+        return f'it has layers of the kinds {", ".join(sorted(kinds - {"full_attention", "sliding_attention"}))}'
+    if not hasattr(config, 'num_attention_heads'):
+        return 'it is not an attention model (recurrent state)'
+    return ''
+
+
+def _sliding_windows(config) -> list[int | None]:
+    """Per decoder layer its sliding window in tokens, None for full attention."""
+    window = getattr(config, 'sliding_window', None)
+    kinds = getattr(config, 'layer_types', None)
+    if kinds is None:
+        kinds = ['sliding_attention' if window else 'full_attention'] * config.num_hidden_layers
+    return [window if kind == 'sliding_attention' else None for kind in kinds]
+
+
+def _eos_ids(model, tokenizer) -> frozenset[int]:
+    ids = getattr(model.generation_config, 'eos_token_id', None)
+    ids = ids if isinstance(ids, (list, tuple)) else [ids]
+    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)
+
+
+def library_versions() -> dict[str, str]:
+    return {'torch': torch.__version__, 'transformers': transformers.__version__, 'python': platform.python_version()}

@@ -1,0 +1,120 @@
+"""Measuring a profile: how long prefill, prediction, eviction and decode steps take here.
+
+Each visit of a length runs what a request of that length runs: prefill with the predictor beside it, decode steps over
+the full cache, eviction, decode steps over the smaller cache. Lengths are visited once in ascending order, which finds
+out how far the time goes, and then again in random order, so that a drifting machine does not look like a slope.
+"""
+from __future__ import annotations
+
+import datetime
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from timebill_ros.eviction import MAX_WINDOW
+from timebill_ros.execution_time import Identity, Profile, fit
+from timebill_ros.model import CausalLM, device_name, library_versions
+from timebill_ros.prediction import PredictionExecutor
+from timebill_ros.request import Sampling
+from timebill_ros.sampling import Sampler
+
+SHORTEST = 2 * MAX_WINDOW
+STEPS = 12  # decode steps per point; their median is the point
+
+
+def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
+    """What a profile of this model and predictor on this device is valid for."""
+    return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
+                    predictor=predictor.fingerprint if predictor else 'none')
+
+
+def length_grid(longest: int, n: int) -> list[int]:
+    """About `n` lengths from SHORTEST to `longest`, geometric."""
+    if longest <= SHORTEST:
+        return sorted({max(2, longest // 2), longest})
+    ratio = (longest / SHORTEST) ** (1 / (n - 1))
+    return sorted({round(SHORTEST * ratio ** i) for i in range(n)})
+
+
+def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_tokens: int, budget_s: float,
+            repeats: int = 8, longest: int | None = None, n_lengths: int = 9, seed: int = 0,
+            progress: Callable[[float], None] = lambda share: None) -> dict[str, list[list[float]]]:
+    """[length, seconds] points per kind: 'prefill', 'step', 'eviction', 'prediction'.
+
+    Stops after `repeats` visits of each length or `budget_s` seconds, whichever comes first; on a slow device long
+    lengths are left out. `progress` is called with the share done.
+    """
+    draw = random.Random(seed)
+    points: dict[str, list[list[float]]] = {'prefill': [], 'step': [], 'eviction': [], 'prediction': []}
+    longest = min(longest or model.max_context, model.max_context) - 2 * STEPS - 2
+    lengths = length_grid(longest, n_lengths)
+    started = time.monotonic()
+    _visit(model, predictor, lengths[0], chunk_tokens, draw, {kind: [] for kind in points})  # warm-up, thrown away
+    cost: dict[int, float] = {}
+    for n in lengths:
+        before = time.monotonic()
+        # A visit grows at most with the square of its length; two lengths are the least that can be fitted.
+        if len(cost) >= 2 and before - started + max(cost.values()) * (n / max(cost)) ** 2 > 0.5 * budget_s:
+            break
+        _visit(model, predictor, n, chunk_tokens, draw, points)
+        cost[n] = time.monotonic() - before
+        progress(min(1.0, (time.monotonic() - started) / budget_s))
+    visits = [n for n in cost for _ in range(repeats - 1)]
+    draw.shuffle(visits)
+    for done, n in enumerate(visits):
+        spent = time.monotonic() - started
+        if spent + cost[n] > budget_s:
+            break
+        _visit(model, predictor, n, chunk_tokens, draw, points)
+        progress(max((done + 1) / len(visits), spent / budget_s))
+    progress(1.0)
+    return {kind: values for kind, values in points.items() if values}
+
+
+def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_tokens: int, draw: random.Random,
+           points: dict[str, list[list[float]]]) -> None:
+    vocabulary = len(model.tokenizer)
+    ids = [draw.randrange(vocabulary) for _ in range(n)]
+    # Random ids as text may tokenise to another length; the predictor's own bound keeps it at n or below.
+    future = predictor.submit(model.tokenizer.decode(ids), n) if predictor else None
+    model.reset()
+    model.synchronize()
+    start = time.perf_counter()
+    logits = model.prefill(ids, chunk_tokens=chunk_tokens)
+    model.synchronize()
+    points['prefill'].append([n, time.perf_counter() - start])
+    if future is not None:
+        points['prediction'].append([min(n, predictor.predictor.max_input_tokens), future.result().seconds])
+    sampler = Sampler(Sampling(), model.device)
+    token = sampler.draw(logits)
+    token = _steps(model, sampler, token, n, n, points)
+    if model.supports_eviction and n > SHORTEST:
+        n_keep = n // 8
+        start = time.perf_counter()
+        model.evict(n_keep)
+        model.synchronize()
+        points['eviction'].append([n, time.perf_counter() - start])
+        _steps(model, sampler, token, n + STEPS, n_keep, points)
+
+
+def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int, n_kv: int,
+           points: dict[str, list[list[float]]]) -> torch.Tensor:
+    seconds = []
+    for i in range(STEPS):
+        start = time.perf_counter()
+        token = sampler.draw(model.step(token, position + i))
+        int(token)  # as the token loop does
+        seconds.append(time.perf_counter() - start)
+        token = token.clamp(min=0)
+    points['step'].append([n_kv + STEPS // 2, statistics.median(seconds)])
+    return token
+
+
+def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: dict[str, list[list[float]]]) -> Profile:
+    """Fit measured points into a profile of this device."""
+    times, errors = fit(points)
+    return Profile(identity(model, predictor), times, datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
+                   library_versions(), errors, points)

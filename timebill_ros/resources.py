@@ -1,0 +1,30 @@
+"""Where the files that ship with this package lie, whichever way it was installed."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE_PARENT = Path(__file__).resolve().parents[1]
+
+
+def embedded_directory() -> Path:
+    """The folder of the embedded model (`model/`) and its length predictor (`length_predictor/`).
+
+    In a checkout resource/demo; installed, share/timebill_ros/demo under the prefix that holds this file (colcon, with
+    or without merged or linked install, and pip alike). FileNotFoundError where it is missing.
+    """
+    here = Path(__file__)
+    candidates = [PACKAGE_PARENT / 'resource' / 'demo', here.parents[1] / 'resource' / 'demo']
+    candidates += [parent / 'share' / 'timebill_ros' / 'demo' for parent in here.parents]
+    for candidate in candidates:
+        if (candidate / 'model' / 'config.json').is_file():
+            return candidate
+    raise FileNotFoundError(f'the embedded model is not installed beside {here.parent}')
+
+
+def cache_directory(setting: str = '') -> Path:
+    """Where self-made profiles go: the setting, or the user's cache folder (XDG base directory specification)."""
+    if setting:
+        return Path(setting).expanduser()
+    base = os.environ.get('XDG_CACHE_HOME') or Path(os.environ.get('HOME') or '/tmp') / '.cache'
+    return Path(base) / 'timebill_ros'

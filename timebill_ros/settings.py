@@ -1,0 +1,117 @@
+"""Every parameter once: name, type, default, bounds, unit and description. The node, the command line and
+config/timebill.yaml all follow this table (a test compares the file)."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from timebill_ros.request import Strategy
+
+STRATEGIES = {'kill': Strategy.KILL, 'truncate': Strategy.TRUNCATE}
+DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter. `live`: may change while the node is active; the others need cleanup and configure."""
+
+    name: str
+    default: bool | int | float | str
+    description: str
+    unit: str = ''
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False
+
+    def check(self, value) -> None:
+        """ValueError, with the value, unless it has the default's type and lies within bounds."""
+        kind = type(self.default)
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise ValueError(f'parameter {self.name} must be of type {kind.__name__}, got {value!r}')
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f'parameter {self.name} must be finite, got {value!r}')
+        if self.choices and value not in self.choices:
+            raise ValueError(f'parameter {self.name} must be one of {", ".join(self.choices)}, got {value!r}')
+        if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
+            raise ValueError(f'parameter {self.name} must be from {self.low} to {self.high}, got {value!r}')
+
+
+PARAMETERS = (
+    Parameter('model', '', 'Directory or hub id of a Hugging Face causal LM; empty: the embedded model.'),
+    Parameter('length_predictor', '', 'Directory of a trained length predictor; empty: <model>/../length_predictor '
+              'for the embedded model, otherwise none, and every response is taken to be as long as allowed.'),
+    Parameter('profile', '', 'YAML profile of this device and model; empty: the cached one, or one measured while '
+              'configuring.'),
+    Parameter('self_profile_s', 20.0, 'Longest time for measuring a profile while configuring.', 's', 1.0, 600.0),
+    Parameter('cache_dir', '', 'Where self-made profiles are kept; empty: $XDG_CACHE_HOME/timebill_ros or '
+              '~/.cache/timebill_ros.'),
+    Parameter('worker_python', '', 'Python interpreter with torch and transformers; empty: the one that runs the '
+              'node.'),
+    Parameter('worker_start_timeout_s', 300.0, 'Longest time for loading and profiling while configuring.', 's',
+              1.0, 3600.0),
+    Parameter('device', 'auto', 'torch device: auto (CUDA where there is one), cpu, cuda, cuda:1, ...'),
+    Parameter('dtype', 'auto', 'Precision of weights and cache; auto: bfloat16 on CUDA where supported, else as '
+              'stored.', choices=DTYPES),
+    Parameter('threads', 0, 'CPU threads for the model; 0: all cores this process may use.', 'threads', 0, 1024),
+    Parameter('predictor_threads', 1, 'CPU threads for the length predictor.', 'threads', 1, 1024),
+    Parameter('predictor_max_tokens', 0, 'Upper bound on N_p, the predictor input; 0: what prefill hides according '
+              'to the profile.', 'tokens', 0, 1 << 20),
+    Parameter('prediction_wait_s', 0.01, 'How long the plan waits for a prediction that is late when prefill ends.',
+              's', 0.0, 10.0, live=True),
+    Parameter('max_context_tokens', 8192, 'Size of the preallocated KV cache; bounded by the model context.', 'tokens',
+              64, 1 << 20),
+    Parameter('prefill_chunk_tokens', 512, 'Prefill checks cancel and deadline after each chunk.', 'tokens', 16,
+              1 << 17),
+    Parameter('eviction_scorer', 'snapkv', 'Which cache entries matter.',
+              choices=('snapkv', 'key_norm', 'recent', 'random')),
+    Parameter('max_eviction_ratio', 0.95, 'alpha_max: largest share of the prompt cache that may be evicted.', '', 0.0,
+              0.99, live=True),
+    Parameter('pessimistic_factor', 5.0, 'k: pessimistic length N_W = min(k * N_hat, N_max).', '', 1.0, 1000.0,
+              live=True),
+    Parameter('default_max_new_tokens', 256, 'Longest response where the goal does not say.', 'tokens', 1, 1 << 20,
+              live=True),
+    Parameter('default_time_budget_s', 0.0, 'Budget of a goal with neither budget nor deadline; 0: such goals are '
+              'invalid.', 's', 0.0, 86400.0, live=True),
+    Parameter('default_overrun_strategy', 'truncate', 'Strategy of a goal that leaves it to the server.',
+              choices=tuple(STRATEGIES), live=True),
+    Parameter('delivery_margin_s', 0.03, 'Time kept before the deadline for carrying the result.', 's', 0.0, 10.0,
+              live=True),
+    Parameter('queue_size', 32, 'Goals that may wait; one more ends with BUSY.', 'goals', 0, 100000, live=True),
+    Parameter('max_prompt_characters', 1_000_000, 'Longest prompt or sum of messages.', 'characters', 1, 100_000_000,
+              live=True),
+    Parameter('feedback_rate', 20.0, 'Most feedback messages per second for a goal.', 'Hz', 0.1, 1000.0, live=True),
+    Parameter('result_timeout_s', 30.0, 'How long a result stays available to a client that asks late.', 's', 1.0,
+              3600.0),
+    Parameter('trust_remote_code', False, 'Run Python code that ships with the model. Off unless you trust it.'),
+    Parameter('allow_unsafe_weights', False, 'Load weights that are not safetensors (pickle can run code). Off unless '
+              'you trust the file.'),
+)
+BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+
+
+def check(values: dict) -> dict:
+    """All parameters, defaults filled in; ValueError for an unknown name or a value out of bounds."""
+    for name, value in values.items():
+        if name not in BY_NAME:
+            raise ValueError(f'unknown parameter {name!r}')
+        BY_NAME[name].check(value)
+    return {parameter.name: values.get(parameter.name, parameter.default) for parameter in PARAMETERS}
+
+
+def as_yaml() -> str:
+    """config/timebill.yaml: every parameter with its default, documented."""
+    lines = ['# Every parameter of the timebill node with its default. Made from timebill_ros/settings.py.',
+             '# Those marked "live" may change while the node is active; the others take effect at configure.',
+             'timebill:', '  ros__parameters:']
+    for p in PARAMETERS:
+        notes = [p.unit] if p.unit else []
+        if p.low is not None:
+            notes.append(f'{p.low} to {p.high}')
+        notes += ['one of ' + ', '.join(p.choices)] if p.choices else []
+        notes += ['live'] if p.live else []
+        lines.append(f'    # {p.description}' + (f' ({"; ".join(notes)})' if notes else ''))
+        value = str(p.default).lower() if isinstance(p.default, bool) else \
+            f"'{p.default}'" if isinstance(p.default, str) else p.default
+        lines.append(f'    {p.name}: {value}')
+    return '\n'.join(lines) + '\n'

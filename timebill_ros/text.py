@@ -1,0 +1,58 @@
+"""From token ids to text while they arrive: incremental decoding and stop strings."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# How many tokens back the decoder looks, so that merges and spaces come out as in the whole text.
+_CONTEXT = 6
+_INCOMPLETE = '\ufffd'  # what tokenizers print for half of a multi-byte character
+
+
+def decode(tokenizer, ids: Sequence[int]) -> str:
+    """The text of `ids`, special tokens left out, spaces as the model wrote them."""
+    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+class TextStream:
+    """Decodes a growing sequence piece by piece; the pieces concatenate to the decoded whole.
+
+    A piece is held back while it ends inside a character. Each call decodes only the last few tokens, so the cost per
+    token does not grow with the answer.
+    """
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self._context, self._done = 0, 0  # ids[_context:_done] have been given out and lend context to the next piece
+
+    def advance(self, ids: Sequence[int], n: int, *, last: bool = False) -> str:
+        """The new text of ids[:n] since the call before. With `last`, nothing is held back."""
+        known = decode(self._tokenizer, ids[self._context:self._done])
+        text = decode(self._tokenizer, ids[self._context:n])
+        if (text.endswith(_INCOMPLETE) and not last) or len(text) <= len(known):
+            return ''
+        self._context, self._done = max(self._context, n - _CONTEXT, 0), n
+        return text[len(known):]
+
+
+class StopStrings:
+    """Finds the first stop string in a growing text."""
+
+    def __init__(self, tokenizer, stop: Sequence[str]):
+        self._stream = TextStream(tokenizer)
+        self._stop = tuple(stop)
+        self.longest = max((len(s) for s in stop), default=0)
+        self._tail = ''
+
+    def hit(self, ids: Sequence[int], n: int) -> bool:
+        """Whether the text of ids[:n] holds a stop string (ids[:n-1] did not)."""
+        if not self._stop:
+            return False
+        self._tail += self._stream.advance(ids, n)
+        found = any(s in self._tail for s in self._stop)
+        self._tail = self._tail[-self.longest:]
+        return found
+
+    def cut(self, text: str) -> str:
+        """`text` up to the first stop string in it, which is left out."""
+        starts = [text.find(s) for s in self._stop if s in text]
+        return text[:min(starts)] if starts else text

@@ -1,0 +1,93 @@
+"""ROS messages <-> the records of request.py. Reads and writes fields; decides nothing but units."""
+from __future__ import annotations
+
+import math
+
+from builtin_interfaces.msg import Time
+
+from timebill_ros import admission
+from timebill_ros.action import Generate
+from timebill_ros.msg import RequestStatus
+from timebill_ros.msg import Timing as TimingMessage
+from timebill_ros.request import (ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Sampling, Strategy,
+                                  Timing)
+from timebill_ros.settings import STRATEGIES
+
+
+def seconds(stamp) -> float:
+    """builtin_interfaces Duration or Time -> seconds."""
+    return stamp.sec + stamp.nanosec * 1e-9
+
+
+def stamp(time_s: float) -> Time:
+    """Seconds of ROS time -> builtin_interfaces Time; the zero stamp for NaN and times that it cannot hold."""
+    if not 0 <= time_s < 2 ** 31:
+        return Time()
+    sec = math.floor(time_s)
+    return Time(sec=sec, nanosec=min(int((time_s - sec) * 1e9), 999_999_999))
+
+
+def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, ros_now_s: float, settings: dict,
+               margin_s: float) -> Request:
+    """A goal as a request, the server's defaults filled in. GoalError for what cannot be one.
+
+    `release_s` is monotonic; `ros_now_s` is the ROS time of the same instant, against which an absolute deadline is
+    measured.
+    """
+    try:
+        strategy = Strategy(goal.overrun_strategy)
+    except ValueError:
+        raise GoalError(ErrorCode.INVALID_GOAL, f'unknown overrun_strategy {goal.overrun_strategy}') from None
+    absolute_s = seconds(goal.deadline)
+    deadline_s = admission.resolve_deadline(
+        release_s=release_s, time_budget_s=seconds(goal.time_budget),
+        deadline_in_s=absolute_s - ros_now_s if absolute_s != 0 else None,
+        default_time_budget_s=settings['default_time_budget_s'])
+    ratio = goal.max_eviction_ratio
+    s = goal.sampling
+    request = Request(
+        request_id, release_s, deadline_s, prompt='' if goal.messages else goal.prompt,
+        messages=[{'role': m.role, 'content': m.content} for m in goal.messages],
+        strategy=STRATEGIES[settings['default_overrun_strategy']] if strategy is Strategy.DEFAULT else strategy,
+        max_new_tokens=goal.max_new_tokens or settings['default_max_new_tokens'],
+        sampling=Sampling(s.temperature, s.top_p, s.top_k, s.seed, list(s.stop)),
+        max_eviction_ratio=settings['max_eviction_ratio'] if ratio < 0 else ratio,
+        priority=goal.priority, closing_text=goal.closing_text, stop_at_line_end=goal.stop_at_line_end,
+        delivery_margin_s=margin_s)
+    admission.check(request, max_prompt_characters=settings['max_prompt_characters'])
+    return request
+
+
+def to_timing(timing: Timing) -> TimingMessage:
+    message = TimingMessage()
+    for name in message.get_fields_and_field_types():
+        value = getattr(timing, name)
+        setattr(message, name, int(value) if name == 'verdict' else value)
+    return message
+
+
+def to_result(outcome: Outcome) -> Generate.Result:
+    return Generate.Result(error_code=int(outcome.error_code), error_msg=outcome.error_msg, text=outcome.text,
+                           finish_reason=int(outcome.finish_reason), timing=to_timing(outcome.timing))
+
+
+def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float, time_left_s: float = math.nan,
+              remaining_s: tuple[float, float] = (math.nan, math.nan), outcome: Outcome | None = None,
+              degraded: bool = False) -> RequestStatus:
+    """A request's state now.
+
+    `time_left_s` is the time to the deadline, `remaining_s` the estimated time to the end at the predicted and at the
+    pessimistic length; all are seconds from `ros_now_s`, NaN where unknown.
+    """
+    expected_s, worst_s = remaining_s
+    message = RequestStatus(
+        request_id=request_id, phase=int(phase), verdict=int(timing.verdict), deadline=stamp(ros_now_s + time_left_s),
+        predicted_finish=stamp(ros_now_s + expected_s), slack_s=time_left_s - worst_s, wcet_s=timing.wcet_s,
+        response_time_s=timing.response_time_s, tardiness_s=timing.tardiness_s, eviction_ratio=timing.eviction_ratio,
+        predicted_tokens=timing.predicted_tokens, pessimistic_tokens=timing.pessimistic_tokens,
+        generated_tokens=timing.generated_tokens, timing_factor=1.0, variant=timing.variant, degraded=degraded)
+    message.header.stamp = stamp(ros_now_s)
+    if outcome is not None:
+        message.finish_reason, message.error_code = int(outcome.finish_reason), int(outcome.error_code)
+        message.overrun = outcome.finish_reason is FinishReason.DEADLINE or timing.tardiness_s > 0
+    return message

@@ -1,0 +1,167 @@
+"""The inference process: `python -m timebill_ros.worker --fd N`, started by the node, ending with its pipe.
+
+It imports torch and never rclpy. Three threads: the main one runs requests, one at a time; the reader takes messages,
+so that a cancel reaches a running request; the streamer turns counted tokens into text and sends it, so that the node
+holds the text so far whatever happens here.
+"""
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+
+from timebill_ros.channel import Channel
+from timebill_ros.deadline import Deadline
+from timebill_ros.request import GoalError, Outcome, Request, to_dict
+
+log = logging.getLogger('timebill_ros.worker')
+
+STREAM_PERIOD_S = 0.01
+
+
+class Worker:
+    """Serves one node over one channel."""
+
+    def __init__(self, channel: Channel):
+        self.channel = channel
+        self.commands: queue.SimpleQueue[dict] = queue.SimpleQueue()
+        self.engine = None
+        self.settings: dict = {}
+        self._lock = threading.Lock()
+        self._running: tuple[str, object] | None = None  # request id and its Control
+        self._canceled: set[str] = set()  # cancels that overtook their request
+
+    def read(self) -> None:
+        """The reader thread. When the node is gone there is nobody to work for, whatever the main thread does."""
+        for message in self.channel.receive():
+            if message['op'] == 'cancel':
+                self._cancel(message['id'])
+            else:
+                self.commands.put(message)
+        os._exit(0)
+
+    def serve(self) -> None:
+        """The main thread: one command after the other."""
+        operations = {'configure': self._configure, 'run': self._run, 'estimate': self._estimate, 'set': self._set}
+        while True:
+            message = self.commands.get()
+            operations[message['op']](message)
+
+    def _configure(self, message: dict) -> None:
+        # Imported here so that a missing torch is a sentence to the node, not an exit.
+        try:
+            from timebill_ros.loading import load_engine
+            last = 0.0
+
+            def progress(share: float) -> None:
+                nonlocal last
+                if time.monotonic() - last > 0.5:
+                    last = time.monotonic()
+                    self.channel.send({'event': 'profiling', 'share': share})
+
+            self.settings = message['settings']
+            self.engine, description = load_engine(self.settings, progress)
+        except Exception as error:
+            log.debug('configure failed', exc_info=True)
+            self.channel.send({'event': 'failed', 'message': f'{type(error).__name__}: {error}'})
+            return
+        gc.collect()
+        gc.freeze()  # the model's objects stay; later collections need not walk them
+        self.channel.send({'event': 'ready', 'description': description})
+
+    def _set(self, message: dict) -> None:
+        from timebill_ros.calibration import FixedFactor
+        self.settings.update(message['settings'])
+        self.engine.pessimistic_length = FixedFactor(self.settings['pessimistic_factor'])
+        self.engine.prediction_wait_s = self.settings['prediction_wait_s']
+
+    def _cancel(self, request_id: str) -> None:
+        with self._lock:
+            if self._running is not None and self._running[0] == request_id:
+                self._running[1].canceled = True
+            else:
+                self._canceled.add(request_id)
+
+    def _run(self, message: dict) -> None:
+        from timebill_ros.decode import Control
+        request = Request.from_dict(message['request'])
+        name = request.request_id
+        control = Control(Deadline(request.deadline_s), request.delivery_margin_s)
+        control.on_phase = lambda phase: self.channel.send({'event': 'phase', 'id': name, 'phase': phase})
+        control.on_plan = lambda plan, timing: self.channel.send(
+            {'event': 'plan', 'id': name, 'plan': to_dict(plan), 'timing': to_dict(timing)})
+        with self._lock:
+            self._running = (name, control)
+            control.canceled = name in self._canceled
+            self._canceled.clear()
+        streamer = _Streamer(self.channel, self.engine.model.tokenizer, request, control)
+        outcome: Outcome = self.engine.run(request, control)
+        streamer.close()
+        with self._lock:
+            self._running = None
+        self.channel.send({'event': 'done', 'id': name, 'outcome': to_dict(outcome), 'finished_s': time.monotonic()})
+
+    def _estimate(self, message: dict) -> None:
+        answer = {'event': 'estimate', 'tag': message['tag']}
+        try:
+            plan, whole, n_x, prefill_s = self.engine.estimate(Request.from_dict(message['request']))
+            answer.update(plan=to_dict(plan), whole=to_dict(whole), prompt_tokens=n_x, prefill_s=prefill_s)
+        except GoalError as error:
+            answer.update(error_code=error.code, error_msg=str(error))
+        except Exception as error:
+            log.exception('estimate failed')
+            answer.update(error_code=7000, error_msg=f'{type(error).__name__}: {error}')
+        self.channel.send(answer)
+
+
+class _Streamer:
+    """Sends the text of a running request every STREAM_PERIOD_S, from a thread of its own."""
+
+    def __init__(self, channel: Channel, tokenizer, request: Request, control):
+        from timebill_ros.text import TextStream
+        self._channel, self._request, self._control = channel, request, control
+        self._stream = TextStream(tokenizer)
+        # A stop string may turn out to have begun in what was already sent: hold back as much as it could cover.
+        self._hold = max((len(s) for s in request.sampling.stop), default=1) - 1
+        self._held = ''
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='streamer', daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        sent = 0
+        while not self._closed.wait(STREAM_PERIOD_S):
+            n = self._control.n_tokens
+            if n == sent:
+                continue
+            sent = n
+            self._held += self._stream.advance(self._control.tokens, n)
+            cut = len(self._held) - self._hold
+            delta, self._held = self._held[:max(cut, 0)], self._held[max(cut, 0):]
+            self._channel.send({'event': 'text', 'id': self._request.request_id, 'delta': delta, 'n': n})
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--fd', type=int, required=True, help='inherited socket to the node')
+    channel = Channel(socket.socket(fileno=parser.parse_args().fd))
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format='[%(levelname)s] [timebill worker]: %(message)s')
+    os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
+    os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
+    worker = Worker(channel)
+    threading.Thread(target=worker.read, name='reader', daemon=True).start()
+    worker.serve()
+
+
+if __name__ == '__main__':
+    main()
