@@ -17,8 +17,18 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from timebill_ros.deadline import Clock
-from timebill_ros.request import (ErrorCode, FinishReason, GoalError, Outcome, Phase, Plan, Request, Timing, Verdict,
-                                  settle, to_dict)
+from timebill_ros.request import (
+    ErrorCode,
+    FinishReason,
+    GoalError,
+    Outcome,
+    Phase,
+    Plan,
+    Request,
+    Timing,
+    settle,
+    to_dict,
+)
 
 log = logging.getLogger(__name__)
 
@@ -366,9 +376,3 @@ class Dispatcher:
         if self._worker is not None:
             self._worker.close()
             self._worker = None
-
-
-def never_started(request: Request, error: GoalError) -> Outcome:
-    """The outcome of a goal that admission turned away."""
-    return Outcome(error.code, str(error), '', FinishReason.ERROR,
-                   Timing(time_budget_s=request.time_budget_s, verdict=Verdict.UNKNOWN))

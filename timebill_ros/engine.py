@@ -22,8 +22,18 @@ from timebill_ros.decode import Control, decode
 from timebill_ros.eviction import MAX_WINDOW
 from timebill_ros.execution_time import ExecutionTimes
 from timebill_ros.prediction import PredictionExecutor
-from timebill_ros.request import (ErrorCode, FinishReason, GoalError, Outcome, Phase, Plan, Request, Timing, Verdict,
-                                  settle)
+from timebill_ros.request import (
+    ErrorCode,
+    FinishReason,
+    GoalError,
+    Outcome,
+    Phase,
+    Plan,
+    Request,
+    Timing,
+    Verdict,
+    settle,
+)
 from timebill_ros.sampling import Sampler
 from timebill_ros.text import StopStrings
 from timebill_ros.text import decode as decode_text
@@ -98,7 +108,7 @@ class Engine:
         control.on_plan(plan, replace(timing))
 
         evict_started = clock()
-        if plan.n_keep < n_x:
+        if plan.n_keep < n_x and left > 0:  # with no time left for a second token, neither is there for this
             model.evict(plan.n_keep)
             model.synchronize()
         decode_started = clock()

@@ -173,7 +173,7 @@ class CausalLM:
                 self._windows[index] = module.timebill_window = attention.QueryWindow(MAX_WINDOW)
 
     def _warm_up(self) -> None:
-        """Run everything a request runs, so that no request pays for first calls; ValueError where parts are missing."""
+        """Run everything a request runs, so that none pays for first calls; ValueError where parts are missing."""
         ids = [self.tokenizer.eos_token_id or 0] * (MAX_WINDOW + 2)
         self.reset()
         self.prefill(ids, chunk_tokens=len(ids) // 2)
@@ -197,7 +197,7 @@ class CausalLM:
         if not request.messages:
             return request.prompt
         if not getattr(self.tokenizer, 'chat_template', None):
-            raise GoalError(ErrorCode.INVALID_GOAL, f'model {self.name} has no chat template; send prompt, not messages')
+            raise GoalError(ErrorCode.INVALID_GOAL, f'model {self.name} has no chat template; send prompt instead')
         try:
             return self.tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # templates raise jinja errors of their own for roles they refuse
@@ -301,4 +301,4 @@ def _eos_ids(model, tokenizer) -> frozenset[int]:
 
 
 def library_versions() -> dict[str, str]:
-    return {'torch': torch.__version__, 'transformers': transformers.__version__, 'python': platform.python_version()}
+    return {'torch': str(torch.__version__), 'transformers': transformers.__version__, 'python': platform.python_version()}

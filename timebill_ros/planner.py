@@ -69,7 +69,8 @@ def plan(*, p: float, q: float, n_x: int, n_min: int, time_left_s: float, evicti
     `time_left_s` is what is left for decoding (D) if nothing is evicted; evicting costs `eviction_s` of it first.
     `n_min`..`n_x` is the range of entries that may be kept; `n_max` bounds the response. All times in seconds,
     lengths in tokens. FITS: N_W fits without eviction. FITS_WITH_EVICTION: it fits with the least eviction that does.
-    AT_RISK: only N_hat fits; evict the least that lets it. INFEASIBLE: not even N_hat fits at alpha_max; evict that much.
+    AT_RISK: only N_hat fits; evict the least that lets it. INFEASIBLE: not even N_hat fits at alpha_max; evict that
+    much.
     """
     n_hat = min(max(predicted, 1), n_max)
     n_w = min(max(pessimistic, n_hat), n_max)

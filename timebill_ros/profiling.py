@@ -113,8 +113,9 @@ def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int
     return token
 
 
-def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: dict[str, list[list[float]]]) -> Profile:
+def make_profile(model: CausalLM, predictor: PredictionExecutor | None,
+                 points: dict[str, list[list[float]]]) -> Profile:
     """Fit measured points into a profile of this device."""
     times, errors = fit(points)
-    return Profile(identity(model, predictor), times, datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
-                   library_versions(), errors, points)
+    date = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
+    return Profile(identity(model, predictor), times, date, library_versions(), errors, points)

@@ -163,7 +163,7 @@ class Timing:
     pessimistic_tokens: int = 0
     kept_tokens: int = 0
     length_cap: int = 0
-    eviction_ratio: float = 0.0
+    eviction_ratio: float = UNKNOWN  # NaN until there is a plan
     verdict: Verdict = Verdict.UNKNOWN
     variant: str = ''
     time_budget_s: float = UNKNOWN

@@ -61,7 +61,7 @@ PARAMETERS = (
               's', 0.0, 10.0, live=True),
     Parameter('max_context_tokens', 8192, 'Size of the preallocated KV cache; bounded by the model context.', 'tokens',
               64, 1 << 20),
-    Parameter('prefill_chunk_tokens', 512, 'Prefill checks cancel and deadline after each chunk.', 'tokens', 16,
+    Parameter('prefill_chunk_tokens', 256, 'Prefill checks cancel and deadline after each chunk.', 'tokens', 16,
               1 << 17),
     Parameter('eviction_scorer', 'snapkv', 'Which cache entries matter.',
               choices=('snapkv', 'key_norm', 'recent', 'random')),

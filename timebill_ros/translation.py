@@ -9,8 +9,7 @@ from timebill_ros import admission
 from timebill_ros.action import Generate
 from timebill_ros.msg import RequestStatus
 from timebill_ros.msg import Timing as TimingMessage
-from timebill_ros.request import (ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Sampling, Strategy,
-                                  Timing)
+from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Sampling, Strategy, Timing
 from timebill_ros.settings import STRATEGIES
 
 

@@ -1,0 +1,405 @@
+"""The ROS shell: a lifecycle node with the action server, the status topic, the estimate service and diagnostics.
+
+It translates, enqueues and publishes. Which goal runs and how it ends is dispatch.py's business; models live in the
+worker process. rclpy only here and in translation.py and diagnostics.py; no torch anywhere in this process.
+"""
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from timebill_ros import settings, translation
+from timebill_ros.action import Generate
+from timebill_ros.diagnostics import report
+from timebill_ros.dispatch import Dispatcher, Job
+from timebill_ros.msg import RequestStatus
+from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Timing, Verdict
+from timebill_ros.srv import EstimateTime
+from timebill_ros.worker_process import WorkerProcess
+
+DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
+DELIVERY_S = 0.2  # how long shutdown leaves to DDS for carrying them
+FOREVER_S = 1e9
+
+
+@dataclass
+class _Goal:
+    """An accepted goal: rclpy's handle and our job. `executing`: its execute callback has been called for."""
+
+    handle: object
+    job: Job
+    executing: bool = False
+
+
+class TimebillNode(LifecycleNode):
+    """`~/generate`, `~/status`, `~/estimate_time` and `/diagnostics`. configure loads and profiles, activate accepts
+    goals, deactivate ends those it holds with INACTIVE, cleanup frees the model."""
+
+    def __init__(self, **kwargs):
+        super().__init__('timebill', **kwargs)
+        for parameter in settings.PARAMETERS:
+            self.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
+        self.declare_parameter('autostart', False, ParameterDescriptor(
+            description='Configure and activate without a lifecycle manager, when run as a plain program.'))
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._settings: dict = {}
+        self._dispatcher: Dispatcher | None = None
+        self._server: ActionServer | None = None
+        self._estimate_service = None
+        self._status = None
+        self._state, self._accepting = 'unconfigured', False
+        self._description, self._missed_before = '', 0
+        self._released: dict[int, float] = {}  # id of a goal request -> release; rclpy gives goal_callback no UUID
+        self._goals: dict[str, _Goal] = {}  # by request id: accepted and not yet concluded
+        self._delivery_s: deque[float] = deque(maxlen=64)  # from the worker's end to the result being set
+        # One group each, so that a blocked callback of one kind delays no other kind.
+        self._action_group = ReentrantCallbackGroup()
+        self._service_group = MutuallyExclusiveCallbackGroup()
+        self._timer_group = MutuallyExclusiveCallbackGroup()
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group)
+        _bridge_logging(self.get_logger())
+
+    # -- lifecycle -----------------------------------------------------------------------------------------------
+
+    def on_configure(self, state) -> TransitionCallbackReturn:
+        try:
+            self._settings = settings.check({p.name: self.get_parameter(p.name).value for p in settings.PARAMETERS})
+            python = self._settings['worker_python']
+            self._dispatcher = Dispatcher(lambda on_event: WorkerProcess(python, on_event), dict(self._settings),
+                                          self._on_change)
+            self._description = self._wait_for_worker(self._dispatcher.configure())
+            self.get_logger().info(f'ready: {self._description}')
+            self._create_interfaces()
+        except Exception as error:  # rclpy swallows what a transition callback raises; here it becomes a log line
+            self.get_logger().error(f'configure failed: {error}')
+            self._free()
+            return TransitionCallbackReturn.FAILURE
+        self._state = 'inactive'
+        return super().on_configure(state)
+
+    def _wait_for_worker(self, configured: Future) -> str:
+        timeout = self._settings['worker_start_timeout_s']
+        try:
+            return configured.result(timeout)
+        except FutureTimeout:
+            raise RuntimeError(f'the worker was not ready within {timeout:.0f} s (worker_start_timeout_s)') from None
+
+    def _create_interfaces(self) -> None:
+        self._status = self.create_lifecycle_publisher(
+            RequestStatus, '~/status', QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE))
+        self._server = ActionServer(
+            self, Generate, '~/generate', execute_callback=self._execute, goal_callback=self._on_goal,
+            handle_accepted_callback=self._on_accepted, cancel_callback=self._on_cancel,
+            callback_group=self._action_group, result_timeout=int(math.ceil(self._settings['result_timeout_s'])))
+        self._estimate_service = self.create_service(EstimateTime, '~/estimate_time', self._on_estimate,
+                                                     callback_group=self._service_group)
+
+    def on_activate(self, state) -> TransitionCallbackReturn:
+        result = super().on_activate(state)
+        self._state, self._accepting = 'active', True
+        return result
+
+    def on_deactivate(self, state) -> TransitionCallbackReturn:
+        self._drain('the server was deactivated')
+        self._state = 'inactive'
+        return super().on_deactivate(state)  # after the last statuses: it silences their publisher
+
+    def on_cleanup(self, state) -> TransitionCallbackReturn:
+        self._free()
+        self._state = 'unconfigured'
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state) -> TransitionCallbackReturn:
+        self._drain('the server shut down')
+        self._free()
+        self._state = 'finalized'
+        return super().on_shutdown(state)
+
+    def _drain(self, message: str) -> None:
+        """End every goal held and wait until each result is set."""
+        self._accepting = False
+        if self._dispatcher is None:
+            return
+        until = time.monotonic() + DRAIN_S
+        self._dispatcher.end_all(ErrorCode.INACTIVE, message).wait(DRAIN_S)
+        while self._goals and time.monotonic() < until:
+            time.sleep(0.005)
+
+    def _free(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+            self._dispatcher = None
+        if self._server is not None:
+            self._server.destroy()
+            self._server = None
+        if self._estimate_service is not None:
+            self.destroy_service(self._estimate_service)
+            self._estimate_service = None
+        if self._status is not None:
+            self.destroy_publisher(self._status)
+            self._status = None
+
+    def stop(self) -> None:
+        """Ctrl-C or SIGTERM: end open goals with a result, leave DDS a moment to carry them, stop the worker."""
+        had_goals = bool(self._goals)
+        self._drain('the server shut down')
+        if had_goals:
+            time.sleep(DELIVERY_S)
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+
+    # -- goals ---------------------------------------------------------------------------------------------------
+
+    def _on_goal(self, goal: Generate.Goal) -> GoalResponse:
+        if not self._accepting:
+            # A rejection carries no reason, so it is kept for the one thing that needs none.
+            self.get_logger().warning(f'goal rejected: the node is {self._state}, not active')
+            return GoalResponse.REJECT
+        self._released[id(goal)] = time.monotonic()
+        return GoalResponse.ACCEPT
+
+    def _on_accepted(self, handle) -> None:
+        """Only enqueues; a goal that cannot be tried is concluded at once, with its reason."""
+        now = time.monotonic()
+        release_s = self._released.pop(id(handle.request), now)
+        request_id = bytes(handle.goal_id.uuid).hex()
+        try:
+            request = translation.to_request(
+                handle.request, request_id, release_s=release_s, ros_now_s=self._ros_now_s() - (now - release_s),
+                settings=self._settings, margin_s=self._delivery_margin_s())
+        except GoalError as error:
+            outcome = Outcome(error.code, str(error), '', FinishReason.ERROR, Timing())
+            outcome.timing.response_time_s = time.monotonic() - release_s
+            self._publish_status(translation.to_status(request_id, Phase.DONE, outcome.timing, outcome=outcome,
+                                                       ros_now_s=self._ros_now_s()))
+            handle.execute(lambda handle: _conclude(handle, outcome))
+            return
+        job = Job(request)
+        self._goals[request_id] = _Goal(handle, job)
+        self._publish_job(job)
+        self._dispatcher.submit(job)
+
+    def _on_cancel(self, handle) -> CancelResponse:
+        goal = self._goals.get(bytes(handle.goal_id.uuid).hex())
+        if goal is not None:
+            self._dispatcher.cancel(goal.job)
+        return CancelResponse.ACCEPT
+
+    def _on_change(self, job: Job) -> None:
+        """From the dispatcher's thread: a goal started, was planned, moved on or ended."""
+        goal = self._goals.get(job.request.request_id)
+        if goal is not None and not goal.executing and (job.phase is Phase.PREFILL or job.outcome is not None):
+            goal.executing = True
+            goal.handle.execute()
+        self._publish_job(job)
+
+    def _execute(self, handle) -> Generate.Result:
+        """Runs while a goal runs (or just at its end, if it ended while queued): feedback, then the result."""
+        request_id = bytes(handle.goal_id.uuid).hex()
+        job = self._goals[request_id].job
+        sent = ''
+        try:
+            while not job.ended.wait(1.0 / self._settings['feedback_rate']):
+                if len(job.text) > len(sent) or not job.n_tokens:
+                    sent += self._publish_feedback(handle, job, job.text[len(sent):])
+            outcome = job.outcome
+            if outcome.text.startswith(sent) and len(outcome.text) > len(sent):
+                self._publish_feedback(handle, job, outcome.text[len(sent):])  # so that the deltas make up the text
+            outcome.timing.response_time_s = time.monotonic() - job.request.release_s
+            outcome.timing.tardiness_s = max(0.0, time.monotonic() - job.request.deadline_s)
+            result = _conclude(handle, outcome)
+            if outcome.finish_reason.is_natural or outcome.finish_reason is FinishReason.DEADLINE:
+                self._delivery_s.append(time.monotonic() - job.finished_s)
+            return result
+        finally:
+            self._goals.pop(request_id, None)
+
+    def _publish_feedback(self, handle, job: Job, delta: str) -> str:
+        now = time.monotonic()
+        expected_s, worst_s = job.remaining_s(now)
+        phase = job.phase if job.phase in (Phase.QUEUED, Phase.PREFILL) else Phase.DECODE
+        handle.publish_feedback(Generate.Feedback(
+            phase=int(phase), text_delta=delta, generated_tokens=job.n_tokens,
+            estimated_time_remaining_s=expected_s, slack_s=job.request.deadline_s - now - worst_s))
+        return delta
+
+    def _delivery_margin_s(self) -> float:
+        """The parameter, or what carrying a result has lately taken, whichever is more (within reason)."""
+        floor = self._settings['delivery_margin_s']
+        return min(max([floor, *self._delivery_s]), max(0.25, floor))
+
+    # -- status, estimates, diagnostics ----------------------------------------------------------------------------
+
+    def _ros_now_s(self) -> float:
+        return self.get_clock().now().nanoseconds * 1e-9
+
+    def _publish_job(self, job: Job) -> None:
+        now = time.monotonic()
+        self._publish_status(translation.to_status(
+            job.request.request_id, job.phase, job.timing, ros_now_s=self._ros_now_s(),
+            time_left_s=job.request.deadline_s - now, remaining_s=job.remaining_s(now), outcome=job.outcome,
+            degraded=not self._dispatcher.is_ready))
+
+    def _publish_status(self, message: RequestStatus) -> None:
+        if self._status is not None:
+            self._status.publish(message)
+
+    def _on_estimate(self, goal: EstimateTime.Request, response: EstimateTime.Response) -> EstimateTime.Response:
+        response.wcet_without_eviction_s = response.wcet_with_eviction_s = response.eviction_ratio = math.nan
+        try:
+            if not self._accepting:
+                raise GoalError(ErrorCode.INACTIVE, f'the node is {self._state}, not active')
+            now = time.monotonic()
+            budget_s = translation.seconds(goal.time_budget)
+            request: Request = translation.to_request(
+                Generate.Goal(prompt=goal.prompt, messages=goal.messages, max_new_tokens=goal.max_new_tokens,
+                              time_budget=goal.time_budget),
+                'estimate', release_s=now, ros_now_s=0.0, margin_s=self._delivery_margin_s(),
+                settings={**self._settings, 'default_time_budget_s': FOREVER_S})
+            answer = self._dispatcher.estimate(request).result()
+        except GoalError as error:
+            response.error_code, response.error_msg = int(error.code), str(error)
+            return response
+        plan, whole, prefill_s = answer['plan'], answer['whole'], answer['prefill_s']
+        response.verdict = int(plan.verdict if budget_s > 0 else Verdict.UNKNOWN)
+        response.predicted_tokens, response.pessimistic_tokens = plan.predicted_tokens, plan.pessimistic_tokens
+        response.wcet_without_eviction_s = prefill_s + whole.decode_wcet_s
+        response.wcet_with_eviction_s = prefill_s + plan.decode_wcet_s
+        response.eviction_ratio = plan.eviction_ratio
+        return response
+
+    def _publish_diagnostics(self) -> None:
+        dispatcher = self._dispatcher
+        message = DiagnosticArray(status=report(self._state, dispatcher, self._description, self._missed_before))
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._missed_before = dispatcher.counts['missed'] if dispatcher is not None else 0
+        self._diagnostics.publish(message)
+
+    def _on_set_parameters(self, parameters) -> SetParametersResult:
+        changed = {}
+        for parameter in parameters:
+            known = settings.BY_NAME.get(parameter.name)
+            if known is None:
+                continue  # use_sim_time and the like
+            try:
+                known.check(parameter.value)
+            except ValueError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+            if self._dispatcher is not None and not known.live:
+                return SetParametersResult(successful=False, reason=f'{parameter.name} takes effect at configure; '
+                                           'clean the node up first')
+            changed[parameter.name] = parameter.value
+        self._settings.update(changed)
+        if self._dispatcher is not None and changed:
+            self._dispatcher.update(changed)
+        return SetParametersResult(successful=True)
+
+
+def _conclude(handle, outcome: Outcome) -> Generate.Result:
+    """Set the goal's terminal state and give its result."""
+    if outcome.error_code is ErrorCode.NONE:
+        handle.succeed()
+    elif outcome.error_code is ErrorCode.CANCELED:
+        # The cancel callback hands the cancel on before rclpy moves the goal to CANCELING.
+        until = time.monotonic() + 1.0
+        while not handle.is_cancel_requested and time.monotonic() < until:
+            time.sleep(0.001)
+        handle.canceled() if handle.is_cancel_requested else handle.abort()
+    else:
+        handle.abort()
+    return translation.to_result(outcome)
+
+
+def _descriptor(parameter: settings.Parameter) -> ParameterDescriptor:
+    notes = [parameter.description] + ([f'Unit: {parameter.unit}.'] if parameter.unit else [])
+    descriptor = ParameterDescriptor(description=' '.join(notes),
+                                     additional_constraints='one of ' + ', '.join(parameter.choices)
+                                     if parameter.choices else '')
+    if isinstance(parameter.default, float):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=parameter.low, to_value=parameter.high)]
+    elif isinstance(parameter.default, int) and not isinstance(parameter.default, bool):
+        descriptor.integer_range = [IntegerRange(from_value=parameter.low, to_value=parameter.high, step=1)]
+    return descriptor
+
+
+def _bridge_logging(logger) -> None:
+    """Send what the ROS-free parts log to rosout."""
+    class Bridge(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = self.format(record)
+            # One call each: rclpy refuses a call site whose severity changes.
+            if record.levelno >= logging.ERROR:
+                logger.error(text)
+            elif record.levelno >= logging.WARNING:
+                logger.warning(text)
+            else:
+                logger.info(text)
+
+    root = logging.getLogger('timebill_ros')
+    root.handlers = [Bridge()]
+    root.setLevel(logging.INFO)
+    root.propagate = False
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM. The handlers are ours: rclpy's would invalidate the context at once, and
+    no open goal would get its result."""
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        node = TimebillNode()
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        print(f'timebill: {error}', file=sys.stderr)
+        rclpy.shutdown()
+        return 1
+    executor = MultiThreadedExecutor(num_threads=4)
+    executor.add_node(node)
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    threading.Thread(target=spin, name='executor', daemon=True).start()
+    if node.get_parameter('autostart').value:
+        threading.Thread(target=_autostart, args=(node,), name='autostart', daemon=True).start()
+    while not stop.wait(0.5):  # a timeout, so that the main thread gets to run signal handlers
+        pass
+    node.get_logger().info('stopping')
+    node.stop()
+    executor.shutdown(timeout_sec=2.0)
+    node.destroy_node()
+    rclpy.shutdown()
+    return 0
+
+
+def _autostart(node: TimebillNode) -> None:
+    if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        node.trigger_activate()
+
+
+if __name__ == '__main__':
+    sys.exit(main())
