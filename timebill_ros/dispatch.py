@@ -26,6 +26,7 @@ from timebill_ros.request import (
     Plan,
     Request,
     Timing,
+    Verdict,
     settle,
     to_dict,
 )
@@ -210,6 +211,11 @@ class Dispatcher:
                                    FinishReason.ERROR, job.timing))
         elif not self._ready and self._restart_s is None and self._worker is None:
             self._end(job, Outcome(ErrorCode.INACTIVE, 'no worker is configured', '', FinishReason.ERROR, job.timing))
+        elif self._clock() >= self._guard_s(job):
+            job.timing.verdict = Verdict.INFEASIBLE
+            self._end(job, Outcome(ErrorCode.INFEASIBLE, f'the time budget of {job.request.time_budget_s:.3f} s leaves '
+                                   f'nothing after the delivery margin of {job.request.delivery_margin_s:.3f} s', '',
+                                   FinishReason.ERROR, job.timing))
         else:
             self._waiting.append(job)
 

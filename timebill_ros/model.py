@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from timebill_ros import attention
+from timebill_ros import attention, own_cache
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.kv_cache import SlotCache
 from timebill_ros.request import ErrorCode, GoalError, Request
@@ -56,10 +56,9 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
     try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.lower().startswith(('model name', 'hardware', 'model\t')):
-                name = line.split(':', 1)[1].strip()
-                break
+        entries = dict(line.split(':', 1) for line in Path('/proc/cpuinfo').read_text().splitlines() if ':' in line)
+        entries = {key.strip(): value.strip() for key, value in entries.items()}
+        name = entries.get('model name') or entries.get('Model') or entries.get('Hardware') or name  # x86, Arm boards
     except OSError:
         pass
     return f'{name}, {torch.get_num_threads()} threads'
@@ -105,7 +104,7 @@ class CausalLM:
     """A loaded model with its tokenizer and one preallocated KV cache.
 
     `supports_eviction` is false, and `eviction_refusal` says why, for models whose cache is not one full-attention
-    key and value per token; they run on their own cache and attention.
+    key and value per token; they run on their own cache and attention, some of them without chunks in prefill.
     """
 
     def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
@@ -144,13 +143,14 @@ class CausalLM:
         self.max_context = min(max_context_tokens, getattr(config, 'max_position_embeddings', max_context_tokens))
         if not self.eviction_refusal:
             model = AutoModelForCausalLM.from_pretrained(self.name, attn_implementation=attention.NAME, **load)
-            self._prepare(model, config)
             try:
+                self._prepare(model, config)
                 self._warm_up()
                 return model
-            except (ValueError, TypeError, RuntimeError) as error:
+            except Exception as error:  # a model that does not fit fails in its own way; it runs on its own cache
                 self.eviction_refusal = f'its attention does not go through the common interface ({error})'
         log.warning('KV eviction is off for %s: %s', self.name, self.eviction_refusal)
+        self.model = self.cache = model = None  # so that the weights are not held twice
         model = AutoModelForCausalLM.from_pretrained(self.name, **load)
         self._prepare(model, config)
         self._warm_up()
@@ -163,8 +163,10 @@ class CausalLM:
         self._windows: dict[int, attention.QueryWindow] = {}
         self._token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         self._position = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        self._own: own_cache.OwnCache | None = None
         if self.eviction_refusal:
-            self.cache = DynamicCache(config=config)
+            ids = torch.arange(MAX_WINDOW + 2, device=self.device)[None] % config.vocab_size
+            self._own = own_cache.choose(model, config, ids)
             return
         self.cache = SlotCache(self.max_context, _sliding_windows(config))
         for module in model.modules():
@@ -218,10 +220,7 @@ class CausalLM:
     @torch.inference_mode()
     def reset(self) -> None:
         """Forget the previous sequence."""
-        if self.eviction_refusal:
-            self.cache = DynamicCache(config=self.config)
-        else:
-            self.cache.reset()
+        (self._own or self.cache).reset()
         for window in self._windows.values():
             window.clear()
 
@@ -229,6 +228,8 @@ class CausalLM:
     def prefill(self, ids: list[int], *, chunk_tokens: int,
                 should_stop: Callable[[], bool] = lambda: False) -> torch.Tensor | None:
         """Fill the cache with the prompt; logits [V] of the next token, or None if `should_stop` between chunks."""
+        if self._own and not self._own.chunked:
+            chunk_tokens = len(ids)
         prompt = torch.tensor([ids], dtype=torch.long).to(self.device)
         positions = torch.arange(len(ids), device=self.device)[None]
         for window in self._windows.values():
@@ -256,6 +257,8 @@ class CausalLM:
         return self._forward(self._token, self._position)
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        if self._own:
+            return self._own.forward(ids, positions)
         out = self.model(input_ids=ids, position_ids=positions, past_key_values=self.cache, use_cache=True,
                          **self._options)
         return out.logits[0, -1]
@@ -273,6 +276,10 @@ class CausalLM:
             torch.cuda.synchronize(self.device)
 
 
+# Config entries of state-space and other recurrent layers, which may stand beside attention.
+_RECURRENT = ('state_size', 'ssm_state_size', 'mamba_d_state', 'lru_width', 'linear_conv_kernel_dim', 'conv_L_cache')
+
+
 def _layout_refusal(config) -> str:
     """Why the cache of this architecture cannot be evicted; empty where it can."""
     if getattr(config, 'kv_lora_rank', None):
@@ -280,8 +287,8 @@ def _layout_refusal(config) -> str:
     kinds = set(getattr(config, 'layer_types', None) or ['full_attention'])
     if not kinds <= {'full_attention', 'sliding_attention'}:
         return f'it has layers of the kinds {", ".join(sorted(kinds - {"full_attention", "sliding_attention"}))}'
-    if not hasattr(config, 'num_attention_heads'):
-        return 'it is not an attention model (recurrent state)'
+    if not hasattr(config, 'num_attention_heads') or any(hasattr(config, name) for name in _RECURRENT):
+        return 'it has a recurrent state'
     return ''
 
 
@@ -301,4 +308,5 @@ def _eos_ids(model, tokenizer) -> frozenset[int]:
 
 
 def library_versions() -> dict[str, str]:
-    return {'torch': str(torch.__version__), 'transformers': transformers.__version__, 'python': platform.python_version()}
+    return {'torch': str(torch.__version__), 'transformers': transformers.__version__,
+            'python': platform.python_version()}

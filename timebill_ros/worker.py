@@ -61,7 +61,7 @@ class Worker:
 
             def progress(share: float) -> None:
                 nonlocal last
-                if time.monotonic() - last > 0.5:
+                if time.monotonic() - last > 2.0:
                     last = time.monotonic()
                     self.channel.send({'event': 'profiling', 'share': share})
 

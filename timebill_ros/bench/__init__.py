@@ -1,0 +1,1 @@
+"""Measurements behind the README's numbers: each writes JSON and says which hardware it ran on."""

@@ -1,0 +1,195 @@
+"""The `timebill` command: ask, monitor, profile, bench, train-length-predictor, demo."""
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from timebill_ros import settings
+
+STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog='timebill', description='LLM answers on a deadline.')
+    commands = top.add_subparsers(dest='command', required=True)
+
+    ask = commands.add_parser('ask', help='send one goal to a running node and print the answer as it comes')
+    ask.add_argument('text', help='the prompt; - reads it from standard input')
+    ask.add_argument('--budget', type=float, required=True, metavar='S', help='time budget in seconds')
+    ask.add_argument('--strategy', choices=sorted(STRATEGY_NUMBERS), default='default')
+    ask.add_argument('--max-new-tokens', type=int, default=0, metavar='N')
+    ask.add_argument('--raw', action='store_true', help="send the text as it is, not through the model's chat template")
+    ask.add_argument('--server', default='/timebill', help='name of the node (default: /timebill)')
+    ask.set_defaults(run=_ask)
+
+    monitor = commands.add_parser('monitor', help='print the status of every request as it is published')
+    monitor.add_argument('--server', default='/timebill')
+    monitor.set_defaults(run=_monitor)
+
+    profile = commands.add_parser('profile', help='measure the execution times of a model on this device')
+    _add_model_options(profile)
+    profile.add_argument('--out', type=Path, default=Path('profile.yaml'), help='YAML file; the plot lies beside it')
+    profile.add_argument('--seconds', type=float, default=120.0, help='longest time to measure for')
+    profile.add_argument('--repeats', type=int, default=12, help='visits of each length')
+    profile.add_argument('--longest', type=int, default=0, metavar='N', help='longest prompt; 0: the context')
+    profile.set_defaults(run=_profile)
+
+    bench = commands.add_parser('bench', help='measurements behind the README; results as JSON')
+    benches = bench.add_subparsers(dest='bench', required=True)
+    decode = benches.add_parser('decode', help='time per token against model.generate, with and without eviction')
+    _add_model_options(decode)
+    decode.add_argument('--out', type=Path, default=Path('results/decode.json'))
+    decode.add_argument('--tokens', type=int, default=100, help='tokens per answer')
+    decode.add_argument('--rounds', type=int, default=9, help='interleaved repeats')
+    decode.set_defaults(run=_bench_decode)
+
+    train = commands.add_parser('train-length-predictor', add_help=False,
+                                help='train a length predictor for a target model (-h after it for its options)')
+    train.set_defaults(run=_train_length_predictor)
+
+    demo = commands.add_parser('demo', help='start a node on the embedded model and send it goals of different budgets')
+    demo.add_argument('--out', type=Path, default=Path('build/demo'))
+    demo.set_defaults(run=_demo)
+    return top
+
+
+def _add_model_options(command: argparse.ArgumentParser) -> None:
+    """The node's parameters that choose model, device and cache, under the same names."""
+    for name in ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads', 'max_context_tokens',
+                 'prefill_chunk_tokens', 'eviction_scorer'):
+        parameter = settings.BY_NAME[name]
+        command.add_argument('--' + name.replace('_', '-'), dest=name, type=type(parameter.default),
+                             default=parameter.default, choices=parameter.choices or None,
+                             help=parameter.description.replace('%', '%%'))
+
+
+def _model_settings(options: argparse.Namespace) -> dict:
+    return settings.check({name: value for name, value in vars(options).items() if name in settings.BY_NAME})
+
+
+def _ask(options: argparse.Namespace) -> int:
+    import rclpy
+
+    from timebill_ros.action import Generate
+    from timebill_ros.client import Client, ServerUnavailable, chat, duration
+    text = sys.stdin.read() if options.text == '-' else options.text
+    goal = Generate.Goal(time_budget=duration(options.budget), max_new_tokens=options.max_new_tokens,
+                         overrun_strategy=STRATEGY_NUMBERS[options.strategy])
+    if options.raw:
+        goal.prompt = text
+    else:
+        goal.messages = chat({'role': 'user', 'content': text})
+    rclpy.init()
+    with Client(options.server) as client:
+        if not client.actions.wait_for_server(5.0):
+            raise ServerUnavailable(f'no node {options.server} found within 5 s')
+        pending = client.send(goal, lambda message: print(message.feedback.text_delta, end='', flush=True))
+        try:
+            answer = pending.answer(max(options.budget, 0.0) + 10.0)
+        except KeyboardInterrupt:
+            pending.cancel()
+            answer = pending.answer(5.0)
+    result, timing = answer.result, answer.result.timing
+    print()
+    if result.error_code:
+        print(f'error {result.error_code}: {result.error_msg}', file=sys.stderr)
+    print(f'[{answer.received_s:.3f} s of {options.budget:.3f} s, {timing.generated_tokens} tokens, '
+          f'evicted {timing.eviction_ratio:.0%}]', file=sys.stderr)
+    return 0 if result.error_code == Generate.Result.NONE else 1
+
+
+def _monitor(options: argparse.Namespace) -> int:
+    import rclpy
+
+    from timebill_ros.client import Client
+    from timebill_ros.msg import RequestStatus
+    from timebill_ros.request import ErrorCode, FinishReason, Phase, Verdict
+
+    def show(m: RequestStatus) -> None:
+        ending = f' {FinishReason(m.finish_reason).name} {ErrorCode(m.error_code).name} in {m.response_time_s:.3f} s' \
+            if m.phase >= Phase.DONE else ''
+        print(f'{m.header.stamp.sec}.{m.header.stamp.nanosec // 10 ** 6:03d} {m.request_id[:8]} '
+              f'{Phase(m.phase).name:8} {Verdict(m.verdict).name:18} slack {m.slack_s:7.3f} s, wcet {m.wcet_s:7.3f} s, '
+              f'evicted {m.eviction_ratio:6.1%}, tokens {m.generated_tokens}/{m.predicted_tokens}/'
+              f'{m.pessimistic_tokens}{ending}{" OVERRUN" if m.overrun else ""}', flush=True)
+
+    rclpy.init()
+    with Client(options.server) as client:
+        client.node.create_subscription(RequestStatus, f'{options.server}/status', show, 50)
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from timebill_ros import plots
+    from timebill_ros.loading import load_model
+    from timebill_ros.profiling import make_profile, measure
+    values = _model_settings(options)
+    model, predictor = load_model(values)
+    with Progress() as bar:
+        task = bar.add_task('measuring', total=1.0)
+        points = measure(model, predictor, chunk_tokens=values['prefill_chunk_tokens'], budget_s=options.seconds,
+                         repeats=options.repeats, longest=options.longest or None,
+                         progress=lambda share: bar.update(task, completed=share))
+    profile = make_profile(model, predictor, points)
+    profile.save(options.out)
+    picture = options.out.with_suffix('.png')
+    plots.profile(profile, picture)
+    t = profile.times
+    print(f'device   {profile.identity.device}, {profile.identity.dtype}\n'
+          f'prefill  {t.a:.3e}*N^2 + {t.b:.3e}*N + {t.c:.3e} s, at least {t.prefill_floor:.3e} s\n'
+          f'step     {t.p:.3e}*N_kv + {t.q:.3e} s')
+    for kind, error in profile.fit_errors.items():
+        print(f'{kind:10} mean absolute fit error {error:.1%} over {len(points[kind])} points')
+    print(f'written to {options.out} and {picture}')
+    return 0
+
+
+def _bench_decode(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.decode import run
+    return run(_model_settings(options), options.out, n_tokens=options.tokens, rounds=options.rounds)
+
+
+def _train_length_predictor(options: argparse.Namespace) -> int:
+    from timebill_ros.training.train_length_predictor import main as train
+    train(options.rest)
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from timebill_ros.demo import run
+    return run(options.out)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Errors that a user can act on are a sentence and exit status 1, not a traceback."""
+    from timebill_ros.execution_time import ProfileError
+    options, rest = parser().parse_known_args(arguments)
+    if rest and options.command != 'train-length-predictor':
+        parser().error(f'unrecognized arguments: {" ".join(rest)}')
+    options.rest = rest
+    expected: tuple[type[BaseException], ...] = (ProfileError, ValueError, OSError)
+    if options.command in ('ask', 'monitor', 'demo'):
+        from timebill_ros.client import ServerUnavailable
+        expected += (ServerUnavailable,)
+    if options.command in ('profile', 'bench'):
+        from timebill_ros.model import ModelError
+        expected += (ModelError,)
+    try:
+        return options.run(options)
+    except expected as error:
+        print(f'timebill {options.command}: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""A client of the node, for the command line, the demonstration and benchmarks: goals, estimates, lifecycle."""
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from builtin_interfaces.msg import Duration
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rclpy.action import ActionClient
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from timebill_ros.action import Generate
+from timebill_ros.msg import ChatMessage
+from timebill_ros.srv import EstimateTime
+
+
+class ServerUnavailable(RuntimeError):
+    """The node is not there, not active, or did not answer in time."""
+
+
+@dataclass
+class Answer:
+    """One goal's end as the client saw it. Seconds are on the client's monotonic clock, from sending."""
+
+    result: Generate.Result
+    status: int  # action_msgs GoalStatus
+    accepted_s: float
+    received_s: float
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds -> builtin_interfaces Duration; `sec` is floored, so that nanosec is never negative."""
+    nanoseconds = round(seconds * 1e9)
+    return Duration(sec=nanoseconds // 10 ** 9, nanosec=nanoseconds % 10 ** 9)
+
+
+def chat(*messages: dict[str, str]) -> list[ChatMessage]:
+    return [ChatMessage(role=message['role'], content=message['content']) for message in messages]
+
+
+class PendingGoal:
+    """A goal that was sent. `answer` waits for its end."""
+
+    def __init__(self, client: Client, goal: Generate.Goal, on_feedback: Callable | None):
+        self._client = client
+        self._sent_s = time.monotonic()
+        self._accepted_s = self._received_s = 0.0
+        self._handle = self._response = None
+        self._accepted, self._ended = threading.Event(), threading.Event()
+        client.actions.send_goal_async(goal, feedback_callback=on_feedback).add_done_callback(self._on_accepted)
+
+    def _on_accepted(self, future) -> None:
+        self._accepted_s = time.monotonic() - self._sent_s
+        self._handle = future.result()
+        self._accepted.set()
+        if self._handle.accepted:
+            self._handle.get_result_async().add_done_callback(self._on_result)
+
+    def _on_result(self, future) -> None:
+        self._received_s = time.monotonic() - self._sent_s
+        self._response = future.result()
+        self._ended.set()
+
+    def answer(self, timeout_s: float) -> Answer:
+        """Wait for the result. ServerUnavailable where the goal is rejected or nothing comes in time."""
+        until = time.monotonic() + timeout_s
+        self._wait_accepted(timeout_s)
+        if not self._handle.accepted:
+            raise ServerUnavailable(f'the goal was rejected: {self._client.server} is not active')
+        if not self._ended.wait(until - time.monotonic()):
+            raise ServerUnavailable(f'{self._client.server} gave no result in {timeout_s:.1f} s')
+        return Answer(self._response.result, self._response.status, self._accepted_s, self._received_s)
+
+    def cancel(self) -> None:
+        self._wait_accepted(5.0)
+        self._handle.cancel_goal_async()
+
+    def _wait_accepted(self, timeout_s: float) -> None:
+        if not self._accepted.wait(timeout_s):
+            raise ServerUnavailable(f'{self._client.server} did not accept a goal in {timeout_s:.1f} s')
+
+
+class Client:
+    """Talks to the node `server` from a node of its own, which spins on a thread. Use as a context manager after
+    rclpy.init: leaving it joins the thread."""
+
+    def __init__(self, server: str = '/timebill', name: str = 'timebill_client'):
+        self.server = server
+        self.node = Node(name)
+        self.actions = ActionClient(self.node, Generate, f'{server}/generate')
+        self._estimates = self.node.create_client(EstimateTime, f'{server}/estimate_time')
+        self._states = self.node.create_client(GetState, f'{server}/get_state')
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._closed = False
+        self._thread = threading.Thread(target=self._spin, name='client', daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while not self._closed:
+            self._executor.spin_once(0.1)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._closed = True
+        self._thread.join()
+        self._executor.shutdown()
+        self.actions.destroy()
+        self.node.destroy_node()
+
+    def call(self, service, request, timeout_s: float):
+        """A service's response; ServerUnavailable after `timeout_s`: rclpy's futures never time out by themselves."""
+        done = threading.Event()
+        future = service.call_async(request)
+        future.add_done_callback(lambda _: done.set())
+        if not done.wait(timeout_s):
+            service.remove_pending_request(future)
+            raise ServerUnavailable(f'{service.srv_name} did not answer in {timeout_s:.1f} s')
+        return future.result()
+
+    def wait_until_active(self, timeout_s: float, alive: Callable[[], bool] = lambda: True) -> None:
+        """Until the node's lifecycle state is active. ServerUnavailable after `timeout_s` or once not `alive()`."""
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until and alive():
+            if self._states.wait_for_service(0.2):
+                try:
+                    state = self.call(self._states, GetState.Request(), 5.0)
+                except ServerUnavailable:
+                    continue  # it was found just as it came or went
+                if state.current_state.id == State.PRIMARY_STATE_ACTIVE and self.actions.wait_for_server(0.5):
+                    return
+                time.sleep(0.1)
+        raise ServerUnavailable(f'{self.server} is not active after {timeout_s:.0f} s' if alive() else
+                                f'{self.server} has ended')
+
+    def send(self, goal: Generate.Goal, on_feedback: Callable | None = None) -> PendingGoal:
+        return PendingGoal(self, goal, on_feedback)
+
+    def estimate(self, goal: Generate.Goal, budget_s: float, timeout_s: float = 10.0) -> EstimateTime.Response:
+        """What the node would promise for `goal` within `budget_s`."""
+        request = EstimateTime.Request(prompt=goal.prompt, messages=goal.messages, time_budget=duration(budget_s),
+                                       max_new_tokens=goal.max_new_tokens)
+        return self.call(self._estimates, request, timeout_s)
