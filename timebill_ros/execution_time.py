@@ -50,7 +50,8 @@ class ExecutionTimes:
 
     def __post_init__(self):
         for name, value in asdict(self).items():
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not is_number or not math.isfinite(value) or value < 0:
                 raise ProfileError(f'coefficient {name} must be a finite number >= 0, got {value!r}')
 
     def prefill(self, n_x: int) -> float:
@@ -105,7 +106,7 @@ class Profile:
         path = Path(path)
         try:
             data = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date such as 2026-99-99
             raise ProfileError(f'profile {path} cannot be read: {error}') from error
         if not isinstance(data, dict) or data.get('format') != FORMAT:
             found = data.get('format') if isinstance(data, dict) else type(data).__name__
@@ -114,7 +115,7 @@ class Profile:
             identity, times = Identity(**data['identity']), ExecutionTimes(**data['times'])
             return Profile(identity, times, str(data.get('date', '')), dict(data.get('versions') or {}),
                            dict(data.get('fit_errors') or {}), dict(data.get('points') or {}))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProfileError(f'profile {path} is corrupt: {error}') from error
 
     def check(self, expected: Identity, where: str) -> None:
