@@ -20,6 +20,7 @@ class SlotLayer(CacheLayerMixin):
 
     def __init__(self, capacity: int, sliding_window: int | None = None):
         super().__init__()
+        self.is_initialized = False  # transformers before 4.57 does not set it
         self.capacity = capacity
         self.sliding_window = sliding_window
         self.is_sliding = sliding_window is not None
@@ -69,8 +70,10 @@ class SlotLayer(CacheLayerMixin):
     def get_seq_length(self, *args) -> int:
         return self.length
 
-    def get_max_cache_shape(self) -> int:
+    def get_max_length(self) -> int:
         return self.capacity
+
+    get_max_cache_shape = get_max_length  # its name in transformers before 5.22
 
     def reset(self) -> None:
         """Forget the content; the slots stay allocated."""

@@ -151,6 +151,8 @@ class CausalLM:
                 self.eviction_refusal = f'its attention does not go through the common interface ({error})'
         log.warning('KV eviction is off for %s: %s', self.name, self.eviction_refusal)
         self.model = self.cache = model = None  # so that the weights are not held twice
+        if getattr(config, 'attn_logit_softcapping', None):
+            load['attn_implementation'] = 'eager'  # PyTorch's SDPA, transformers' default, leaves soft-capping out
         model = AutoModelForCausalLM.from_pretrained(self.name, **load)
         self._prepare(model, config)
         self._warm_up()

@@ -1,0 +1,111 @@
+"""Running a model on the cache that it makes itself: for architectures that SlotCache does not fit.
+
+Recurrent states, compressed keys and hybrids of them each have rules of their own on how they may be filled, and a
+model that is given the wrong kind of cache may ignore it without a word. So the ways of running one are tried in turn,
+fast ones first, and a way is taken only where its logits equal those of the model without any cache.
+"""
+from __future__ import annotations
+
+import inspect
+import logging
+from abc import ABC, abstractmethod
+
+import torch
+from transformers import DynamicCache
+
+log = logging.getLogger(__name__)
+
+
+class OwnCache(ABC):
+    """One way of running a model token by token. `chunked`: the prompt may come in pieces."""
+
+    chunked = True
+
+    def __init__(self, model, config):
+        self.model, self.config = model, config
+        self._accepted = inspect.signature(model.forward).parameters
+        self.reset()
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget the sequence."""
+
+    @abstractmethod
+    def forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """The next tokens of the sequence, ids and positions [1, L] -> logits [V] after the last one."""
+
+    def _call(self, **inputs):
+        """The model's output for those of `inputs` that it knows."""
+        return self.model(**{name: value for name, value in inputs.items() if name in self._accepted},
+                          **({'logits_to_keep': 1} if 'logits_to_keep' in self._accepted else {}))
+
+
+class Chunked(OwnCache):
+    """transformers' default cache, filled in chunks."""
+
+    def reset(self):
+        self.cache = DynamicCache(config=self.config)
+
+    def forward(self, ids, positions):
+        return self._call(input_ids=ids, position_ids=positions, past_key_values=self.cache,
+                          use_cache=True).logits[0, -1]
+
+
+class Whole(OwnCache):
+    """The state that the model's own generation starts with, filled by the whole prompt in one call."""
+
+    chunked = False
+
+    def reset(self):
+        self.state = None
+
+    def forward(self, ids, positions):
+        inputs = dict(input_ids=ids, position_ids=positions, cache_position=positions[0], use_cache=True)
+        if self.state is None:
+            made = self.model.prepare_inputs_for_generation(ids, use_cache=True, cache_position=positions[0])
+            inputs.update((name, made[name]) for name in ('past_key_values', 'cache_params', 'cache_position')
+                          if made.get(name) is not None)
+        else:
+            inputs.update(self.state)
+        out = self._call(**inputs)
+        self.state = {name: out[name] for name in ('past_key_values', 'cache_params') if out.get(name) is not None}
+        if not self.state:
+            raise ValueError('the model returns no state')
+        return out.logits[0, -1]
+
+
+class Recomputed(OwnCache):
+    """No cache: every step reads the sequence so far again. Slow, and right for every model."""
+
+    def reset(self):
+        self.ids = None
+
+    def forward(self, ids, positions):
+        self.ids = ids.clone() if self.ids is None else torch.cat([self.ids, ids], dim=1)
+        return self._call(input_ids=self.ids, use_cache=False).logits[0, -1]
+
+
+WAYS: tuple[type[OwnCache], ...] = (Chunked, Whole, Recomputed)
+
+
+@torch.inference_mode()
+def choose(model, config, ids: torch.Tensor) -> OwnCache:
+    """The first way whose logits on `ids`, [1, L >= 4], are those of the model without a cache."""
+    expected = Recomputed(model, config).forward(ids, None)
+    positions = torch.arange(ids.shape[1], device=ids.device)[None]
+    # Rounding differs between one pass over a sequence and many; a state that was ignored differs far more.
+    tolerance = torch.finfo(expected.dtype).eps ** 0.5 * expected.float().norm()
+    for way in WAYS[:-1]:
+        own, end = way(model, config), ids.shape[1]
+        borders = [0, end // 2, end - 2, end - 1, end] if way.chunked else [0, end - 2, end - 1, end]
+        try:
+            for start, stop in zip(borders, borders[1:], strict=False):
+                logits = own.forward(ids[:, start:stop], positions[:, start:stop])
+        except Exception as error:  # each kind of model fails in its own way when given a cache that it does not know
+            log.info('%s does not run %s: %s', type(model).__name__, way.__name__, error)
+            continue
+        if (logits - expected).float().norm() <= tolerance:
+            own.reset()
+            return own
+    log.warning('no cache is known to work for %s: every step reads the whole sequence again', type(model).__name__)
+    return Recomputed(model, config)
