@@ -47,7 +47,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
 
     `logits` [V] come from prefill and give token 0; `position` is the next token's position (the prompt length,
     whatever was evicted), `n_kv` the number of cached entries, `step_s(n_kv)` the estimated seconds of a step.
-    GoalError where the model computes NaN.
+    GoalError where the model computes NaN or infinity.
     """
     tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
     token = sampler.draw(logits)
@@ -57,7 +57,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
         # The one wait for the device per token: it makes EOS and the deadline guard possible.
         value = int(token)
         if value == NOT_A_TOKEN:
-            raise GoalError(ErrorCode.UNKNOWN, f'the model computed NaN logits at token {control.n_tokens}')
+            raise GoalError(ErrorCode.UNKNOWN, f'the model computed NaN or infinite logits at token {control.n_tokens}')
         n = control.n_tokens
         tokens[n] = value
         control.n_tokens = n = n + 1

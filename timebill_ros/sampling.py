@@ -19,9 +19,9 @@ class Sampler:
             self.generator = torch.Generator(device=device).manual_seed(sampling.seed & (2 ** 63 - 1))
 
     def draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """logits [V] -> token id, int64 [], or NOT_A_TOKEN where the logits hold a NaN. No host synchronisation."""
+        """logits [V] -> token id, int64 [], or NOT_A_TOKEN where the best is not finite. No host synchronisation."""
         best, token = logits.max(dim=-1)  # max propagates NaN, so one look at it suffices
-        valid = ~best.isnan()
+        valid = best.isfinite()
         if self.generator is not None:
             token = torch.multinomial(self.probabilities(logits), 1, generator=self.generator)[0]
         return torch.where(valid, token, NOT_A_TOKEN)
