@@ -1,0 +1,107 @@
+"""Every rule of admission: one matrix of goals that are refused, each with its code and the offending value."""
+import math
+from dataclasses import replace
+
+import pytest
+
+from timebill_ros.admission import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, ROLES, check, resolve_deadline
+from timebill_ros.request import ErrorCode, GoalError, Request, Sampling, Strategy
+
+GOOD = Request('id', 0.0, 1.0, prompt='tidy the kitchen')
+CHAT = replace(GOOD, prompt='', messages=[{'role': 'system', 'content': 'You are a robot.'},
+                                          {'role': 'user', 'content': 'Tidy up.'}])
+MOST_CHARACTERS = 100
+
+
+def sampled(**changes):
+    return {'sampling': Sampling(**changes)}
+
+
+def chat(*messages):
+    return {'prompt': '', 'messages': [dict(zip(('role', 'content'), message, strict=True)) for message in messages]}
+
+
+REFUSED = [  # changes to a good request -> the offending value in the sentence
+    ({'prompt': ''}, 'empty prompt'),
+    (chat(('user', ''), ('assistant', '')), 'empty'),
+    (chat(('robot', 'hi')), "messages[0].role must be one of system, user, assistant, tool, got 'robot'"),
+    (chat(('user', 'hi'), ('User', 'hi')), "messages[1].role must be one of system, user, assistant, tool, got 'User'"),
+    (chat(('', 'hi')), "got ''"),
+    (chat(('x' * 70, 'hi')), "got '" + 'x' * 64 + "'"),
+    ({'strategy': Strategy.SKIP_NEXT}, 'overrun_strategy 2'),
+    ({'strategy': Strategy.DEFAULT}, 'overrun_strategy 0'),
+    *[({'max_eviction_ratio': value}, f'max_eviction_ratio must be in [0, 1) or negative, got {value}')
+      for value in (1.0, 1.5, -0.5, math.nan, math.inf, -math.inf)],
+    *[(sampled(temperature=value), f'temperature must be finite and >= 0, got {value}')
+      for value in (-0.1, math.nan, math.inf, -math.inf)],
+    *[(sampled(top_p=value), f'top_p must be in (0, 1], got {value}')
+      for value in (0.0, -0.1, 1.1, math.nan, math.inf)],
+    (sampled(stop=['x'] * (MAX_STOP_STRINGS + 1)), f'holds {MAX_STOP_STRINGS + 1} strings'),
+    (sampled(stop=['x', '']), 'stop[1] must have 1 to 256 characters, got 0'),
+    (sampled(stop=['x' * (MAX_STOP_CHARACTERS + 1)]), f'got {MAX_STOP_CHARACTERS + 1}'),
+]
+
+
+@pytest.mark.parametrize(('changes', 'sentence'), REFUSED)
+def test_refused_with_the_value(changes, sentence):
+    with pytest.raises(GoalError) as caught:
+        check(replace(GOOD, **changes), max_prompt_characters=MOST_CHARACTERS)
+    assert caught.value.code is ErrorCode.INVALID_GOAL
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize('changes', [{'prompt': 'x' * 101}, chat(('user', 'x' * 60), ('assistant', 'x' * 41))])
+def test_too_many_characters(changes):
+    with pytest.raises(GoalError, match='101 characters.* 100 ') as caught:
+        check(replace(GOOD, **changes), max_prompt_characters=MOST_CHARACTERS)
+    assert caught.value.code is ErrorCode.PROMPT_TOO_LONG
+
+
+@pytest.mark.parametrize('changes', [
+    {},
+    {'prompt': 'x' * MOST_CHARACTERS},
+    {'strategy': Strategy.KILL},
+    {'strategy': Strategy.TRUNCATE},
+    {'max_eviction_ratio': 0.0},
+    {'max_eviction_ratio': 0.999},
+    chat(('user', ''), ('assistant', 'hi')),
+    chat(*[(role, 'hi') for role in ROLES]),
+    sampled(temperature=1e-45),
+    sampled(temperature=100.0, top_p=1e-30, top_k=1, seed=2 ** 64 - 1),
+    sampled(stop=['x' * MAX_STOP_CHARACTERS] * MAX_STOP_STRINGS),
+])
+def test_accepted(changes):
+    check(replace(GOOD, **changes), max_prompt_characters=MOST_CHARACTERS)
+
+
+@pytest.mark.parametrize(('budget_s', 'deadline_in_s', 'default_s', 'due_s'), [
+    (2.0, None, 0.0, 102.0),
+    (2.0, None, 1.0, 102.0),  # the default does not shorten a budget
+    (0.0, 3.0, 0.0, 103.0),
+    (0.0, 3.0, 1.0, 103.0),
+    (2.0, 3.0, 0.0, 102.0),  # the earlier wins
+    (3.0, 2.0, 0.0, 102.0),
+    (0.0, None, 5.0, 105.0),
+    (1e-9, None, 0.0, 100.000000001),
+])
+def test_when_the_result_is_due(budget_s, deadline_in_s, default_s, due_s):
+    assert resolve_deadline(release_s=100.0, time_budget_s=budget_s, deadline_in_s=deadline_in_s,
+                            default_time_budget_s=default_s) == due_s
+
+
+@pytest.mark.parametrize(('budget_s', 'deadline_in_s', 'default_s', 'sentence'), [
+    (0.0, None, 0.0, 'neither time_budget nor deadline, and default_time_budget_s is 0'),
+    (-0.5, None, 0.0, 'time_budget must be positive, got -0.5 s'),
+    (-0.5, None, 5.0, 'got -0.5 s'),  # no default hides a mistake
+    (-0.5, 3.0, 0.0, 'got -0.5 s'),
+    (0.0, -1.25, 0.0, 'deadline lies 1.250 s in the past'),
+    (2.0, -1.25, 0.0, 'deadline lies 1.250 s in the past'),
+    (0.0, -1.25, 5.0, 'deadline lies 1.250 s in the past'),
+    (2.0, 0.0, 0.0, 'deadline lies'),
+])
+def test_times_that_are_not_ahead(budget_s, deadline_in_s, default_s, sentence):
+    with pytest.raises(GoalError) as caught:
+        resolve_deadline(release_s=100.0, time_budget_s=budget_s, deadline_in_s=deadline_in_s,
+                         default_time_budget_s=default_s)
+    assert caught.value.code is ErrorCode.INVALID_GOAL
+    assert sentence in str(caught.value)
