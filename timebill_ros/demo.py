@@ -108,9 +108,10 @@ def show(rows: list[dict]) -> None:
     from rich.console import Console
     from rich.table import Table
     table = Table(title='Goals as the client saw them. N_hat, N_W, N: predicted, pessimistic and generated tokens')
-    for column in ('log', 'strategy', 'budget s', 'response s', 'slack s', 'verdict', 'evicted', 'N_hat', 'N_W', 'N', 'finish',
-                   'steps right'):
-        table.add_column(column, no_wrap=True, justify='left' if column in ('log', 'strategy', 'verdict', 'finish') else 'right')
+    left = ('log', 'strategy', 'verdict', 'finish')
+    for column in ('log', 'strategy', 'budget s', 'response s', 'slack s', 'verdict', 'evicted', 'N_hat', 'N_W', 'N',
+                   'finish', 'steps right'):
+        table.add_column(column, no_wrap=True, justify='left' if column in left else 'right')
     for row in rows:
         evicted = '-' if row['eviction_ratio'] is None else f'{row["eviction_ratio"]:.0%}'
         finish = row['finish_reason'] + ('' if row['error_code'] == 'NONE' else f' ({row["error_code"]})')
