@@ -57,11 +57,12 @@ class _CausalMasks:
 _masks = _CausalMasks()
 
 
-def attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, sliding_window=None, **kwargs):
+def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None, **kwargs):
     """query [1, H_q, L, D], key and value [1, H_kv, K, D] -> ([1, L, H_q, D], None).
 
     ValueError for variants that it does not compute (soft-capped logits, attention sinks, prepared masks), so that a
-    model which needs them is never answered with something else.
+    model which needs them is never answered with something else. The arguments stand in the order of transformers'
+    own SDPA function, because some libraries pass the first of them by position.
     """
     if attention_mask is not None or kwargs.get('softcap') is not None or kwargs.get('s_aux') is not None:
         raise ValueError('this model wants an attention mask, soft-capped logits or attention sinks')

@@ -78,9 +78,9 @@ class Recent(Scorer):
     n_sink = 4
 
     def score(self, keys, values, queries, scaling, window):
-        scores = torch.arange(keys.shape[2], dtype=torch.float32, device=keys.device)
-        scores[:min(self.n_sink, max(0, len(scores) - window))] = float('inf')
-        return scores.expand(1, keys.shape[1], -1)
+        scores = torch.arange(keys.shape[2] - window, dtype=torch.float32, device=keys.device)
+        scores[:self.n_sink] = len(scores)
+        return _keep_window(scores.expand(1, keys.shape[1], -1), window)
 
 
 class Random(Scorer):

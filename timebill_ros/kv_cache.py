@@ -20,7 +20,7 @@ class SlotLayer(CacheLayerMixin):
 
     def __init__(self, capacity: int, sliding_window: int | None = None):
         super().__init__()
-        self.is_initialized = False  # transformers before 4.57 does not set it
+        self.is_initialized = False  # older transformers do not set it
         self.capacity = capacity
         self.sliding_window = sliding_window
         self.is_sliding = sliding_window is not None
@@ -73,7 +73,7 @@ class SlotLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         return self.capacity
 
-    get_max_cache_shape = get_max_length  # its name in transformers before 5.22
+    get_max_cache_shape = get_max_length  # its name in older transformers
 
     def reset(self) -> None:
         """Forget the content; the slots stay allocated."""

@@ -286,11 +286,11 @@ def _layout_refusal(config) -> str:
     """Why the cache of this architecture cannot be evicted; empty where it can."""
     if getattr(config, 'kv_lora_rank', None):
         return 'its cache is compressed (multi-head latent attention)'
+    if not hasattr(config, 'num_attention_heads') or any(hasattr(config, name) for name in _RECURRENT):
+        return 'it has a recurrent state'
     kinds = set(getattr(config, 'layer_types', None) or ['full_attention'])
     if not kinds <= {'full_attention', 'sliding_attention'}:
         return f'it has layers of the kinds {", ".join(sorted(kinds - {"full_attention", "sliding_attention"}))}'
-    if not hasattr(config, 'num_attention_heads') or any(hasattr(config, name) for name in _RECURRENT):
-        return 'it has a recurrent state'
     return ''
 
 
