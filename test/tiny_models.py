@@ -1,0 +1,114 @@
+"""Small random-weight models of real architectures, as Hugging Face directories with a tokenizer of a few words.
+
+`directory(kind)` builds a kind on first use and keeps it for the rest of the test run; tests must not change it
+(`copy_of` gives one that they may).
+"""
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+transformers.utils.logging.disable_progress_bar()
+
+VOCABULARY = 128
+CONTEXT = 512
+EOS = 1
+# Every role but 'user' and 'assistant' is refused, as real templates do.
+TEMPLATE = ("{% for m in messages %}{% if m['role'] not in ['user', 'assistant'] %}"
+            "{{ raise_exception('role ' + m['role'] + ' is not known') }}{% endif %}"
+            "{{ m['role'] + ' : ' + m['content'] + ' ' }}{% endfor %}"
+            "{% if add_generation_prompt %}assistant : {% endif %}")
+
+_BASE = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=CONTEXT, bos_token_id=None, eos_token_id=EOS,
+             pad_token_id=0)
+_MIXED = ['sliding_attention', 'full_attention', 'sliding_attention']
+_MAMBA = dict(mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_n_groups=1, mamba_d_state=8, mamba_chunk_size=16)
+
+# kind -> (architecture, config entries)
+EVICTABLE = {
+    'qwen2': ('Qwen2', {}),
+    'llama': ('Llama', dict(num_attention_heads=8, num_key_value_heads=2)),
+    'qwen3': ('Qwen3', dict(head_dim=16)),
+    'qwen2_sliding': ('Qwen2', dict(use_sliding_window=True, sliding_window=24, layer_types=_MIXED)),
+    'gemma3': ('Gemma3', dict(sliding_window=24, layer_types=_MIXED, head_dim=16, query_pre_attn_scalar=16,
+                              tie_word_embeddings=False)),
+    'mistral_sliding': ('Mistral', dict(sliding_window=24, head_dim=8)),
+}
+# These must run, but not be evicted: kind -> (architecture, config entries, what the refusal says).
+REFUSED = {
+    'deepseek_v3': ('DeepseekV3', dict(num_key_value_heads=4, kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=8,
+                                       qk_nope_head_dim=8, v_head_dim=8, n_routed_experts=4, num_experts_per_tok=2,
+                                       n_group=1, topk_group=1, moe_intermediate_size=16, first_k_dense_replace=1),
+                    'latent'),
+    'mamba': ('Mamba', dict(state_size=8, conv_kernel=4, expand=2), 'recurrent'),
+    'falcon_h1': ('FalconH1', _MAMBA, 'recurrent'),
+    'gpt_oss': ('GptOss', dict(head_dim=8, sliding_window=24, num_local_experts=4, num_experts_per_tok=2), 'sinks'),
+    'gemma2': ('Gemma2', dict(head_dim=8, sliding_window=24, query_pre_attn_scalar=8, attn_logit_softcapping=2.0,
+                              tie_word_embeddings=False),
+               'soft-capped'),
+}
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word: <pad>, <eos>, ':', the roles, then w4, w5, ..."""
+    words = ['<pad>', '<eos>', '<unk>', ':', 'user', 'assistant']
+    vocabulary = {word: i for i, word in enumerate(words + [f'w{i}' for i in range(len(words), VOCABULARY)])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token='<unk>'))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token='<eos>', pad_token='<pad>', unk_token='<unk>')
+
+
+def build(path: Path, kind: str, *, seed: int = 0, chat: bool = True, **changes) -> Path:
+    """Write a model of `kind` with random weights to `path`; `changes` are config entries."""
+    architecture, entries = (EVICTABLE.get(kind) or REFUSED[kind])[:2]
+    names = [architecture + 'TextConfig', architecture + 'Config']
+    config = next(getattr(transformers, name) for name in names if hasattr(transformers, name))
+    torch.manual_seed(seed)
+    base = {k: v for k, v in _BASE.items() if 'heads' not in k} if kind == 'mamba' else _BASE
+    config = config(**{**base, **entries, **changes})
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            # transformers' own spread of 0.02 leaves attention nearly uniform, in which errors would not show.
+            if weight.dim() >= 2 and 'A_log' not in name:
+                weight.normal_(0, 0.6 if 'embed' in name else 1.2 * weight.shape[-1] ** -0.5)
+    model.generation_config.eos_token_id = EOS
+    model.save_pretrained(path)
+    made = tokenizer()
+    made.chat_template = TEMPLATE if chat else None
+    made.save_pretrained(path)
+    return path
+
+
+@functools.cache
+def _root() -> Path:
+    root = Path(tempfile.mkdtemp(prefix='timebill_models_'))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root
+
+
+@functools.cache
+def directory(kind: str) -> Path:
+    """The directory of a model of `kind`, shared by all tests."""
+    return build(_root() / kind, kind)
+
+
+def copy_of(kind: str, path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(directory(kind), path / kind))
+
+
+def prompt_ids(n: int, seed: int = 0) -> list[int]:
+    """`n` random word ids, none of them special."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(6, VOCABULARY, (n,), generator=generator).tolist()
