@@ -28,12 +28,15 @@ class Channel:
             return False
 
     def receive(self) -> Iterator[dict]:
-        """Messages until the other end closes or writes something that is not JSON."""
+        """Messages until the other end closes or writes something else than a JSON object."""
         try:
             with self._socket.makefile('rb') as lines:
                 for line in lines:
-                    yield json.loads(line)
-        except (OSError, ValueError):
+                    message = json.loads(line)
+                    if not isinstance(message, dict):
+                        return
+                    yield message
+        except (OSError, ValueError, RecursionError):
             return
 
     def close(self) -> None:
