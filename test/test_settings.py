@@ -79,6 +79,6 @@ def test_the_file_in_config_is_made_from_the_table():
 
 
 def test_the_file_holds_every_default_in_its_own_type():
-    values = yaml.safe_load(as_yaml())['timebill']['ros__parameters']
+    values = yaml.safe_load(as_yaml())['/**']['ros__parameters']
     assert values == check({})
     assert {name: type(value) for name, value in values.items()} == {p.name: type(p.default) for p in PARAMETERS}

@@ -70,8 +70,6 @@ def _model_settings(options: argparse.Namespace) -> dict:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    import rclpy
-
     from timebill_ros.action import Generate
     from timebill_ros.client import Client, ServerUnavailable, chat, duration
     text = sys.stdin.read() if options.text == '-' else options.text
@@ -81,7 +79,6 @@ def _ask(options: argparse.Namespace) -> int:
         goal.prompt = text
     else:
         goal.messages = chat({'role': 'user', 'content': text})
-    rclpy.init()
     with Client(options.server) as client:
         if not client.actions.wait_for_server(5.0):
             raise ServerUnavailable(f'no node {options.server} found within 5 s')
@@ -101,8 +98,6 @@ def _ask(options: argparse.Namespace) -> int:
 
 
 def _monitor(options: argparse.Namespace) -> int:
-    import rclpy
-
     from timebill_ros.client import Client
     from timebill_ros.msg import RequestStatus
     from timebill_ros.request import ErrorCode, FinishReason, Phase, Verdict
@@ -115,7 +110,6 @@ def _monitor(options: argparse.Namespace) -> int:
               f'evicted {m.eviction_ratio:6.1%}, tokens {m.generated_tokens}/{m.predicted_tokens}/'
               f'{m.pessimistic_tokens}{ending}{" OVERRUN" if m.overrun else ""}', flush=True)
 
-    rclpy.init()
     with Client(options.server) as client:
         client.node.create_subscription(RequestStatus, f'{options.server}/status', show, 50)
         try:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import rclpy
 from builtin_interfaces.msg import Duration
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
@@ -85,10 +86,11 @@ class PendingGoal:
 
 
 class Client:
-    """Talks to the node `server` from a node of its own, which spins on a thread. Use as a context manager after
-    rclpy.init: leaving it joins the thread."""
+    """Talks to the node `server` from a node of its own, which spins on a thread. A context manager: it initialises
+    rclpy, and leaving it joins the thread and shuts rclpy down."""
 
     def __init__(self, server: str = '/timebill', name: str = 'timebill_client'):
+        rclpy.init()
         self.server = server
         self.node = Node(name)
         self.actions = ActionClient(self.node, Generate, f'{server}/generate')
@@ -113,6 +115,7 @@ class Client:
         self._executor.shutdown()
         self.actions.destroy()
         self.node.destroy_node()
+        rclpy.try_shutdown()  # rclpy's own signal handler may have been first
 
     def call(self, service, request, timeout_s: float):
         """A service's response; ServerUnavailable after `timeout_s`: rclpy's futures never time out by themselves."""

@@ -14,8 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-import rclpy
-
 from timebill_ros import plots
 from timebill_ros.action import Generate
 from timebill_ros.client import Client, chat, duration
@@ -27,6 +25,7 @@ PROMPT_TOKENS = 960
 N_ASKED = 8  # objects per instruction: plans long enough for eviction to matter
 MAX_NEW_TOKENS = 512
 START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 10.0
 TOO_LITTLE_S = 0.001  # a budget for estimates at the largest eviction
 
 
@@ -134,12 +133,10 @@ def run(out: Path) -> int:
     node = subprocess.Popen([sys.executable, '-m', 'timebill_ros.server_node', '--ros-args', '-p', 'autostart:=true'],
                             start_new_session=True)
     try:
-        rclpy.init()
         with Client() as client:
             client.wait_until_active(START_TIMEOUT_S, alive=lambda: node.poll() is None)
             print(f'node active after {time.monotonic() - started:.1f} s')
             rows = send_goals(client)
-        rclpy.shutdown()
     finally:
         stop(node)
     out.mkdir(parents=True, exist_ok=True)
@@ -158,7 +155,7 @@ def stop(node: subprocess.Popen) -> None:
     if node.poll() is None:
         node.send_signal(signal.SIGINT)
     try:
-        node.wait(10.0)
+        node.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         node.kill()
         node.wait()

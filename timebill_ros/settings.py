@@ -103,7 +103,8 @@ def as_yaml() -> str:
     """config/timebill.yaml: every parameter with its default, documented."""
     lines = ['# Every parameter of the timebill node with its default. Made from timebill_ros/settings.py.',
              '# Those marked "live" may change while the node is active; the others take effect at configure.',
-             'timebill:', '  ros__parameters:']
+             '# The first line means: whatever the node is called and whichever namespace it is in.',
+             '/**:', '  ros__parameters:']
     for p in PARAMETERS:
         notes = [p.unit] if p.unit else []
         if p.low is not None:
