@@ -104,7 +104,8 @@ class CausalLM:
     """A loaded model with its tokenizer and one preallocated KV cache.
 
     `supports_eviction` is false, and `eviction_refusal` says why, for models whose cache is not one full-attention
-    key and value per token; they run on their own cache and attention, some of them without chunks in prefill.
+    key and value per token. Those that our cache does not fit run on their own cache and attention, some of them
+    without chunks in prefill.
     """
 
     def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
@@ -133,6 +134,8 @@ class CausalLM:
             raise
         except Exception as error:  # transformers raises many kinds for a broken directory
             raise ModelError(f'model {name} cannot be loaded: {type(error).__name__}: {error}') from error
+        if not self.eviction_refusal and not self.cache.evictable_layers():
+            self.eviction_refusal = 'all its layers have a sliding window, which bounds their cache already'
         self.variant = str(self.dtype).removeprefix('torch.')
         self.fingerprint = fingerprint(name, getattr(config, '_commit_hash', None))
         self.eos_ids = _eos_ids(self.model, self.tokenizer)
@@ -142,7 +145,7 @@ class CausalLM:
     def _load(self, load: dict, config, max_context_tokens: int):
         self.max_context = min(max_context_tokens, getattr(config, 'max_position_embeddings', max_context_tokens))
         if not self.eviction_refusal:
-            model = AutoModelForCausalLM.from_pretrained(self.name, attn_implementation=attention.NAME, **load)
+            model = self._read(attn_implementation=attention.NAME, **load)
             try:
                 self._prepare(model, config)
                 self._warm_up()
@@ -153,9 +156,15 @@ class CausalLM:
         self.model = self.cache = model = None  # so that the weights are not held twice
         if getattr(config, 'attn_logit_softcapping', None):
             load['attn_implementation'] = 'eager'  # PyTorch's SDPA, transformers' default, leaves soft-capping out
-        model = AutoModelForCausalLM.from_pretrained(self.name, **load)
+        model = self._read(**load)
         self._prepare(model, config)
         self._warm_up()
+        return model
+
+    def _read(self, **load):
+        model, info = AutoModelForCausalLM.from_pretrained(self.name, output_loading_info=True, **load)
+        if info['missing_keys']:  # transformers fills them with random numbers
+            raise ModelError(f'the weights of model {self.name} lack {", ".join(sorted(info["missing_keys"])[:5])}')
         return model
 
     def _prepare(self, model, config) -> None:
