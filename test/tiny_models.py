@@ -41,9 +41,10 @@ EVICTABLE = {
     'qwen2_sliding': ('Qwen2', dict(use_sliding_window=True, sliding_window=24, layer_types=_MIXED)),
     'gemma3': ('Gemma3', dict(sliding_window=24, layer_types=_MIXED, head_dim=16, query_pre_attn_scalar=16,
                               tie_word_embeddings=False)),
-    'mistral_sliding': ('Mistral', dict(sliding_window=24, head_dim=8)),
 }
-# These must run, but not be evicted: kind -> (architecture, config entries, what the refusal says).
+# Runs on the same cache and attention, but its windows leave nothing to evict.
+SLIDING_ONLY = {'mistral_sliding': ('Mistral', dict(sliding_window=24, head_dim=8))}
+# These run on a cache of their own: kind -> (architecture, config entries, what the refusal says).
 REFUSED = {
     'deepseek_v3': ('DeepseekV3', dict(num_key_value_heads=4, kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=8,
                                        qk_nope_head_dim=8, v_head_dim=8, n_routed_experts=4, num_experts_per_tok=2,
@@ -56,6 +57,7 @@ REFUSED = {
                               tie_word_embeddings=False),
                'soft-capped'),
 }
+KINDS = {**EVICTABLE, **SLIDING_ONLY, **REFUSED}
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -70,7 +72,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def build(path: Path, kind: str, *, seed: int = 0, chat: bool = True, **changes) -> Path:
     """Write a model of `kind` with random weights to `path`; `changes` are config entries."""
-    architecture, entries = (EVICTABLE.get(kind) or REFUSED[kind])[:2]
+    architecture, entries = KINDS[kind][:2]
     names = [architecture + 'TextConfig', architecture + 'Config']
     config = next(getattr(transformers, name) for name in names if hasattr(transformers, name))
     torch.manual_seed(seed)
@@ -112,3 +114,11 @@ def prompt_ids(n: int, seed: int = 0) -> list[int]:
     """`n` random word ids, none of them special."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(6, VOCABULARY, (n,), generator=generator).tolist()
+
+
+def generate(kind: str, ids: list[int], n: int, dtype: torch.dtype = torch.float32) -> list[int]:
+    """What transformers' own greedy generation answers: at most `n` tokens, the end of text included."""
+    # Eager attention: PyTorch's leaves out the soft-capping that Gemma 2 needs.
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory(kind), attn_implementation='eager', dtype=dtype)
+    prompt = torch.tensor([ids])
+    return model.eval().generate(prompt, max_new_tokens=n, do_sample=False)[0, len(ids):].tolist()
