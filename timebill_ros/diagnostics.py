@@ -15,7 +15,7 @@ def report(state: str, dispatcher, description: str, missed_before: int) -> list
     if dispatcher is None:
         return [_status(name, ok, f'the node is {state}') for name in ('deadlines', 'execution time', 'worker')]
     counts = dispatcher.counts
-    new = counts['missed'] - missed_before
+    new = max(0, counts['missed'] - missed_before)  # configuring starts the count again
     rate = counts['missed'] / counts['promised'] if counts['promised'] else 0.0
     deadlines = _status('deadlines', warn if new else ok,
                         f'{new} promised goals missed since the last report' if new else 'every new promise was kept',

@@ -8,6 +8,7 @@ here by its deadline with the text received so far.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -51,6 +52,7 @@ class Job:
     n_tokens: int = 0
     outcome: Outcome | None = None
     finished_s: float = 0.0  # when the worker, or else the node, ended it
+    cancel_by_s: float = math.inf  # when a cancel that the worker does not answer ends it
     ended: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self):
@@ -169,7 +171,7 @@ class Dispatcher:
 
     def _guard_s(self, job: Job) -> float:
         """When the node ends the goal itself: half of the delivery margin is left to the worker, half to ROS."""
-        return job.request.deadline_s - job.request.delivery_margin_s / 2
+        return min(job.request.deadline_s - job.request.delivery_margin_s / 2, job.cancel_by_s)
 
     def _check_timers(self) -> None:
         now = self._clock()
@@ -177,13 +179,17 @@ class Dispatcher:
             job = self._running
             self._worker.send({'op': 'cancel', 'id': job.request.request_id})
             self._abandoned = (job.request.request_id, now)
-            self._end_late(job)
+            if now >= job.cancel_by_s:
+                job.timing.generated_tokens = job.n_tokens
+                self._end(job, settle(job.request, FinishReason.CANCELED, job.text, job.timing))
+            else:
+                self._end_late(job)
         for job in [job for job in self._waiting if now >= self._guard_s(job)]:
             self._waiting.remove(job)
             self._end_late(job)
         if self._abandoned and now >= self._abandoned[1] + HANG_GRACE_S:
-            log.error('the worker has not answered for %.1f s after a deadline; restarting it', HANG_GRACE_S)
-            self._abandoned = None
+            log.error('the worker has not answered for %.1f s after the end of its goal; restarting it', HANG_GRACE_S)
+            self._abandoned, self._ready = None, False  # not ready: the next goal waits for the next worker
             self._worker.kill()  # its 'lost' event does the rest
         for tag, (future, until) in list(self._estimates.items()):
             if now >= until:
@@ -199,6 +205,7 @@ class Dispatcher:
         job = self._waiting.popleft()
         self._running = job
         job.phase = Phase.PREFILL
+        job.timing.queue_s = self._clock() - job.request.release_s
         self._on_change(job)
         self._worker.send({'op': 'run', 'request': to_dict(job.request)})  # where that fails, 'lost' is on its way
 
@@ -206,7 +213,8 @@ class Dispatcher:
 
     def _submit(self, job: Job) -> None:
         self.counts['accepted'] += 1
-        if len(self._waiting) >= self.settings['queue_size']:
+        starts_now = self._ready and not (self._running or self._abandoned or self._waiting)
+        if not starts_now and len(self._waiting) >= self.settings['queue_size']:
             self._end(job, Outcome(ErrorCode.BUSY, f'{len(self._waiting)} goals are waiting already (queue_size)', '',
                                    FinishReason.ERROR, job.timing))
         elif not self._ready and self._restart_s is None and self._worker is None:
@@ -225,6 +233,7 @@ class Dispatcher:
         if job is self._running:
             # The worker stops within a chunk or a step and reports; its account is better than ours.
             self._worker.send({'op': 'cancel', 'id': job.request.request_id})
+            job.cancel_by_s = min(job.cancel_by_s, self._clock() + HANG_GRACE_S)
             return
         self._waiting.remove(job)
         self._end(job, settle(job.request, FinishReason.CANCELED, '', job.timing))
@@ -371,7 +380,7 @@ class Dispatcher:
 
     def _update(self, settings: dict) -> None:
         self.settings.update(settings)
-        if self._ready:
+        if self._worker is not None:  # one that is still loading takes it afterwards
             self._worker.send({'op': 'set', 'settings': settings})
 
     def _stop(self) -> None:
@@ -379,6 +388,8 @@ class Dispatcher:
         self._generation += 1
         if self._configured is not None:
             self._configured.set_exception(RuntimeError('the node is shutting down'))
+        for future, _ in self._estimates.values():
+            future.set_exception(GoalError(ErrorCode.INACTIVE, 'the server shut down'))
         if self._worker is not None:
             self._worker.close()
             self._worker = None

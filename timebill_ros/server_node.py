@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -20,6 +21,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import RCLError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -37,8 +39,10 @@ from timebill_ros.srv import EstimateTime
 from timebill_ros.worker_process import WorkerProcess
 
 DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
-DELIVERY_S = 0.2  # how long shutdown leaves to DDS for carrying them
+DELIVERY_S = 0.2  # how long they leave to DDS for carrying them
 FOREVER_S = 1e9
+# ROS's default keeps 10 requests and drops the oldest: a client that cancels 20 goals at once would lose half of them.
+SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 @dataclass
@@ -68,6 +72,8 @@ class TimebillNode(LifecycleNode):
         self._status = None
         self._state, self._accepting = 'unconfigured', False
         self._description, self._missed_before = '', 0
+        self._lock = threading.Lock()  # enqueueing, canceling and the beginning of a drain take turns
+        self._canceled_early: set[str] = set()  # goals whose cancel came before they were enqueued
         self._released: dict[int, float] = {}  # id of a goal request -> release; rclpy gives goal_callback no UUID
         self._goals: dict[str, _Goal] = {}  # by request id: accepted and not yet concluded
         self._delivery_s: deque[float] = deque(maxlen=64)  # from the worker's end to the result being set
@@ -110,12 +116,15 @@ class TimebillNode(LifecycleNode):
         self._server = ActionServer(
             self, Generate, '~/generate', execute_callback=self._execute, goal_callback=self._on_goal,
             handle_accepted_callback=self._on_accepted, cancel_callback=self._on_cancel,
-            callback_group=self._action_group, result_timeout=int(math.ceil(self._settings['result_timeout_s'])))
+            callback_group=self._action_group, goal_service_qos_profile=SERVICE_QOS,
+            result_service_qos_profile=SERVICE_QOS, cancel_service_qos_profile=SERVICE_QOS,
+            result_timeout=int(math.ceil(self._settings['result_timeout_s'])))
         self._estimate_service = self.create_service(EstimateTime, '~/estimate_time', self._on_estimate,
                                                      callback_group=self._service_group)
 
     def on_activate(self, state) -> TransitionCallbackReturn:
         result = super().on_activate(state)
+        self._canceled_early.clear()
         self._state, self._accepting = 'active', True
         return result
 
@@ -136,14 +145,17 @@ class TimebillNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def _drain(self, message: str) -> None:
-        """End every goal held and wait until each result is set."""
-        self._accepting = False
-        if self._dispatcher is None:
+        """End every goal held, wait until each result is set, and leave DDS a moment to carry them."""
+        with self._lock:
+            self._accepting = False
+        dispatcher = self._dispatcher
+        if dispatcher is None or not self._goals:
             return
         until = time.monotonic() + DRAIN_S
-        self._dispatcher.end_all(ErrorCode.INACTIVE, message).wait(DRAIN_S)
+        dispatcher.end_all(ErrorCode.INACTIVE, message).wait(DRAIN_S)
         while self._goals and time.monotonic() < until:
             time.sleep(0.005)
+        time.sleep(DELIVERY_S)
 
     def _free(self) -> None:
         if self._dispatcher is not None:
@@ -156,17 +168,15 @@ class TimebillNode(LifecycleNode):
             self.destroy_service(self._estimate_service)
             self._estimate_service = None
         if self._status is not None:
-            self.destroy_publisher(self._status)
+            self.destroy_lifecycle_publisher(self._status)
             self._status = None
 
     def stop(self) -> None:
-        """Ctrl-C or SIGTERM: end open goals with a result, leave DDS a moment to carry them, stop the worker."""
-        had_goals = bool(self._goals)
+        """Ctrl-C or SIGTERM: end open goals with a result, stop the worker."""
         self._drain('the server shut down')
-        if had_goals:
-            time.sleep(DELIVERY_S)
-        if self._dispatcher is not None:
-            self._dispatcher.close()
+        dispatcher = self._dispatcher
+        if dispatcher is not None:
+            dispatcher.close()
 
     # -- goals ---------------------------------------------------------------------------------------------------
 
@@ -187,22 +197,34 @@ class TimebillNode(LifecycleNode):
             request = translation.to_request(
                 handle.request, request_id, release_s=release_s, ros_now_s=self._ros_now_s() - (now - release_s),
                 settings=self._settings, margin_s=self._delivery_margin_s())
+            self._enqueue(handle, request)
         except GoalError as error:
             outcome = Outcome(error.code, str(error), '', FinishReason.ERROR, Timing())
             outcome.timing.response_time_s = time.monotonic() - release_s
             self._publish_status(translation.to_status(request_id, Phase.DONE, outcome.timing, outcome=outcome,
                                                        ros_now_s=self._ros_now_s()))
-            handle.execute(lambda handle: _conclude(handle, outcome))
-            return
+            _start_executing(handle, lambda handle: _conclude(handle, outcome))
+
+    def _enqueue(self, handle, request: Request) -> None:
         job = Job(request)
-        self._goals[request_id] = _Goal(handle, job)
-        self._publish_job(job)
-        self._dispatcher.submit(job)
+        with self._lock:
+            if not self._accepting:
+                raise GoalError(ErrorCode.INACTIVE, 'the server was deactivated')
+            self._goals[request.request_id] = _Goal(handle, job)
+            self._publish_job(job)
+            self._dispatcher.submit(job)
+            if request.request_id in self._canceled_early:
+                self._canceled_early.remove(request.request_id)
+                self._dispatcher.cancel(job)
 
     def _on_cancel(self, handle) -> CancelResponse:
-        goal = self._goals.get(bytes(handle.goal_id.uuid).hex())
-        if goal is not None:
-            self._dispatcher.cancel(goal.job)
+        request_id = bytes(handle.goal_id.uuid).hex()
+        with self._lock:
+            goal, dispatcher = self._goals.get(request_id), self._dispatcher
+            if goal is None:
+                self._canceled_early.add(request_id)  # the client knows of its acceptance before _on_accepted does
+            elif dispatcher is not None:
+                dispatcher.cancel(goal.job)
         return CancelResponse.ACCEPT
 
     def _on_change(self, job: Job) -> None:
@@ -210,7 +232,7 @@ class TimebillNode(LifecycleNode):
         goal = self._goals.get(job.request.request_id)
         if goal is not None and not goal.executing and (job.phase is Phase.PREFILL or job.outcome is not None):
             goal.executing = True
-            goal.handle.execute()
+            _start_executing(goal.handle)
         self._publish_job(job)
 
     def _execute(self, handle) -> Generate.Result:
@@ -315,6 +337,14 @@ class TimebillNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
 
+def _start_executing(handle, callback=None) -> None:
+    """handle.execute(), which fails where a cancel comes between its look at the goal's state and its change of it."""
+    try:
+        handle.execute(callback)
+    except RCLError:
+        handle.execute(callback)  # the goal is canceling now, and stays so
+
+
 def _conclude(handle, outcome: Outcome) -> Generate.Result:
     """Set the goal's terminal state and give its result."""
     if outcome.error_code is ErrorCode.NONE:
@@ -365,9 +395,9 @@ def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. The handlers are ours: rclpy's would invalidate the context at once, and
     no open goal would get its result."""
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
+    signals: list[int] = []  # not an Event: setting one in a handler can deadlock with the wait that it interrupts
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, frame: signals.append(number))
     try:
         node = TimebillNode()
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
@@ -376,24 +406,30 @@ def main(args: list[str] | None = None) -> int:
         return 1
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
-
-    threading.Thread(target=spin, name='executor', daemon=True).start()
+    threading.Thread(target=_spin, args=(executor, node.get_logger()), name='executor', daemon=True).start()
     if node.get_parameter('autostart').value:
         threading.Thread(target=_autostart, args=(node,), name='autostart', daemon=True).start()
-    while not stop.wait(0.5):  # a timeout, so that the main thread gets to run signal handlers
-        pass
+    while not signals:
+        time.sleep(0.1)  # short, because the kernel may hand the signal to a thread that does not wake this one
     node.get_logger().info('stopping')
     node.stop()
     executor.shutdown(timeout_sec=2.0)
     node.destroy_node()
     rclpy.shutdown()
     return 0
+
+
+def _spin(executor: MultiThreadedExecutor, logger) -> None:
+    """Until the executor is shut down: a callback that raises ends rclpy's own spin, and must not end the node's."""
+    while True:
+        try:
+            executor.spin()
+            return
+        except ExternalShutdownException:
+            return
+        except Exception:
+            logger.error(f'a callback failed: {traceback.format_exc()}')
+            time.sleep(0.05)
 
 
 def _autostart(node: TimebillNode) -> None:

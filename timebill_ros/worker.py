@@ -78,6 +78,8 @@ class Worker:
     def _set(self, message: dict) -> None:
         from timebill_ros.calibration import FixedFactor
         self.settings.update(message['settings'])
+        if self.engine is None:
+            return  # loading failed; the node knows
         self.engine.pessimistic_length = FixedFactor(self.settings['pessimistic_factor'])
         self.engine.prediction_wait_s = self.settings['prediction_wait_s']
 

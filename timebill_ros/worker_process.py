@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -52,6 +53,8 @@ class WorkerProcess:
             raise
         self._channel = Channel(ours)
         self._on_event = on_event
+        self._outgoing: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
+        threading.Thread(target=self._write, name='worker-writer', daemon=True).start()
         self._reader = threading.Thread(target=self._read, name='worker-reader', daemon=True)
         self._reader.start()
 
@@ -59,13 +62,19 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def send(self, message: dict) -> bool:
-        """False where the worker is gone; its 'lost' event comes, or has come, by itself."""
-        return self._channel.send(message)
+    def send(self, message: dict) -> None:
+        """Never blocks, whatever the worker does. Where it is gone, its 'lost' event comes, or has come, by itself."""
+        self._outgoing.put(message)
+
+    def _write(self) -> None:
+        while (message := self._outgoing.get()) is not None and self._channel.send(message):
+            pass
 
     def _read(self) -> None:
         for message in self._channel.receive():
             self._on_event(message)
+        self._channel.close()
+        self._outgoing.put(None)
         # The pipe is closed: the process is ending or has ended. Reap it, so that none is left as a zombie.
         self._kill_after(5.0)
         code = self._process.returncode
