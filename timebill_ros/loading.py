@@ -21,6 +21,8 @@ from timebill_ros.resources import cache_directory, embedded_directory
 
 log = logging.getLogger(__name__)
 
+NOISY = 0.25  # mean fit error, as a share, from which a self-made profile is not worth keeping
+
 
 def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
     """The model and its length predictor, None where there is none. ModelError with a sentence on failure."""
@@ -80,6 +82,11 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
                      budget_s=settings['self_profile_s'], repeats=4, progress=progress)
     profile = make_profile(model, predictor, points)
     where = f'profile measured just now in {time.monotonic() - started:.1f} s'
+    worst = max(profile.fit_errors[kind] for kind in ('prefill', 'step'))
+    if worst > NOISY:
+        log.warning('the profile is noisy (mean fit error %.0f %%: is something else using the machine?); it is used, '
+                    'but not kept', 100 * worst)
+        return profile, where
     try:
         profile.save(path)
         where += f', cached as {path}'
