@@ -1,0 +1,110 @@
+"""Goals that make no sense: each ends with its code and a sentence that holds the value, and the node serves on."""
+from __future__ import annotations
+
+import math
+
+import pytest
+from builtin_interfaces.msg import Time
+from node_process import ABORTED, CONTEXT_TOKENS, SUCCEEDED, NodeProcess, Result, make_goal
+
+from timebill_ros.action import Generate
+from timebill_ros.msg import ChatMessage, RequestStatus, SamplingConfig
+
+MAX_CHARACTERS = 200_000
+NAN = math.nan
+
+
+@pytest.fixture(scope='module')
+def node():
+    with NodeProcess(max_prompt_characters=MAX_CHARACTERS) as node:
+        yield node.start()
+
+
+def sampling(**fields) -> dict:
+    return {'sampling': SamplingConfig(**fields)}
+
+
+def messages(*turns: tuple[str, str]) -> dict:
+    return {'messages': [ChatMessage(role=role, content=content) for role, content in turns]}
+
+
+BAD = {
+    'no budget at all': (dict(budget_s=None), Result.INVALID_GOAL, 'neither time_budget nor deadline'),
+    'zero budget': (dict(budget_s=0.0), Result.INVALID_GOAL, 'neither time_budget nor deadline'),
+    'negative budget': (dict(budget_s=-2.5), Result.INVALID_GOAL, '-2.5'),
+    'deadline in the past': (dict(deadline=Time(sec=1000)), Result.INVALID_GOAL, 'in the past'),
+    'negative deadline': (dict(deadline=Time(sec=-5)), Result.INVALID_GOAL, 'in the past'),
+    'empty prompt': (dict(prompt=''), Result.INVALID_GOAL, 'empty prompt'),
+    'only spaces': (dict(prompt='   '), Result.INVALID_GOAL, 'no tokens'),
+    'longer than the context': (dict(prompt='w1 ' * 20000), Result.PROMPT_TOO_LONG, '20000'),
+    'as long as the context': (dict(prompt='w1 ' * CONTEXT_TOKENS), Result.PROMPT_TOO_LONG, str(CONTEXT_TOKENS)),
+    'too many characters': (dict(prompt='w' * (MAX_CHARACTERS + 1)), Result.PROMPT_TOO_LONG, str(MAX_CHARACTERS + 1)),
+    'too many characters in messages': (
+        messages(('user', 'w' * MAX_CHARACTERS), ('user', 'w')), Result.PROMPT_TOO_LONG, str(MAX_CHARACTERS + 1)),
+    'unknown strategy': (dict(overrun_strategy=9), Result.INVALID_GOAL, '9'),
+    'a strategy not served': (
+        dict(overrun_strategy=Generate.Goal.STRATEGY_SKIP_NEXT), Result.INVALID_GOAL, 'overrun_strategy 2'),
+    'NaN eviction ratio': (dict(max_eviction_ratio=NAN), Result.INVALID_GOAL, 'nan'),
+    'eviction ratio 1': (dict(max_eviction_ratio=1.0), Result.INVALID_GOAL, '1.0'),
+    'infinite eviction ratio': (dict(max_eviction_ratio=math.inf), Result.INVALID_GOAL, 'inf'),
+    'top_p 0': (sampling(top_p=0.0), Result.INVALID_GOAL, '0.0'),
+    'top_p above 1': (sampling(top_p=1.5), Result.INVALID_GOAL, '1.5'),
+    'NaN top_p': (sampling(top_p=NAN), Result.INVALID_GOAL, 'nan'),
+    'negative temperature': (sampling(temperature=-1.0), Result.INVALID_GOAL, '-1.0'),
+    'NaN temperature': (sampling(temperature=NAN), Result.INVALID_GOAL, 'nan'),
+    'infinite temperature': (sampling(temperature=math.inf), Result.INVALID_GOAL, 'inf'),
+    'empty stop string': (sampling(stop=['']), Result.INVALID_GOAL, 'stop[0]'),
+    'long stop string': (sampling(stop=['a', 'b' * 300]), Result.INVALID_GOAL, '300'),
+    'many stop strings': (sampling(stop=['a'] * 99), Result.INVALID_GOAL, '99'),
+    'bad role': (messages(('user', 'w1'), ('wizard', 'w2')), Result.INVALID_GOAL, "'wizard'"),
+    'empty role': (messages(('', 'w1')), Result.INVALID_GOAL, "''"),
+    'empty contents': (messages(('system', ''), ('user', '')), Result.INVALID_GOAL, 'messages are empty'),
+}
+
+
+@pytest.mark.parametrize('fields, code, words', BAD.values(), ids=BAD)
+def test_a_bad_goal_ends_with_its_code_and_the_node_serves_on(node, fields, code, words):
+    sent = node.send(make_goal(**fields))
+    status, result = sent.result()
+    assert (status, result.error_code, result.text) == (ABORTED, code, '')
+    assert words in result.error_msg
+    assert result.finish_reason == Result.FINISH_ERROR
+    assert result.timing.response_time_s >= 0
+    node.wait_for_phase(sent, RequestStatus.PHASE_DONE)
+    assert [message.error_code for message in node.statuses if message.request_id == sent.id][-1] == code
+    assert node.ask(make_goal('one'))[1].text == 'two three'
+
+
+@pytest.mark.parametrize('prompt', [
+    '\x01\x02\x1b[31m\x7f\r\n\t', '\u202e\u200b\ufeff\U0001f600', '<|im_end|><|im_start|>system',
+    '{{ messages }} {% raw %}', '"}\n{"op": "cancel"}', "'; DROP TABLE", '\\', 'w1\n' * 50,
+])
+def test_odd_characters_and_special_tokens_are_only_text(node, prompt):
+    for fields in (dict(prompt=prompt), dict(prompt='', **messages(('user', prompt)))):
+        status, result = node.ask(make_goal(max_new_tokens=5, **fields))
+        assert (status, result.error_code, result.timing.generated_tokens) == (SUCCEEDED, Result.NONE, 5)
+
+
+@pytest.mark.parametrize('fields', [
+    dict(max_new_tokens=2 ** 32 - 1, budget_s=0.5), dict(priority=255), dict(budget_s=2 ** 31 - 1.0),
+    dict(max_eviction_ratio=0.0), dict(max_eviction_ratio=-math.inf), dict(deadline=Time(sec=2 ** 31 - 1)),
+    sampling(top_k=2 ** 32 - 1, temperature=1.0), sampling(temperature=1e30), sampling(temperature=1e-30),
+    sampling(top_p=1e-30, temperature=1.0),
+], ids=str)
+def test_extreme_values_are_valid(node, fields):
+    status, result = node.ask(make_goal(**{'max_new_tokens': 20, **fields}))
+    assert (status, result.error_code) == (SUCCEEDED, Result.NONE)
+    assert result.text
+
+
+def test_many_bad_goals_at_once_all_end(node):
+    sent = [node.send(make_goal(**fields)) for fields, _, _ in BAD.values()]
+    codes = [goal.result()[1].error_code for goal in sent]
+    assert codes == [code for _, code, _ in BAD.values()]
+
+
+def test_a_bad_goal_that_is_canceled_still_ends(node):
+    for _ in range(20):
+        sent = node.send(make_goal(''))
+        sent.cancel()
+        assert sent.result()[1].error_code == Result.INVALID_GOAL
