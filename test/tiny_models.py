@@ -122,3 +122,16 @@ def generate(kind: str, ids: list[int], n: int, dtype: torch.dtype = torch.float
     model = transformers.AutoModelForCausalLM.from_pretrained(directory(kind), attn_implementation='eager', dtype=dtype)
     prompt = torch.tensor([ids])
     return model.eval().generate(prompt, max_new_tokens=n, do_sample=False)[0, len(ids):].tolist()
+
+
+@functools.cache
+def predictor_directory() -> Path:
+    """The directory of a length predictor with random weights, for responses of up to 64 tokens."""
+    from timebill_ros.calibration import LengthDistribution
+    from timebill_ros.length_predictor import LengthPredictor
+
+    path = _root() / 'length_predictor'
+    backbone = transformers.AutoModel.from_pretrained(directory('qwen2'))
+    marginal = LengthDistribution.from_lengths([5, 20, 20, 60], 16, 4)
+    LengthPredictor(backbone, tokenizer(), marginal, max_input_tokens=48).save(path)
+    return path

@@ -1,0 +1,121 @@
+"""A model without weights: it answers a script, and a clock that tests hold goes on as it works."""
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import torch
+
+from timebill_ros.calibration import LengthDistribution
+from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.prediction import Prediction
+from timebill_ros.request import ErrorCode, GoalError, Request
+
+EOS = 256
+# Prefill of 1,000 tokens takes 110 ms; a step takes 20 ms over 1,000 entries and 10.5 ms over 50.
+TIMES = ExecutionTimes(a=0.0, b=1e-4, c=0.01, p=1e-5, q=0.01, e_1=1e-6, e_0=1e-3, a_p=0.0, b_p=1e-5, c_p=0.01)
+
+
+class FakeClock:
+    def __init__(self, now: float = 1000.0):
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class ByteTokenizer:
+    """One token per byte, and EOS."""
+
+    def decode(self, ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) -> str:
+        return bytes(i for i in ids if i < 256).decode(errors='replace')
+
+
+class MockModel:
+    """Takes `slowness` times as long as TIMES says. `on_chunk(i)` and `on_step(i)` are called before the work."""
+
+    device = torch.device('cpu')
+    name, variant, eos_ids = 'mock', 'float32', frozenset({EOS})
+    supports_eviction = True
+    max_context = 4000
+
+    def __init__(self, clock: FakeClock, answer: bytes = b'abcdefghijklmnopqrstuvwxyz0123', *, ends: bool = True,
+                 slowness: float = 1.0, on_chunk=lambda i: None, on_step=lambda i: None, on_evict=lambda n: None):
+        self.clock, self.slowness = clock, slowness
+        self.script = [*answer, EOS] if ends else list(answer) * 100
+        self.on_chunk, self.on_step, self.on_evict = on_chunk, on_step, on_evict
+        self.tokenizer = ByteTokenizer()
+        self.calls: list[str] = []
+        self.positions: list[int] = []
+        self.n_kv = 0
+
+    def render(self, request: Request) -> str:
+        return request.prompt or ''.join(message['content'] for message in request.messages)
+
+    def tokenize(self, text: str, *, is_chat: bool) -> list[int]:
+        if not text:
+            raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
+        return list(text.encode())
+
+    def reset(self) -> None:
+        self.calls.append('reset')
+        self.n_kv = 0
+
+    def prefill(self, ids, *, chunk_tokens, should_stop=lambda: False):
+        for i, start in enumerate(range(0, len(ids), chunk_tokens)):
+            if i and should_stop():
+                return None
+            self.calls.append('chunk')
+            self.on_chunk(i)
+            self._work(TIMES.b * len(ids[start:start + chunk_tokens]) + (TIMES.c if i == 0 else 0.0))
+        self.n_kv = len(ids)
+        return self._logits(0)
+
+    def step(self, token, position):
+        n = sum(call == 'step' for call in self.calls) + 1
+        assert int(token) == self.script[n - 1], 'the token drawn last goes in next'
+        self.calls.append('step')
+        self.positions.append(position)
+        self.on_step(n)
+        self._work(TIMES.step(self.n_kv))
+        self.n_kv += 1
+        return self._logits(n)
+
+    def evict(self, n_keep) -> None:
+        self.calls.append('evict')
+        self.on_evict(n_keep)
+        self._work(TIMES.eviction(self.n_kv))
+        self.n_kv = n_keep
+
+    def synchronize(self) -> None:
+        pass
+
+    def _work(self, seconds: float) -> None:
+        self.clock.now += self.slowness * seconds
+
+    def _logits(self, n: int) -> torch.Tensor:
+        return torch.nn.functional.one_hot(torch.tensor(self.script[n]), 257).float()
+
+
+class MockPredictions:
+    """In the place of a PredictionExecutor: predicts `length` after `seconds`, never, or fails with an exception."""
+
+    fingerprint = 'mock'
+    bounds: list[int]
+
+    def __init__(self, clock: FakeClock, length: int = 20, *, seconds: float = 0.03, late: bool = False,
+                 error: Exception | None = None):
+        self.clock, self.length, self.seconds, self.late, self.error = clock, length, seconds, late, error
+        self.bounds = []
+
+    def submit(self, text: str, max_input_tokens: int) -> Future:
+        self.bounds.append(max_input_tokens)
+        future: Future = Future()
+        if self.error:
+            future.set_exception(self.error)
+        elif not self.late:
+            now = self.clock()
+            future.set_result(Prediction(LengthDistribution.point(self.length), now, now + self.seconds))
+        return future
+
+    def marginal(self) -> LengthDistribution:
+        return LengthDistribution.point(50)
