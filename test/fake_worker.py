@@ -1,0 +1,136 @@
+"""A dispatcher on a clock that stands still until a test moves it, and workers that do what the test says."""
+import threading
+
+from timebill_ros.dispatch import Dispatcher, Job
+from timebill_ros.request import FinishReason, Outcome, Phase, Plan, Request, Strategy, Timing, Verdict, to_dict
+
+SETTINGS = {'queue_size': 32, 'worker_python': '/no/python'}
+START_S = 1000.0
+MARGIN_S = 0.1  # so the node ends a goal itself 0.05 s before its deadline
+
+
+class FakeWorker:
+    """Keeps what it is sent; answers `configure` as the harness says and everything else when the test says."""
+
+    pid = 4711
+
+    def __init__(self, on_event, answer):
+        self._on_event, self._answer = on_event, answer
+        self.sent, self.alive, self.closed = [], True, False
+
+    def send(self, message):
+        self.sent.append(message)
+        if message['op'] == 'configure' and self._answer is not None:
+            self.say(self._answer)
+        return self.alive
+
+    def say(self, message):
+        self._on_event(message)
+
+    def die(self, reason='signal SIGKILL'):
+        if self.alive:
+            self.alive = False
+            self.say({'event': 'lost', 'reason': reason})
+
+    kill = die
+
+    def close(self):
+        self.alive, self.closed = False, True
+
+    def ids(self, op):
+        """Request ids of the `op` messages it got, in order."""
+        return [m['id'] if 'id' in m else m['request']['request_id'] for m in self.sent if m['op'] == op]
+
+    # What a worker tells of the request it runs.
+
+    def plan(self, job, verdict=Verdict.FITS, expected_s=1.0, wcet_s=2.0):
+        made = Plan(verdict, decode_expected_s=expected_s, decode_wcet_s=wcet_s)
+        timing = Timing(time_budget_s=job.request.time_budget_s, prompt_tokens=9, queue_s=0.0, verdict=verdict)
+        self.say({'event': 'plan', 'id': job.request.request_id, 'plan': to_dict(made), 'timing': to_dict(timing)})
+
+    def phase(self, job, phase=Phase.DECODE):
+        self.say({'event': 'phase', 'id': job.request.request_id, 'phase': int(phase)})
+
+    def text(self, job, delta, n):
+        self.say({'event': 'text', 'id': job.request.request_id, 'delta': delta, 'n': n})
+
+    def done(self, job, text='the answer', reason=FinishReason.EOS, finished_s=START_S, verdict=Verdict.UNKNOWN,
+             **outcome):
+        record = Outcome(text=text, finish_reason=reason, timing=Timing(verdict=verdict, queue_s=0.0), **outcome)
+        self.say({'event': 'done', 'id': job.request.request_id, 'outcome': to_dict(record),
+                  'finished_s': finished_s})
+
+
+READY = {'event': 'ready', 'description': 'a model on a device'}
+
+
+class Harness:
+    """`answer`: what each new worker says to `configure`, None for nothing. `refuse`: no worker can be started."""
+
+    def __init__(self, **settings):
+        self.now, self.answer, self.refuse = START_S, READY, False
+        self.workers, self.changes, self.jobs = [], [], []
+        self.spawned_s = []  # when a worker was asked for
+        self.dispatcher = Dispatcher(self._start_worker, {**SETTINGS, **settings}, self._on_change,
+                                     clock=lambda: self.now)
+
+    def _start_worker(self, on_event):
+        self.spawned_s.append(self.now)
+        if self.refuse:
+            raise OSError('no such file')
+        self.workers.append(FakeWorker(on_event, self.answer))
+        return self.workers[-1]
+
+    def _on_change(self, job):
+        self.changes.append((job.request.request_id, job.phase, job.outcome))
+
+    @property
+    def worker(self):
+        return self.workers[-1]
+
+    def sync(self):
+        """Wait until the dispatcher has seen everything, and everything that follows from it: a kill that becomes a
+        loss, a loss that becomes a new worker, its readiness that starts a goal."""
+        for _ in range(6):
+            seen = threading.Event()
+            self.dispatcher._events.put((seen.set,))
+            assert seen.wait(10.0), 'the dispatcher hangs'
+
+    def advance(self, seconds):
+        """Move the clock in one leap, after what was said before and before what follows."""
+        self.sync()
+        self.now += seconds
+        self.sync()
+
+    def creep(self, seconds):
+        """Move the clock in steps that are short enough for every timer to fire about on time."""
+        for _ in range(round(seconds / 0.25)):
+            self.advance(0.25)
+
+    def configured(self):
+        future = self.dispatcher.configure()
+        self.sync()
+        assert future.result(0) == READY['description']
+        return self
+
+    def job(self, budget_s=10.0, **request):
+        name = f'goal {len(self.jobs)}'
+        self.jobs.append(Job(Request(name, self.now, self.now + budget_s, prompt='hi', delivery_margin_s=MARGIN_S,
+                                     **{'strategy': Strategy.TRUNCATE, **request})))
+        return self.jobs[-1]
+
+    def submit(self, budget_s=10.0, **request):
+        job = self.job(budget_s, **request)
+        self.dispatcher.submit(job)
+        self.sync()
+        return job
+
+    def ends(self, job):
+        """How often `job` was reported as ended."""
+        return sum(outcome is not None for name, _, outcome in self.changes if name == job.request.request_id)
+
+
+def end_of(job):
+    """(code, reason, text) of a job that has ended."""
+    assert job.ended.is_set()
+    return job.outcome.error_code, job.outcome.finish_reason, job.outcome.text
