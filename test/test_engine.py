@@ -1,0 +1,289 @@
+"""The whole flow of one request, on a model that answers a script and a clock that goes on as it works."""
+import math
+
+import pytest
+import torch
+from mock_model import TIMES, FakeClock, MockModel, MockPredictions
+
+from timebill_ros.calibration import FixedFactor
+from timebill_ros.deadline import Deadline
+from timebill_ros.decode import Control
+from timebill_ros.engine import Engine
+from timebill_ros.request import ErrorCode, FinishReason, Phase, Request, Sampling, Strategy, Verdict
+
+ANSWER = b'abcdefghijklmnopqrstuvwxyz0123'  # 30 tokens, then the end of text
+N_X = 1000
+GENEROUS = 10.0
+
+
+class Bench:
+    """An engine on mocks, and what one run of it did."""
+
+    def __init__(self, *, predictions=None, answer=ANSWER, ends=True, slowness=1.0, factor=2.0, **hooks):
+        self.clock = FakeClock()
+        self.model = MockModel(self.clock, answer, ends=ends, slowness=slowness, **hooks)
+        self.predictions = MockPredictions(self.clock, **predictions) if predictions is not None else None
+        self.engine = Engine(self.model, self.predictions, TIMES, FixedFactor(factor), prefill_chunk_tokens=100,
+                             clock=self.clock)
+
+    def request(self, budget_s=GENEROUS, *, queue_s=0.0, n_x=N_X, **fields):
+        release = self.clock.now - queue_s
+        fields.setdefault('prompt', 'x' * n_x)
+        fields.setdefault('delivery_margin_s', 0.0)
+        return Request('id', release, release + budget_s, **fields)
+
+    def run(self, budget_s=GENEROUS, **fields):
+        request = self.request(budget_s, **fields)
+        self.model.calls, self.phases, self.plans = [], [], []
+        self.control = Control(Deadline(request.deadline_s, self.clock), request.delivery_margin_s,
+                               on_phase=self.phases.append, on_plan=lambda plan, timing: self.plans.append(plan))
+        outcome = self.engine.run(request, self.control)
+        self.lateness_s = self.clock.now - request.deadline_s
+        assert (outcome.error_code is ErrorCode.NONE) == (outcome.error_msg == '')
+        assert outcome.text or outcome.error_code is not ErrorCode.NONE, 'an empty answer that reads as success'
+        return outcome
+
+
+# -- budgets ---------------------------------------------------------------------------------------------------------
+
+# Predicted are 20 tokens and, twice as many, 40 at worst; 30 come.
+BUDGETS = {
+    GENEROUS: (Verdict.FITS, FinishReason.EOS),
+    0.95: (Verdict.FITS, FinishReason.EOS),
+    0.70: (Verdict.FITS_WITH_EVICTION, FinishReason.EOS),
+    0.55: (Verdict.FITS_WITH_EVICTION, FinishReason.EOS),
+    0.45: (Verdict.AT_RISK, FinishReason.DEADLINE),
+    0.25: (Verdict.INFEASIBLE, FinishReason.DEADLINE),
+}
+
+
+@pytest.mark.parametrize('budget_s', BUDGETS)
+@pytest.mark.parametrize('margin_s', [0.0, 0.03])
+def test_a_budget_decides_the_verdict_and_how_the_answer_ends(budget_s, margin_s):
+    bench = Bench(predictions={})
+    verdict, reason = BUDGETS[budget_s]
+    outcome = bench.run(budget_s + margin_s, delivery_margin_s=margin_s)
+    timing = outcome.timing
+    assert (timing.verdict, outcome.finish_reason) == (verdict, reason)
+    assert bench.lateness_s <= -margin_s + 1e-9
+    assert outcome.text == ANSWER[:len(outcome.text)].decode()
+    assert (outcome.text == ANSWER.decode()) == (reason is FinishReason.EOS)
+    assert (timing.predicted_tokens, timing.pessimistic_tokens) == (20, 40)
+    evicts = verdict is not Verdict.FITS
+    assert ('evict' in bench.model.calls) == (timing.kept_tokens < N_X) == (timing.eviction_ratio > 0) == evicts
+    assert timing.eviction_ratio == pytest.approx(1 - timing.kept_tokens / N_X)
+    if verdict is Verdict.INFEASIBLE:
+        assert timing.kept_tokens == 50, 'the paper evicts alpha_max where nothing fits'
+    assert bench.model.positions[0] == N_X, 'positions go on from the prompt length whatever was kept'
+
+
+def test_tighter_budgets_evict_more_and_then_cut_the_text():
+    ratios, lengths = [], []
+    for hundredths in range(200, 12, -1):
+        bench = Bench(predictions={})
+        outcome = bench.run(hundredths / 100)
+        assert bench.lateness_s <= 1e-9
+        if outcome.timing.verdict.is_promise:
+            assert outcome.finish_reason is FinishReason.EOS, 'a broken promise'
+            ratios.append(outcome.timing.eviction_ratio)
+        lengths.append(outcome.timing.generated_tokens)
+    assert ratios == sorted(ratios) and ratios[0] == 0 and ratios[-1] > 0.8
+    assert lengths == sorted(lengths, reverse=True) and lengths[0] == 31 and lengths[-1] < 5
+
+
+@pytest.mark.parametrize('budget_s', [0.1, 0.01, 1e-6])
+def test_a_budget_that_prefill_alone_exceeds_is_infeasible_at_once(budget_s):
+    bench = Bench(predictions={})
+    outcome = bench.run(budget_s)
+    assert outcome.error_code is ErrorCode.INFEASIBLE and '1000 tokens' in outcome.error_msg
+    assert f'{budget_s:.3f} s' in outcome.error_msg and outcome.timing.verdict is Verdict.INFEASIBLE
+    assert outcome.text == '' and bench.model.calls == [] and bench.predictions.bounds == []
+
+
+def test_a_deadline_that_passed_in_the_queue_ends_without_the_model():
+    bench = Bench(predictions={})
+    outcome = bench.run(1.0, queue_s=1.5)
+    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.TIMEOUT, FinishReason.DEADLINE)
+    assert bench.model.calls == [] and outcome.timing.queue_s == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize('queue_s', [0.0, 0.2, 0.4, 0.6])
+def test_time_in_the_queue_counts_against_the_budget(queue_s):
+    bench = Bench(predictions={})
+    assert bench.run(0.7 + queue_s, queue_s=queue_s).timing.eviction_ratio == pytest.approx(
+        Bench(predictions={}).run(0.7).timing.eviction_ratio)
+    assert bench.lateness_s <= 0
+
+
+@pytest.mark.parametrize('slowness', [0.5, 1.5, 3.0])
+@pytest.mark.parametrize('budget_s', BUDGETS)
+def test_a_machine_unlike_its_profile_is_late_by_less_than_a_step(slowness, budget_s):
+    bench = Bench(predictions={}, slowness=slowness)
+    outcome = bench.run(budget_s)
+    assert bench.lateness_s < slowness * max(TIMES.step(N_X), 100 * TIMES.b + TIMES.c)
+    assert outcome.error_code in (ErrorCode.NONE, ErrorCode.TIMEOUT)
+
+
+def test_kill_keeps_no_text_of_an_answer_that_was_cut():
+    assert Bench(predictions={}).run(0.45, strategy=Strategy.TRUNCATE).text == ANSWER[:20].decode()
+    outcome = Bench(predictions={}).run(0.45, strategy=Strategy.KILL)
+    assert (outcome.text, outcome.error_code) == ('', ErrorCode.TIMEOUT)
+    assert outcome.timing.generated_tokens == 20
+
+
+@pytest.mark.parametrize(('supports_eviction', 'max_ratio', 'kept'), [(True, 0.95, 50), (True, 0.5, 500),
+                                                                     (True, 0.0, N_X), (False, 0.95, N_X)])
+def test_no_more_is_evicted_than_allowed(supports_eviction, max_ratio, kept, monkeypatch):
+    monkeypatch.setattr(MockModel, 'supports_eviction', supports_eviction)
+    outcome = Bench(predictions={}).run(0.25, max_eviction_ratio=max_ratio)
+    assert outcome.timing.kept_tokens == kept and outcome.timing.verdict is Verdict.INFEASIBLE
+
+
+# -- how answers end -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('fields', 'reason', 'text', 'tokens'), [
+    ({}, FinishReason.EOS, ANSWER, 31),  # the end of text counts as a token and is not in the text
+    (dict(max_new_tokens=7), FinishReason.LENGTH, ANSWER[:7], 7),
+    (dict(max_new_tokens=1), FinishReason.LENGTH, ANSWER[:1], 1),
+    (dict(max_new_tokens=31), FinishReason.EOS, ANSWER, 31),
+    (dict(sampling=Sampling(stop=['jkl', 'zzz'])), FinishReason.STOP, ANSWER[:9], 12),
+    (dict(sampling=Sampling(stop=['nope'])), FinishReason.EOS, ANSWER, 31),
+    (dict(sampling=Sampling(temperature=1e-6, seed=7)), FinishReason.EOS, ANSWER, 31),
+    (dict(prompt='', messages=[dict(role='user', content='x' * N_X)]), FinishReason.EOS, ANSWER, 31),
+], ids=str)
+def test_an_answer_ends_as_it_should(fields, reason, text, tokens):
+    outcome = Bench(predictions={}).run(**fields)
+    assert (outcome.finish_reason, outcome.text) == (reason, text.decode())
+    assert outcome.timing.generated_tokens == tokens and outcome.error_code is ErrorCode.NONE
+
+
+def test_an_answer_without_end_stops_at_the_context():
+    bench = Bench(predictions={}, ends=False)
+    bench.model.max_context = N_X + 12
+    outcome = bench.run(max_new_tokens=500)
+    assert outcome.finish_reason is FinishReason.LENGTH and outcome.timing.generated_tokens == 12
+
+
+def test_an_answer_that_is_only_the_end_of_text_says_so():
+    bench = Bench(predictions={}, answer=b'')
+    outcome = bench.engine.run(bench.request(), Control(Deadline(bench.clock.now + GENEROUS, bench.clock)))
+    assert (outcome.finish_reason, outcome.text, outcome.timing.generated_tokens) == (FinishReason.EOS, '', 1)
+
+
+# -- predictions -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('predictions', 'predicted', 'reported'), [
+    (dict(length=20), 20, True), (dict(length=5000), 256, True),
+    (dict(late=True), 50, False), (dict(error=RuntimeError('no memory for it')), 50, False),  # the marginal median
+    (None, 256, False),  # the longest that the request allows
+], ids=str)
+def test_the_plan_uses_the_best_prediction_there_is(predictions, predicted, reported):
+    outcome = Bench(predictions=predictions).run()
+    assert outcome.timing.predicted_tokens == predicted and outcome.error_code is ErrorCode.NONE
+    assert math.isnan(outcome.timing.prediction_s) == math.isnan(outcome.timing.hidden_prediction_s) == (not reported)
+
+
+@pytest.mark.parametrize(('seconds', 'hidden'), [(0.03, 0.03), (0.11, 0.11), (0.5, 0.11)])
+def test_the_hidden_part_of_a_prediction_is_what_prefill_covers(seconds, hidden):
+    timing = Bench(predictions=dict(seconds=seconds)).run().timing
+    assert timing.prediction_s == pytest.approx(seconds) and timing.hidden_prediction_s == pytest.approx(hidden)
+
+
+@pytest.mark.parametrize(('n_x', 'setting', 'bound'), [(1000, 0, 1000), (1000, 300, 300), (40, 0, 64)])
+def test_the_predictor_reads_what_prefill_hides(n_x, setting, bound):
+    bench = Bench(predictions={})
+    bench.engine.predictor_max_tokens = setting
+    bench.run(n_x=n_x)
+    assert bench.predictions.bounds == [bound]
+
+
+# -- the account -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('budget_s', BUDGETS)
+def test_the_times_add_up(budget_s):
+    bench = Bench(predictions={})
+    timing = bench.run(budget_s + 0.25, queue_s=0.25).timing
+    assert timing.queue_s == pytest.approx(0.25) and timing.prefill_s == pytest.approx(TIMES.prefill(N_X))
+    assert timing.eviction_s == pytest.approx(TIMES.eviction(N_X) if timing.kept_tokens < N_X else 0)
+    steps = sum(TIMES.step(timing.kept_tokens + i) for i in range(timing.generated_tokens - 1))
+    assert timing.decode_s == pytest.approx(steps)
+    assert timing.time_to_first_token_s == pytest.approx(timing.queue_s + timing.prefill_s + timing.eviction_s)
+    assert timing.prompt_tokens == N_X and timing.variant == 'float32'
+    assert timing.time_budget_s == pytest.approx(budget_s + 0.25)
+    plan, = bench.plans
+    assert timing.wcet_s == pytest.approx(timing.prefill_s + plan.decode_wcet_s)
+    assert timing.wcet_s >= timing.prefill_s + timing.eviction_s + timing.decode_s
+    assert bench.phases == [Phase.PREFILL, Phase.DECODE]
+
+
+@pytest.mark.parametrize('budget_s', BUDGETS)
+def test_an_estimate_is_the_plan_of_a_run_and_leaves_the_model_alone(budget_s):
+    bench = Bench(predictions={})
+    plan, whole, n_x, prefill_s = bench.engine.estimate(bench.request(budget_s))
+    assert bench.model.calls == [] and n_x == N_X and prefill_s == pytest.approx(0.11)
+    bench.run(budget_s)
+    assert plan == bench.plans[0]
+    assert whole.n_keep == N_X and whole.decode_wcet_s >= plan.decode_wcet_s
+
+
+# -- cancelling ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('chunk', [0, 3])
+def test_a_cancel_during_prefill_stops_it_after_the_chunk(chunk):
+    bench = Bench(predictions={}, on_chunk=lambda i: setattr(bench.control, 'canceled', i >= chunk))
+    outcome = bench.run()
+    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.CANCELED, FinishReason.CANCELED)
+    assert bench.model.calls == ['reset', *['chunk'] * (chunk + 1)]
+
+
+def test_a_cancel_during_decoding_stops_it_after_the_step_and_keeps_the_text():
+    bench = Bench(predictions={}, on_step=lambda i: setattr(bench.control, 'canceled', i >= 4))
+    outcome = bench.run()
+    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.CANCELED, FinishReason.CANCELED)
+    assert outcome.text == ANSWER[:5].decode() and outcome.timing.generated_tokens == 5
+
+
+# -- failures --------------------------------------------------------------------------------------------------------
+
+FAILURES = [
+    (torch.OutOfMemoryError('CUDA out of memory: 3 GiB'), ErrorCode.OUT_OF_MEMORY, '3 GiB'),
+    (MemoryError('no room'), ErrorCode.OUT_OF_MEMORY, 'no room'),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: 77 bytes"), ErrorCode.OUT_OF_MEMORY, '77 bytes'),
+    (RuntimeError('a kernel failed'), ErrorCode.UNKNOWN, 'RuntimeError: a kernel failed'),
+    (KeyError('x' * 9999), ErrorCode.UNKNOWN, 'KeyError'),
+]
+
+
+@pytest.mark.parametrize('where', ['on_chunk', 'on_evict', 'on_step'])
+@pytest.mark.parametrize(('error', 'code', 'words'), FAILURES, ids=lambda value: type(value).__name__)
+def test_a_failure_ends_the_request_with_a_code_and_the_engine_goes_on(where, error, code, words):
+    broken = [True]
+
+    def fail(i):
+        if broken and i >= 2:
+            raise error
+
+    bench = Bench(predictions={}, **{where: fail})
+    outcome = bench.run(0.70)
+    assert (outcome.error_code, outcome.finish_reason, outcome.text) == (code, FinishReason.ERROR, '')
+    assert words in outcome.error_msg and len(outcome.error_msg) < 600
+    broken.clear()
+    assert bench.run(0.70).text == ANSWER.decode()
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf])
+@pytest.mark.parametrize('token', [0, 5])
+@pytest.mark.parametrize('temperature', [0.0, 1.0])
+def test_logits_that_are_not_finite_end_the_request(bad, token, temperature):
+    bench = Bench(predictions={})
+    right = bench.model._logits
+    bench.model._logits = lambda n: torch.where((torch.arange(257) == 3) & (n == token), bad, 50 * right(n))
+    outcome = bench.run(sampling=Sampling(temperature=temperature))
+    assert outcome.error_code is ErrorCode.UNKNOWN and f'logits at token {token}' in outcome.error_msg
+    assert outcome.text == ''
+
+
+def test_a_request_that_cannot_be_rendered_ends_with_its_own_code():
+    bench = Bench(predictions={})
+    outcome = bench.run(prompt='')
+    assert outcome.error_code is ErrorCode.INVALID_GOAL and 'no tokens' in outcome.error_msg

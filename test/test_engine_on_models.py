@@ -1,0 +1,92 @@
+"""The whole flow of one request on small real models, on the real clock, with a real length predictor beside it."""
+import functools
+import time
+
+import pytest
+import tiny_models
+import torch
+
+from timebill_ros import length_predictor
+from timebill_ros.calibration import FixedFactor
+from timebill_ros.deadline import Deadline
+from timebill_ros.decode import Control
+from timebill_ros.engine import Engine
+from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.model import CausalLM
+from timebill_ros.prediction import PredictionExecutor
+from timebill_ros.request import ErrorCode, FinishReason, Request, Sampling, Verdict
+
+N_X, N_NEW = 100, 20
+IDS = tiny_models.prompt_ids(N_X)
+PROMPT = ' '.join(f'w{i}' for i in IDS)
+FREE = ExecutionTimes(a=0, b=0, c=0, p=0, q=0)
+
+
+@functools.cache
+def load(kind):
+    return CausalLM(str(tiny_models.directory(kind)), device='cpu', threads=1)
+
+
+@functools.cache
+def predictions():
+    return PredictionExecutor(length_predictor.load(tiny_models.predictor_directory(), device=torch.device('cpu')))
+
+
+def run(kind, times=FREE, budget_s=60.0, **fields):
+    engine = Engine(load(kind), predictions(), times, FixedFactor(5), prefill_chunk_tokens=37, prediction_wait_s=10.0)
+    now = time.monotonic()
+    request = Request('id', now, now + budget_s, max_new_tokens=N_NEW, **(fields or dict(prompt=PROMPT)))
+    return engine.run(request, Control(Deadline(request.deadline_s)))
+
+
+def expected_text(kind, ids):
+    tokens = tiny_models.generate(kind, ids, N_NEW)
+    return tiny_models.tokenizer().decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+@pytest.mark.parametrize('kind', tiny_models.KINDS)
+def test_the_answer_is_that_of_generate(kind):
+    outcome = run(kind)
+    assert outcome.text == expected_text(kind, IDS) and len(outcome.text) > 20
+    assert outcome.finish_reason in (FinishReason.EOS, FinishReason.LENGTH)
+    timing = outcome.timing
+    assert timing.prompt_tokens == timing.kept_tokens == N_X and timing.verdict is Verdict.FITS
+    assert 0 < timing.prefill_s and 0 <= timing.hidden_prediction_s <= timing.prediction_s
+    assert timing.prefill_s <= timing.time_to_first_token_s < 60
+
+
+def test_messages_are_answered_as_generate_answers_the_rendered_prompt():
+    words = ' '.join(f'w{i}' for i in IDS[:50])
+    outcome = run('qwen2', messages=[dict(role='user', content=words)])
+    assert outcome.text == expected_text('qwen2', [4, 3, *IDS[:50], 5, 3])
+
+
+def test_a_seed_repeats_a_sampled_answer():
+    def text(seed):
+        return run('qwen2', prompt=PROMPT, sampling=Sampling(temperature=1.5, seed=seed)).text
+    assert text(1) == text(1) and len({text(seed) for seed in range(5)}) > 1
+
+
+@pytest.mark.parametrize('kind', tiny_models.EVICTABLE)
+def test_a_tight_budget_evicts(kind):
+    # By this profile 20 tokens take 76 s over the whole prompt, and 60 s are there.
+    outcome = run(kind, ExecutionTimes(a=0, b=0, c=0, p=0.04, q=0))
+    assert outcome.timing.verdict is Verdict.FITS_WITH_EVICTION and 50 < outcome.timing.kept_tokens < N_X
+    for index in load(kind).cache.evictable_layers():
+        assert load(kind).cache.get_seq_length(index) == \
+            outcome.timing.kept_tokens + outcome.timing.generated_tokens - 1
+    assert outcome.text and outcome.error_code is ErrorCode.NONE
+
+
+@pytest.mark.parametrize('kind', ['mistral_sliding', 'mamba', 'gpt_oss'])
+def test_a_model_that_is_not_evicted_is_not_said_to_be(kind):
+    outcome = run(kind, ExecutionTimes(a=0, b=0, c=0, p=0.04, q=0))
+    assert (outcome.timing.eviction_ratio, outcome.timing.kept_tokens) == (0.0, N_X)
+    assert not outcome.timing.verdict.is_promise
+
+
+@pytest.mark.parametrize('n', [tiny_models.CONTEXT, 0])
+def test_a_prompt_that_does_not_fit_ends_with_its_count(n):
+    outcome = run('qwen2', prompt='w9 ' * n or ' ')
+    assert outcome.error_code is (ErrorCode.PROMPT_TOO_LONG if n else ErrorCode.INVALID_GOAL)
+    assert str(n) in outcome.error_msg if n else 'no tokens' in outcome.error_msg
