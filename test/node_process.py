@@ -315,6 +315,8 @@ class NodeProcess(Client):
             self.process.send_signal(number)
         return self.process.wait(timeout_s)
 
+    SHUTDOWN_ACTIVE = Transition.TRANSITION_ACTIVE_SHUTDOWN
+
     # -- lifecycle -------------------------------------------------------------------------------------------------
 
     def transition(self, number: int) -> bool:

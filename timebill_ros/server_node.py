@@ -394,7 +394,11 @@ def _bridge_logging(logger) -> None:
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. The handlers are ours: rclpy's would invalidate the context at once, and
     no open goal would get its result."""
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # of rcl, for arguments or files that it cannot read
+        print(f'timebill: {error}', file=sys.stderr)
+        return 1
     signals: list[int] = []  # not an Event: setting one in a handler can deadlock with the wait that it interrupts
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: signals.append(number))
