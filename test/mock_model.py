@@ -26,6 +26,9 @@ class FakeClock:
 class ByteTokenizer:
     """One token per byte, and EOS."""
 
+    def __len__(self) -> int:
+        return 257
+
     def decode(self, ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) -> str:
         return bytes(i for i in ids if i < 256).decode(errors='replace')
 
