@@ -22,8 +22,8 @@ class LengthDistribution:
     probabilities:  [n_buckets]; entry i is the probability of a length in i*B+1 .. (i+1)*B tokens. Lengths
                     beyond the last bucket are counted in it.
 
-    Raises ValueError, with the value, unless B >= 1 and the probabilities are finite, not negative, and sum to
-    1 within 0.001 (they are then scaled to sum to 1 exactly).
+    Raises ValueError, with the value, unless B >= 1 and the probabilities are finite, not negative, and sum
+    to 1 within 0.001 (they are then scaled to sum to 1 exactly).
     """
 
     bucket_size: int
@@ -31,7 +31,7 @@ class LengthDistribution:
 
     def __post_init__(self):
         if int(self.bucket_size) != self.bucket_size or self.bucket_size < 1:
-            raise ValueError(f'bucket size must be a whole number of tokens from 1 up, got {self.bucket_size}')
+            raise ValueError(f'bucket size must be a whole number from 1 up, got {self.bucket_size}')
         p = np.array(self.probabilities, dtype=np.float64)
         if p.ndim != 1 or p.size == 0:
             raise ValueError(f'length probabilities must be a non-empty vector, got shape {p.shape}')
@@ -59,7 +59,7 @@ class LengthDistribution:
 
     @classmethod
     def from_lengths(cls, lengths: list[int], bucket_size: int, n_buckets: int) -> 'LengthDistribution':
-        """Shares of observed lengths (tokens, each >= 1); longer ones than the buckets reach go into the last."""
+        """Shares of observed lengths (tokens, each >= 1); those beyond the last bucket count in it."""
         if len(lengths) == 0 or min(lengths) < 1:
             raise ValueError(f'expected lengths of at least one token, got {list(lengths)[:5]}')
         bucket = np.minimum(bucket_of(np.asarray(lengths), bucket_size), n_buckets - 1)
@@ -70,7 +70,7 @@ class LengthDistribution:
         return self.probabilities.size
 
     def quantile(self, level: float) -> int:
-        """Smallest upper bucket edge (tokens) that a response stays within with probability `level` (0..1]."""
+        """Smallest upper bucket edge (tokens) that a response keeps to with probability `level` (0..1]."""
         if not 0 < level <= 1:
             raise ValueError(f'quantile level must be above 0 and at most 1, got {level}')
         # The sum of rounded terms may end a hair short of a level that it should reach.

@@ -1,4 +1,4 @@
-"""The response length predictor (RLP): a small language model that reads a prompt and says how long the answer gets.
+"""The response length predictor (RLP): a small language model that reads a prompt and predicts the answer's length.
 
 A transformer backbone reads the prompt as the target model gets it; a linear head on the last token's hidden
 state gives one logit per length bucket (TimeBill, arXiv 2512.21859: buckets of B tokens, cross-entropy on the
@@ -6,10 +6,10 @@ lengths that the target itself generates). The whole distribution is kept, not o
 
 A predictor is a directory:
 
-    length_predictor.json                 format version, B, n_buckets, N_p, marginal distribution, target, training facts
-    config.json, model.safetensors        the backbone, as AutoModel.save_pretrained writes it
-    tokenizer.json, ...                   the backbone's tokenizer
-    head.safetensors                      weight [n_buckets, hidden] and bias [n_buckets]
+    length_predictor.json             format version, B, n_buckets, N_p, marginal distribution, target, facts
+    config.json, model.safetensors    the backbone, as AutoModel.save_pretrained writes it
+    tokenizer.json, ...               the backbone's tokenizer
+    head.safetensors                  weight [n_buckets, hidden] and bias [n_buckets]
 """
 
 import json
@@ -28,7 +28,7 @@ FACTS_FILE, HEAD_FILE = 'length_predictor.json', 'head.safetensors'
 
 
 def compress(ids: list[int], n_p: int) -> list[int]:
-    """At most `n_p` of the token ids: the head and the tail of the prompt in equal halves, its middle left out.
+    """At most `n_p` of the token ids: the prompt's head and tail in equal halves, its middle left out.
 
     Instructions stand at a prompt's start or end. The paper bounds the predictor's input by N_p and names no
     compressor. For an odd n_p the tail gets the odd token. ValueError for n_p below 2.
@@ -68,7 +68,7 @@ class LengthPredictor(nn.Module):
         return self.head.weight.device
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Token ids [batch, S], without padding, to logits over length buckets [batch, n_buckets] (float32)."""
+        """Token ids [batch, S], without padding, to logits over buckets [batch, n_buckets] (float32)."""
         hidden = self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state  # [batch, S, hidden]
         return self.head(hidden[:, -1]).float()
 
@@ -76,9 +76,9 @@ class LengthPredictor(nn.Module):
     def predict(self, text: str, *, max_input_tokens: int | None = None) -> LengthDistribution:
         """Length distribution of the response to `text`, the rendered prompt that the target model gets.
 
-        A prompt of more than `max_input_tokens` tokens (default: the predictor's own N_p, which is also the most
-        that is taken) is compressed: its head and tail are kept in equal halves. ValueError for an empty prompt,
-        or where the network gives a value that is not a number.
+        A prompt of more than `max_input_tokens` tokens (default: the predictor's own N_p, which is also the
+        most that is taken) is compressed: its head and tail are kept in equal halves. ValueError for an empty
+        prompt, or where the network gives a value that is not a number.
         """
         bound = min(max_input_tokens or self.max_input_tokens, self.max_input_tokens)
         ids = compress(self.tokenizer.encode(text, add_special_tokens=False), bound)
@@ -91,6 +91,13 @@ class LengthPredictor(nn.Module):
         """Length distribution over the training prompts, whatever the prompt."""
         return self._marginal
 
+    def set_marginal(self, marginal: LengthDistribution) -> None:
+        """Replaces the marginal distribution by one over the same buckets."""
+        if (marginal.bucket_size, marginal.n_buckets) != (self.bucket_size, self.n_buckets):
+            raise ValueError(f'expected {self.n_buckets} buckets of {self.bucket_size} tokens, '
+                             f'got {marginal.n_buckets} of {marginal.bucket_size}')
+        self._marginal = marginal
+
     def save(self, directory: str | Path) -> None:
         """Writes the directory format above; weights in safetensors only."""
         directory = Path(directory)
@@ -99,6 +106,8 @@ class LengthPredictor(nn.Module):
         self.tokenizer.save_pretrained(directory)
         save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()},
                   directory / HEAD_FILE)
+        for file in directory.glob('*.safetensors'):
+            file.chmod(0o644)  # written for its owner only
         facts = {
             'format_version': FORMAT_VERSION, 'bucket_size': self.bucket_size, 'n_buckets': self.n_buckets,
             'max_input_tokens': self.max_input_tokens,
@@ -127,11 +136,14 @@ def load(
         raise FileNotFoundError(f'length predictor lacks {directory / "model.safetensors"}')
     marginal, facts = _read_facts(directory / FACTS_FILE)
     try:
-        backbone = AutoModel.from_pretrained(
-            directory, dtype=dtype or 'auto', use_safetensors=True, trust_remote_code=trust_remote_code)
+        backbone, report = AutoModel.from_pretrained(
+            directory, dtype=dtype or 'auto', use_safetensors=True, trust_remote_code=trust_remote_code,
+            output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(f'length predictor {directory} cannot be loaded: {_first_line(error)}') from error
+    if report['missing_keys']:  # transformers fills these with random numbers and goes on
+        raise ValueError(f'{directory / "model.safetensors"} lacks the weight {min(report["missing_keys"])}')
     predictor = LengthPredictor(backbone, tokenizer, marginal, max_input_tokens=facts.pop('max_input_tokens'),
                                 facts=facts)
     _load_head(predictor.head, directory / HEAD_FILE)
@@ -153,7 +165,7 @@ def _read_facts(path: Path) -> tuple[LengthDistribution, dict]:
         if facts.pop('n_buckets') != marginal.n_buckets:
             raise ValueError(f'n_buckets is not the length of marginal ({marginal.n_buckets})')
         if not (isinstance(facts['max_input_tokens'], int) and facts['max_input_tokens'] >= 2):
-            raise ValueError(f'max_input_tokens must be a whole number from 2 up, got {facts["max_input_tokens"]}')
+            raise ValueError(f'max_input_tokens is {facts["max_input_tokens"]}, not a whole number from 2 up')
     except KeyError as error:
         raise ValueError(f'{path} lacks the entry {error}') from error
     except (ValueError, TypeError, AttributeError) as error:  # a JSONDecodeError is a ValueError

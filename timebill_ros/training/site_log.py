@@ -16,9 +16,9 @@ An instruction follows, and the answer is a plan with one step per line:
     tape missing               never seen in this log
 
 Families: `find` (one object: its place, then `go` there), `list` (several objects, one line each) and `bring`
-(the plan above). A locked container costs two steps (`unlock`, `open`), a closed one costs one, an open one none; containers shut
-themselves, so that every object of a plan finds its container as the log left it. How long an answer is can
-therefore be known only by reading the log.
+(the plan above). A locked container costs two steps (`unlock`, `open`), a closed one costs one, an open one
+none; containers shut themselves, so that every object of a plan finds its container as the log left it. How
+long an answer is can therefore be known only by reading the log.
 
 Words are separated by single spaces and lines by a newline; every word is one token of the tokenizer that
 `timebill_ros.training.tokenizer` builds from `vocabulary()`. Nothing here imports torch or rclpy.
@@ -117,8 +117,8 @@ def vocabulary() -> list[str]:
 
 
 def generate(
-    seed: int, *, split: str = 'train', family: str | None = None, n_tokens: int = 400, n_asked: int | None = None,
-    world: World | None = None,
+    seed: int, *, split: str = 'train', family: str | None = None, n_tokens: int = 400,
+    n_asked: int | None = None, world: World | None = None,
 ) -> SiteLogTask:
     """One task, the same for the same arguments.
 
@@ -150,24 +150,28 @@ def generate(
     records, where, state = _simulate(rng, n_records, world)
     asked = _choose_objects(rng, family, n_asked, where, state, world)
     steps = [step for name in asked for step in _steps_for(family, name, where, state)]
-    return SiteLogTask(family, ' ; '.join(records) + ' ;', f'{family} {" ".join(asked)}', tuple(steps), split, seed)
+    log, instruction = ' ; '.join(records) + ' ;', ' '.join([family, *asked])
+    return SiteLogTask(family, log, instruction, tuple(steps), split, seed)
 
 
-def _simulate(rng: random.Random, n_records: int, world: World) -> tuple[list[str], dict[str, str], dict[str, str]]:
+def _simulate(
+    rng: random.Random, n_records: int, world: World,
+) -> tuple[list[str], dict[str, str], dict[str, str]]:
     """Records of a log, with the place of each object and the state of each container at its end."""
-    # About three sightings for each object and two for each container.
+    # About three sightings for each object.
     names = rng.sample(OBJECTS[:world.n_objects], min(world.n_objects, max(2, round(n_records * 0.72 / 3))))
-    places = rng.sample(PLACES[:world.n_places], min(world.n_places, max(3, n_records // 4)))
-    containers = [place[1:] for place in places if place[1:] in CONTAINERS]
+    places = PLACES[:world.n_places]
     records: list[str] = []
     where: dict[str, str] = {}
     state: dict[str, str] = {}
     for _ in range(n_records):
         kind = rng.random()
+        # Only containers that hold something are looked at: the others cannot matter.
+        used = [place[1:] for place in where.values() if place[1:] in CONTAINERS] if kind < 0.28 else []
         if kind < 0.04:
             records.append(rng.choice(EVENTS))
-        elif kind < 0.28 and containers:
-            name = rng.choice(containers)
+        elif used:
+            name = rng.choice(used)
             if name not in state or rng.random() < world.move_probability:
                 state[name] = rng.choice(STATES)
             records.append(f'{name} {state[name]}')
@@ -180,9 +184,10 @@ def _simulate(rng: random.Random, n_records: int, world: World) -> tuple[list[st
 
 
 def _choose_objects(
-    rng: random.Random, family: str, n_asked: int, where: dict[str, str], state: dict[str, str], world: World,
+    rng: random.Random, family: str, n_asked: int, where: dict[str, str], state: dict[str, str],
+    world: World,
 ) -> list[str]:
-    """Objects of the instruction, without repetition: seen ones, and now and then one that the log never names."""
+    """Objects of the instruction, each once: seen ones, and now and then one that the log never names."""
     seen = sorted(where)
     if family == 'bring':  # a plan needs the state of every container that it opens
         seen = [name for name in seen if where[name][1:] not in CONTAINERS or where[name][1:] in state]

@@ -44,8 +44,9 @@ def build_tokenizer(model_max_length: int) -> PreTrainedTokenizerFast:
     ])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN, eos_token=END,
-        additional_special_tokens=list(ROLES), clean_up_tokenization_spaces=False, chat_template=CHAT_TEMPLATE,
-        model_max_length=model_max_length, padding_side='left', model_input_names=['input_ids', 'attention_mask'],
+        additional_special_tokens=list(ROLES), clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE, model_max_length=model_max_length, padding_side='left',
+        model_input_names=['input_ids', 'attention_mask'],
     )
 
 
@@ -58,10 +59,12 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: str | Path) ->
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.backend_tokenizer.save(str(directory / 'tokenizer.json'))
-    special = {'pad_token': PAD, 'unk_token': UNKNOWN, 'eos_token': END, 'additional_special_tokens': list(ROLES)}
+    special = {'pad_token': PAD, 'unk_token': UNKNOWN, 'eos_token': END,
+               'additional_special_tokens': list(ROLES)}
     config = {
-        'tokenizer_class': 'PreTrainedTokenizerFast', 'clean_up_tokenization_spaces': False, 'padding_side': 'left',
-        'model_input_names': ['input_ids', 'attention_mask'], 'model_max_length': tokenizer.model_max_length,
+        'tokenizer_class': 'PreTrainedTokenizerFast', 'clean_up_tokenization_spaces': False,
+        'padding_side': 'left', 'model_input_names': ['input_ids', 'attention_mask'],
+        'model_max_length': tokenizer.model_max_length,
         'chat_template': CHAT_TEMPLATE, **special,
     }
     for name, content in (('tokenizer_config.json', config), ('special_tokens_map.json', special)):

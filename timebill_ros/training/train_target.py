@@ -16,17 +16,17 @@ Ctrl-C or a crash loses little: the same command goes on from the last checkpoin
 import argparse
 import json
 import math
-import os
-import platform
 import random
 import time
 from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import nn
 from torch.nn import functional
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from timebill_ros.training.hardware import hardware
 from timebill_ros.training.site_log import PLACES, STATES, SiteLogTask, World, generate
 from timebill_ros.training.tokenizer import build_tokenizer, save_tokenizer
 
@@ -42,13 +42,46 @@ def build_model(shape: dict, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCaus
     config = Qwen2Config(
         vocab_size=len(tokenizer), tie_word_embeddings=True, use_cache=True,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        # transformers 4 reads rope_theta, transformers 5 reads rope_parameters; config.json carries both.
-        rope_theta=theta, rope_parameters={'rope_type': 'default', 'rope_theta': theta}, **shape,
+        rope_parameters={'rope_type': 'default', 'rope_theta': theta}, **shape,
     )
     model = Qwen2ForCausalLM(config)
+    initialize(model)
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False)
     return model
+
+
+@torch.no_grad()
+def initialize(model: Qwen2ForCausalLM) -> None:
+    """Weights that lookup emerges from soon.
+
+    transformers' standard deviation of 0.02 suits wide models; here attention would start out flat. So what reads
+    the residual stream starts at unit gain, and what writes to it small beside the embeddings, so that a token's
+    identity is not drowned. The first layer's first two heads start as attention to the previous token and to
+    the one before it, which every lookup builds on.
+    """
+    width = model.config.hidden_size
+    nn.init.normal_(model.get_input_embeddings().weight, std=0.1)
+    for name, weight in model.named_parameters():
+        if name.endswith(('o_proj.weight', 'down_proj.weight')):
+            nn.init.normal_(weight, std=0.02)
+        elif name.endswith('_proj.weight'):
+            nn.init.normal_(weight, std=width ** -0.5)
+    attention = model.model.layers[0].self_attn
+    head_dim = attention.head_dim
+    half = head_dim // 2
+    # Rotary pairs (i, i + half) turn by angle[i] per token. With constant queries and keys the score at distance d
+    # is gain^2 * sum(cos((d - offset) * angle)), which the fastest pairs make peak sharply at the offset.
+    fast = half * 3 // 8
+    angle = model.config.rope_parameters['rope_theta'] ** (-torch.arange(fast) / half)
+    gain = head_dim ** 0.25 * 6 ** 0.5 / (1 - angle.cos()).sum() ** 0.5  # the peak stands out by 6 nats
+    attention.k_proj.bias[:fast] = gain
+    attention.k_proj.weight[:head_dim] *= 0.1
+    for head, offset in ((0, 1), (1, 2)):  # both read the first key head
+        first = head * head_dim
+        attention.q_proj.bias[first:first + fast] = gain * (offset * angle).cos()
+        attention.q_proj.bias[first + half:first + half + fast] = -gain * (offset * angle).sin()
+        attention.q_proj.weight[first:first + head_dim] *= 0.1
 
 
 def encode(task: SiteLogTask, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
@@ -62,11 +95,13 @@ def make_batch(
     stage: dict, step: int, tokenizer: PreTrainedTokenizerFast, seed: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids [batch, S], padded on the right, and which of them belong to an answer [batch, S] (bool)."""
-    world = World(stage['n_objects'], stage['n_places'], stage['move_probability'], max_asked=stage['max_asked'])
+    world = World(stage['n_objects'], stage['n_places'], stage['move_probability'],
+                  max_asked=stage['max_asked'])
     # One length for the whole batch, so that little of it is padding.
     n_tokens = random.Random(f'{seed}/{step}').randint(*stage['n_tokens'])
     first = (seed * 1_000_000 + step) * _SEEDS_PER_STEP
-    pairs = [encode(generate(first + i, n_tokens=n_tokens, world=world), tokenizer) for i in range(stage['batch'])]
+    pairs = [encode(generate(first + i, n_tokens=n_tokens, world=world), tokenizer)
+             for i in range(stage['batch'])]
     length = max(len(prompt) + len(answer) for prompt, answer in pairs)
     ids = torch.full((len(pairs), length), tokenizer.pad_token_id)
     in_answer = torch.zeros(len(pairs), length, dtype=torch.bool)
@@ -86,7 +121,8 @@ def loss_and_lookups(
     read off the log.
     """
     targets, in_answer = ids[:, 1:], in_answer[:, 1:]
-    losses = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction='none')
+    flat = logits[:, :-1].flatten(0, 1).float()
+    losses = functional.cross_entropy(flat, targets.flatten(), reduction='none')
     losses = losses.view_as(targets)
     in_log = (targets != pad_id) & ~in_answer
     loss = (losses[in_answer].mean() + losses[in_log].mean()) / 2
@@ -112,6 +148,7 @@ class TargetTraining:
         self.lookups = 0.0  # running mean of the lookup accuracy in this stage
         self.seconds = 0.0
         self.stage_log: list[dict] = []
+        self.config_changes: list[dict] = []  # what was changed between resumes, and at which step
 
     @property
     def done(self) -> bool:
@@ -129,7 +166,8 @@ class TargetTraining:
         """One optimizer step. Returns the loss and the lookup accuracy on its batch."""
         started = time.perf_counter()
         stage = self.config['stages'][self.stage]
-        ids, in_answer = (t.to(self.device) for t in make_batch(stage, self.step, self.tokenizer, self.config['seed']))
+        batch = make_batch(stage, self.step, self.tokenizer, self.config['seed'])
+        ids, in_answer = (tensor.to(self.device) for tensor in batch)
         for group in self.optimizer.param_groups:
             group['lr'] = self.learning_rate()
         dtype = getattr(torch, self.config['autocast'])
@@ -152,22 +190,32 @@ class TargetTraining:
         self.lookups += (lookups - self.lookups) * max(0.02, 1 / self.stage_step)
         passed = self.stage_step >= 50 and self.lookups >= stage['pass']
         if passed or self.stage_step >= stage['max_steps']:
-            self.stage_log.append({'stage': self.stage, 'steps': self.stage_step, 'lookup_accuracy': self.lookups,
-                                   'seconds': round(self.seconds)})
+            self.stage_log.append({'stage': self.stage, 'steps': self.stage_step,
+                                   'lookup_accuracy': self.lookups, 'seconds': round(self.seconds)})
             self.stage, self.stage_step, self.lookups = self.stage + 1, 0, 0.0
 
     def save_model(self) -> None:
-        """Weights (float32), configuration and tokenizer, as AutoModelForCausalLM and AutoTokenizer load them."""
+        """Weights (float32), configuration and tokenizer, as the Auto classes load them."""
         directory = self.out / 'model'
         self.model.save_pretrained(directory)
+        # transformers 4 reads rope_theta, transformers 5 reads and writes rope_parameters alone.
+        path = directory / 'config.json'
+        config = json.loads(path.read_text())
+        config['rope_theta'] = self.config['model']['rope_theta']
+        path.write_text(json.dumps(config, indent=2) + '\n')
+        for file in directory.glob('*.safetensors'):
+            file.chmod(0o644)  # written for its owner only
         save_tokenizer(self.tokenizer, directory)
         facts = {'config': self.config, 'steps': self.step, 'seconds': round(self.seconds),
-                 'hardware': hardware(self.device), 'stages': self.stage_log}
+                 'hardware': hardware(self.device), 'stages': self.stage_log,
+                 'config_changes': self.config_changes}
         (directory / 'training.json').write_text(json.dumps(facts, indent=2) + '\n')
 
     def save_checkpoint(self) -> None:
-        state = {'config': self.config, 'model': self.model.state_dict(), 'optimizer': self.optimizer.state_dict(),
-                 'progress': [self.step, self.stage, self.stage_step, self.lookups, self.seconds, self.stage_log]}
+        progress = [self.step, self.stage, self.stage_step, self.lookups, self.seconds, self.stage_log]
+        state = {'config': self.config, 'model': self.model.state_dict(),
+                 'optimizer': self.optimizer.state_dict(), 'progress': progress,
+                 'config_changes': self.config_changes}
         part = self.out / 'checkpoint.part'
         torch.save(state, part)
         part.replace(self.out / 'checkpoint.pt')  # never leaves half a checkpoint behind
@@ -183,27 +231,15 @@ class TargetTraining:
         self.model.load_state_dict(state['model'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.step, self.stage, self.stage_step, self.lookups, self.seconds, self.stage_log = state['progress']
+        self.config_changes = state.get('config_changes', [])
+        if state['config'] != self.config:
+            self.config_changes.append({'step': self.step, 'config_before': state['config']})
         return True
 
 
-def hardware(device: str) -> str:
-    """Name of the device that the times in a report belong to."""
-    if device.startswith('cuda'):
-        return torch.cuda.get_device_name(device)
-    return f'{_cpu_name()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores'
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                return line.split(':', 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def train(config: dict, out: Path, *, device: str = 'cpu', steps: int | None = None, save_every: int = 200) -> list[float]:
+def train(
+    config: dict, out: Path, *, device: str = 'cpu', steps: int | None = None, save_every: int = 200,
+) -> list[float]:
     """Trains to the end of the curriculum, or for `steps` more steps. Returns the loss of each step."""
     out.mkdir(parents=True, exist_ok=True)
     run = TargetTraining(config, out, device)
@@ -233,10 +269,10 @@ def train(config: dict, out: Path, *, device: str = 'cpu', steps: int | None = N
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--config', type=Path, default=DEFAULT_CONFIG, help='JSON file (default: the committed one)')
+    parser.add_argument('--config', type=Path, default=DEFAULT_CONFIG, help='JSON (default: the committed one)')
     parser.add_argument('--out', type=Path, required=True, help='directory for checkpoints and the model')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--steps', type=int, help='stop after so many more steps; the same command goes on from there')
+    parser.add_argument('--steps', type=int, help='stop after so many more; run again to go on')
     options = parser.parse_args(arguments)
     train(json.loads(options.config.read_text()), options.out, device=options.device, steps=options.steps)
 

@@ -1,0 +1,107 @@
+import math
+
+import numpy as np
+import pytest
+
+from timebill_ros.calibration import FixedFactor, LengthDistribution, bucket_of
+
+# Every rule for the pessimistic length; a new one is a row here.
+PESSIMISTIC = [FixedFactor(1), FixedFactor(5), FixedFactor(2.5)]
+
+DISTRIBUTIONS = [
+    LengthDistribution.point(1),
+    LengthDistribution.point(17, 16),
+    LengthDistribution(4, [0.2, 0.3, 0.5]),
+    LengthDistribution(16, np.full(512, 1 / 512)),
+]
+
+
+@pytest.mark.parametrize('rule', PESSIMISTIC, ids=repr)
+@pytest.mark.parametrize('distribution', DISTRIBUTIONS, ids=lambda d: f'B{d.bucket_size}x{d.n_buckets}')
+@pytest.mark.parametrize('n_max', [1, 20, 100_000])
+def test_pessimistic_length_is_between_the_prediction_and_the_limit(rule, distribution, n_max):
+    n_w = rule.pessimistic(distribution, n_max)
+    assert isinstance(n_w, int)
+    assert min(distribution.median(), n_max) <= n_w <= n_max
+
+
+@pytest.mark.parametrize('rule', PESSIMISTIC, ids=repr)
+def test_pessimistic_length_refuses_a_limit_below_one_token(rule):
+    with pytest.raises(ValueError, match='-3'):
+        rule.pessimistic(DISTRIBUTIONS[0], -3)
+
+
+@pytest.mark.parametrize(('k', 'n_max', 'expected'), [(1, 1000, 32), (5, 1000, 160), (5, 100, 100), (1.03, 1000, 33)])
+def test_fixed_factor_is_the_papers_rule(k, n_max, expected):
+    assert FixedFactor(k).pessimistic(LengthDistribution.point(20, 16), n_max) == expected
+
+
+@pytest.mark.parametrize('k', [0.99, 0, -1, math.nan, math.inf])
+def test_fixed_factor_refuses_other_factors(k):
+    with pytest.raises(ValueError, match=str(k)):
+        FixedFactor(k)
+
+
+def test_quantiles_are_upper_bucket_edges():
+    d = LengthDistribution(4, [0.25, 0.25, 0.0, 0.5])
+    assert [d.quantile(level) for level in (0.01, 0.25, 0.26, 0.5, 0.51, 1.0)] == [4, 4, 8, 8, 16, 16]
+    assert d.median() == 8
+
+
+def test_quantile_of_one_is_reached_in_spite_of_rounding():
+    assert LengthDistribution(1, np.full(10, 0.1)).quantile(1.0) == 10
+    assert LengthDistribution(1, [0.1] * 10).quantile(0.3) == 3
+
+
+@pytest.mark.parametrize('level', [0, -0.1, 1.01, math.nan])
+def test_quantile_refuses_levels_that_are_no_probability(level):
+    with pytest.raises(ValueError, match=str(level)):
+        DISTRIBUTIONS[2].quantile(level)
+
+
+def test_mean_counts_each_bucket_at_its_middle():
+    assert LengthDistribution(1, [0.5, 0.5]).mean() == pytest.approx(1.5)
+    assert LengthDistribution(4, [0.5, 0.5]).mean() == pytest.approx(4.5)  # lengths 1..8, all equally likely
+
+
+@pytest.mark.parametrize('bucket_size', [1, 4, 16])
+def test_buckets_cover_lengths_without_gap(bucket_size):
+    for n in range(1, 60):
+        d = LengthDistribution.point(n, bucket_size)
+        assert d.n_buckets == bucket_of(n, bucket_size) + 1
+        assert d.median() - bucket_size < n <= d.median()
+
+
+def test_from_lengths_counts_shares_and_puts_long_ones_last():
+    d = LengthDistribution.from_lengths([1, 4, 5, 900], bucket_size=4, n_buckets=3)
+    assert d.to_list() == [0.5, 0.25, 0.25]
+
+
+def test_list_round_trip():
+    d = LengthDistribution(4, [0.2, 0.3, 0.5])
+    again = LengthDistribution.from_list(d.to_list(), 4)
+    assert again.bucket_size == 4 and again.to_list() == d.to_list()
+
+
+@pytest.mark.parametrize(('bucket_size', 'probabilities', 'message'), [
+    (0, [1.0], 'got 0'),
+    (1.5, [1.0], 'got 1.5'),
+    (4, [], 'shape'),
+    (4, [[1.0]], 'shape'),
+    (4, [0.5, math.nan], 'bucket 1 is nan'),
+    (4, [math.inf, 0.5], 'bucket 0 is inf'),
+    (4, [1.2, -0.2], '-0.2'),
+    (4, [0.5, 0.4], '0.9'),
+])
+def test_what_is_no_distribution_is_refused_with_the_value(bucket_size, probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        LengthDistribution(bucket_size, probabilities)
+
+
+def test_nothing_can_change_a_distribution():
+    source = np.array([0.5, 0.5])
+    d = LengthDistribution(4, source)
+    source[0] = 9
+    assert d.to_list() == [0.5, 0.5]
+    with pytest.raises(ValueError):
+        d.probabilities[0] = 1
