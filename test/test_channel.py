@@ -7,7 +7,7 @@ import pytest
 
 from timebill_ros.channel import Channel
 
-LARGE = 5_000_000
+LARGE = 5_000_000  # far more than the socket's buffer
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_nan_and_infinity_arrive(ends):
 
 
 def test_both_directions_at_once(ends):
-    """Large messages both ways, more than the socket's buffers hold."""
+    """Neither end can send all before the other reads."""
     readers = [Reader(end) for end in ends]
     senders = [threading.Thread(target=end.send, args=({'from': i, 'x': 'x' * LARGE},)) for i, end in enumerate(ends)]
     for sender in senders:
@@ -78,8 +78,8 @@ def test_concurrent_senders_do_not_mix_their_lines(ends):
     reader = Reader(there)
 
     def send_all(sender):
-        for i in range(50):
-            here.send({'sender': sender, 'i': i, 'filling': str(sender) * 20_000})
+        for i in range(5):
+            here.send({'sender': sender, 'i': i, 'filling': str(sender) * LARGE})
 
     threads = [threading.Thread(target=send_all, args=(sender,)) for sender in range(4)]
     for thread in threads:
@@ -88,9 +88,9 @@ def test_concurrent_senders_do_not_mix_their_lines(ends):
         thread.join(10.0)
     here.close()
     messages = reader.result()
-    assert all(message['filling'] == str(message['sender']) * 20_000 for message in messages)
+    assert all(message['filling'] == str(message['sender']) * LARGE for message in messages)
     for sender in range(4):  # each sender's own order is kept
-        assert [message['i'] for message in messages if message['sender'] == sender] == list(range(50))
+        assert [message['i'] for message in messages if message['sender'] == sender] == list(range(5))
 
 
 @pytest.mark.parametrize('garbage', [

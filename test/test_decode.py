@@ -146,6 +146,7 @@ def test_a_moved_deadline_counts_at_once():
 
 
 @pytest.mark.parametrize(('step_times', 'latest_s'), [
+    ([0.4], 0.0),  # from the start
     ([0.01] * 5 + [0.05], 0.0),  # five times as slow from the sixth step on
     ([0.01 * 1.05 ** i for i in range(100)], 0.0),  # slower and slower
     ([0.01] * 99 + [0.2], 0.2),  # one slow step that nothing announced is late by no more than itself

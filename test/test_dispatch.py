@@ -63,7 +63,7 @@ def test_a_full_queue_is_busy(queue_size):
 
 
 @pytest.mark.parametrize('strategy', [KILL, TRUNCATE])
-def test_cancel(harness, strategy):
+def test_cancel(harness, strategy, caplog):
     running, queued = harness.submit(strategy=strategy), harness.submit(strategy=strategy)
     harness.worker.text(running, 'some text', 2)
     harness.dispatcher.cancel(queued)
@@ -82,6 +82,7 @@ def test_cancel(harness, strategy):
     assert end_of(running) == (ErrorCode.CANCELED, FinishReason.CANCELED, 'some text more')
     assert [harness.ends(job) for job in (running, queued)] == [1, 1]
     assert harness.worker.ids('run') == ['goal 0']
+    assert not caplog.records
 
 
 def test_a_cancel_does_not_wait_for_the_deadline_of_a_worker_that_does_not_answer(harness):

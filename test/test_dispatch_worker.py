@@ -107,6 +107,7 @@ def test_a_configure_that_fails_says_why(unconfigured, why, sentence):
     with pytest.raises(RuntimeError, match=sentence):
         future.result(10.0)
     unconfigured.advance(100.0)
+    assert not any(worker.alive for worker in unconfigured.workers)
     assert len(unconfigured.spawned_s) == 1  # whoever asked decides whether to try again
     assert end_of(unconfigured.submit())[0] is ErrorCode.INACTIVE
     unconfigured.refuse, unconfigured.answer = False, READY

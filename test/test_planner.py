@@ -42,8 +42,11 @@ def random_case(rng):
     predicted = rng.choice([0, 1, 2, rng.randint(1, 80)])
     pessimistic = rng.choice([1, predicted, 5 * predicted, rng.randint(1, 200)])
     eviction_s = rng.choice([0.0, 0.0, 1e-3, rng.uniform(0, 1) * decode_time(p, q, n_x, n_max)])
-    near = decode_time(p, q, rng.randint(n_min, n_x), rng.randint(1, n_max)) + rng.choice([0.0, eviction_s])
-    time_left_s = rng.choice([-1.0, -1e-9, 0.0, near, near * rng.uniform(0.9, 1.1), near + rng.uniform(-1, 1), 1e6])
+    # Right at the border between two decisions, and one rounding error beside it.
+    n = min(max(rng.choice([predicted, pessimistic, rng.randint(1, n_max)]), 1), n_max)
+    near = decode_time(p, q, rng.randint(n_min, n_x), n) + rng.choice([0.0, eviction_s])
+    beside = [math.nextafter(near, -1), math.nextafter(near, math.inf), near * rng.uniform(0.9, 1.1)]
+    time_left_s = rng.choice([near, *beside, near + rng.uniform(-1, 1), 0.0, -1e-9, 1e6])
     return dict(p=p, q=q, n_x=n_x, n_min=n_min, time_left_s=time_left_s, eviction_s=eviction_s, predicted=predicted,
                 pessimistic=pessimistic, n_max=n_max)
 
