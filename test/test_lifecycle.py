@@ -205,20 +205,14 @@ def test_transitions_out_of_turn_change_nothing(active):
     assert active.ask(make_goal('one'))[0] == SUCCEEDED
 
 
-def test_shutdown_transition_gives_running_goals_their_result():
-    with NodeProcess() as node:
-        node.start()
+def test_a_node_that_starts_by_itself_and_ends_by_the_shutdown_transition():
+    with NodeProcess(autostart=True) as node:
+        wait_until(lambda: node.state() == 'active')
         sent = [node.send(make_goal(max_new_tokens=LONG)) for _ in range(3)]
         assert node.transition(node.SHUTDOWN_ACTIVE)
         assert [goal.result(10.0)[1].error_code for goal in sent] == [Result.INACTIVE] * 3
         assert node.state() == 'finalized'
         assert node.worker_pid() is None
-
-
-def test_autostart_configures_and_activates():
-    with NodeProcess(autostart=True) as node:
-        wait_until(lambda: node.state() == 'active', WAIT_S)
-        assert node.ask(make_goal('one'))[1].text == 'two three'
 
 
 @pytest.mark.parametrize('arguments, words', [

@@ -292,6 +292,13 @@ def test_goals_canceled_as_they_are_accepted_or_end(node):
         assert (status, result.error_code) in ((CANCELED, Result.CANCELED), (SUCCEEDED, Result.NONE))
 
 
+def test_a_client_that_goes_away_leaves_the_node_serving(node):
+    with node.another_client() as other:
+        lost = [other.send(make_goal(max_new_tokens=500)) for _ in range(3)]
+        wait_until(lambda: lost[0].text)
+    assert node.ask(make_goal('one'))[0] == SUCCEEDED
+
+
 def test_one_goal_more_than_the_queue_takes_is_told_busy(node, changed):
     changed('queue_size', 2, 32)
     running = node.send(make_goal(max_new_tokens=LONG))

@@ -22,7 +22,9 @@ def report(state: str, dispatcher, description: str, missed_before: int) -> list
                         **counts, miss_rate=f'{rate:.4f}', waiting=dispatcher.n_waiting)
     times = _status('execution time', ok, description)
     ready = dispatcher.is_ready
-    worker = _status('worker', ok if ready else error,
-                     'serving' if ready else 'the inference process is not available; it is being restarted',
+    starting = state == 'unconfigured'  # configuring: it has not been up yet
+    worker = _status('worker', ok if ready or starting else error,
+                     'serving' if ready else 'the inference process is starting' if starting else
+                     'the inference process is not available; it is being restarted',
                      pid=dispatcher.worker_pid, restarts=counts['worker_restarts'])
     return [deadlines, times, worker]

@@ -1,0 +1,107 @@
+"""The end of the node: whoever ends it and however, no client waits and no process stays."""
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from node_process import (
+    ABORTED,
+    LONG,
+    NodeProcess,
+    Result,
+    make_goal,
+    process_exists,
+    wait_until,
+)
+
+from timebill_ros.msg import RequestStatus
+
+
+def to_node(node, number):
+    node.process.send_signal(number)
+
+
+def to_node_twice(node, number):
+    node.process.send_signal(number)
+    time.sleep(0.15)
+    if node.process.poll() is None:
+        node.process.send_signal(number)
+
+
+def to_group_twice(node, number):
+    """As a terminal does, for somebody who is impatient."""
+    os.killpg(node.process.pid, number)
+    to_node_twice(node, number)
+
+
+@pytest.mark.parametrize('number, send', [
+    (signal.SIGINT, to_node), (signal.SIGTERM, to_node_twice), (signal.SIGINT, to_group_twice)])
+def test_a_signal_ends_every_goal_with_a_result_within_two_seconds(number, send):
+    with NodeProcess() as node:
+        node.start()
+        running = node.send(make_goal(max_new_tokens=LONG))
+        waiting = [node.send(make_goal(max_new_tokens=LONG)) for _ in range(5)]
+        node.wait_for_phase(running, RequestStatus.PHASE_DECODE)
+        wait_until(lambda: running.text)
+        pid = node.worker_pid()
+        assert pid and process_exists(pid)
+        started = time.monotonic()
+        send(node, number)
+        for sent in (running, *waiting):
+            status, result = sent.result(10.0)
+            assert (status, result.error_code) == (ABORTED, Result.INACTIVE)
+            assert 'shut down' in result.error_msg
+            assert sent.arrived_s - started < 2.0
+        assert running.result()[1].text.startswith(running.text[:20])
+        assert node.process.wait(10.0) == 0
+        wait_until(lambda: not process_exists(pid), 2.0, 'the worker was left behind')
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_an_unconfigured_node(number):
+    with NodeProcess() as node:
+        node.state()
+        assert node.stop(number) == 0
+
+
+def test_a_signal_while_configuring():
+    with NodeProcess(profile='', cache_dir='/dev/null', self_profile_s=600.0) as node:
+        node.state()
+        threading.Thread(target=lambda: _ignore_no_answer(node.configure), daemon=True).start()
+        pid = wait_until(node.worker_pid)
+        time.sleep(0.5)
+        assert node.stop(signal.SIGTERM) == 0
+        wait_until(lambda: not process_exists(pid), 2.0, 'the worker was left behind')
+
+
+def _ignore_no_answer(call):
+    try:
+        call()
+    except AssertionError:
+        pass
+
+
+def test_a_signal_while_the_worker_is_stopped():
+    with NodeProcess() as node:
+        node.start()
+        sent = node.send(make_goal(max_new_tokens=LONG))
+        wait_until(lambda: sent.text)
+        pid = node.worker_pid()
+        os.kill(pid, signal.SIGSTOP)
+        started = time.monotonic()
+        assert node.stop(signal.SIGINT) == 0
+        assert sent.result(10.0)[1].error_code == Result.INACTIVE and sent.arrived_s - started < 2.0
+        wait_until(lambda: not process_exists(pid), 2.0, 'the worker was left behind')
+
+
+def test_the_worker_ends_when_the_node_is_killed():
+    with NodeProcess() as node:
+        node.start()
+        sent = node.send(make_goal(max_new_tokens=LONG))
+        node.wait_for_phase(sent, RequestStatus.PHASE_DECODE)
+        pid = node.worker_pid()
+        assert node.stop(signal.SIGKILL) == -signal.SIGKILL
+        wait_until(lambda: not process_exists(pid), 5.0, 'the worker outlived its node')

@@ -1,0 +1,260 @@
+"""The inference process: killed, hung, replaced, kept apart; the node answers by the deadline whatever it does."""
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from node_process import (
+    ABORTED,
+    CANCELED,
+    LONG,
+    ROOT,
+    SUCCEEDED,
+    WAIT_S,
+    NodeProcess,
+    Result,
+    make_goal,
+    parameters,
+    process_exists,
+    wait_until,
+)
+
+from timebill_ros.action import Generate
+from timebill_ros.channel import Channel
+from timebill_ros.request import ErrorCode, Request, to_dict
+from timebill_ros.resources import PACKAGE_PARENT
+from timebill_ros.worker_process import WorkerProcess, worker_environment
+
+KILL, TRUNCATE = Generate.Goal.STRATEGY_KILL, Generate.Goal.STRATEGY_TRUNCATE
+
+
+@pytest.fixture(scope='module')
+def node():
+    with NodeProcess() as node:
+        yield node.start()
+
+
+def decoding(node, **fields):
+    """A long goal of which some text has come."""
+    sent = node.send(make_goal(max_new_tokens=LONG, **fields))
+    wait_until(lambda: sent.text)
+    return sent
+
+
+def assert_serves(node, *, not_pid):
+    """The node answers again, from another worker."""
+    status, result = node.ask(make_goal('one'))
+    assert (status, result.text) == (SUCCEEDED, 'two three'), result
+    assert node.worker_pid() != not_pid
+    assert not process_exists(not_pid)
+
+
+@pytest.mark.parametrize('strategy, keeps', [(TRUNCATE, True), (KILL, False)])
+def test_a_killed_worker_is_told_at_once_and_replaced(node, strategy, keeps):
+    sent = decoding(node, overrun_strategy=strategy)
+    waiting = node.send(make_goal('one'))
+    pid = node.worker_pid()
+    killed = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    status, result = sent.result()
+    assert (status, result.error_code) == (ABORTED, Result.WORKER_LOST)
+    assert 'SIGKILL' in result.error_msg and sent.arrived_s - killed < 5.0
+    assert bool(result.text) == keeps
+    assert result.text.startswith(sent.text[:20]) or not keeps
+    assert waiting.result()[1].text == 'two three'  # it waited for the new worker
+    assert_serves(node, not_pid=pid)
+    assert 'the inference process ended' in node.log
+
+
+def test_a_hung_worker_delays_no_result_and_is_replaced(node):
+    sent = decoding(node, budget_s=2.0)
+    pid = node.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    status, result = sent.result()
+    assert (status, result.error_code, result.finish_reason) == (SUCCEEDED, Result.NONE, Result.FINISH_DEADLINE)
+    assert result.text.startswith(sent.text[:20]) and result.timing.tardiness_s == 0
+    assert_serves(node, not_pid=pid)
+    assert 'has not answered' in node.log
+
+
+def test_a_worker_that_reads_nothing_delays_no_result(node):
+    """The request is larger than the pipe, so that writing it can block."""
+    pid = node.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    sent = node.send(make_goal('w1 ' * 300_000, 1.0))
+    status, result = sent.result(20.0)
+    assert (status, result.error_code) == (ABORTED, Result.TIMEOUT)
+    assert result.timing.tardiness_s == 0
+    assert_serves(node, not_pid=pid)
+
+
+def test_a_cancel_that_a_hung_worker_ignores_is_answered(node):
+    sent = decoding(node)
+    pid = node.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    stopped = time.monotonic()
+    sent.cancel()
+    status, result = sent.result()
+    assert (status, result.error_code) == (CANCELED, Result.CANCELED)
+    assert sent.arrived_s - stopped < 10.0
+    assert result.text.startswith(sent.text[:20])
+    assert_serves(node, not_pid=pid)
+
+
+def test_a_deadline_while_the_worker_restarts(node):
+    pid = node.worker_pid()
+    before = node.log.count('the inference process ended')
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: node.log.count('the inference process ended') > before)
+    status, result = node.ask(make_goal('one', 0.3))
+    assert (status, result.error_code) == (ABORTED, Result.WORKER_LOST)
+    assert 'restarting' in result.error_msg and result.timing.tardiness_s == 0
+    assert_serves(node, not_pid=pid)
+
+
+def test_the_environment_of_a_worker_on_the_same_interpreter(monkeypatch):
+    monkeypatch.setenv('PYTHONPATH', '/somewhere:/else')
+    monkeypatch.setenv('LD_LIBRARY_PATH', '/ros/lib')
+    monkeypatch.setenv('KEPT', 'x')
+    env = worker_environment(sys.executable)
+    assert env['PYTHONPATH'] == str(PACKAGE_PARENT) == str(ROOT)
+    assert (env['LD_LIBRARY_PATH'], env['KEPT']) == ('/ros/lib', 'x')
+
+
+def test_the_environment_of_a_worker_on_another_interpreter(monkeypatch, tmp_path):
+    """A virtual environment's python is a link to the same file, and yet another interpreter."""
+    monkeypatch.setenv('PYTHONPATH', '/somewhere:/else')
+    monkeypatch.setenv('LD_LIBRARY_PATH', '/ros/lib')
+    monkeypatch.setenv('_ROS_WHEELS_BOOTSTRAP_COMPLETE', '1')
+    link = tmp_path / 'bin' / 'python'
+    link.parent.mkdir()
+    link.symlink_to(sys.executable)
+    for python in (str(link), '/usr/bin/python3.99'):
+        env = worker_environment(python)
+        assert env['PYTHONPATH'] == str(PACKAGE_PARENT)
+        assert 'LD_LIBRARY_PATH' not in env and '_ROS_WHEELS_BOOTSTRAP_COMPLETE' not in env
+
+
+# -- the process without a node ------------------------------------------------------------------------------------
+
+
+class Listener:
+    """Takes a worker's events."""
+
+    def __init__(self):
+        self.events: list[dict] = []
+
+    def __call__(self, event):
+        self.events.append(event)
+
+    def wait(self, kind):
+        return wait_until(lambda: next((event for event in self.events if event['event'] == kind), None),
+                          message=f'no {kind}, only {self.events}')
+
+
+@pytest.fixture(scope='module')
+def worker():
+    """A configured worker and its listener."""
+    listener = Listener()
+    process = WorkerProcess('', listener)
+    process.send({'op': 'configure', 'settings': {**_settings()}})
+    listener.wait('ready')
+    yield process, listener
+    process.close()
+    assert not process_exists(process.pid)
+
+
+def _settings():
+    from timebill_ros import settings
+    return settings.check(parameters())
+
+
+def run(worker, name, **fields):
+    process, listener = worker
+    now = time.monotonic()
+    process.send({'op': 'run', 'request': to_dict(Request(name, now, now + WAIT_S, **fields))})
+    return listener
+
+
+def done(listener, name):
+    return wait_until(lambda: next((event for event in listener.events
+                                    if event['event'] == 'done' and event['id'] == name), None))
+
+
+def test_streamed_text_is_the_beginning_of_the_outcomes(worker):
+    listener = run(worker, 'stream', prompt='w1', max_new_tokens=2000)
+    outcome = done(listener, 'stream')['outcome']
+    text = ''.join(event['delta'] for event in listener.events if event.get('id') == 'stream' and 'delta' in event)
+    assert text and outcome['text'].startswith(text)
+
+
+def test_no_text_of_a_stop_string_is_streamed(worker):
+    listener = run(worker, 'whole', prompt='w1', max_new_tokens=30)
+    words = done(listener, 'whole')['outcome']['text'].split(' ')
+    stop = ' '.join(words[10:13])
+    request = Request('stop', time.monotonic(), time.monotonic() + WAIT_S, prompt='w1', max_new_tokens=30)
+    request.sampling.stop = [stop]
+    worker[0].send({'op': 'run', 'request': to_dict(request)})
+    outcome = done(listener, 'stop')['outcome']
+    text = ''.join(event['delta'] for event in listener.events if event.get('id') == 'stop' and 'delta' in event)
+    assert stop not in outcome['text'] and outcome['text'].startswith(text)
+
+
+def test_a_cancel_that_overtakes_its_request_counts(worker):
+    """One thread reads, another runs: a cancel may be heard before its request is looked at."""
+    process, listener = worker
+    process.send({'op': 'cancel', 'id': 'canceled'})
+    run(worker, 'canceled', prompt='w1', max_new_tokens=LONG)
+    outcome = done(listener, 'canceled')['outcome']
+    assert (outcome['error_code'], outcome['timing']['generated_tokens']) == (ErrorCode.CANCELED, 1)
+
+
+def test_a_failed_estimate_names_its_code(worker):
+    process, listener = worker
+    process.send({'op': 'estimate', 'tag': 1, 'request': to_dict(Request('e', 0.0, 1e9, prompt='w1 ' * 20000))})
+    event = listener.wait('estimate')
+    assert (event['tag'], event['error_code']) == (1, ErrorCode.PROMPT_TOO_LONG)
+
+
+def test_it_ends_with_its_pipe():
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen([sys.executable, '-m', 'timebill_ros.worker', '--fd', str(theirs.fileno())],
+                                   pass_fds=[theirs.fileno()], cwd=ROOT)
+    Channel(ours).close()
+    assert process.wait(WAIT_S) == 0
+
+
+def test_an_interpreter_without_torch_says_so():
+    """-S: no site-packages."""
+    listener = Listener()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen([sys.executable, '-S', '-m', 'timebill_ros.worker', '--fd', str(theirs.fileno())],
+                                   pass_fds=[theirs.fileno()], cwd=ROOT)
+    channel = Channel(ours)
+    threading.Thread(target=lambda: [listener(event) for event in channel.receive()], daemon=True).start()
+    channel.send({'op': 'configure', 'settings': _settings()})
+    assert 'No module named' in listener.wait('failed')['message']
+    channel.close()
+    assert process.wait(WAIT_S) == 0
+
+
+def test_a_lost_worker_is_reported_with_its_reason():
+    listener = Listener()
+    process = WorkerProcess('', listener)
+    process.kill()
+    assert 'SIGKILL' in listener.wait('lost')['reason']
+    process.send({'op': 'set', 'settings': {}})  # nobody hears it, and nothing happens
+    process.close()
+
+
+def test_an_interpreter_that_does_not_exist():
+    with pytest.raises(OSError):
+        WorkerProcess('/nowhere/python', print)
