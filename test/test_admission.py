@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from timebill_ros.admission import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, ROLES, check, resolve_deadline
+from timebill_ros.admission import (
+    MAX_CLOSING_CHARACTERS,
+    MAX_STOP_CHARACTERS,
+    MAX_STOP_STRINGS,
+    ROLES,
+    check,
+    resolve_deadline,
+)
 from timebill_ros.request import ErrorCode, GoalError, Request, Sampling, Strategy
 
 GOOD = Request('id', 0.0, 1.0, prompt='tidy the kitchen')
@@ -37,6 +44,7 @@ REFUSED = [  # changes to a good request -> the offending value in the sentence
     *[(sampled(top_p=value), f'top_p must be in (0, 1], got {value}')
       for value in (0.0, -0.1, 1.1, math.nan, math.inf)],
     (sampled(stop=['x'] * (MAX_STOP_STRINGS + 1)), f'holds {MAX_STOP_STRINGS + 1} strings'),
+    ({'closing_text': 'x' * (MAX_CLOSING_CHARACTERS + 1)}, f'closing_text has {MAX_CLOSING_CHARACTERS + 1}'),
     (sampled(stop=['x', '']), 'stop[1] must have 1 to 256 characters, got 0'),
     (sampled(stop=['x' * (MAX_STOP_CHARACTERS + 1)]), f'got {MAX_STOP_CHARACTERS + 1}'),
 ]

@@ -159,12 +159,13 @@ def test_no_eviction_where_it_costs_more_than_it_saves():
 
 @pytest.mark.parametrize(('n_x', 'alpha_max', 'window', 'n_min'), [
     (32, 0.95, 32, 32),  # within the scorer's window: kept whole
-    (33, 0.95, 32, 1),
+    (33, 0.95, 32, 2),
     (12000, 0.95, 32, 600),
     (100, 0.0, 32, 100),
     (100, 0.5, 32, 50),
     (1, 0.99, 0, 1),
     (10, 0.99, 0, 1),  # never nothing
+    (1000, 0.8999999761581421, 32, 100),  # 0.9 as float32: the limit is kept, and not missed by rounding
 ])
 def test_smallest_keep(n_x, alpha_max, window, n_min):
     assert smallest_keep(n_x, alpha_max, window) == n_min

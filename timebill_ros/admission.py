@@ -8,6 +8,7 @@ from timebill_ros.request import ErrorCode, GoalError, Request, Strategy
 ROLES = ('system', 'user', 'assistant', 'tool')
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 256
+MAX_CLOSING_CHARACTERS = 1024
 
 
 def _invalid(message: str) -> GoalError:
@@ -51,6 +52,9 @@ def check(request: Request, *, max_prompt_characters: int) -> None:
                        f'TRUNCATE ({int(Strategy.TRUNCATE)})')
     if not 0 <= request.max_eviction_ratio < 1:  # also false for NaN
         raise _invalid(f'max_eviction_ratio must be in [0, 1) or negative, got {request.max_eviction_ratio}')
+    if len(request.closing_text) > MAX_CLOSING_CHARACTERS:
+        raise _invalid(f'closing_text has {len(request.closing_text)} characters; at most {MAX_CLOSING_CHARACTERS} '
+                       'are taken')
     sampling = request.sampling
     if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
         raise _invalid(f'sampling.temperature must be finite and >= 0, got {sampling.temperature}')

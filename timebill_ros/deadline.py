@@ -19,5 +19,5 @@ class Deadline:
         return self.at_s - self.clock()
 
     def expired(self, margin_s: float = 0.0) -> bool:
-        """Whether fewer than `margin_s` seconds are left."""
+        """Whether at most `margin_s` seconds are left."""
         return self.remaining() <= margin_s

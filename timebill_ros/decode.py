@@ -52,7 +52,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
     token = sampler.draw(logits)
     pace = 0.0
-    before = clock()
+    before = 0.0
     while True:
         # The one wait for the device per token: it makes EOS and the deadline guard possible.
         value = int(token)

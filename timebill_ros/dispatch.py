@@ -271,7 +271,7 @@ class Dispatcher:
         timing.response_time_s = now - job.request.release_s
         timing.tardiness_s = max(0.0, now - job.request.deadline_s)
         self.counts['late'] += timing.tardiness_s > 0
-        if timing.verdict.is_promise and outcome.error_code is not ErrorCode.CANCELED:
+        if timing.verdict.is_promise and outcome.error_code not in (ErrorCode.CANCELED, ErrorCode.INACTIVE):
             self.counts['promised'] += 1
             self.counts['missed'] += not outcome.finish_reason.is_natural or timing.tardiness_s > 0
         job.timing, job.outcome, job.phase = timing, outcome, Phase.DONE

@@ -56,10 +56,14 @@ def largest_keep(p: float, q: float, n_x: int, n_min: int, d: float, n: int) -> 
 
 
 def smallest_keep(n_x: int, alpha_max: float, window: int) -> int:
-    """n_min: the fewest entries that `alpha_max` leaves of `n_x`; a prompt within the scorer's window is kept whole."""
+    """n_min: the fewest entries that `alpha_max` leaves of `n_x`; a prompt within the scorer's window is kept whole.
+
+    At most floor(alpha_max * n_x) are evicted: a limit that was asked for is kept. The tolerance is for ratios that
+    came as float32.
+    """
     if n_x <= window:
         return n_x
-    return min(n_x, max(1, math.floor((1 - alpha_max) * n_x)))
+    return max(1, n_x - math.floor(alpha_max * n_x + 1e-4))
 
 
 def plan(*, p: float, q: float, n_x: int, n_min: int, time_left_s: float, eviction_s: float,
@@ -77,10 +81,9 @@ def plan(*, p: float, q: float, n_x: int, n_min: int, time_left_s: float, evicti
     d_evict = time_left_s - eviction_s
 
     def least_eviction(n: int) -> int | None:
-        if time_left_s >= 0 and decode_time(p, q, n_x, n) <= time_left_s:
+        if decode_time(p, q, n_x, n) <= time_left_s:
             return n_x
-        # n_x - 1: keeping everything was just excluded, and paying for an eviction makes it no better.
-        return largest_keep(p, q, n_x - 1, n_min, d_evict, n) if n_min < n_x else None
+        return largest_keep(p, q, n_x, n_min, d_evict, n)  # never n_x: paying for an eviction makes that no better
 
     n_keep = least_eviction(n_w)
     if n_keep is not None:

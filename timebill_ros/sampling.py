@@ -15,8 +15,7 @@ class Sampler:
         self.sampling = sampling
         self.generator = None
         if sampling.temperature > 0:
-            # torch seeds are signed 64-bit; a goal's are unsigned.
-            self.generator = torch.Generator(device=device).manual_seed(sampling.seed & (2 ** 63 - 1))
+            self.generator = torch.Generator(device=device).manual_seed(sampling.seed)
 
     def draw(self, logits: torch.Tensor) -> torch.Tensor:
         """logits [V] -> token id, int64 [], or NOT_A_TOKEN where the best is not finite. No host synchronisation."""

@@ -32,7 +32,7 @@ from rclpy.signals import SignalHandlerOptions
 from timebill_ros import settings, translation
 from timebill_ros.action import Generate
 from timebill_ros.diagnostics import report
-from timebill_ros.dispatch import Dispatcher, Job
+from timebill_ros.dispatch import ESTIMATE_TIMEOUT_S, Dispatcher, Job
 from timebill_ros.msg import RequestStatus
 from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Timing, Verdict
 from timebill_ros.srv import EstimateTime
@@ -298,9 +298,12 @@ class TimebillNode(LifecycleNode):
                               time_budget=goal.time_budget),
                 'estimate', release_s=now, ros_now_s=0.0, margin_s=self._delivery_margin_s(),
                 settings={**self._settings, 'default_time_budget_s': FOREVER_S})
-            answer = self._dispatcher.estimate(request).result()
+            answer = self._dispatcher.estimate(request).result(ESTIMATE_TIMEOUT_S + 1.0)
         except GoalError as error:
             response.error_code, response.error_msg = int(error.code), str(error)
+            return response
+        except FutureTimeout:  # the dispatcher was closed meanwhile
+            response.error_code, response.error_msg = int(ErrorCode.INACTIVE), 'the node is shutting down'
             return response
         plan, whole, prefill_s = answer['plan'], answer['whole'], answer['prefill_s']
         response.verdict = int(plan.verdict if budget_s > 0 else Verdict.UNKNOWN)

@@ -79,7 +79,7 @@ def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, ratio: float, c
     decode(_Endless(model), Sampler(Sampling(), model.device), logits, position=len(prompt), n_kv=n_keep, cap=n_tokens,
            cap_reason=FinishReason.LENGTH, step_s=lambda n: 0.0, stops=StopStrings(model.tokenizer, ()),
            control=control)
-    return [b - a for a, b in zip(at[1:], at[2:], strict=False)]  # at[0] is the loop's start
+    return [b - a for a, b in zip(at, at[1:], strict=False)]
 
 
 def _percentile(values: list[float], share: float) -> float:
