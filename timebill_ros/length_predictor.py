@@ -19,9 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from timebill_ros.calibration import LengthDistribution
+from timebill_ros.tokenizer import load_tokenizer
 
 FORMAT_VERSION = 1
 FACTS_FILE, HEAD_FILE = 'length_predictor.json', 'head.safetensors'
@@ -139,7 +140,7 @@ def load(
         backbone, report = AutoModel.from_pretrained(
             directory, dtype=dtype or 'auto', use_safetensors=True, trust_remote_code=trust_remote_code,
             output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(directory, trust_remote_code=trust_remote_code)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(f'length predictor {directory} cannot be loaded: {_first_line(error)}') from error
     if report['missing_keys']:  # transformers fills these with random numbers and goes on

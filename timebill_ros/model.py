@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from timebill_ros import attention, own_cache
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.kv_cache import SlotCache
 from timebill_ros.request import ErrorCode, GoalError, Request
+from timebill_ros.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class CausalLM:
             config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
             text_config = config.get_text_config(decoder=True)
             self.dtype = choose_dtype(dtype, self.device, getattr(config, 'dtype', None))
-            self.tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+            self.tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
             self.eviction_refusal = _layout_refusal(text_config)
             load = dict(config=config, dtype=self.dtype, trust_remote_code=trust_remote_code,
                         use_safetensors=None if allow_unsafe_weights else True)

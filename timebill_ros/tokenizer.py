@@ -1,0 +1,28 @@
+"""Loading a tokenizer as its own files describe it."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+# What transformers writes for a tokenizer that is nothing but its tokenizer.json; the name changed with version 5.
+_GENERIC = ('PreTrainedTokenizerFast', 'TokenizersBackend')
+
+
+def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False):
+    """The tokenizer of a directory or hub id.
+
+    Newer versions of transformers choose the class for some architectures, Qwen2 among them, by the model's type
+    whatever its directory says, and a word-level tokenizer comes out as a byte-level one that knows no word. So a
+    directory that declares its tokenizer.json to be all there is gets just that.
+    """
+    root = Path(name)
+    try:
+        declared = json.loads((root / 'tokenizer_config.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        declared = None
+    if (isinstance(declared, dict) and declared.get('tokenizer_class') in _GENERIC and 'auto_map' not in declared
+            and (root / 'tokenizer.json').is_file()):
+        return PreTrainedTokenizerFast.from_pretrained(root)
+    return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
