@@ -72,6 +72,7 @@ def test_a_budget_decides_the_verdict_and_how_the_answer_ends(budget_s, margin_s
     evicts = verdict is not Verdict.FITS
     assert ('evict' in bench.model.calls) == (timing.kept_tokens < N_X) == (timing.eviction_ratio > 0) == evicts
     assert timing.eviction_ratio == pytest.approx(1 - timing.kept_tokens / N_X)
+    assert timing.kept_tokens == Bench(predictions={}).run(budget_s).timing.kept_tokens, 'the margin is not kept free'
     if verdict is Verdict.INFEASIBLE:
         assert timing.kept_tokens == 50, 'the paper evicts alpha_max where nothing fits'
     assert bench.model.positions[0] == N_X, 'positions go on from the prompt length whatever was kept'

@@ -86,6 +86,9 @@ def test_a_sequence_knows_nothing_of_the_one_before():
     greedy(model, tiny_models.prompt_ids(200, seed=5), 8, 64)
     model.evict(20)
     assert greedy(model, tiny_models.prompt_ids(N_X), N_NEW, 64) == reference('qwen2')
+    model.reset()
+    model.prefill(tiny_models.prompt_ids(3), chunk_tokens=64)
+    assert {window.queries.shape[2] for window in model._windows.values()} == {3}
 
 
 @pytest.mark.parametrize('kind', OUR_CACHE)

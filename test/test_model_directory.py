@@ -94,12 +94,16 @@ class Bomb:
         return os.mkdir, (str(self.marker),)
 
 
-def test_pickled_weights_are_refused_unless_allowed(directory, tmp_path):
+def test_pickled_weights_are_refused_unless_allowed(directory, monkeypatch):
     weights = load_file(directory / 'model.safetensors')
     (directory / 'model.safetensors').unlink()
     torch.save(weights, directory / 'pytorch_model.bin')
     with pytest.raises(ModelError, match='allow_unsafe_weights'):
         load(directory)
+    with monkeypatch.context() as patch:  # as for a hub id, whose files are not known before
+        patch.setattr('timebill_ros.model.check_directory', lambda *args, **options: None)
+        with pytest.raises(ModelError, match='safetensors'):
+            load(directory)
     model = load(directory, allow_unsafe_weights=True)
     assert torch.equal(model.model.lm_head.weight, weights['lm_head.weight'])
 
