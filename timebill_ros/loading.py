@@ -44,16 +44,17 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
     try:
         predictor = length_predictor.load(predictor_name, device=model.device,
                                           trust_remote_code=settings['trust_remote_code'])
-    except (OSError, ValueError) as error:
-        raise ModelError(f'length predictor {predictor_name} cannot be loaded: {error}') from error
-    executor = PredictionExecutor(predictor, fingerprint(predictor_name), threads=settings['predictor_threads'])
-    executor.submit('warm up', 64).result()
+        executor = PredictionExecutor(predictor, fingerprint(predictor_name), threads=settings['predictor_threads'])
+        executor.submit('warm up', 64).result()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f'length predictor {predictor_name} cannot be used: {error}') from error
     return model, executor
 
 
 def cached_profile_path(settings: dict, expected: Identity) -> Path:
-    """One file per device, model, predictor and precision."""
-    key = hashlib.sha256('|'.join(asdict(expected).values()).encode()).hexdigest()[:16]
+    """One file per device, model, predictor, precision and chunk size."""
+    facts = [*asdict(expected).values(), str(settings['prefill_chunk_tokens'])]
+    key = hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]
     return cache_directory(settings['cache_dir']) / 'profiles' / f'{key}.yaml'
 
 

@@ -1,0 +1,43 @@
+"""The README's client, run as it is printed against a node on the embedded model."""
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from timebill_ros.client import Client
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / 'README.md').read_text()
+
+
+def test_the_client_in_the_readme_works_as_printed(tmp_path):
+    blocks = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+    assert len(blocks) == 1
+    (tmp_path / 'client.py').write_text(blocks[0])
+    with (tmp_path / 'log').open('w') as log:
+        node = subprocess.Popen(
+            [sys.executable, '-m', 'timebill_ros.server_node', '--ros-args', '-p', 'autostart:=true',
+             '-p', 'self_profile_s:=5.0', '-p', f'cache_dir:={tmp_path}'],
+            cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        with Client() as client:
+            client.wait_until_active(120.0, alive=lambda: node.poll() is None)
+        printed = subprocess.run([sys.executable, str(tmp_path / 'client.py')], timeout=60, check=True,
+                                 stdout=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)}).stdout
+    finally:
+        node.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            node.wait(20)
+        node.kill()
+        node.wait()
+    assert 'mug @table1' in printed, (tmp_path / 'log').read_text()  # the latest sighting, not the first
+
+
+def test_every_file_that_the_readme_names_exists():
+    named = re.findall(r'\]\((?!http)([^)#]+)\)', README) + [
+        'timebill_ros/' + name for name in re.findall(r'`(\w+\.py)`', README)]
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
