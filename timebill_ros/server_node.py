@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import RCLError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -29,7 +29,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
-from timebill_ros import settings, translation
+from timebill_ros import parameters, translation
 from timebill_ros.action import Generate
 from timebill_ros.diagnostics import report
 from timebill_ros.dispatch import ESTIMATE_TIMEOUT_S, Dispatcher, Job
@@ -60,10 +60,7 @@ class TimebillNode(LifecycleNode):
 
     def __init__(self, **kwargs):
         super().__init__('timebill', **kwargs)
-        for parameter in settings.PARAMETERS:
-            self.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
-        self.declare_parameter('autostart', False, ParameterDescriptor(
-            description='Configure and activate without a lifecycle manager, when run as a plain program.'))
+        parameters.declare(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._settings: dict = {}
         self._dispatcher: Dispatcher | None = None
@@ -89,7 +86,7 @@ class TimebillNode(LifecycleNode):
 
     def on_configure(self, state) -> TransitionCallbackReturn:
         try:
-            self._settings = settings.check({p.name: self.get_parameter(p.name).value for p in settings.PARAMETERS})
+            self._settings = parameters.values(self)
             python = self._settings['worker_python']
             self._dispatcher = Dispatcher(lambda on_event: WorkerProcess(python, on_event), dict(self._settings),
                                           self._on_change)
@@ -320,20 +317,11 @@ class TimebillNode(LifecycleNode):
         self._missed_before = dispatcher.counts['missed'] if dispatcher is not None else 0
         self._diagnostics.publish(message)
 
-    def _on_set_parameters(self, parameters) -> SetParametersResult:
-        changed = {}
-        for parameter in parameters:
-            known = settings.BY_NAME.get(parameter.name)
-            if known is None:
-                continue  # use_sim_time and the like
-            try:
-                known.check(parameter.value)
-            except ValueError as error:
-                return SetParametersResult(successful=False, reason=str(error))
-            if self._dispatcher is not None and not known.live:
-                return SetParametersResult(successful=False, reason=f'{parameter.name} takes effect at configure; '
-                                           'clean the node up first')
-            changed[parameter.name] = parameter.value
+    def _on_set_parameters(self, changes) -> SetParametersResult:
+        try:
+            changed = parameters.check_change(changes, configured=self._dispatcher is not None)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         self._settings.update(changed)
         if self._dispatcher is not None and changed:
             self._dispatcher.update(changed)
@@ -361,18 +349,6 @@ def _conclude(handle, outcome: Outcome) -> Generate.Result:
     else:
         handle.abort()
     return translation.to_result(outcome)
-
-
-def _descriptor(parameter: settings.Parameter) -> ParameterDescriptor:
-    notes = [parameter.description] + ([f'Unit: {parameter.unit}.'] if parameter.unit else [])
-    descriptor = ParameterDescriptor(description=' '.join(notes),
-                                     additional_constraints='one of ' + ', '.join(parameter.choices)
-                                     if parameter.choices else '')
-    if isinstance(parameter.default, float):
-        descriptor.floating_point_range = [FloatingPointRange(from_value=parameter.low, to_value=parameter.high)]
-    elif isinstance(parameter.default, int) and not isinstance(parameter.default, bool):
-        descriptor.integer_range = [IntegerRange(from_value=parameter.low, to_value=parameter.high, step=1)]
-    return descriptor
 
 
 def _bridge_logging(logger) -> None:
