@@ -15,9 +15,10 @@ from statistics import fmean, median
 
 import torch
 from rich.progress import Progress
-from transformers import AutoModelForCausalLM, AutoTokenizer, logging
+from transformers import AutoModelForCausalLM, logging
 
 from timebill_ros import length_predictor
+from timebill_ros.tokenizer import load_tokenizer
 from timebill_ros.training import length_labels
 from timebill_ros.training.site_log import FAMILIES, SiteLogTask, exact_match, generate, step_accuracy
 
@@ -56,7 +57,7 @@ def evaluate_predictor(predicted: list[int], lengths: list[int]) -> dict:
 
 def evaluate(target_dir: Path, predictor_dir: Path | None, per_cell: int, split: str = 'test') -> dict:
     """All numbers of one evaluation, per family and per range of prompt lengths."""
-    tokenizer = AutoTokenizer.from_pretrained(target_dir)
+    tokenizer = load_tokenizer(target_dir)
     target = AutoModelForCausalLM.from_pretrained(target_dir, dtype=torch.float32, use_safetensors=True).eval()
     predictor = length_predictor.load(predictor_dir) if predictor_dir else None
     cells = held_out_tasks(per_cell, split)
@@ -99,14 +100,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--length-predictor', type=Path, help='directory of its length predictor')
     parser.add_argument('--per-cell', type=int, default=40, help='tasks per family and range of lengths')
     parser.add_argument('--split', default='test')
-    parser.add_argument('--out', type=Path, help='write the JSON here as well')
+    parser.add_argument('--record', action='store_true', help="keep the numbers in the target's training.json too")
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
     numbers = evaluate(options.target, options.length_predictor, options.per_cell, options.split)
     result = json.dumps(numbers, indent=2)
     print(result)
-    if options.out:
-        options.out.write_text(result + '\n')
+    if options.record:
+        path = options.target / 'training.json'
+        facts = json.loads(path.read_text(encoding='utf-8'))
+        path.write_text(json.dumps({**facts, 'evaluation': numbers}, indent=2) + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -28,11 +28,12 @@ import torch
 from rich.progress import Progress
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, logging
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, logging
 
 from timebill_ros.calibration import LengthDistribution, bucket_of
 from timebill_ros.length_predictor import LengthPredictor, compress
 from timebill_ros.model import fingerprint
+from timebill_ros.tokenizer import load_tokenizer
 from timebill_ros.training import length_labels
 from timebill_ros.training.hardware import hardware
 from timebill_ros.training.length_labels import Prompt
@@ -69,7 +70,7 @@ class PredictorTraining:
     def __init__(self, config: dict, target_dir: Path, out: Path, device: str = 'cpu'):
         torch.manual_seed(config['seed'])
         self.config, self.out, self.device, self.target_dir = config, out, device, target_dir
-        self.tokenizer = AutoTokenizer.from_pretrained(target_dir)
+        self.tokenizer = load_tokenizer(target_dir)
         # float32: the copy that is trained. The frozen target answers the prompts before its copy changes.
         self.lm = AutoModelForCausalLM.from_pretrained(target_dir, dtype=torch.float32, use_safetensors=True)
         n_buckets = math.ceil(config['max_new_tokens'] / config['bucket_size'])
@@ -297,7 +298,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.disable_progress_bar()
     loaded = None
     if options.prompts:
-        loaded = length_labels.read_prompts(options.prompts, AutoTokenizer.from_pretrained(options.target))
+        loaded = length_labels.read_prompts(options.prompts, load_tokenizer(options.target))
     facts = train(json.loads(options.config.read_text()), options.target, options.out, loaded, device=options.device)
     print(json.dumps(facts['training'], indent=2))
 
