@@ -41,13 +41,14 @@ def budgets(client, goal, margin_s: float) -> list[tuple[str, float]]:
     tight = estimate(client, goal)
     prefill = estimate(client, Generate.Goal(messages=goal.messages, max_new_tokens=1)).wcet_without_eviction_s
     full, least = tight.wcet_without_eviction_s, tight.wcet_with_eviction_s
-    predicted = (least - prefill) * tight.predicted_tokens / tight.pessimistic_tokens  # decoding N_hat tokens
+    share = tight.predicted_tokens / tight.pessimistic_tokens
+    predicted, predicted_least = (full - prefill) * share, (least - prefill) * share  # decoding N_hat tokens
     steps = [('generous', 2 * full), ('just enough', 1.05 * full)]
-    steps += [('needs eviction', least + share * (full - least)) for share in (0.75, 0.5, 0.25)]
+    steps += [('needs eviction', least + part * (full - least)) for part in (0.75, 0.5, 0.25)]
     # Below the pessimistic length there is no promise; below the predicted one the text is cut; below prefill it ends
     # at once.
-    steps += [('at risk', prefill + 1.6 * predicted), ('too short', prefill + 0.4 * predicted),
-              ('hopeless', 0.5 * prefill)]
+    steps += [('at risk', prefill + predicted_least + 0.3 * (predicted - predicted_least)),
+              ('too short', prefill + 0.4 * predicted_least), ('hopeless', 0.5 * prefill)]
     return [(name, seconds + margin_s) for name, seconds in steps]
 
 
@@ -96,10 +97,10 @@ def send_goals(client) -> list[dict]:
             answer = client.send(goal).answer(budget_s + 10.0)
             rows.append(row_of(task, name, label, budget_s, strategy, answer))
         # Two at once: the second waits, and its waiting counts.
-        goal.time_budget = duration(series[0][1] * 2)
+        budget_s = series[0][1]
+        goal.time_budget = duration(budget_s)
         pending = [client.send(goal), client.send(goal)]
-        rows += [row_of(task, 'two at once', label, series[0][1] * 2, strategy, p.answer(series[0][1] * 2 + 10.0))
-                 for p in pending]
+        rows += [row_of(task, 'two at once', label, budget_s, strategy, p.answer(budget_s + 10.0)) for p in pending]
     return rows
 
 

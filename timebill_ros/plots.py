@@ -63,11 +63,11 @@ def timeline(goals: list[dict], path: Path) -> None:
         labels.append(f'{goal["prompt"]}  {goal["overrun_strategy"]}  {goal["verdict"]}'
                       + (f' {goal["eviction_ratio"]:.0%}' if goal['eviction_ratio'] else ''))
     axis.set_yticks(range(len(goals)), labels, fontsize=7)
-    axis.invert_yaxis()
-    axis.set(xlabel='seconds since release', title='where the time of each goal went')
+    axis.set_ylim(len(goals) - 0.4, -0.6)  # the first goal on top
+    axis.set(xlabel='seconds since release', title='Where the time of each goal went')
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
     handles.append(plt.Line2D([], [], color='black', linewidth=2))
-    axis.legend(handles, [*COLOURS, 'deadline'], loc='lower right', fontsize=8, ncols=3)
+    axis.legend(handles, [*COLOURS, 'deadline'], loc='upper right', fontsize=8, ncols=2, bbox_to_anchor=(1.0, 0.9))
     axis.set_xlim(0, max(goal['budget_s'] for goal in goals) * 1.15)
     axis.grid(axis='x', alpha=0.3)
     _save(figure, path)
