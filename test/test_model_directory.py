@@ -187,7 +187,7 @@ def test_the_cpu_is_there_and_its_name_counts_threads():
     assert choose_device('cpu') == torch.device('cpu')
     assert choose_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
     torch.set_num_threads(1)
-    assert device_name(torch.device('cpu')).endswith(', 1 threads')
+    assert device_name(torch.device('cpu')).endswith(', 1 thread')
 
 
 @pytest.mark.parametrize(('name', 'stored', 'chosen'), [

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from timebill_ros import settings
+from timebill_ros.threads import sleep_while_waiting
 
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
 
@@ -165,6 +166,7 @@ def _demo(options: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Errors that a user can act on are a sentence and exit status 1, not a traceback."""
     from timebill_ros.execution_time import ProfileError
+    sleep_while_waiting()  # as in the worker, so that what is measured here holds there
     options, rest = parser().parse_known_args(arguments)
     if rest and options.command != 'train-length-predictor':
         parser().error(f'unrecognized arguments: {" ".join(rest)}')

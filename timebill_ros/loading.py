@@ -18,6 +18,7 @@ from timebill_ros.model import CausalLM, ModelError, fingerprint
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.profiling import identity, make_profile, measure
 from timebill_ros.resources import cache_directory, embedded_directory
+from timebill_ros.threads import for_prefill
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
                                           trust_remote_code=settings['trust_remote_code'])
         executor = PredictionExecutor(predictor, fingerprint(predictor_name), threads=settings['predictor_threads'])
         executor.submit('warm up', 64).result()
+        if model.device.type == 'cpu':
+            model.prefill_threads = for_prefill(model.threads, beside=settings['predictor_threads'])
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f'length predictor {predictor_name} cannot be used: {error}') from error
     return model, executor

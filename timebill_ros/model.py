@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from timebill_ros import attention, own_cache
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.kv_cache import SlotCache
 from timebill_ros.request import ErrorCode, GoalError, Request
+from timebill_ros.threads import for_decoding
 from timebill_ros.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -62,12 +62,8 @@ def device_name(device: torch.device) -> str:
         name = entries.get('model name') or entries.get('Model') or entries.get('Hardware') or name  # x86, Arm boards
     except OSError:
         pass
-    return f'{name}, {torch.get_num_threads()} threads'
-
-
-def available_cores() -> int:
-    """Cores this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    n = torch.get_num_threads()
+    return f'{name}, {n} thread{"s" if n > 1 else ""}'
 
 
 def fingerprint(name: str, commit: str | None = None) -> str:
@@ -119,8 +115,7 @@ class CausalLM:
         check_directory(name, allow_unsafe_weights=allow_unsafe_weights)
         self.name = name
         self.device = choose_device(device)
-        if self.device.type == 'cpu':
-            torch.set_num_threads(threads or available_cores())
+        self._requested_threads = threads
         self.scorer: Scorer = SCORERS[scorer]()
         try:
             config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
@@ -171,6 +166,9 @@ class CausalLM:
     def _prepare(self, model, config) -> None:
         self.model = model.to(self.device).eval()
         self.config = config
+        self.threads = self.prefill_threads = for_decoding(self._requested_threads, sum(
+            p.numel() * p.element_size() for p in model.parameters()))
+        self._use_threads(self.threads)
         self._options = {'logits_to_keep': 1} if 'logits_to_keep' in inspect.signature(model.forward).parameters else {}
         self._windows: dict[int, attention.QueryWindow] = {}
         self._token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
@@ -246,6 +244,7 @@ class CausalLM:
         positions = torch.arange(len(ids), device=self.device)[None]
         for window in self._windows.values():
             window.recording = True
+        self._use_threads(self.prefill_threads)
         try:
             logits = None
             for start in range(0, len(ids), chunk_tokens):
@@ -255,8 +254,13 @@ class CausalLM:
                 logits = self._forward(prompt[:, start:end], positions[:, start:end])
             return logits
         finally:
+            self._use_threads(self.threads)
             for window in self._windows.values():
                 window.recording = False
+
+    def _use_threads(self, n: int) -> None:
+        if self.device.type == 'cpu' and n != torch.get_num_threads():
+            torch.set_num_threads(n)
 
     @torch.inference_mode()
     def step(self, token: torch.Tensor, position: int) -> torch.Tensor:

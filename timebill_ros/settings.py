@@ -53,7 +53,8 @@ PARAMETERS = (
     Parameter('device', 'auto', 'torch device: auto (CUDA where there is one), cpu, cuda, cuda:1, ...'),
     Parameter('dtype', 'auto', 'Precision of weights and cache; auto: bfloat16 on CUDA where supported, else as '
               'stored.', choices=DTYPES),
-    Parameter('threads', 0, 'CPU threads for the model; 0: all cores this process may use.', 'threads', 0, 1024),
+    Parameter('threads', 0, 'CPU threads for the model; 0: all cores this process may use, or one for weights '
+              'of at most 16 MiB.', 'threads', 0, 1024),
     Parameter('predictor_threads', 1, 'CPU threads for the length predictor.', 'threads', 1, 1024),
     Parameter('predictor_max_tokens', 0, 'Upper bound on N_p, the predictor input; 0: what prefill hides according '
               'to the profile.', 'tokens', 0, 1 << 20),

@@ -19,6 +19,7 @@ import time
 from timebill_ros.channel import Channel
 from timebill_ros.deadline import Deadline
 from timebill_ros.request import GoalError, Outcome, Request, to_dict
+from timebill_ros.threads import sleep_while_waiting
 
 log = logging.getLogger('timebill_ros.worker')
 
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument('--fd', type=int, required=True, help='inherited socket to the node')
     channel = Channel(socket.socket(fileno=parser.parse_args().fd))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format='[%(levelname)s] [timebill worker]: %(message)s')
+    sleep_while_waiting()
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
     worker = Worker(channel)

@@ -22,9 +22,6 @@ def worker_environment(python: str) -> dict[str, str]:
     the way of the worker's. On another interpreter, what the ROS 2 wheels put into the environment goes too.
     """
     env = {**os.environ, 'PYTHONPATH': str(PACKAGE_PARENT)}
-    # OpenMP threads that spin while they wait starve each other as soon as anything else runs: on two cores beside a
-    # competing load, prefill took ten times as long as with threads that sleep.
-    env.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     if os.path.realpath(python) != os.path.realpath(sys.executable) or \
             os.path.dirname(os.path.abspath(python)) != os.path.dirname(os.path.abspath(sys.executable)):
         env.pop('LD_LIBRARY_PATH', None)

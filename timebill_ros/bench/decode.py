@@ -2,7 +2,8 @@
 
 All rows decode the same number of tokens after the same random prompts, in interleaved rounds, so that a machine that
 changes its pace changes it for all. `model.generate` runs with its default cache and attention on a second copy of the
-weights. Times are between consecutive tokens, prefill and eviction excluded.
+weights, on a CPU both on as many threads as ours and on all cores; the faster one is what ours is compared with. Times
+are between consecutive tokens, prefill and eviction excluded.
 """
 from __future__ import annotations
 
@@ -25,10 +26,12 @@ from timebill_ros.model import CausalLM, ModelError
 from timebill_ros.request import FinishReason, Sampling
 from timebill_ros.sampling import Sampler
 from timebill_ros.text import StopStrings
+from timebill_ros.threads import available_cores
 
 GENERATE = 'model.generate'
 # (cache entries after prefill, eviction ratio or None for model.generate)
 ROWS = ((1000, None), (1000, 0.0), (4000, None), (4000, 0.0), (4000, 0.5), (4000, 0.9))
+Row = tuple[int, float | None, int]  # the same, with CPU threads
 
 
 class _Times(StoppingCriteria):
@@ -93,26 +96,31 @@ def run(values: dict, out: Path, *, n_tokens: int, rounds: int) -> int:
         raise ModelError(f'nothing to compare: {model.eviction_refusal}')
     reference = AutoModelForCausalLM.from_pretrained(model.name, dtype=model.dtype).to(model.device).eval()
     draw = random.Random(0)
-    rows = [row for row in ROWS if row[0] + n_tokens <= model.max_context]
-    seconds: dict[tuple, list[float]] = {row: [] for row in rows}
+    cores = available_cores() if model.device.type == 'cpu' else model.threads
+    rows: list[Row] = [(n_x, ratio, threads) for n_x, ratio in ROWS if n_x + n_tokens <= model.max_context
+                       for threads in ({model.threads, cores} if ratio is None else {model.threads})]
+    seconds: dict[Row, list[float]] = {row: [] for row in rows}
     for index in track(range(rounds + 1), 'measuring'):
         for row in draw.sample(rows, len(rows)):
-            n_x, ratio = row
+            n_x, ratio, threads = row
+            torch.set_num_threads(threads)
             prompt = [draw.randrange(len(model.tokenizer)) for _ in range(n_x)]
             measured = time_generate(reference, prompt, n_tokens) if ratio is None else \
                 time_ours(model, prompt, n_tokens, ratio, values['prefill_chunk_tokens'])
             if index:  # the first round warms up
                 seconds[row] += measured
-    baseline = {n_x: statistics.median(seconds[n_x, None]) for n_x, ratio in rows if ratio is None}
-    results = [{'method': GENERATE if ratio is None else 'timebill', 'cache_tokens': n_x,
+    torch.set_num_threads(model.threads)
+    baseline = {n_x: min(statistics.median(seconds[row]) for row in rows if row[:2] == (n_x, None))
+                for n_x, ratio, _ in rows}
+    results = [{'method': GENERATE if ratio is None else 'timebill', 'threads': threads, 'cache_tokens': n_x,
                 'eviction_ratio': ratio or 0.0, 'n': len(times), 'median_ms': statistics.median(times) * 1e3,
                 'p99_ms': _percentile(times, 0.99) * 1e3, 'tokens_per_s': 1 / statistics.median(times),
                 'speedup': baseline[n_x] / statistics.median(times)}
-               for (n_x, ratio), times in seconds.items()]
-    table = Table('method', 'cache', 'evicted', 'median ms', 'p99 ms', 'tokens/s', 'against generate')
+               for (n_x, ratio, threads), times in seconds.items()]
+    table = Table('method', 'threads', 'cache', 'evicted', 'median ms', 'p99 ms', 'tokens/s', 'against generate')
     for r in results:
-        table.add_row(r['method'], str(r['cache_tokens']), f'{r["eviction_ratio"]:.0%}', f'{r["median_ms"]:.3f}',
-                      f'{r["p99_ms"]:.3f}', f'{r["tokens_per_s"]:.0f}', f'{r["speedup"]:.2f}x')
+        table.add_row(r['method'], str(r['threads']), str(r['cache_tokens']), f'{r["eviction_ratio"]:.0%}',
+                      f'{r["median_ms"]:.3f}', f'{r["p99_ms"]:.3f}', f'{r["tokens_per_s"]:.0f}', f'{r["speedup"]:.2f}x')
     Console().print(table)
     write(out, {'machine': describe(model), 'tokens_per_answer': n_tokens, 'rounds': rounds, 'rows': results})
     return 0

@@ -6,7 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from timebill_ros.model import CausalLM, available_cores, device_name, library_versions
+from timebill_ros.model import CausalLM, device_name, library_versions
+from timebill_ros.threads import available_cores
 
 
 def describe(model: CausalLM) -> dict:

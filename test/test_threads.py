@@ -1,0 +1,51 @@
+"""How many threads compute: by request, by the size of the weights, and beside a prediction."""
+import os
+import subprocess
+import sys
+
+import pytest
+import tiny_models
+import torch
+
+from timebill_ros import threads
+from timebill_ros.model import CausalLM
+
+
+@pytest.mark.parametrize(('requested', 'weight_bytes', 'cores', 'n'), [
+    (0, threads.SMALL_WEIGHTS, 8, 1), (0, threads.SMALL_WEIGHTS + 1, 8, 8), (3, 1, 8, 3), (3, 10 ** 9, 8, 3),
+])
+def test_decoding(requested, weight_bytes, cores, n, monkeypatch):
+    monkeypatch.setattr(threads, 'available_cores', lambda: cores)
+    assert threads.for_decoding(requested, weight_bytes) == n
+
+
+@pytest.mark.parametrize(('own', 'beside', 'cores', 'n'), [(8, 1, 8, 7), (1, 1, 2, 1), (2, 1, 2, 1), (2, 4, 2, 1),
+                                                           (4, 1, 8, 4)])
+def test_prefill_leaves_the_predictor_its_cores(own, beside, cores, n, monkeypatch):
+    monkeypatch.setattr(threads, 'available_cores', lambda: cores)
+    assert threads.for_prefill(own, beside) == n
+
+
+def test_prefill_and_decoding_each_use_theirs():
+    before = torch.get_num_threads()
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=2)
+    used = []
+    model.model.register_forward_pre_hook(lambda *_: used.append(torch.get_num_threads()))
+    try:
+        model.prefill_threads = 1
+        model.reset()
+        logits = model.prefill([5, 6, 7, 8], chunk_tokens=2)
+        model.step(logits.argmax(), 4)
+        assert used == [1, 1, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(('given', 'policy'), [(None, 'PASSIVE'), ('ACTIVE', 'ACTIVE')])
+def test_waiting_threads_sleep_unless_told_otherwise(given, policy):
+    environment = {name: value for name, value in os.environ.items() if name != 'OMP_WAIT_POLICY'}
+    code = 'from timebill_ros.threads import *; sleep_while_waiting(); import os, sys; ' \
+           'print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)'
+    printed = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, check=True,
+                             env={**environment, **({'OMP_WAIT_POLICY': given} if given else {})}).stdout
+    assert printed.split() == [policy, 'False']
