@@ -291,6 +291,11 @@ class NodeProcess(Client):
             assert 'Traceback' not in self.log, self.log
             assert not left, f'worker processes {left} were left behind'
 
+    @property
+    def server(self) -> str:
+        """The node's full name."""
+        return f'{self._namespace}/timebill'
+
     def another_client(self) -> Client:
         return Client(self._namespace)
 

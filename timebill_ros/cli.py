@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -93,8 +94,9 @@ def _ask(options: argparse.Namespace) -> int:
     print()
     if result.error_code:
         print(f'error {result.error_code}: {result.error_msg}', file=sys.stderr)
-    print(f'[{answer.received_s:.3f} s of {options.budget:.3f} s, {timing.generated_tokens} tokens, '
-          f'evicted {timing.eviction_ratio:.0%}]', file=sys.stderr)
+    evicted = '' if math.isnan(timing.eviction_ratio) else f', evicted {timing.eviction_ratio:.0%}'
+    print(f'[{answer.received_s:.3f} s of {options.budget:.3f} s, {timing.generated_tokens} tokens{evicted}]',
+          file=sys.stderr)
     return 0 if result.error_code == Generate.Result.NONE else 1
 
 

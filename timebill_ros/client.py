@@ -13,6 +13,7 @@ from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros.action import Generate
 from timebill_ros.msg import ChatMessage
@@ -90,7 +91,8 @@ class Client:
     rclpy, and leaving it joins the thread and shuts rclpy down."""
 
     def __init__(self, server: str = '/timebill', name: str = 'timebill_client'):
-        rclpy.init()
+        # Without rclpy's signal handlers, Ctrl-C is Python's KeyboardInterrupt, and there is time to cancel a goal.
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self.server = server
         self.node = Node(name)
         self.actions = ActionClient(self.node, Generate, f'{server}/generate')
@@ -115,7 +117,7 @@ class Client:
         self._executor.shutdown()
         self.actions.destroy()
         self.node.destroy_node()
-        rclpy.try_shutdown()  # rclpy's own signal handler may have been first
+        rclpy.shutdown()
 
     def call(self, service, request, timeout_s: float):
         """A service's response; ServerUnavailable after `timeout_s`: rclpy's futures never time out by themselves."""

@@ -46,7 +46,7 @@ class Engine:
 
     def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes,
                  pessimistic_length: PessimisticLength, *, prefill_chunk_tokens: int = 512,
-                 prediction_wait_s: float = 0.01, predictor_max_tokens: int = 0, clock: Clock = time.monotonic):
+                 prediction_wait_s: float = 0.02, predictor_max_tokens: int = 0, clock: Clock = time.monotonic):
         self.model = model
         self.predictor = predictor
         self.times = times

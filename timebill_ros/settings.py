@@ -58,7 +58,7 @@ PARAMETERS = (
     Parameter('predictor_threads', 1, 'CPU threads for the length predictor.', 'threads', 1, 1024),
     Parameter('predictor_max_tokens', 0, 'Upper bound on N_p, the predictor input; 0: what prefill hides according '
               'to the profile.', 'tokens', 0, 1 << 20),
-    Parameter('prediction_wait_s', 0.01, 'How long the plan waits for a prediction that is late when prefill ends.',
+    Parameter('prediction_wait_s', 0.02, 'How long the plan waits for a prediction that is late when prefill ends.',
               's', 0.0, 10.0, live=True),
     Parameter('max_context_tokens', 8192, 'Size of the preallocated KV cache; bounded by the model context.', 'tokens',
               64, 1 << 20),

@@ -1,0 +1,63 @@
+"""`timebill ask` and `timebill monitor` as programs, against a running node."""
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from node_process import ROOT, NodeProcess, make_goal, wait_until
+
+
+@pytest.fixture(scope='module')
+def node():
+    with NodeProcess() as node:
+        yield node.start()
+
+
+def start(node, *arguments: str) -> subprocess.Popen:
+    command, *rest = arguments
+    return subprocess.Popen([sys.executable, '-u', '-m', 'timebill_ros.cli', command, '--server', node.server, *rest],
+                            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=60)
+    assert 'Traceback' not in err
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(('arguments', 'code', 'out', 'err'), [
+    (['one', '--raw', '--budget', '30'], 0, 'two three\n', '3 tokens'),
+    (['one', '--budget', '30', '--max-new-tokens', '4'], 0, '\n', '4 tokens'),
+    (['w1', '--raw', '--budget', '2', '--strategy', 'kill', '--max-new-tokens', '15000'], 1, '\n', 'error 7001'),
+    (['w1', '--budget', '-1'], 1, '\n', '-1.0 s'),
+])
+def test_ask(node, arguments, code, out, err):
+    got_code, got_out, got_err = finish(start(node, 'ask', *arguments))
+    assert (got_code, out in got_out, err in got_err) == (code, True, True), (got_code, got_out, got_err)
+
+
+def test_ctrl_c_cancels_what_was_asked(node):
+    process = start(node, 'ask', 'w1 w2', '--raw', '--budget', '50', '--max-new-tokens', '15000')
+    assert process.stdout.read(1)  # it decodes
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 1 and 'error 7009' in err
+
+
+def test_monitor_shows_each_request_until_ctrl_c(node):
+    process = start(node, 'monitor')
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(process.stdout), daemon=True)
+    reader.start()
+    try:
+        # It hears of goals only once it has discovered the node.
+        wait_until(lambda: node.ask(make_goal('one')) and any('DONE' in line for line in list(lines)))
+    finally:
+        process.send_signal(signal.SIGINT)
+    reader.join(60)
+    assert process.wait(60) == 0 and 'Traceback' not in process.stderr.read()
+    assert any('QUEUED' in line for line in lines)
+    assert any('DONE' in line and 'EOS NONE' in line for line in lines)
+    process.stdout.close()
+    process.stderr.close()
