@@ -84,6 +84,14 @@ def _ignore_no_answer(call):
         pass
 
 
+def test_a_signal_while_it_configures_itself():
+    with NodeProcess(autostart=True) as node:
+        wait_until(node.worker_pid)  # loading torch takes it longer than this
+        assert node.stop(signal.SIGINT) == 0
+        assert 'configure failed: the node is shutting down' in node.log
+        assert 'terminate called' not in node.log  # what C++ says of a thread that was left in it
+
+
 def test_a_signal_while_the_worker_is_stopped():
     with NodeProcess() as node:
         node.start()

@@ -389,14 +389,18 @@ def main(args: list[str] | None = None) -> int:
         return 1
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
-    threading.Thread(target=_spin, args=(executor, node.get_logger()), name='executor', daemon=True).start()
+    threads = [threading.Thread(target=_spin, args=(executor, node.get_logger()), name='executor', daemon=True)]
     if node.get_parameter('autostart').value:
-        threading.Thread(target=_autostart, args=(node,), name='autostart', daemon=True).start()
+        threads.append(threading.Thread(target=_autostart, args=(node,), name='autostart', daemon=True))
+    for thread in threads:
+        thread.start()
     while not signals:
         time.sleep(0.1)  # short, because the kernel may hand the signal to a thread that does not wake this one
     node.get_logger().info('stopping')
     node.stop()
     executor.shutdown(timeout_sec=2.0)
+    for thread in threads:
+        thread.join(2.0)  # one that is still in rclpy while the interpreter ends would abort the process
     node.destroy_node()
     rclpy.shutdown()
     return 0
