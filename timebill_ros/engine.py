@@ -108,9 +108,12 @@ class Engine:
         control.on_plan(plan, replace(timing))
 
         evict_started = clock()
+        n_kv = n_x
         if plan.n_keep < n_x and left > 0:  # with no time left for a second token, neither is there for this
             model.evict(plan.n_keep)
             model.synchronize()
+            n_kv = plan.n_keep
+        timing.kept_tokens, timing.eviction_ratio = n_kv, 1 - n_kv / n_x
         decode_started = clock()
         timing.eviction_s = decode_started - evict_started
 
@@ -119,7 +122,7 @@ class Engine:
         stops = StopStrings(model.tokenizer, request.sampling.stop)
         cap_reason = FinishReason.LENGTH if plan.length_cap >= n_max else FinishReason.CAPPED
         first_token_s = decode_started - request.release_s
-        reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=plan.n_keep,
+        reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv,
                         cap=plan.length_cap, cap_reason=cap_reason, step_s=self.times.step, stops=stops,
                         control=control)
         timing.decode_s = clock() - decode_started
