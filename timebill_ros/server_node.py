@@ -1,11 +1,10 @@
 """The ROS shell: a lifecycle node with the action server, the status topic, the estimate service and diagnostics.
 
 It translates, enqueues and publishes. Which goal runs and how it ends is dispatch.py's business; models live in the
-worker process. rclpy only here and in translation.py and diagnostics.py; no torch anywhere in this process.
+worker process. The engine's files know nothing of ROS, and no torch is imported anywhere in this process.
 """
 from __future__ import annotations
 
-import logging
 import math
 import signal
 import sys
@@ -21,7 +20,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
-from rclpy.action.server import RCLError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -29,7 +27,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
-from timebill_ros import parameters, translation
+from timebill_ros import goal_handle, parameters, ros_logging, translation
 from timebill_ros.action import Generate
 from timebill_ros.diagnostics import report
 from timebill_ros.dispatch import ESTIMATE_TIMEOUT_S, Dispatcher, Job
@@ -80,7 +78,7 @@ class TimebillNode(LifecycleNode):
         self._timer_group = MutuallyExclusiveCallbackGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group)
-        _bridge_logging(self.get_logger())
+        ros_logging.bridge(self.get_logger())
 
     # -- lifecycle -----------------------------------------------------------------------------------------------
 
@@ -200,7 +198,7 @@ class TimebillNode(LifecycleNode):
             outcome.timing.response_time_s = time.monotonic() - release_s
             self._publish_status(translation.to_status(request_id, Phase.DONE, outcome.timing, outcome=outcome,
                                                        ros_now_s=self._ros_now_s()))
-            _start_executing(handle, lambda handle: _conclude(handle, outcome))
+            goal_handle.start_executing(handle, lambda handle: goal_handle.conclude(handle, outcome))
 
     def _enqueue(self, handle, request: Request) -> None:
         job = Job(request)
@@ -229,7 +227,7 @@ class TimebillNode(LifecycleNode):
         goal = self._goals.get(job.request.request_id)
         if goal is not None and not goal.executing and (job.phase is Phase.PREFILL or job.outcome is not None):
             goal.executing = True
-            _start_executing(goal.handle)
+            goal_handle.start_executing(goal.handle)
         self._publish_job(job)
 
     def _execute(self, handle) -> Generate.Result:
@@ -246,7 +244,7 @@ class TimebillNode(LifecycleNode):
                 self._publish_feedback(handle, job, outcome.text[len(sent):])  # so that the deltas make up the text
             outcome.timing.response_time_s = time.monotonic() - job.request.release_s
             outcome.timing.tardiness_s = max(0.0, time.monotonic() - job.request.deadline_s)
-            result = _conclude(handle, outcome)
+            result = goal_handle.conclude(handle, outcome)
             if outcome.finish_reason.is_natural or outcome.finish_reason is FinishReason.DEADLINE:
                 self._delivery_s.append(time.monotonic() - job.finished_s)
             return result
@@ -326,48 +324,6 @@ class TimebillNode(LifecycleNode):
         if self._dispatcher is not None and changed:
             self._dispatcher.update(changed)
         return SetParametersResult(successful=True)
-
-
-def _start_executing(handle, callback=None) -> None:
-    """handle.execute(), which fails where a cancel comes between its look at the goal's state and its change of it."""
-    try:
-        handle.execute(callback)
-    except RCLError:
-        handle.execute(callback)  # the goal is canceling now, and stays so
-
-
-def _conclude(handle, outcome: Outcome) -> Generate.Result:
-    """Set the goal's terminal state and give its result."""
-    if outcome.error_code is ErrorCode.NONE:
-        handle.succeed()
-    elif outcome.error_code is ErrorCode.CANCELED:
-        # The cancel callback hands the cancel on before rclpy moves the goal to CANCELING.
-        until = time.monotonic() + 1.0
-        while not handle.is_cancel_requested and time.monotonic() < until:
-            time.sleep(0.001)
-        handle.canceled() if handle.is_cancel_requested else handle.abort()
-    else:
-        handle.abort()
-    return translation.to_result(outcome)
-
-
-def _bridge_logging(logger) -> None:
-    """Send what the ROS-free parts log to rosout."""
-    class Bridge(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = self.format(record)
-            # One call each: rclpy refuses a call site whose severity changes.
-            if record.levelno >= logging.ERROR:
-                logger.error(text)
-            elif record.levelno >= logging.WARNING:
-                logger.warning(text)
-            else:
-                logger.info(text)
-
-    root = logging.getLogger('timebill_ros')
-    root.handlers = [Bridge()]
-    root.setLevel(logging.INFO)
-    root.propagate = False
 
 
 def main(args: list[str] | None = None) -> int:

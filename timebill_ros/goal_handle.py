@@ -1,0 +1,33 @@
+"""rclpy's goal handles: starting and ending a goal, with the races that rclpy leaves between a goal and its cancel."""
+from __future__ import annotations
+
+import time
+
+from rclpy.action.server import RCLError
+
+from timebill_ros import translation
+from timebill_ros.action import Generate
+from timebill_ros.request import ErrorCode, Outcome
+
+
+def start_executing(handle, callback=None) -> None:
+    """handle.execute(), which fails where a cancel comes between its look at the goal's state and its change of it."""
+    try:
+        handle.execute(callback)
+    except RCLError:
+        handle.execute(callback)  # the goal is canceling now, and stays so
+
+
+def conclude(handle, outcome: Outcome) -> Generate.Result:
+    """Set the goal's terminal state and give its result."""
+    if outcome.error_code is ErrorCode.NONE:
+        handle.succeed()
+    elif outcome.error_code is ErrorCode.CANCELED:
+        # The cancel callback hands the cancel on before rclpy moves the goal to CANCELING.
+        until = time.monotonic() + 1.0
+        while not handle.is_cancel_requested and time.monotonic() < until:
+            time.sleep(0.001)
+        handle.canceled() if handle.is_cancel_requested else handle.abort()
+    else:
+        handle.abort()
+    return translation.to_result(outcome)
