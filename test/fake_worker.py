@@ -61,7 +61,7 @@ class FakeWorker:
                   'finished_s': finished_s})
 
 
-READY = {'event': 'ready', 'description': 'a model on a device'}
+READY = {'event': 'ready', 'description': 'a model on a device', 'longest_pause_s': 0.0}
 
 
 class Harness:

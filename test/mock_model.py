@@ -39,6 +39,7 @@ class MockModel:
     device = torch.device('cpu')
     name, variant, eos_ids = 'mock', 'float32', frozenset({EOS})
     supports_eviction = True
+    chunked_prefill = True
     max_context = 4000
 
     def __init__(self, clock: FakeClock, answer: bytes = b'abcdefghijklmnopqrstuvwxyz0123', *, ends: bool = True,

@@ -4,7 +4,7 @@ from concurrent.futures import Future
 import pytest
 from fake_worker import READY, Harness, end_of
 
-from timebill_ros.dispatch import BACKOFF_S, ESTIMATE_TIMEOUT_S, HANG_GRACE_S
+from timebill_ros.dispatch import BACKOFF_S, ESTIMATE_TIMEOUT_S, HANG_GRACE_PAUSES, HANG_GRACE_S
 from timebill_ros.request import ErrorCode, FinishReason, GoalError, Plan, Strategy, Verdict, to_dict
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
@@ -36,6 +36,18 @@ def test_a_hung_worker_is_killed_and_the_next_goal_served_by_its_successor(harne
     harness.sync()
     assert end_of(following) == (ErrorCode.NONE, FinishReason.EOS, 'the answer')
     assert harness.dispatcher.counts['worker_restarts'] == 1
+
+
+def test_a_slow_worker_is_not_taken_for_hung(unconfigured):
+    unconfigured.answer = {**READY, 'longest_pause_s': 4.0}
+    unconfigured.configured()
+    job, worker = unconfigured.submit(5.0), unconfigured.worker
+    unconfigured.advance(5.0)
+    assert end_of(job)[0] is ErrorCode.TIMEOUT
+    unconfigured.advance(HANG_GRACE_S + HANG_GRACE_PAUSES * 4.0 - 0.25)
+    assert worker.alive
+    unconfigured.advance(0.25)
+    assert not worker.alive
 
 
 @pytest.mark.parametrize(('strategy', 'text', 'kept'), [

@@ -288,3 +288,12 @@ def test_a_request_that_cannot_be_rendered_ends_with_its_own_code():
     bench = Bench(predictions={})
     outcome = bench.run(prompt='')
     assert outcome.error_code is ErrorCode.INVALID_GOAL and 'no tokens' in outcome.error_msg
+
+
+@pytest.mark.parametrize('chunked', [True, False])
+def test_the_longest_pause_is_the_last_chunk_or_without_chunks_all_of_prefill(chunked, monkeypatch):
+    monkeypatch.setattr(MockModel, 'chunked_prefill', chunked)
+    bench = Bench()
+    before = TIMES.prefill(MockModel.max_context - 100) if chunked else 0.0
+    expected = max(TIMES.prefill(MockModel.max_context) - before, TIMES.step(MockModel.max_context))
+    assert bench.engine.longest_pause_s() == pytest.approx(expected)

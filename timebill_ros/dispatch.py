@@ -34,7 +34,10 @@ from timebill_ros.request import (
 
 log = logging.getLogger(__name__)
 
-HANG_GRACE_S = 2.0  # how long a worker may go on after the node ended its goal, before it is taken for hung
+# How long a worker may go on after the node ended its goal, before it is taken for hung: so long, and so many times
+# longer than it is expected to compute without looking at a cancel.
+HANG_GRACE_S = 2.0
+HANG_GRACE_PAUSES = 5
 ESTIMATE_TIMEOUT_S = 5.0
 BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -85,6 +88,7 @@ class Dispatcher:
         self._worker = None
         self._generation = 0  # tells a dead worker's late messages from those of its successor
         self._ready = False
+        self._grace_s = HANG_GRACE_S
         self._restart_s: float | None = None
         self._failures = 0
         self._estimates: dict[int, tuple[Future, float]] = {}
@@ -164,7 +168,7 @@ class Dispatcher:
         times = [self._guard_s(job) for job in [*self._waiting, *([self._running] if self._running else [])]]
         times += [until for _, until in self._estimates.values()]
         if self._abandoned:
-            times.append(self._abandoned[1] + HANG_GRACE_S)
+            times.append(self._abandoned[1] + self._grace_s)
         if self._restart_s is not None:
             times.append(self._restart_s)
         return min(60.0, max(0.0, min(times, default=float('inf')) - self._clock()))
@@ -187,8 +191,8 @@ class Dispatcher:
         for job in [job for job in self._waiting if now >= self._guard_s(job)]:
             self._waiting.remove(job)
             self._end_late(job)
-        if self._abandoned and now >= self._abandoned[1] + HANG_GRACE_S:
-            log.error('the worker has not answered for %.1f s after the end of its goal; restarting it', HANG_GRACE_S)
+        if self._abandoned and now >= self._abandoned[1] + self._grace_s:
+            log.error('the worker has not answered for %.1f s after the end of its goal; restarting it', self._grace_s)
             self._abandoned, self._ready = None, False  # not ready: the next goal waits for the next worker
             self._worker.kill()  # its 'lost' event does the rest
         for tag, (future, until) in list(self._estimates.items()):
@@ -233,7 +237,7 @@ class Dispatcher:
         if job is self._running:
             # The worker stops within a chunk or a step and reports; its account is better than ours.
             self._worker.send({'op': 'cancel', 'id': job.request.request_id})
-            job.cancel_by_s = min(job.cancel_by_s, self._clock() + HANG_GRACE_S)
+            job.cancel_by_s = min(job.cancel_by_s, self._clock() + self._grace_s)
             return
         self._waiting.remove(job)
         self._end(job, settle(job.request, FinishReason.CANCELED, '', job.timing))
@@ -316,6 +320,7 @@ class Dispatcher:
         kind = event['event']
         if kind == 'ready':
             self._ready, self._failures = True, 0
+            self._grace_s = HANG_GRACE_S + HANG_GRACE_PAUSES * event['longest_pause_s']
             if self._configured is not None:
                 future, self._configured = self._configured, None
                 future.set_result(event['description'])

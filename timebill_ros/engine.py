@@ -147,6 +147,13 @@ class Engine:
         whole = self.plan(distribution, n_x=n_x, n_min=n_x, n_max=n_max, time_left_s=left)
         return plan, whole, n_x, prefill_s
 
+    def longest_pause_s(self) -> float:
+        """Estimated longest time between two looks at the control: the last chunk of the longest prompt, or a step."""
+        longest = self.model.max_context
+        before = max(0, longest - self.prefill_chunk_tokens) if self.model.chunked_prefill else 0
+        return max(self.times.prefill(longest) - (self.times.prefill(before) if before else 0.0),
+                   self.times.step(longest))
+
     def plan(self, distribution: LengthDistribution, *, n_x: int, n_min: int, n_max: int, time_left_s: float) -> Plan:
         """Length distribution and time left -> plan (PAPER: solver)."""
         return planner.plan(p=self.times.p, q=self.times.q, n_x=n_x, n_min=n_min, time_left_s=time_left_s,

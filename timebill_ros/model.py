@@ -202,6 +202,11 @@ class CausalLM:
     def supports_eviction(self) -> bool:
         return not self.eviction_refusal
 
+    @property
+    def chunked_prefill(self) -> bool:
+        """Whether prefill can stop between chunks."""
+        return self._own is None or self._own.chunked
+
     # -- text ----------------------------------------------------------------------------------------------------
 
     def render(self, request: Request) -> str:
@@ -238,7 +243,7 @@ class CausalLM:
     def prefill(self, ids: list[int], *, chunk_tokens: int,
                 should_stop: Callable[[], bool] = lambda: False) -> torch.Tensor | None:
         """Fill the cache with the prompt; logits [V] of the next token, or None if `should_stop` between chunks."""
-        if self._own and not self._own.chunked:
+        if not self.chunked_prefill:
             chunk_tokens = len(ids)
         prompt = torch.tensor([ids], dtype=torch.long).to(self.device)
         positions = torch.arange(len(ids), device=self.device)[None]

@@ -74,7 +74,8 @@ class Worker:
             return
         gc.collect()
         gc.freeze()  # the model's objects stay; later collections need not walk them
-        self.channel.send({'event': 'ready', 'description': description})
+        self.channel.send({'event': 'ready', 'description': description,
+                           'longest_pause_s': self.engine.longest_pause_s()})
 
     def _set(self, message: dict) -> None:
         from timebill_ros.calibration import FixedFactor
