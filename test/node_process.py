@@ -20,7 +20,6 @@ from pathlib import Path
 import rclpy
 import yaml
 from action_msgs.msg import GoalStatus
-from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -31,6 +30,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from timebill_ros.action import Generate
+from timebill_ros.client import duration
 from timebill_ros.msg import RequestStatus
 from timebill_ros.srv import EstimateTime
 
@@ -117,11 +117,6 @@ def make_goal(prompt: str = 'w1 w2', budget_s: float | None = WAIT_S, **fields) 
     if budget_s is not None:
         goal.time_budget = duration(budget_s)
     return goal
-
-
-def duration(seconds: float) -> Duration:
-    nanoseconds = round(seconds * 1e9)
-    return Duration(sec=nanoseconds // 10 ** 9, nanosec=nanoseconds % 10 ** 9)
 
 
 def process_exists(pid: int) -> bool:

@@ -184,7 +184,6 @@ class Dispatcher:
             self._worker.send({'op': 'cancel', 'id': job.request.request_id})
             self._abandoned = (job.request.request_id, now)
             if now >= job.cancel_by_s:
-                job.timing.generated_tokens = job.n_tokens
                 self._end(job, settle(job.request, FinishReason.CANCELED, job.text, job.timing))
             else:
                 self._end_late(job)
@@ -244,7 +243,6 @@ class Dispatcher:
 
     def _end_late(self, job: Job) -> None:
         """The deadline has come and the worker has not: the strategy decides with the text received so far."""
-        job.timing.generated_tokens = job.n_tokens
         if not self._ready:
             self._end(job, Outcome(ErrorCode.WORKER_LOST, 'the deadline came while the inference process was '
                                    'restarting', '', FinishReason.DEADLINE, job.timing))
@@ -259,7 +257,6 @@ class Dispatcher:
             job = self._running
             self._worker.send({'op': 'cancel', 'id': job.request.request_id})
             self._abandoned = (job.request.request_id, self._clock())
-            job.timing.generated_tokens = job.n_tokens
             self._end(job, Outcome(code, message, job.text, FinishReason.ERROR, job.timing))
         done.set()
 
@@ -340,7 +337,7 @@ class Dispatcher:
     def _progress(self, job: Job, kind: str, event: dict) -> None:
         if kind == 'text':
             job.text += event['delta']
-            job.n_tokens = event['n']
+            job.n_tokens = job.timing.generated_tokens = event['n']
         elif kind == 'plan':
             job.plan, job.planned_s = Plan.from_dict(event['plan']), self._clock()
             job.timing = Timing.from_dict(event['timing'])
@@ -359,7 +356,6 @@ class Dispatcher:
             future.set_exception(GoalError(ErrorCode.WORKER_LOST, f'the inference process ended ({reason})'))
         if self._running:
             job = self._running
-            job.timing.generated_tokens = job.n_tokens
             kept = settle(job.request, FinishReason.DEADLINE, job.text, job.timing).text
             self._end(job, Outcome(ErrorCode.WORKER_LOST, f'the inference process ended ({reason}) after '
                                    f'{job.n_tokens} tokens', kept, FinishReason.ERROR, job.timing))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from timebill_ros.deadline import Clock
 from timebill_ros.decode import Control, decode
 from timebill_ros.eviction import MAX_WINDOW
 from timebill_ros.execution_time import ExecutionTimes
-from timebill_ros.prediction import PredictionExecutor
+from timebill_ros.prediction import Prediction, PredictionExecutor
 from timebill_ros.request import (
     ErrorCode,
     FinishReason,
@@ -88,7 +89,7 @@ class Engine:
                             f'{left:.3f} s of the time budget of {request.time_budget_s:.3f} s are left for it')
 
         # Prefill and prediction start together, on separate executors.
-        future = self.predictor.submit(prompt, self._predictor_bound(n_x)) if self.predictor else None
+        future = self._start_prediction(prompt, n_x)
         prefill_started = clock()
         model.reset()
         logits = model.prefill(ids, chunk_tokens=self.prefill_chunk_tokens, should_stop=control.should_stop)
@@ -139,8 +140,7 @@ class Engine:
         """
         prompt, ids, n_max = self._prepare(request)
         n_x = len(ids)
-        distribution = self._collect(self.predictor.submit(prompt, self._predictor_bound(n_x)), Timing(), 0.0, 0.0,
-                                     n_max, wait_s=5.0) if self.predictor else LengthDistribution.point(n_max, 1)
+        distribution = self._collect(self._start_prediction(prompt, n_x), Timing(), 0.0, 0.0, n_max, wait_s=5.0)
         prefill_s = self.times.prefill(n_x)
         left = request.time_budget_s - prefill_s - request.delivery_margin_s
         plan = self.plan(distribution, n_x=n_x, n_min=self._smallest_keep(request, n_x), n_max=n_max, time_left_s=left)
@@ -170,6 +170,9 @@ class Engine:
         if not self.model.supports_eviction:
             return n_x
         return planner.smallest_keep(n_x, request.max_eviction_ratio, MAX_WINDOW)
+
+    def _start_prediction(self, prompt: str, n_x: int) -> Future[Prediction] | None:
+        return self.predictor.submit(prompt, self._predictor_bound(n_x)) if self.predictor else None
 
     def _predictor_bound(self, n_x: int) -> int:
         """N_p: the predictor's input length at most."""

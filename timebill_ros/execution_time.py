@@ -70,6 +70,11 @@ class ExecutionTimes:
         """t_predict: seconds of the length predictor on `n_p` tokens, prefill running beside it."""
         return (self.a_p * n_p + self.b_p) * n_p + self.c_p
 
+    def estimate(self, kind: str, n: float) -> float:
+        """Seconds of one of a profile's kinds of measurement ('prefill', 'step', 'eviction', 'prediction')."""
+        return {'prefill': self.prefill, 'step': self.step, 'eviction': self.eviction,
+                'prediction': self.prediction}[kind](n)
+
     def predictor_bound(self, n_x: int) -> int:
         """N_p: the longest predictor input that prefill of `n_x` tokens hides (PAPER: deployment)."""
         budget = self.prefill(n_x) - self.c_p
@@ -178,11 +183,9 @@ def fit(points: dict[str, list[list[float]]]) -> tuple[ExecutionTimes, dict[str,
         n, t = median_by_length(points['prediction'])
         coefficients['a_p'], coefficients['b_p'], coefficients['c_p'] = fit_nonnegative([n ** 2, n, np.ones_like(n)], t)
     times = ExecutionTimes(**{name: float(value) for name, value in coefficients.items()})
-    estimators = {'prefill': times.prefill, 'step': times.step, 'eviction': times.eviction,
-                  'prediction': times.prediction}
     errors = {}
     for kind, measured in points.items():
         lengths, seconds = median_by_length(measured)
-        estimated = np.array([estimators[kind](n) for n in lengths])
+        estimated = np.array([times.estimate(kind, n) for n in lengths])
         errors[kind] = float(np.mean(np.abs(estimated - seconds) / seconds))
     return times, errors

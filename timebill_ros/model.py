@@ -125,7 +125,7 @@ class CausalLM:
             self.eviction_refusal = _layout_refusal(text_config)
             load = dict(config=config, dtype=self.dtype, trust_remote_code=trust_remote_code,
                         use_safetensors=None if allow_unsafe_weights else True)
-            self.model = self._load(load, text_config, max_context_tokens)
+            self._load(load, text_config, max_context_tokens)
         except ModelError:
             raise
         except Exception as error:  # transformers raises many kinds for a broken directory
@@ -138,24 +138,22 @@ class CausalLM:
 
     # -- loading -------------------------------------------------------------------------------------------------
 
-    def _load(self, load: dict, config, max_context_tokens: int):
+    def _load(self, load: dict, config, max_context_tokens: int) -> None:
         self.max_context = min(max_context_tokens, getattr(config, 'max_position_embeddings', max_context_tokens))
         if not self.eviction_refusal:
             model = self._read(attn_implementation=attention.NAME, **load)
             try:
                 self._prepare(model, config)
                 self._warm_up()
-                return model
+                return
             except Exception as error:  # a model that does not fit fails in its own way; it runs on its own cache
                 self.eviction_refusal = f'its attention does not go through the common interface ({error})'
         log.warning('KV eviction is off for %s: %s', self.name, self.eviction_refusal)
         self.model = self.cache = model = None  # so that the weights are not held twice
         if getattr(config, 'attn_logit_softcapping', None):
             load['attn_implementation'] = 'eager'  # PyTorch's SDPA, transformers' default, leaves soft-capping out
-        model = self._read(**load)
-        self._prepare(model, config)
+        self._prepare(self._read(**load), config)
         self._warm_up()
-        return model
 
     def _read(self, **load):
         model, info = AutoModelForCausalLM.from_pretrained(self.name, output_loading_info=True, **load)
@@ -165,7 +163,6 @@ class CausalLM:
 
     def _prepare(self, model, config) -> None:
         self.model = model.to(self.device).eval()
-        self.config = config
         self.threads = self.prefill_threads = for_decoding(self._requested_threads, sum(
             p.numel() * p.element_size() for p in model.parameters()))
         self._use_threads(self.threads)

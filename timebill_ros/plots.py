@@ -29,14 +29,12 @@ def _save(figure, path: Path) -> None:
 def profile(profile: Profile, path: Path) -> None:
     """Measured points and fitted curves, a panel per kind."""
     kinds = [kind for kind in TITLES if profile.points.get(kind)]
-    estimators = {'prefill': profile.times.prefill, 'step': profile.times.step, 'eviction': profile.times.eviction,
-                  'prediction': profile.times.prediction}
     figure, axes = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 3.6), layout='constrained', squeeze=False)
     for axis, kind in zip(axes[0], kinds, strict=True):
         lengths, seconds = np.array(profile.points[kind], dtype=float).T
         grid = np.linspace(0, lengths.max(), 200)
         axis.plot(lengths, seconds * 1e3, '.', color='#999999', label='measured')
-        axis.plot(grid, [estimators[kind](n) * 1e3 for n in grid], color=COLOURS['prefill'],
+        axis.plot(grid, [profile.times.estimate(kind, n) * 1e3 for n in grid], color=COLOURS['prefill'],
                   label=f'fit, mean error {profile.fit_errors.get(kind, math.nan):.1%}')
         axis.set(title=TITLES[kind][0], xlabel=TITLES[kind][1], ylabel='ms', xlim=(0, None), ylim=(0, None))
         axis.legend(loc='upper left', fontsize=8)

@@ -14,7 +14,7 @@ def embedded_directory() -> Path:
     or without merged or linked install, and pip alike). FileNotFoundError where it is missing.
     """
     here = Path(__file__)
-    candidates = [PACKAGE_PARENT / 'resource' / 'demo', here.parents[1] / 'resource' / 'demo']
+    candidates = [PACKAGE_PARENT / 'resource' / 'demo']
     candidates += [parent / 'share' / 'timebill_ros' / 'demo' for parent in here.parents]
     for candidate in candidates:
         if (candidate / 'model' / 'config.json').is_file():

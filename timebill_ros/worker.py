@@ -18,7 +18,7 @@ import time
 
 from timebill_ros.channel import Channel
 from timebill_ros.deadline import Deadline
-from timebill_ros.request import GoalError, Outcome, Request, to_dict
+from timebill_ros.request import ErrorCode, GoalError, Outcome, Request, to_dict
 from timebill_ros.threads import sleep_while_waiting
 
 log = logging.getLogger('timebill_ros.worker')
@@ -120,7 +120,7 @@ class Worker:
             answer.update(error_code=error.code, error_msg=str(error))
         except Exception as error:
             log.exception('estimate failed')
-            answer.update(error_code=7000, error_msg=f'{type(error).__name__}: {error}')
+            answer.update(error_code=ErrorCode.UNKNOWN, error_msg=f'{type(error).__name__}: {error}')
         self.channel.send(answer)
 
 

@@ -1,24 +1,13 @@
 """The name of the hardware, which every reported time belongs to."""
 
 import os
-import platform
-from pathlib import Path
 
 import torch
+
+from timebill_ros.model import device_name
 
 
 def hardware(device: str) -> str:
     """Name of a device; for a CPU with its threads and cores."""
-    if device.startswith('cuda'):
-        return torch.cuda.get_device_name(device)
-    return f'{_cpu_name()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores'
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                return line.split(':', 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    name = device_name(torch.device(device))
+    return name if device.startswith('cuda') else f'{name} of {os.cpu_count()} cores'
