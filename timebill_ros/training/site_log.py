@@ -1,80 +1,103 @@
-"""Site-log planning: the task that the embedded model is trained for and scored on.
+"""Site-log planning: the task that the embedded model is trained for and measured on.
 
-A robot's world log is a list of short records, oldest first. Objects are seen at places, seen again, and
-moved; drawers and cabinets are found open, closed or locked; some records are about nothing in particular.
-An instruction follows, and the answer is a plan with one step per line:
+A robot patrols four rooms and keeps a log, oldest record first. Objects are seen at places, seen again, moved and
+forgotten; what lies in a drawer or cabinet is noted with the state that the container was left in; keys and heavy
+objects are noted on their own; some records are about nothing that anybody asks for. An instruction follows, and the
+answer has one step per line:
 
-    log : mug @shelf3 ; drawer5 closed ; wrench @drawer5 ; floor swept ; mug @table1 ;
-    task : bring mug wrench tape
+    log : visit kitchen ; mug @shelf1 ; drawer1-key @table1 ; left kitchen 2 ; visit office ; office swept ;
+    mug @drawer2 open ; ladder @hook1 ; ladder heavy ; saw @cabinet2 locked ; left office 5 ;
+    task : bring mug ladder tape
 
-    mug @table1                the latest sighting counts
+    mug @drawer2 open           the latest sighting counts
     take mug
-    wrench @drawer5            a container's state is looked up before it is used
-    drawer5 closed
-    open drawer5
-    take wrench
-    tape missing               never seen in this log
+    ladder heavy                a heavy object needs the cart
+    fetch cart
+    ladder @hook1
+    take ladder
+    tape not seen               an object that the log never names
+    report tape
 
-Families: `find` (one object: its place, then `go` there), `list` (several objects, one line each) and `bring`
-(the plan above). A locked container costs two steps (`unlock`, `open`), a closed one costs one, an open one
-none; containers shut themselves, so that every object of a plan finds its container as the log left it. How
-long an answer is can therefore be known only by reading the log.
+(The log is a single line.) The families of instructions, with the law of their answers' lengths:
+
+    find    one object: where it was last seen, then `go` there                              4 to 7 tokens
+    list    where each of several objects was last seen                                      by their number
+    bring   the plan above; a closed container is opened, a locked one needs its key, which
+            is somewhere else                                                                by what the log says
+    room    the latest visit of a room, record for record                                    by that visit
+    route   `go` and `take` for objects whose places the instruction gives                   by their number
+    report  where each of several objects was last seen, with notes on it                    random
+
+The length of a report is random given the prompt. Its first line is `full` with probability FULL_SHARE[tone], where
+the instruction gives the tone, `quick` or `careful`, and `brief` otherwise. An object that was seen gets k notes of
+NOTE_TOKENS tokens: after each of them another one follows with probability MORE_NOTES[mode], and a full report has one
+at least. So `length_law` knows the distribution of every answer's length. (Greedy decoding takes the likelier mode
+and never a second note, so the lengths of reports can only be measured at temperature 1.)
 
 Words are separated by single spaces and lines by a newline; every word is one token of the tokenizer that
-`timebill_ros.training.tokenizer` builds from `vocabulary()`. Nothing here imports torch or rclpy.
+`timebill_ros.training.tokenizer` builds from `vocabulary()`. Splits share no log: each draws from a random stream of
+its own. The split `shifted` has families in other proportions, longer logs, and phrasings that no other split has.
+Nothing here imports torch or rclpy.
 """
 
-import json
+import math
 import random
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
-FAMILIES = ('find', 'list', 'bring')
-SPLITS = ('train', 'validation', 'calibration', 'test')
-STATES = ('open', 'closed', 'locked')
+import numpy as np
 
-OBJECTS = tuple(
-    'mug wrench tape hammer bottle drill ladder rope bucket torch '
-    'saw chisel glove helmet radio battery cable pump filter valve '
-    'gasket bolt nut washer spring bearing clamp pliers ruler level '
-    'brush broom mop sponge towel soap vase lamp candle clock '
-    'book folder stapler pencil marker eraser scissors glue stamp envelope '
-    'plate bowl spoon fork knife kettle pan pot tray jar '
-    'apple banana lemon onion carrot bread cheese honey sugar salt '
-    'ball bat racket kite puzzle robot doll drum flute guitar '
-    'camera tripod lens charger tablet mouse keyboard speaker headset phone '
-    'ring watch scarf hat boot umbrella'.split()
+from timebill_ros.calibration import LengthDistribution
+from timebill_ros.training.patrol import (
+    CONTAINERS,
+    EVENTS,
+    KEYS,
+    LONGEST_VISIT,
+    OBJECTS,
+    PEOPLE,
+    PLACES,
+    ROOMS,
+    STATES,
+    Patrol,
+    World,
 )
-CONTAINERS = tuple(f'{kind}{i}' for i in range(1, 9) for kind in ('drawer', 'cabinet'))
-SURFACES = tuple(f'{kind}{i}' for i in range(1, 5) for kind in ('shelf', 'table', 'hook', 'rack'))
-# Surfaces and containers alternate, so that any prefix of the list holds as many of one as of the other.
-PLACES = tuple('@' + place for pair in zip(SURFACES, CONTAINERS, strict=True) for place in pair)
-EVENTS = ('floor swept', 'map saved', 'person passed', 'door opened', 'door closed', 'light dimmed')
 
-# 'log :', the newline, 'task :' and the family's name.
-_FRAME_TOKENS = 6
-_RECORD_TOKENS = 3
+# Families and their shares: in all splits but the last, and in `shifted`.
+MIX = {'find': 0.10, 'list': 0.15, 'bring': 0.25, 'room': 0.10, 'route': 0.10, 'report': 0.30}
+SHIFTED_MIX = {'find': 0.20, 'list': 0.10, 'bring': 0.40, 'room': 0.15, 'route': 0.05, 'report': 0.10}
+FAMILIES = tuple(MIX)
+SPLITS = ('train', 'validation', 'calibration', 'test', 'shifted')
+# Range of prompt lengths in tokens, drawn log-uniformly.
+LENGTHS, SHIFTED_LENGTHS = (200, 4000), (1500, 5000)
+MAX_ANSWER_TOKENS = 400  # of a plan; objects that would make it longer are not asked for
 
+PHRASINGS = ('{task} {things}', 'please {task} {things}', 'now {task} {things}', '{task} {things_and}')
+SHIFTED_PHRASINGS = ('please now {task} {things}', 'now {task} {things_and}', '{task} {things} please')
 
-@dataclass(frozen=True)
-class World:
-    """What a log may hold. A training curriculum widens it; the defaults are the whole task."""
+MODES = ('brief', 'full')
+FULL_SHARE = {'quick': 0.25, 'careful': 0.75}
+MORE_NOTES = {'brief': 0.1, 'full': 0.4}
+NOTE_TOKENS = 4
+NOTE_WORDS = (('slightly', 'quite', 'very'), ('dusty', 'wet', 'worn', 'clean', 'cold', 'loose'))
 
-    n_objects: int = len(OBJECTS)
-    n_places: int = len(PLACES)
-    move_probability: float = 0.3
-    missing_probability: float = 0.12
-    max_asked: int = 12
+_FAMILIES_OF_LISTS = ('list', 'bring', 'route', 'report')  # those that ask for several objects
+_FRAME_TOKENS = 8
 
 
 @dataclass(frozen=True)
 class SiteLogTask:
-    """One log with one instruction and the only right answer to it."""
+    """One log with one instruction and the right answer to it.
+
+    `steps` are the lines that a right answer holds, in this order. `answer` is a right answer whole; for a report it
+    is one draw from the law of its notes. `partial_lengths` holds, for every thing that the instruction names, the
+    length in tokens that the answer would have had, end token included, had the instruction stopped there.
+    """
 
     family: str
     log: str
     instruction: str
     steps: tuple[str, ...]
+    answer: str
+    partial_lengths: tuple[int, ...]
     split: str
     seed: int
 
@@ -87,11 +110,6 @@ class SiteLogTask:
     def messages(self) -> list[dict[str, str]]:
         """The prompt as chat messages, for `tokenizer.apply_chat_template`."""
         return [{'role': 'user', 'content': self.content}]
-
-    @property
-    def answer(self) -> str:
-        """The reference plan, one step per line, without a newline at the end."""
-        return '\n'.join(self.steps)
 
     @property
     def n_tokens(self) -> int:
@@ -111,25 +129,26 @@ def count_tokens(text: str) -> int:
 
 def vocabulary() -> list[str]:
     """Every word of the language and the newline, in a fixed order (the order of token ids)."""
-    words = ['\n', 'log', 'task', ':', ';', 'take', 'go', 'unlock', 'missing', *FAMILIES, *STATES]
-    words += [word for event in EVENTS for word in event.split()]
-    return list(dict.fromkeys([*words, *OBJECTS, *CONTAINERS, *PLACES]))
+    words = ['\n', 'log', 'task', ':', ';', 'visit', 'left', 'take', 'go', 'open', 'unlock', 'not', 'seen', 'report',
+             'heavy', 'fetch', 'cart', 'note', 'please', 'now', 'and', *FAMILIES, *STATES, *MODES, *FULL_SHARE, *ROOMS]
+    words += [*EVENTS, *(str(n) for n in range(1, LONGEST_VISIT + 1))]
+    return list(dict.fromkeys([*words, *NOTE_WORDS[0], *NOTE_WORDS[1], *PEOPLE, *OBJECTS, *CONTAINERS, *KEYS, *PLACES]))
 
 
 def generate(
-    seed: int, *, split: str = 'train', family: str | None = None, n_tokens: int = 400,
+    seed: int, *, split: str = 'train', family: str | None = None, n_tokens: int | None = None,
     n_asked: int | None = None, world: World | None = None,
 ) -> SiteLogTask:
     """One task, the same for the same arguments.
 
-    seed:      any non-negative integer. Splits draw from separate random streams, so equal seeds of two
-               splits give unrelated logs.
-    family:    one of FAMILIES, or None to draw one.
-    n_tokens:  length of the prompt's content in tokens, reached within one record (at least 24).
-    n_asked:   number of objects in the instruction, or None to draw it; `find` always asks for one. It is
+    seed:      any non-negative integer.
+    family:    one of FAMILIES, or None to draw one from the split's mix.
+    n_tokens:  length of the prompt's content in tokens, reached within a record or two (at least 40), or None to draw
+               one from the split's range.
+    n_asked:   number of objects in the instruction, or None to draw it; `find` and `room` always ask for one. It is
                lowered where the log has too few objects.
 
-    Raises ValueError for an unknown split or family, a negative seed, or n_tokens below 24.
+    Raises ValueError for an unknown split or family, a negative seed, or n_tokens below 40.
     """
     if split not in SPLITS:
         raise ValueError(f'unknown split {split!r}: expected one of {SPLITS}')
@@ -137,140 +156,125 @@ def generate(
         raise ValueError(f'unknown family {family!r}: expected one of {FAMILIES}')
     if seed < 0:
         raise ValueError(f'seed must not be negative, got {seed}')
-    if n_tokens < 24:
-        raise ValueError(f'n_tokens must be at least 24, got {n_tokens}')
+    if n_tokens is not None and n_tokens < 40:
+        raise ValueError(f'n_tokens must be at least 40, got {n_tokens}')
     world = world or World()
     rng = random.Random(f'{split}/{seed}')
-    family = family or rng.choices(FAMILIES, weights=(2, 3, 5))[0]
-    if family == 'find':
+    shifted = split == 'shifted'
+    if family is None:
+        mix = SHIFTED_MIX if shifted else MIX
+        family = rng.choices(list(mix), weights=list(mix.values()))[0]
+    if n_tokens is None:
+        low, high = SHIFTED_LENGTHS if shifted else LENGTHS
+        n_tokens = round(low * (high / low) ** rng.random())
+    if family not in _FAMILIES_OF_LISTS:
         n_asked = 1
     elif n_asked is None:
         n_asked = rng.randint(1, world.max_asked)
-    n_records = max(4, (n_tokens - _FRAME_TOKENS - n_asked) // _RECORD_TOKENS)
-    records, where, state = _simulate(rng, n_records, world)
-    asked = _choose_objects(rng, family, n_asked, where, state, world)
-    steps = [step for name in asked for step in _steps_for(family, name, where, state)]
-    log, instruction = ' ; '.join(records) + ' ;', ' '.join([family, *asked])
-    return SiteLogTask(family, log, instruction, tuple(steps), split, seed)
+    patrol = Patrol(rng, world, n_tokens - _FRAME_TOKENS - n_asked * (2 if family == 'route' else 1))
+    if family == 'room':
+        asked = [rng.choice(sorted(patrol.visits))]
+    else:
+        asked = _choose_objects(rng, family, n_asked, patrol, world)
+    task, tone = family, None
+    if family == 'report':
+        tone = rng.choice(list(FULL_SHARE))
+        task = f'{family} {tone}'
+    things = [f'{name} {patrol.where[name]}' for name in asked] if family == 'route' else asked
+    phrasing = rng.choice(SHIFTED_PHRASINGS if shifted else PHRASINGS)
+    last = ['and', things[-1]] if len(things) > 1 else things
+    instruction = phrasing.format(task=task, things=' '.join(things), things_and=' '.join([*things[:-1], *last]))
+    parts = [_steps_for(family, name, patrol) for name in asked]
+    steps = [step for part in parts for step in part]
+    if family == 'report':
+        parts = _report(rng, tone, steps)
+    lines, lengths = [], []
+    for part in parts:
+        lines += part
+        lengths.append(count_tokens('\n'.join(lines)) + 1)
+    return SiteLogTask(family, ' ; '.join(patrol.records) + ' ;', instruction, tuple(steps), '\n'.join(lines),
+                       tuple(lengths), split, seed)
 
 
-def _simulate(
-    rng: random.Random, n_records: int, world: World,
-) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """Records of a log, with the place of each object and the state of each container at its end."""
-    # About three sightings for each object.
-    names = rng.sample(OBJECTS[:world.n_objects], min(world.n_objects, max(2, round(n_records * 0.72 / 3))))
-    places = PLACES[:world.n_places]
-    records: list[str] = []
-    where: dict[str, str] = {}
-    state: dict[str, str] = {}
-    for _ in range(n_records):
-        kind = rng.random()
-        # Only containers that hold something are looked at: the others cannot matter.
-        used = [place[1:] for place in where.values() if place[1:] in CONTAINERS] if kind < 0.28 else []
-        if kind < 0.04:
-            records.append(rng.choice(EVENTS))
-        elif used:
-            name = rng.choice(used)
-            if name not in state or rng.random() < world.move_probability:
-                state[name] = rng.choice(STATES)
-            records.append(f'{name} {state[name]}')
-        else:
-            name = rng.choice(names)
-            if name not in where or rng.random() < world.move_probability:
-                where[name] = rng.choice(places)
-            records.append(f'{name} {where[name]}')
-    return records, where, state
+def tasks(split: str, n: int) -> list[SiteLogTask]:
+    """The first `n` tasks of a split."""
+    return [generate(seed, split=split) for seed in range(n)]
 
 
-def _choose_objects(
-    rng: random.Random, family: str, n_asked: int, where: dict[str, str], state: dict[str, str],
-    world: World,
-) -> list[str]:
+def _choose_objects(rng: random.Random, family: str, n_asked: int, patrol: Patrol, world: World) -> list[str]:
     """Objects of the instruction, each once: seen ones, and now and then one that the log never names."""
-    seen = sorted(where)
-    if family == 'bring':  # a plan needs the state of every container that it opens
-        seen = [name for name in seen if where[name][1:] not in CONTAINERS or where[name][1:] in state]
-    unseen = [name for name in OBJECTS[:world.n_objects] if name not in where]
+    seen = sorted(name for name in patrol.where if name not in KEYS)
+    if family == 'bring':  # a plan needs the key of every locked container
+        seen = [name for name in seen
+                if patrol.state.get(name) != 'locked' or f'{patrol.where[name][1:]}-key' in patrol.where]
+    unseen = [] if family == 'route' else [name for name in OBJECTS[:world.n_objects] if name not in patrol.where]
     rng.shuffle(seen)
     rng.shuffle(unseen)
     asked: list[str] = []
+    tokens = 0
     while len(asked) < n_asked and (seen or unseen):
-        missing = rng.random() < world.missing_probability
-        if missing and unseen:
-            asked.append(unseen.pop())
-        elif seen:
-            asked.append(seen.pop())
-        elif asked:
+        missing = unseen and (not seen or rng.random() < world.missing_probability)
+        if missing and not seen and asked:
             break
-        else:
-            asked.append(unseen.pop())
+        name = (unseen if missing else seen).pop()
+        tokens += sum(count_tokens(step) + 1 for step in _steps_for(family, name, patrol))
+        if asked and tokens > MAX_ANSWER_TOKENS:
+            break
+        asked.append(name)
     return asked
 
 
-def _steps_for(family: str, name: str, where: dict[str, str], state: dict[str, str]) -> list[str]:
-    """Lines of the answer that deal with one object."""
-    if name not in where:
-        return [f'{name} missing']
-    steps = [f'{name} {where[name]}']
-    if family == 'list':
-        return steps
+def _steps_for(family: str, name: str, patrol: Patrol) -> list[str]:
+    """Lines of the answer that deal with one object, or with the room of that name."""
+    if family == 'room':
+        return patrol.visits[name]
+    if name not in patrol.where:
+        return [f'{name} not seen', f'report {name}'] if family == 'bring' else [f'{name} not seen']
+    place, state = patrol.where[name], patrol.state.get(name)
+    sighting = f'{name} {place} {state}' if state else f'{name} {place}'
     if family == 'find':
-        return [*steps, f'go {where[name]}']
-    container = where[name][1:]
-    if container in CONTAINERS:
-        steps.append(f'{container} {state[container]}')
-        if state[container] == 'locked':
-            steps.append(f'unlock {container}')
-        if state[container] != 'open':
-            steps.append(f'open {container}')
-    steps.append(f'take {name}')
-    return steps
+        return [sighting, f'go {place}']
+    if family == 'route':
+        return [f'go {place}', f'take {name}']
+    if family != 'bring':
+        return [sighting]
+    steps = [f'{name} heavy', 'fetch cart', sighting] if name in patrol.heavy else [sighting]
+    container = place[1:]
+    if state == 'locked':
+        key = f'{container}-key'
+        steps += [f'{key} {patrol.where[key]}', f'take {key}', f'unlock {container}']
+    if state in ('closed', 'locked'):
+        steps.append(f'open {container}')
+    return [*steps, f'take {name}']
 
 
-def steps_of(text: str) -> list[str]:
-    """Lines of an answer with the spaces of each put in order; empty lines are left out."""
-    return [' '.join(line.split()) for line in text.splitlines() if line.strip()]
+def _report(rng: random.Random, tone: str, sightings: list[str]) -> list[list[str]]:
+    """One draw of a report: its lines, a part for each sighting."""
+    mode = 'full' if rng.random() < FULL_SHARE[tone] else 'brief'
+    parts = []
+    for sighting in sightings:
+        part = [sighting] if parts else [mode, sighting]
+        more = 1.0 if mode == 'full' else MORE_NOTES[mode]
+        while not sighting.endswith('not seen') and rng.random() < more:
+            part.append(f'note {rng.choice(NOTE_WORDS[0])} {rng.choice(NOTE_WORDS[1])}')
+            more = MORE_NOTES[mode]
+        parts.append(part)
+    return parts
 
 
-def step_accuracy(task: SiteLogTask, text: str) -> float:
-    """Share of the reference's steps that `text` holds in the reference's order, from 0 to 1.
-
-    This is the longest common subsequence of lines over the number of reference steps. A line counts only
-    whole, so the cut line of a truncated answer is wrong; an extra step costs nothing here (`exact_match`
-    sees it).
-    """
-    given, wanted = steps_of(text), task.steps
-    longest = [0] * (len(wanted) + 1)  # longest[j]: common subsequence of the lines so far and wanted[:j]
-    for line in given:
-        previous = 0
-        for j, step in enumerate(wanted, start=1):
-            diagonal, previous = previous, longest[j]
-            longest[j] = diagonal + 1 if line == step else max(longest[j], longest[j - 1])
-    return longest[-1] / len(wanted)
-
-
-def exact_match(task: SiteLogTask, text: str) -> bool:
-    """Whether `text` is the reference plan, step for step and with nothing added."""
-    return tuple(steps_of(text)) == task.steps
-
-
-def write_jsonl(tasks: list[SiteLogTask], path: str | Path) -> None:
-    """One JSON object per line: the task's fields, with `messages` and `answer` for other tools."""
-    with open(path, 'w', encoding='utf-8') as file:
-        for task in tasks:
-            file.write(json.dumps({**asdict(task), 'messages': task.messages, 'answer': task.answer}) + '\n')
-
-
-def read_jsonl(path: str | Path) -> list[SiteLogTask]:
-    """Tasks that `write_jsonl` wrote. Raises ValueError naming the line that is not a task."""
-    tasks = []
-    with open(path, encoding='utf-8') as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-                tasks.append(SiteLogTask(row['family'], row['log'], row['instruction'], tuple(row['steps']),
-                                         row['split'], row['seed']))
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f'{path}, line {number}: not a site-log task ({error!r})') from error
-    return tasks
+def length_law(task: SiteLogTask) -> LengthDistribution:
+    """The true distribution of the length of a right answer, in tokens with the end token: buckets of one token."""
+    if task.family != 'report':
+        return LengthDistribution.point(task.n_answer_tokens)
+    tone = next(tone for tone in FULL_SHARE if tone in task.instruction.split())
+    bare = 1 + sum(count_tokens(step) + 1 for step in task.steps) + 1  # mode, newline and line each, end
+    n_seen = sum(not step.endswith('not seen') for step in task.steps)
+    p = np.zeros(bare + NOTE_TOKENS * (4 * n_seen + 40))
+    for mode, share in (('full', FULL_SHARE[tone]), ('brief', 1 - FULL_SHARE[tone])):
+        least = n_seen if mode == 'full' else 0
+        more = MORE_NOTES[mode]
+        for k in range((len(p) - bare) // NOTE_TOKENS - least):
+            # Negative binomial: k further notes before n_seen objects are done with.
+            ways = math.comb(k + n_seen - 1, k) if n_seen else k == 0
+            p[bare + NOTE_TOKENS * (least + k) - 1] += share * ways * (1 - more) ** n_seen * more ** k
+    return LengthDistribution(1, p)

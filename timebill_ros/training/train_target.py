@@ -101,7 +101,7 @@ def make_batch(
     n_tokens = random.Random(f'{seed}/{step}').randint(*stage['n_tokens'])
     first = (seed * 1_000_000 + step) * _SEEDS_PER_STEP
     pairs = [encode(generate(first + i, n_tokens=n_tokens, world=world), tokenizer)
-             for i in range(stage['batch'])]
+             for i in range(max(1, stage['batch_tokens'] // n_tokens))]
     length = max(len(prompt) + len(answer) for prompt, answer in pairs)
     ids = torch.full((len(pairs), length), tokenizer.pad_token_id)
     in_answer = torch.zeros(len(pairs), length, dtype=torch.bool)
@@ -142,7 +142,7 @@ class TargetTraining:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config['learning_rate'], betas=(0.9, 0.98),
             weight_decay=config['weight_decay'])
-        words = ('missing', *STATES, *PLACES)
+        words = ('not', 'heavy', *STATES, *PLACES)
         self.lookup_ids = torch.tensor(self.tokenizer.convert_tokens_to_ids(list(words)), device=device)
         self.step = self.stage = self.stage_step = 0
         self.lookups = 0.0  # running mean of the lookup accuracy in this stage
