@@ -105,3 +105,13 @@ def test_nothing_can_change_a_distribution():
     assert d.to_list() == [0.5, 0.5]
     with pytest.raises(ValueError):
         d.probabilities[0] = 1
+
+
+def test_interpolated_quantiles_spread_each_bucket_evenly():
+    d = LengthDistribution(4, [0.5, 0.0, 0.5])
+    assert d.interpolated(0.25) == 2.5  # the middle of 1..4
+    assert d.interpolated(0.75) == 10.5  # the middle of 9..12
+    assert d.interpolated(1.0) == 12.5
+    assert LengthDistribution.point(7).interpolated(0.5) == 7.0
+    for level in (0.1, 0.4, 0.6, 0.9):  # plans err on the safe side
+        assert d.interpolated(level) <= d.quantile(level) + 0.5

@@ -9,6 +9,7 @@ from timebill_ros import length_predictor
 from timebill_ros.model import CausalLM
 from timebill_ros.resources import embedded_directory
 from timebill_ros.training import site_log
+from timebill_ros.training.site_log_scores import step_accuracy
 
 MODEL = embedded_directory() / 'model'
 
@@ -44,7 +45,7 @@ def test_most_steps_are_right_without_eviction(family):
                     break
                 logits = model.step(tokens[-1], position)
             answer = model.tokenizer.decode(torch.stack(tokens), skip_special_tokens=True)
-            scores.append(site_log.step_accuracy(task, answer))
+            scores.append(step_accuracy(task, answer))
     # Few logs, so well below what the model reaches on many (training.json beside it has that).
     assert statistics.mean(scores) >= 0.8
 

@@ -69,6 +69,20 @@ def test_keep_compacts_each_head_by_its_own_indices_and_appends_after_them():
     assert torch.equal(values, -keys)
 
 
+def test_a_snapshot_brings_back_what_was_there_as_often_as_wanted():
+    layer = SlotLayer(16)
+    fill(layer, 10)
+    snapshot = layer.snapshot()
+    for _ in range(2):
+        layer.keep(torch.tensor([[0, 3, 7], [1, 2, 9]]))
+        fill(layer, 12, start=20)
+        layer.restore(*snapshot)
+        keys, values = layer.filled()
+        assert positions(keys) == list(range(10)) and torch.equal(values, -keys)
+    fill(layer, 1, start=10)
+    assert positions(layer.filled()[0]) == list(range(11)) and snapshot[0].shape[2] == 10
+
+
 def test_keys_and_values_may_differ_in_size_and_precision_is_kept():
     layer = SlotLayer(8)
     keys, values = layer.update(torch.ones(1, 2, 3, 6, dtype=torch.bfloat16), torch.ones(1, 2, 3, 4).bfloat16())

@@ -5,7 +5,7 @@ import pytest
 import tiny_models
 import torch
 
-from timebill_ros.model import CausalLM
+from timebill_ros.model import CausalLM, ModelError
 from timebill_ros.request import ErrorCode, GoalError, Request
 
 N_X, N_NEW = 100, 20
@@ -61,6 +61,35 @@ def test_keeping_every_entry_changes_nothing(kind):
         tokens.append(int(logits.argmax()))
         logits = model.step(torch.tensor(tokens[-1]), N_X + i)
     assert tokens[:len(reference(kind))] == reference(kind)
+
+
+@pytest.mark.parametrize('kind', tiny_models.EVICTABLE)
+@pytest.mark.parametrize('n_keep', [N_X, 40, 3])
+def test_after_a_restore_the_answer_is_that_after_a_prefill(kind, n_keep):
+    def answer(logits):
+        model.evict(n_keep)
+        tokens = [int(logits.argmax())]
+        for i in range(N_NEW):
+            tokens.append(int(model.step(torch.tensor(tokens[-1]), N_X + i).argmax()))
+        return tokens
+
+    model, ids = load(kind), tiny_models.prompt_ids(N_X)
+    model.reset()
+    logits = model.prefill(ids, chunk_tokens=37)
+    snapshot = model.snapshot()
+    first = answer(logits)
+    for other in (None, tiny_models.prompt_ids(150, seed=1), tiny_models.prompt_ids(20, seed=2)):
+        if other:
+            model.reset()
+            model.prefill(other, chunk_tokens=64)
+        model.restore(snapshot)
+        assert answer(logits) == first
+
+
+@pytest.mark.parametrize('kind', tiny_models.REFUSED)
+def test_a_model_on_its_own_cache_has_no_snapshots(kind):
+    with pytest.raises(ModelError, match=tiny_models.REFUSED[kind][2]):
+        load(kind).snapshot()
 
 
 @pytest.mark.parametrize('kind', ['qwen2', 'llama', 'qwen2_sliding', 'gpt_oss', 'falcon_h1'])

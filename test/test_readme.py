@@ -33,7 +33,7 @@ def test_the_client_in_the_readme_works_as_printed(tmp_path):
             node.wait(20)
         node.kill()
         node.wait()
-    assert 'mug @table1' in printed, (tmp_path / 'log').read_text()  # the latest sighting, not the first
+    assert 'mug @table2' in printed, (tmp_path / 'log').read_text()  # the latest sighting, not the first
 
 
 def test_every_file_that_the_readme_names_exists():

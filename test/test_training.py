@@ -1,40 +1,17 @@
 import json
-import math
 from pathlib import Path
 
 import pytest
+import tiny_training
 import torch
+from tiny_training import TINY_TARGET
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from timebill_ros import length_predictor
-from timebill_ros.training import evaluate, length_labels, train_length_predictor, train_target
-from timebill_ros.training.length_labels import Prompt
-from timebill_ros.training.site_log import FAMILIES, generate, vocabulary, write_jsonl
+from timebill_ros.training import train_length_predictor, train_target
+from timebill_ros.training.site_log import FAMILIES, generate, vocabulary
 from timebill_ros.training.tokenizer import ROLES, build_tokenizer, save_tokenizer
-from timebill_ros.training.train_length_predictor import Example, collate, losses
 
 DEMO = Path(__file__).parents[1] / 'resource' / 'demo'
-
-TINY_TARGET = {
-    'seed': 0,
-    'model': {'hidden_size': 32, 'intermediate_size': 48, 'num_hidden_layers': 2, 'num_attention_heads': 2,
-              'num_key_value_heads': 1, 'head_dim': 32, 'rope_theta': 10000.0, 'max_position_embeddings': 512},
-    'learning_rate': 0.003, 'final_learning_rate': 0.0003, 'warmup_steps': 5, 'weight_decay': 0.01,
-    'autocast': 'float32',
-    'stages': [
-        {'n_objects': 8, 'n_places': 4, 'move_probability': 0.0, 'max_asked': 2, 'n_tokens': [30, 40], 'batch': 8,
-         'pass': 2.0, 'max_steps': 20},
-        {'n_objects': 16, 'n_places': 8, 'move_probability': 0.3, 'max_asked': 3, 'n_tokens': [30, 60], 'batch': 8,
-         'pass': 2.0, 'max_steps': 20},
-    ],
-}
-TINY_PREDICTOR = {
-    'seed': 0, 'bucket_size': 4, 'max_new_tokens': 24, 'max_input_tokens': 128, 'temperatures': [0.0, 0.7],
-    'reference_prompts': 160, 'labelled_prompts': 24, 'prompt_tokens': [30, 60], 'epochs_on_references': 2,
-    'epochs_on_labels': 2, 'validation_share': 0.25, 'batch_tokens': 900, 'learning_rate': 0.005,
-    'label_learning_rate': 0.002, 'warmup_steps': 5, 'weight_decay': 0.01, 'language_model_weight': 0.5,
-    'remaining_weight': 0.5, 'autocast': 'float32',
-}
 
 
 @pytest.fixture(scope='module')
@@ -43,10 +20,8 @@ def tokenizer():
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    """A tiny target after its whole short training, and the losses on the way."""
-    out = tmp_path_factory.mktemp('target')
-    return out, train_target.train(TINY_TARGET, out, save_every=10)
+def trained():
+    return tiny_training.trained()
 
 
 def mean(values):
@@ -117,7 +92,7 @@ def test_the_target_loads_as_any_other(trained):
     config = json.loads((out / 'model' / 'config.json').read_text())
     # Both transformers 4 and 5 have to find the rotary base.
     assert config['rope_theta'] == config['rope_parameters']['rope_theta'] == 10000.0
-    assert model.config.model_type == 'qwen2' and model.generation_config.eos_token_id == model.config.eos_token_id
+    assert model.config.model_type == 'llama' and model.generation_config.eos_token_id == model.config.eos_token_id
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
     out_ids = model.generate(input_ids=torch.tensor([[4, 5, 6]]), max_new_tokens=3)
     assert out_ids.shape[1] > 3
@@ -159,111 +134,6 @@ def test_lookups_are_the_words_read_off_the_log(tokenizer):
     assert right == 0
 
 
-# --- length labels
-
-def test_batched_responses_are_those_of_one_prompt_at_a_time(trained, tokenizer):
-    out, _ = trained
-    model = AutoModelForCausalLM.from_pretrained(out / 'model', use_safetensors=True).eval()
-    texts = [length_labels.render(generate(i, n_tokens=30 + 7 * i).messages, tokenizer) for i in range(6)]
-    batched = length_labels.generate_responses(model, tokenizer, texts, max_new_tokens=12, max_batch_tokens=200)
-    for text, response in zip(texts, batched, strict=True):
-        ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
-        alone = model.generate(input_ids=ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1]:].tolist()
-        assert response == alone
-        assert tokenizer.eos_token_id not in response[:-1] and 1 <= len(response) <= 12
-
-
-def test_sampled_responses_differ_with_the_seed_and_not_without(trained, tokenizer):
-    out, _ = trained
-    model = AutoModelForCausalLM.from_pretrained(out / 'model', use_safetensors=True).eval()
-    texts = [length_labels.render(generate(i, n_tokens=40).messages, tokenizer) for i in range(4)]
-    a, b, c = (length_labels.generate_responses(model, tokenizer, texts, max_new_tokens=8, temperature=1.5, seed=seed)
-               for seed in (1, 1, 2))
-    assert a == b != c
-
-
-def test_batches_hold_every_prompt_once_and_keep_to_their_size():
-    lengths = [5, 90, 40, 41, 7, 300, 6]
-    batches = list(length_labels.length_sorted_batches(lengths, 100))
-    assert sorted(i for batch in batches for i in batch) == list(range(7))
-    assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 100 for batch in batches)
-    assert batches[0] == [5]  # longer than a whole batch: alone
-
-
-def test_prompt_files(tokenizer, tmp_path):
-    path = tmp_path / 'prompts.jsonl'
-    task = generate(0, n_tokens=40)
-    write_jsonl([task], path)
-    path.write_text(path.read_text() + '\n{"prompt": "find mug"}\n')
-    first, second = length_labels.read_prompts(path, tokenizer)
-    assert first == Prompt(length_labels.render(task.messages, tokenizer), task.answer)
-    assert second == Prompt('<|user|> find mug <|end|> <|assistant|>')
-    path.write_text('{"prompt": "find mug"}\n{"text": "find mug"}\n')
-    with pytest.raises(ValueError, match='line 2'):
-        length_labels.read_prompts(path, tokenizer)
-    path.write_text('')
-    with pytest.raises(ValueError, match='no prompts'):
-        length_labels.read_prompts(path, tokenizer)
-
-
-# --- length predictor
-
-def test_collate_counts_what_remains_of_each_response():
-    ids, remaining, last = collate([Example([5, 6, 7], [8, 9]), Example([5], [6])], pad_id=0)
-    assert ids.tolist() == [[5, 6, 7, 8, 9], [5, 6, 0, 0, 0]]
-    assert remaining.tolist() == [[0, 0, 2, 1, 0], [1, 0, 0, 0, 0]]
-    assert last.tolist() == [2, 0]
-
-
-def test_losses_vanish_for_the_right_logits_and_only_for_them():
-    ids, remaining, last = collate([Example([5, 6, 7], [8, 9, 1]), Example([5, 3], [6])], pad_id=0)
-    right = {'length_logits': torch.nn.functional.one_hot(((remaining - 1).clamp(min=0) // 2), 3).float() * 60,
-             'lm_logits': torch.nn.functional.one_hot(ids.roll(-1, 1), 10).float() * 60}
-    for name, part in losses(**right, ids=ids, remaining=remaining, last=last, bucket_size=2).items():
-        assert part.item() == pytest.approx(0, abs=1e-3), name
-    wrong = losses(**{name: -value for name, value in right.items()}, ids=ids, remaining=remaining, last=last,
-                   bucket_size=2)
-    assert all(part.item() > 10 for part in wrong.values())
-
-
-def test_length_predictor_training_lowers_every_part_of_the_loss(trained, tmp_path):
-    out, _ = trained
-    run = train_length_predictor.PredictorTraining(TINY_PREDICTOR, out / 'model', tmp_path)
-    prompts = train_length_predictor.site_log_prompts(TINY_PREDICTOR, run.tokenizer)[:12]
-    examples = [run.reference_example(prompt) for prompt in prompts]
-    parts = [run.train_step(examples, 0.003) for _ in range(60)]
-    for name in ('length', 'remaining', 'language_model'):
-        assert parts[-1][name] < 0.75 * parts[0][name], name
-
-
-def test_length_predictor_training_from_start_to_a_loadable_predictor(trained, tmp_path):
-    out, _ = trained
-    facts = train_length_predictor.train(TINY_PREDICTOR, out / 'model', tmp_path, save_every=5)
-    history = facts.pop('losses')
-    assert len(history) == facts['training']['steps'] > 20
-    predictor = length_predictor.load(tmp_path / 'length_predictor')
-    assert predictor.facts == facts
-    assert predictor.n_buckets == math.ceil(24 / 4) and predictor.max_input_tokens == 128
-    responses = [json.loads(line)['responses'] for line in (tmp_path / 'responses.jsonl').read_text().splitlines()]
-    assert len(responses) == 24 and all(len(row) == 2 for row in responses)
-    # Run again: everything is there already, nothing is trained twice, and the same predictor results.
-    again = train_length_predictor.train(TINY_PREDICTOR, out / 'model', tmp_path)
-    assert again.pop('losses') == []
-    assert again['training']['validation_mae'] == facts['training']['validation_mae']
-
-
-def test_length_predictor_training_on_a_prompt_file(trained, tmp_path):
-    out, _ = trained
-    write_jsonl([generate(i, n_tokens=40) for i in range(12)], tmp_path / 'prompts.jsonl')
-    config = {**TINY_PREDICTOR, 'labelled_prompts': 12, 'epochs_on_references': 0, 'epochs_on_labels': 1}
-    (tmp_path / 'config.json').write_text(json.dumps(config))
-    train_length_predictor.main(['--target', str(out / 'model'), '--prompts', str(tmp_path / 'prompts.jsonl'),
-                                 '--config', str(tmp_path / 'config.json'), '--out', str(tmp_path / 'out'),
-                                 '--device', 'cpu'])
-    distribution = length_predictor.load(tmp_path / 'out' / 'length_predictor').predict('log :')
-    assert distribution.n_buckets == 6
-
-
 # --- what is committed
 
 def test_the_committed_model_and_predictor_are_small_and_complete():
@@ -271,13 +141,8 @@ def test_the_committed_model_and_predictor_are_small_and_complete():
     assert sum(path.stat().st_size for path in files) < 16e6
     assert not [path for path in files if path.suffix in ('.bin', '.pt', '.pkl')]
     model = json.loads((DEMO / 'model' / 'config.json').read_text())
-    assert model['model_type'] == 'qwen2' and model['max_position_embeddings'] >= 8192
-    assert json.loads((DEMO / 'model' / 'training.json').read_text())['config'] == json.loads(
-        train_target.DEFAULT_CONFIG.read_text())
-
-
-def test_the_committed_model_plans_and_its_predictor_beats_a_constant():
-    report = evaluate.evaluate(DEMO / 'model', DEMO / 'length_predictor', per_cell=4)
-    assert report['all']['n'] == 60
-    assert report['all']['step_accuracy'] >= 0.9
-    assert report['all']['length']['mae'] < 0.5 * report['all']['length']['constant_median_mae']
+    assert model['model_type'] == 'llama' and model['max_position_embeddings'] >= 8192
+    for facts, config in (('model/training.json', train_target.DEFAULT_CONFIG),
+                          ('length_predictor/length_predictor.json', train_length_predictor.SITE_LOG_CONFIG)):
+        facts = json.loads((DEMO / facts).read_text())
+        assert facts.get('training', facts)['config'] == json.loads(config.read_text())

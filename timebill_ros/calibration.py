@@ -77,6 +77,17 @@ class LengthDistribution:
         reached = np.cumsum(self.probabilities) >= level - 1e-12
         return int(reached.argmax() + 1) * self.bucket_size
 
+    def interpolated(self, level: float) -> float:
+        """The quantile at `level` (0..1], in tokens, with each bucket's lengths taken as equally likely.
+
+        For judging predictions. Plans use `quantile`, which errs on the safe side.
+        """
+        edge = self.quantile(level)
+        i = edge // self.bucket_size - 1
+        below = float(self.probabilities[:i].sum())
+        share = (level - below) / float(self.probabilities[i])
+        return edge - self.bucket_size + 0.5 + min(max(share, 0.0), 1.0) * self.bucket_size
+
     def median(self) -> int:
         """The predicted length N_hat, in tokens: the upper edge of the median's bucket."""
         return self.quantile(0.5)

@@ -46,6 +46,25 @@ def parser() -> argparse.ArgumentParser:
     decode.add_argument('--tokens', type=int, default=100, help='tokens per answer')
     decode.add_argument('--rounds', type=int, default=9, help='interleaved repeats')
     decode.set_defaults(run=_bench_decode)
+    quality = benches.add_parser('quality', help='quality of site-log answers by eviction ratio, for every scorer')
+    _add_model_options(quality)
+    quality.add_argument('--out', type=Path, default=Path('results/quality.json'), help='JSON; the plot lies beside it')
+    quality.add_argument('--tasks', type=int, default=600, metavar='N', help='the first N test tasks')
+    quality.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
+    quality.add_argument('--processes', type=int, default=0, metavar='N',
+                         help='of one thread each unless --threads says otherwise; 0: one per core, or one on a GPU')
+    quality.set_defaults(run=_bench_quality)
+
+    lengths = benches.add_parser('length-predictor', help='predicted response lengths against generated ones')
+    lengths.add_argument('--model', type=Path, help='directory of a target for site-log tasks (default: the embedded)')
+    lengths.add_argument('--length-predictor', type=Path, help='directory, trained with --baselines (likewise)')
+    lengths.add_argument('--device', default='cpu')
+    lengths.add_argument('--out', type=Path, default=Path('results/length_predictor.json'))
+    lengths.add_argument('--prompts', type=int, default=500, metavar='N', help='per split')
+    lengths.add_argument('--samples', type=int, default=2, metavar='N', help='responses per prompt')
+    lengths.add_argument('--bounds', type=int, nargs='*', default=[1024, 512, 256], metavar='N_p',
+                         help='input lengths to compress prompts to, in rows of their own')
+    lengths.set_defaults(run=_bench_length_predictor)
 
     train = commands.add_parser('train-length-predictor', add_help=False,
                                 help='train a length predictor for a target model (-h after it for its options)')
@@ -152,6 +171,20 @@ def _profile(options: argparse.Namespace) -> int:
 def _bench_decode(options: argparse.Namespace) -> int:
     from timebill_ros.bench.decode import run
     return run(_model_settings(options), options.out, n_tokens=options.tokens, rounds=options.rounds)
+
+
+def _bench_quality(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.quality import run
+    return run(_model_settings(options), options.out, n_tasks=options.tasks, max_new_tokens=options.max_new_tokens,
+               processes=options.processes)
+
+
+def _bench_length_predictor(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.length_predictor import run
+    from timebill_ros.resources import embedded_directory
+    return run(options.model or embedded_directory() / 'model',
+               options.length_predictor or embedded_directory() / 'length_predictor', options.out,
+               n_prompts=options.prompts, samples=options.samples, bounds=options.bounds, device=options.device)
 
 
 def _train_length_predictor(options: argparse.Namespace) -> int:

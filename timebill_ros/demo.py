@@ -19,6 +19,7 @@ from timebill_ros.action import Generate
 from timebill_ros.client import Client, chat, duration
 from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
 from timebill_ros.training import site_log
+from timebill_ros.training.site_log_scores import step_accuracy
 
 N_PROMPTS = 2
 PROMPT_TOKENS = 960
@@ -73,7 +74,7 @@ def row_of(task, name: str, label: str, budget_s: float, strategy: Strategy, ans
         'eviction_ratio': account['eviction_ratio'], 'predicted_tokens': timing.predicted_tokens,
         'pessimistic_tokens': timing.pessimistic_tokens, 'generated_tokens': timing.generated_tokens,
         'finish_reason': FinishReason(result.finish_reason).name, 'error_code': ErrorCode(result.error_code).name,
-        'error_msg': result.error_msg, 'step_accuracy': site_log.step_accuracy(task, result.text),
+        'error_msg': result.error_msg, 'step_accuracy': step_accuracy(task, result.text),
         'text': result.text, 'reference': task.answer, 'timing': account}
 
 

@@ -61,6 +61,17 @@ class SlotLayer(CacheLayerMixin):
             states[:, :, :n_keep] = states.gather(2, index)
         self.length = n_keep
 
+    def snapshot(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copies of the filled slots, [1, H_kv, length, D] each, for `restore`. Not before the first update."""
+        keys, values = self.filled()
+        return keys.clone(), values.clone()
+
+    def restore(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Hold what a snapshot of this layer holds, and nothing that came after it. The snapshot stays as it is."""
+        self.length = keys.shape[2]
+        self.keys[:, :, :self.length] = keys
+        self.values[:, :, :self.length] = values
+
     def get_mask_sizes(self, query) -> tuple[int, int]:
         """(number of keys, their offset) for transformers' own masks; `query` is a length or, before 5.3, positions."""
         n_query = query if isinstance(query, int) else query.shape[0]

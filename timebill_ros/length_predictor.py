@@ -70,8 +70,19 @@ class LengthPredictor(nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Token ids [batch, S], without padding, to logits over buckets [batch, n_buckets] (float32)."""
-        hidden = self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state  # [batch, S, hidden]
-        return self.head(hidden[:, -1]).float()
+        return self.head(self.last_hidden(input_ids)).float()
+
+    def last_hidden(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Token ids [batch, S], without padding, to the last token's hidden state [batch, hidden]."""
+        return self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state[:, -1]
+
+    def input_ids(self, text: str, max_input_tokens: int | None = None) -> torch.Tensor:
+        """Token ids [1, S] of a rendered prompt, compressed to the bound. See `predict`."""
+        bound = min(max_input_tokens or self.max_input_tokens, self.max_input_tokens)
+        ids = compress(self.tokenizer.encode(text, add_special_tokens=False), bound)
+        if not ids:
+            raise ValueError('cannot predict the response length of an empty prompt')
+        return torch.tensor([ids], device=self.device)
 
     @torch.inference_mode()
     def predict(self, text: str, *, max_input_tokens: int | None = None) -> LengthDistribution:
@@ -81,11 +92,10 @@ class LengthPredictor(nn.Module):
         most that is taken) is compressed: its head and tail are kept in equal halves. ValueError for an empty
         prompt, or where the network gives a value that is not a number.
         """
-        bound = min(max_input_tokens or self.max_input_tokens, self.max_input_tokens)
-        ids = compress(self.tokenizer.encode(text, add_special_tokens=False), bound)
-        if not ids:
-            raise ValueError('cannot predict the response length of an empty prompt')
-        logits = self(torch.tensor([ids], device=self.device))[0]
+        return self.distribution(self(self.input_ids(text, max_input_tokens))[0])
+
+    def distribution(self, logits: torch.Tensor) -> LengthDistribution:
+        """Logits [n_buckets] as a distribution; ValueError where one is not a number."""
         return LengthDistribution(self.bucket_size, logits.double().softmax(-1).cpu().numpy())
 
     def marginal(self) -> LengthDistribution:

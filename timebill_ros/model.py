@@ -10,6 +10,7 @@ import inspect
 import logging
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -95,6 +96,14 @@ def check_directory(name: str, *, allow_unsafe_weights: bool) -> None:
     if not any((root / file).is_file() for file in ('tokenizer.json', 'tokenizer.model', 'vocab.json', 'vocab.txt',
                                                     'tokenizer_config.json')):
         raise ModelError(f'model directory {name} lacks tokenizer files (tokenizer.json)')
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A prefilled prompt: what decoding attends to, and what a scorer chooses by."""
+
+    states: list[tuple[torch.Tensor, torch.Tensor]]  # per layer its filled keys and values, [1, H_kv, N, D] each
+    queries: dict[int, torch.Tensor | None]  # layer -> the prompt's last queries, [1, H_q, <= MAX_WINDOW, D]
 
 
 class CausalLM:
@@ -287,6 +296,23 @@ class CausalLM:
         for index in self.cache.evictable_layers():
             window = self._windows[index]
             evict(self.cache.layers[index], self.scorer, window.queries, window.scaling, n_keep)
+
+    @torch.inference_mode()
+    def snapshot(self) -> Snapshot:
+        """The prompt as prefill left it, for any number of restores. ModelError for a model on a cache of its own."""
+        if self._own:
+            raise ModelError(f'model {self.name} runs on a cache of its own ({self.eviction_refusal}), '
+                             'of which there are no snapshots')
+        return Snapshot([layer.snapshot() for layer in self.cache.layers],
+                        {index: window.queries for index, window in self._windows.items()})
+
+    @torch.inference_mode()
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot, whatever was prefilled, evicted or decoded since. The snapshot stays as it is."""
+        for layer, (keys, values) in zip(self.cache.layers, snapshot.states, strict=True):
+            layer.restore(keys, values)
+        for index, queries in snapshot.queries.items():
+            self._windows[index].queries = queries
 
     def synchronize(self) -> None:
         """Wait for the device: a time that was not preceded by this is not a time."""

@@ -1,4 +1,4 @@
-"""Pictures: of a profile and of a series of goals. matplotlib without a display."""
+"""Pictures: of a profile, of a series of goals and of a benchmark. matplotlib without a display."""
 from __future__ import annotations
 
 import math
@@ -15,6 +15,8 @@ from timebill_ros.execution_time import Profile  # noqa: E402
 # Okabe and Ito's palette: told apart with any colour vision.
 COLOURS = {'queue': '#BBBBBB', 'prefill': '#0072B2', 'prediction': '#56B4E9', 'eviction': '#D55E00',
            'decode': '#009E73'}
+LINES = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+MARKERS = 'osD^vP'
 TITLES = {'prefill': ('prefill', 'prompt tokens $N_x$'), 'step': ('one decode step', 'cache entries $N_{kv}$'),
           'eviction': ('scoring and eviction', 'prompt tokens $N_x$'),
           'prediction': ('length prediction, prefill beside it', 'predictor tokens $N_p$')}
@@ -68,4 +70,60 @@ def timeline(goals: list[dict], path: Path) -> None:
     axis.legend(handles, [*COLOURS, 'deadline'], loc='upper right', fontsize=8, ncols=2, bbox_to_anchor=(1.0, 0.9))
     axis.set_xlim(0, max(goal['budget_s'] for goal in goals) * 1.15)
     axis.grid(axis='x', alpha=0.3)
+    _save(figure, path)
+
+
+def quality(rows: list[dict], path: Path) -> None:
+    """Step accuracy against the share evicted: of all answers by scorer, and SnapKV's by family of tasks.
+
+    `rows` as in quality.json: scorer, eviction_ratio, family, n, step_accuracy and step_accuracy_interval.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout='constrained', sharey=True)
+    panels = (('scorer', 'family', 'all', 'all families'), ('family', 'scorer', 'snapkv', 'SnapKV, by family'))
+    for axis, (line, fixed, value, title) in zip(axes, panels, strict=True):
+        chosen = [row for row in rows if row[fixed] == value and row[line] != 'all']
+        for name, colour, marker in zip(dict.fromkeys(row[line] for row in chosen), LINES, MARKERS, strict=False):
+            points = sorted((row for row in chosen if row[line] == name), key=lambda row: row['eviction_ratio'])
+            ratios = [row['eviction_ratio'] for row in points]
+            low, high = zip(*(row['step_accuracy_interval'] for row in points), strict=True)
+            axis.fill_between(ratios, low, high, color=colour, alpha=0.15, linewidth=0)
+            axis.plot(ratios, [row['step_accuracy'] for row in points], color=colour, marker=marker, markersize=5,
+                      label=name if line == 'scorer' else f'{name} ({points[0]["n"]})')
+        axis.set(title=f'{title} ({max(row["n"] for row in chosen)} tasks)' if line == 'scorer' else title,
+                 xlabel='share of the prompt cache evicted', ylim=(0, 1.02))
+        axis.xaxis.set_major_formatter('{x:.0%}')
+        axis.yaxis.set_major_formatter('{x:.0%}')
+        axis.legend(loc='lower left', fontsize=9)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel('step accuracy, 95 % interval')
+    _save(figure, path)
+
+
+def length_predictor(result: dict, path: Path) -> None:
+    """Errors of every method, and how often a response stays within its predicted quantile; `result` as in the JSON."""
+    figure, (bars, curve) = plt.subplots(1, 2, figsize=(11, 4.6), layout='constrained', width_ratios=(3, 2))
+    rows = [row for row in result['rows'] if row['family'] == 'all']
+    methods = list(dict.fromkeys(row['method'] for row in rows))
+    for offset, (split, colour) in enumerate((('matched', COLOURS['prefill']), ('shifted', COLOURS['eviction']))):
+        mae = {row['method']: row['mae'] for row in rows if row['split'] == split}
+        places = [i + 0.4 * (offset - 0.5) for i in range(len(methods))]
+        bars.barh(places, [mae[method] for method in methods], height=0.38, color=colour, label=split)
+        for place, method in zip(places, methods, strict=True):
+            bars.text(mae[method], place, f' {mae[method]:.1f}', va='center', fontsize=7)
+        points = result['reliability'][split]
+        levels = [point['level'] for point in points]
+        curve.plot(levels, [point['share_interpolated'] for point in points], 'o-', markersize=3, color=colour,
+                   label=f'{split}, interpolated')
+        curve.plot(levels, [point['share_planned'] for point in points], '--', linewidth=1, color=colour,
+                   label=f'{split}, upper edges as plans use them')
+    bars.set_yticks(range(len(methods)), methods, fontsize=8)
+    bars.set_ylim(len(methods) - 0.4, -0.6)  # the first method on top
+    bars.set(xlabel='mean absolute error, tokens', title='Predicted response length')
+    bars.legend(loc='lower right', fontsize=8)
+    bars.grid(axis='x', alpha=0.3)
+    curve.plot([0, 1], [0, 1], color='black', linewidth=0.8)
+    curve.set(xlabel='predicted quantile', ylabel='share of responses within it', title='Reliability', xlim=(0, 1),
+              ylim=(0, 1))
+    curve.legend(loc='upper left', fontsize=7)
+    curve.grid(alpha=0.3)
     _save(figure, path)

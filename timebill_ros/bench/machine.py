@@ -6,14 +6,21 @@ import json
 import os
 from pathlib import Path
 
+import torch
+
 from timebill_ros.model import CausalLM, device_name, library_versions
 from timebill_ros.threads import available_cores
 
 
 def describe(model: CausalLM) -> dict:
-    """Device, cores, load and library versions, for a result's head."""
-    return {'device': device_name(model.device), 'cores': available_cores(), 'load_average': os.getloadavg()[0],
-            'model': Path(model.name).name, 'dtype': model.variant, 'versions': library_versions(),
+    """Device, cores, load, model and library versions, for a result's head."""
+    return {**describe_device(model.device), 'model': Path(model.name).name, 'dtype': model.variant}
+
+
+def describe_device(device: torch.device) -> dict:
+    """The same, where no model's times are measured."""
+    return {'device': device_name(device), 'cores': available_cores(), 'load_average': os.getloadavg()[0],
+            'versions': library_versions(),
             'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds')}
 
 

@@ -1,24 +1,33 @@
 """Prompts for the length predictor, and the lengths of the responses that the target generates to them.
 
-A prompt file is JSONL. Each line holds `prompt` (text, rendered as a single user message) or `messages`
-(role and content), and may hold `answer` (a reference response).
+A prompt file is JSONL. Each line holds `prompt` (text, rendered as a single user message) or `messages` (role and
+content), and may hold `answer` (a reference response). A data set of the `datasets` library (an optional extra) is a
+file, a directory that `save_to_disk` wrote, or a name on the hub.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_BUILDERS = {'.json': 'json', '.jsonl': 'json', '.csv': 'csv', '.parquet': 'parquet', '.txt': 'text'}
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered prompt, as the target gets it, and a reference answer where there is one."""
+    """A rendered prompt, as the target gets it, and what is known of the response.
+
+    answer:   a reference response, where there is one.
+    partial:  (number of characters, length of the response in tokens, had the instruction stopped after so many): known
+              for made-up tasks only, and worth many labels there.
+    """
 
     text: str
     answer: str | None = None
+    partial: tuple[tuple[int, int], ...] = ()
 
 
 def render(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -26,6 +35,24 @@ def render(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> str:
     if tokenizer.chat_template is None:
         return '\n'.join(message['content'] for message in messages)
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+
+
+def _prompt_of(row: dict, column: str | None, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+    """The prompt of one row. KeyError or TypeError where there is none.
+
+    A conversation counts up to its last message of the user: what follows is the answer to it.
+    """
+    value = row[column] if column else row['messages'] if 'messages' in row else row['prompt']
+    if isinstance(value, str):
+        messages = [{'role': 'user', 'content': value}]
+    else:
+        messages = [{'role': message['role'], 'content': message['content']} for message in value]
+        asked = [i for i, message in enumerate(messages) if message['role'] == 'user']
+        if not asked:
+            raise TypeError('no message of the role user')
+        messages = messages[:asked[-1] + 1]
+    answer = row.get('answer')
+    return Prompt(render(messages, tokenizer), answer if isinstance(answer, str) else None)
 
 
 def read_prompts(path: str | Path, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
@@ -36,13 +63,45 @@ def read_prompts(path: str | Path, tokenizer: PreTrainedTokenizerBase) -> list[P
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-                messages = row['messages'] if 'messages' in row else [{'role': 'user', 'content': row['prompt']}]
-                prompts.append(Prompt(render(messages, tokenizer), row.get('answer')))
+                prompts.append(_prompt_of(json.loads(line), None, tokenizer))
             except (json.JSONDecodeError, KeyError, TypeError) as error:
                 raise ValueError(f'{path}, line {number}: expected "prompt" or "messages" ({error!r})') from error
     if not prompts:
         raise ValueError(f'{path} holds no prompts')
+    return prompts
+
+
+def read_dataset(
+    source: str, tokenizer: PreTrainedTokenizerBase, *, split: str = 'train', column: str | None = None,
+    limit: int | None = None,
+) -> list[Prompt]:
+    """Prompts of a data set: a file, a directory that `save_to_disk` wrote, or a hub name.
+
+    column: the one that holds the prompt, text or a conversation (default: `messages`, or else `prompt`).
+
+    Raises ModuleNotFoundError without the `datasets` library, and ValueError naming the row that holds no prompt.
+    """
+    import datasets
+    path = Path(source)
+    if path.is_dir():
+        rows = datasets.load_from_disk(source)
+        rows = rows[split] if isinstance(rows, datasets.DatasetDict) else rows
+    elif path.suffix in _BUILDERS and path.exists():
+        rows = datasets.load_dataset(_BUILDERS[path.suffix], data_files=source, split='train')
+    else:
+        rows = datasets.load_dataset(source, split=split)
+    prompts = []
+    for number, row in enumerate(rows):
+        if limit is not None and number >= limit:
+            break
+        try:
+            prompts.append(_prompt_of(row, column, tokenizer))
+        except (KeyError, TypeError) as error:
+            wanted = f'a column {column!r}' if column else 'a column "messages" or "prompt"'
+            raise ValueError(f'{source}, row {number}: expected {wanted} ({error!r}); '
+                             f'its columns are {", ".join(row)}') from error
+    if not prompts:
+        raise ValueError(f'{source} holds no prompts')
     return prompts
 
 
@@ -61,13 +120,15 @@ def length_sorted_batches(lengths: list[int], max_tokens: int) -> Iterator[list[
 @torch.inference_mode()
 def generate_responses(
     target: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_new_tokens: int,
-    temperature: float = 0.0, seed: int = 0, max_batch_tokens: int = 30_000,
-    on_progress: Callable[[int], None] = lambda done: None,
-) -> list[list[int]]:
-    """Token ids of the target's response to each rendered prompt, with the end token where it came to one.
+    temperature: float = 0.0, samples: int = 1, seed: int = 0, expected: Sequence[int] = (),
+    max_batch_tokens: int = 60_000, on_progress: Callable[[int], None] = lambda done: None,
+) -> list[list[list[int]]]:
+    """Token ids of the target's responses to each rendered prompt, with the end token where it came to one.
 
-    temperature 0 decodes greedily. Responses are cut at `max_new_tokens`. `on_progress` gets the number of
-    prompts answered so far. The length label of a prompt is the length of its list.
+    temperature 0 decodes greedily, and then one sample says all. Responses are cut at `max_new_tokens`. `expected`:
+    rough lengths of the responses in tokens, where they are known: a batch runs until its longest response ends, so
+    that prompts with responses of similar length go together. `on_progress` gets the number of prompts answered so
+    far. The length labels of a prompt are the lengths of its lists.
     """
     torch.manual_seed(seed)
     prompts = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
@@ -75,10 +136,11 @@ def generate_responses(
     ends = set(ends if isinstance(ends, list) else [ends])
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(e for e in ends if e is not None)
     sampling = {'do_sample': True, 'temperature': temperature, 'top_k': 0} if temperature > 0 else {'do_sample': False}
-    responses: list[list[int]] = [[] for _ in texts]
+    if temperature == 0:
+        samples = 1
+    responses: list[list[list[int]]] = [[] for _ in texts]
     done = 0
-    lengths = [len(ids) + max_new_tokens for ids in prompts]
-    for batch in length_sorted_batches(lengths, max_batch_tokens):
+    for batch in _batches([len(ids) for ids in prompts], expected, max_new_tokens, max_batch_tokens // samples):
         width = max(len(prompts[i]) for i in batch)
         ids = torch.full((len(batch), width), pad)
         mask = torch.zeros(len(batch), width, dtype=torch.long)
@@ -86,12 +148,25 @@ def generate_responses(
             ids[row, width - len(prompts[i]):] = torch.tensor(prompts[i])
             mask[row, width - len(prompts[i]):] = 1
         out = target.generate(input_ids=ids.to(target.device), attention_mask=mask.to(target.device),
-                              max_new_tokens=max_new_tokens, pad_token_id=pad, **sampling)
-        for row, i in enumerate(batch):
-            responses[i] = _until_end(out[row, width:].tolist(), ends)
+                              max_new_tokens=max_new_tokens, pad_token_id=pad, num_return_sequences=samples, **sampling)
+        for row, ids_out in enumerate(out[:, width:].tolist()):
+            responses[batch[row // samples]].append(_until_end(ids_out, ends))
         done += len(batch)
         on_progress(done)
     return responses
+
+
+def _batches(lengths: list[int], expected: Sequence[int], max_new_tokens: int, max_tokens: int) -> Iterator[list[int]]:
+    """Batches for generation: prompts whose responses fall into the same octave of lengths, sorted by prompt length."""
+    octaves: dict[int, list[int]] = {}
+    for i in range(len(lengths)):
+        octave = min(expected[i], max_new_tokens).bit_length() if expected else 0
+        octaves.setdefault(octave, []).append(i)
+    for octave in sorted(octaves, reverse=True):
+        members = octaves[octave]
+        room = min(max_new_tokens, 1 << octave) if expected else max_new_tokens
+        for batch in length_sorted_batches([lengths[i] + room for i in members], max_tokens):
+            yield [members[k] for k in batch]
 
 
 def _until_end(ids: list[int], ends: set[int | None]) -> list[int]:

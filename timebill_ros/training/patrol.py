@@ -22,7 +22,15 @@ OBJECTS = tuple(
     'apple banana lemon onion carrot bread cheese honey sugar salt '
     'ball bat racket kite puzzle robot doll drum flute guitar '
     'camera tripod lens charger tablet mouse keyboard speaker headset phone '
-    'ring watch scarf hat boot umbrella'.split()
+    'ring watch scarf hat boot umbrella pen ruby magnet prism '
+    'axe anvil awl bell bench bike blanket bow broomstick bulb '
+    'buckle bugle button cage cane canvas card cart-wheel chain chalk '
+    'chess cigar coat coin comb cork crate crown cube cup '
+    'dagger dice dish drape easel fan feather fender flag flask '
+    'fork-lift funnel fuse gear gem globe gown harp hinge hoe '
+    'hose iron jacket jug keg lace lantern leash lever lock '
+    'loom lute mallet mask mat mirror mitten nail needle net '
+    'oar oven paddle paint peg pipe'.split()
 )
 CONTAINERS = tuple(f'{kind}{i}' for i in range(1, 9) for kind in ('drawer', 'cabinet'))
 SURFACES = tuple(f'{kind}{i}' for i in range(1, 5) for kind in ('shelf', 'table', 'hook', 'rack'))
@@ -35,7 +43,9 @@ PEOPLE = ('alice', 'bruno', 'chen', 'dora')  # seen at places too, and never ask
 MOST_ASKED = 32  # objects in one instruction
 LONGEST_VISIT = 20  # records
 
-_FOCUS = 12  # objects that a patrol meets in one stretch of the log
+# Objects come into focus one after another: a patrol that is t of its way through the log meets those between these
+# shares of all objects. So each is met along a third of the log, and what is asked for may lie anywhere in it.
+_FOCUS = ((1.2, -0.3), (1.2, 0.1))
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ class World:
 
     n_objects: int = len(OBJECTS)
     n_places: int = len(PLACES)
-    move_probability: float = 0.3
+    move_probability: float = 0.12
     missing_probability: float = 0.12
     heavy_probability: float = 0.15
     max_asked: int = MOST_ASKED
@@ -60,18 +70,19 @@ class Patrol:
 
     def __init__(self, rng: random.Random, world: World, n_tokens: int):
         self.rng, self.world = rng, world
+        n_tokens = max(n_tokens, 24)  # one visit at least
         self.records: list[str] = []
         self.where: dict[str, str] = {}  # objects and keys, by their latest sighting
         self.state: dict[str, str] = {}  # of the container that an object was last seen in
         self.heavy: set[str] = set()
         self.visits: dict[str, list[str]] = {}  # the latest visit of each room
         self._unsaid: list[tuple[str, str]] = []  # facts still to be noted: (object, 'heavy') and (key, '')
-        # About three sightings of each object; a fifth of the objects is never seen.
-        n_names = min(round(0.8 * world.n_objects), max(2, round(n_tokens / 18)))
+        # Two to seven sightings of each object, more in long logs; a fifth of the objects is never seen.
+        n_names = min(round(0.8 * world.n_objects), max(2, round((n_tokens - 30) / 18)))
         names = rng.sample(OBJECTS[:world.n_objects], n_names)
         rooms = ROOMS[:max(1, world.n_places // PLACES_PER_ROOM)]
         n, room = 0, ''
-        while n < n_tokens - 8:
+        while not self.records or n < n_tokens - 6:
             room = rng.choice([r for r in rooms if r != room] or rooms)
             n += self._visit(room, names, n, n_tokens)
 
@@ -81,17 +92,19 @@ class Patrol:
         places = [p for p in PLACES[:self.world.n_places] if room_of(p) == room]
         wanted = min(rng.randint(3, LONGEST_VISIT), max(3, n_tokens // 30))
         header, noted, met = [f'visit {room}'], [], set()
-        tokens = 7  # header and end, with their separators
+        tokens = 5  # header and end
         while len(noted) < wanted and (n + tokens < n_tokens or not noted):
-            # Objects come into focus one after another, and most are never met again: what is asked for may lie
-            # anywhere in the log.
-            first = round((n + tokens) / n_tokens * max(0, len(names) - _FOCUS))
-            focus = names[:first + _FOCUS] if rng.random() < 0.1 else names[first:first + _FOCUS]
+            oldest, newest = (round((slope * (n + tokens) / n_tokens + start) * len(names))
+                              for slope, start in _FOCUS)
+            newest = max(newest, 3)
+            # Now and then something from before is met again.
+            oldest = 0 if rng.random() < 0.1 else max(0, min(oldest, len(names) - 3))
+            focus = names[oldest:newest]
             record = self._record(room, places, focus, met)
             if record in noted:  # said once in a visit, so that a visit can be told from its records
                 continue
             noted.append(record)
-            tokens += len(record.split()) + 1
+            tokens += len(record.split())
         self.visits[room] = [*header, *noted, f'left {room} {len(noted)}']
         self.records += self.visits[room]
         return tokens
@@ -99,18 +112,18 @@ class Patrol:
     def _record(self, room: str, places: list[str], focus: list[str], met: set[str]) -> str:
         rng = self.rng
         kind = rng.random() if self.where else 1.0  # every log starts with a sighting
-        if kind < 0.12:
+        if kind < 0.10:
             return f'{room} {rng.choice(EVENTS)}'
-        if kind < 0.20:
+        if kind < 0.25:
             return f'{rng.choice(PEOPLE)} {rng.choice(places)}'
-        if self._unsaid and kind < 0.45:
+        if self._unsaid and kind < 0.50:
             name, fact = self._unsaid.pop(rng.randrange(len(self._unsaid)))
             if fact:
                 self.heavy.add(name)
                 return f'{name} {fact}'
             met.add(name)
             return self._see(name, places)
-        if kind < 0.50:
+        if kind < 0.30:
             seen_keys = [key for key in self.where if key in KEYS and key not in met]
             if seen_keys:
                 met.add(key := rng.choice(seen_keys))
@@ -130,7 +143,7 @@ class Patrol:
     def _see(self, name: str, places: list[str]) -> str:
         """A sighting: where the object was, or where it has been moved to."""
         rng, old = self.rng, self.where.get(name)
-        stays = old in places and rng.random() >= self.world.move_probability
+        stays = old in places
         if name in KEYS:  # keys lie open, so that no key needs another
             self.where[name] = old if stays else rng.choice([p for p in places if p[1:] not in CONTAINERS])
             return f'{name} {self.where[name]}'

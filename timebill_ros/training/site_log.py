@@ -5,15 +5,15 @@ forgotten; what lies in a drawer or cabinet is noted with the state that the con
 objects are noted on their own; some records are about nothing that anybody asks for. An instruction follows, and the
 answer has one step per line:
 
-    log : visit kitchen ; mug @shelf1 ; drawer1-key @table1 ; left kitchen 2 ; visit office ; office swept ;
-    mug @drawer2 open ; ladder @hook1 ; ladder heavy ; saw @cabinet2 locked ; left office 5 ;
+    log : visit kitchen mug @shelf1 saw @drawer1 locked left kitchen 2 visit office office swept
+    mug @drawer3 open ladder @hook2 ladder heavy drawer1-key @table2 left office 5
     task : bring mug ladder tape
 
-    mug @drawer2 open           the latest sighting counts
+    mug @drawer3 open           the latest sighting counts
     take mug
     ladder heavy                a heavy object needs the cart
     fetch cart
-    ladder @hook1
+    ladder @hook2
     take ladder
     tape not seen               an object that the log never names
     report tape
@@ -25,7 +25,7 @@ answer has one step per line:
     bring   the plan above; a closed container is opened, a locked one needs its key, which
             is somewhere else                                                                by what the log says
     room    the latest visit of a room, record for record                                    by that visit
-    route   `go` and `take` for objects whose places the instruction gives                   by their number
+    route   `take` for objects whose places the instruction gives                            by their number
     report  where each of several objects was last seen, with notes on it                    random
 
 The length of a report is random given the prompt. Its first line is `full` with probability FULL_SHARE[tone], where
@@ -62,7 +62,7 @@ from timebill_ros.training.patrol import (
 )
 
 # Families and their shares: in all splits but the last, and in `shifted`.
-MIX = {'find': 0.10, 'list': 0.15, 'bring': 0.25, 'room': 0.10, 'route': 0.10, 'report': 0.30}
+MIX = {'find': 0.10, 'list': 0.15, 'bring': 0.25, 'room': 0.12, 'route': 0.10, 'report': 0.28}
 SHIFTED_MIX = {'find': 0.20, 'list': 0.10, 'bring': 0.40, 'room': 0.15, 'route': 0.05, 'report': 0.10}
 FAMILIES = tuple(MIX)
 SPLITS = ('train', 'validation', 'calibration', 'test', 'shifted')
@@ -71,7 +71,7 @@ LENGTHS, SHIFTED_LENGTHS = (200, 4000), (1500, 5000)
 MAX_ANSWER_TOKENS = 400  # of a plan; objects that would make it longer are not asked for
 
 PHRASINGS = ('{task} {things}', 'please {task} {things}', 'now {task} {things}', '{task} {things_and}')
-SHIFTED_PHRASINGS = ('please now {task} {things}', 'now {task} {things_and}', '{task} {things} please')
+SHIFTED_PHRASINGS = ('please now {task} {things}', '{task} now {things}', '{task} {things} please')
 
 MODES = ('brief', 'full')
 FULL_SHARE = {'quick': 0.25, 'careful': 0.75}
@@ -129,7 +129,7 @@ def count_tokens(text: str) -> int:
 
 def vocabulary() -> list[str]:
     """Every word of the language and the newline, in a fixed order (the order of token ids)."""
-    words = ['\n', 'log', 'task', ':', ';', 'visit', 'left', 'take', 'go', 'open', 'unlock', 'not', 'seen', 'report',
+    words = ['\n', 'log', 'task', ':', 'visit', 'left', 'take', 'go', 'open', 'unlock', 'not', 'seen', 'report',
              'heavy', 'fetch', 'cart', 'note', 'please', 'now', 'and', *FAMILIES, *STATES, *MODES, *FULL_SHARE, *ROOMS]
     words += [*EVENTS, *(str(n) for n in range(1, LONGEST_VISIT + 1))]
     return list(dict.fromkeys([*words, *NOTE_WORDS[0], *NOTE_WORDS[1], *PEOPLE, *OBJECTS, *CONTAINERS, *KEYS, *PLACES]))
@@ -192,7 +192,7 @@ def generate(
     for part in parts:
         lines += part
         lengths.append(count_tokens('\n'.join(lines)) + 1)
-    return SiteLogTask(family, ' ; '.join(patrol.records) + ' ;', instruction, tuple(steps), '\n'.join(lines),
+    return SiteLogTask(family, ' '.join(patrol.records), instruction, tuple(steps), '\n'.join(lines),
                        tuple(lengths), split, seed)
 
 
@@ -235,7 +235,7 @@ def _steps_for(family: str, name: str, patrol: Patrol) -> list[str]:
     if family == 'find':
         return [sighting, f'go {place}']
     if family == 'route':
-        return [f'go {place}', f'take {name}']
+        return [f'{name} {place}', f'take {name}']
     if family != 'bring':
         return [sighting]
     steps = [f'{name} heavy', 'fetch cart', sighting] if name in patrol.heavy else [sighting]

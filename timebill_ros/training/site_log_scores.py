@@ -19,6 +19,8 @@ def steps_of(task: SiteLogTask, text: str) -> list[str]:
     if task.family == 'report':
         if lines and lines[0] in MODES:
             lines = lines[1:]
+        if lines and any(note.startswith(lines[-1]) for note in _NOTES):  # whole, or cut at a deadline
+            lines = lines[:-1]
         lines = [line for line in lines if line not in _NOTES]
     return lines
 

@@ -24,7 +24,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import nn
 from torch.nn import functional
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from timebill_ros.training.hardware import hardware
 from timebill_ros.training.site_log import PLACES, STATES, SiteLogTask, World, generate
@@ -35,16 +35,16 @@ IGNORED = -100
 _SEEDS_PER_STEP = 1_000
 
 
-def build_model(shape: dict, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
-    """A Qwen2 with random weights and tied embeddings. `shape`: the config's "model" section."""
+def build_model(shape: dict, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A Llama with biased attention, random weights and tied embeddings. `shape`: the config's "model" section."""
     shape = dict(shape)
     theta = shape.pop('rope_theta')
-    config = Qwen2Config(
-        vocab_size=len(tokenizer), tie_word_embeddings=True, use_cache=True,
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), tie_word_embeddings=True, use_cache=True, attention_bias=True,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         rope_parameters={'rope_type': 'default', 'rope_theta': theta}, **shape,
     )
-    model = Qwen2ForCausalLM(config)
+    model = LlamaForCausalLM(config)
     initialize(model)
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False)
@@ -52,7 +52,7 @@ def build_model(shape: dict, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCaus
 
 
 @torch.no_grad()
-def initialize(model: Qwen2ForCausalLM) -> None:
+def initialize(model: LlamaForCausalLM) -> None:
     """Weights that lookup emerges from soon.
 
     transformers' standard deviation of 0.02 suits wide models; here attention would start out flat. So what reads

@@ -1,0 +1,146 @@
+"""`timebill bench length-predictor`: predicted lengths against what the target generates, and against other predictors.
+
+The target answers tasks of the test split and of the shifted one, several times each at the predictor's own
+temperature of training; every (prompt, response) pair is one item. The rows:
+
+    bucket classifier            the predictor as it ships, prompts read whole up to its own limit
+      ..., N_p = n               the same with prompts compressed to n tokens, as the node does where prefill is short
+      ..., upper edge            the paper's point: the upper edge of the likeliest bucket
+    regression, N buckets, ...   other papers' heads on the same backbone (timebill_ros.training.length_baselines)
+    constant median, family mean what is known without reading the prompt, from reference answers of another split
+    oracle                       the law that the task's answers follow (site_log.length_law)
+
+MAE is that of a distribution's median, RMSE and R2 are those of its mean. "Within families" takes the differences
+between the families' mean lengths out of the variance that R2 is measured against.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean, median
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from transformers import AutoModelForCausalLM
+
+from timebill_ros import length_predictor, plots
+from timebill_ros.bench.machine import describe_device, write
+from timebill_ros.calibration import LengthDistribution
+from timebill_ros.tokenizer import load_tokenizer
+from timebill_ros.training import length_labels
+from timebill_ros.training.length_baselines import Baselines
+from timebill_ros.training.site_log import FAMILIES, SiteLogTask, length_law, tasks
+
+SPLITS = {'matched': 'test', 'shifted': 'shifted'}
+CLASSIFIER = 'bucket classifier'
+LEVELS = tuple(i / 20 for i in range(1, 20))
+_REFERENCES = 2000  # answers that the constant and the family means come from
+
+Points = dict[str, tuple[float, float]]  # method -> (median, mean) of one prompt's predicted length
+
+
+def measures(predicted: list[tuple[float, float]], lengths: list[int], families: list[str]) -> dict:
+    """MAE of the medians, RMSE and R2 of the means, and R2 within families."""
+    medians, means = np.array(predicted, dtype=float).T
+    n, names = np.array(lengths, dtype=float), np.array(families)
+    squares = ((means - n) ** 2).sum()
+    around_family = sum(((n[names == name] - n[names == name].mean()) ** 2).sum() for name in set(families))
+    around_all = ((n - n.mean()) ** 2).sum()
+    return {'n': len(n), 'mae': float(abs(medians - n).mean()), 'rmse': float((squares / len(n)) ** 0.5),
+            'r2': float(1 - squares / around_all) if around_all else None,
+            'r2_within_families': float(1 - squares / around_family) if around_family else None}
+
+
+def reliability(distributions: list[LengthDistribution], lengths: list[int]) -> list[dict]:
+    """For each level, the share of responses within the predicted quantile: interpolated, and as plans use it."""
+    rows = []
+    for level in LEVELS:
+        interpolated = [n <= d.interpolated(level) for d, n in zip(distributions, lengths, strict=True)]
+        planned = [n <= d.quantile(level) for d, n in zip(distributions, lengths, strict=True)]
+        rows.append({'level': level, 'share_interpolated': fmean(interpolated), 'share_planned': fmean(planned)})
+    return rows
+
+
+def without_reading() -> tuple[float, dict[str, tuple[float, float]]]:
+    """(median length, family -> (median, mean)) over reference answers of the validation split."""
+    references = tasks('validation', _REFERENCES)
+    by_family = {name: [t.n_answer_tokens for t in references if t.family == name] for name in FAMILIES}
+    return (median(t.n_answer_tokens for t in references),
+            {name: (median(lengths), fmean(lengths)) for name, lengths in by_family.items()})
+
+
+@torch.inference_mode()
+def predict(predictor, baselines: Baselines, text: str, bounds: list[int]) -> tuple[LengthDistribution, Points]:
+    """The predicted distribution of one rendered prompt, and the points of every method that reads it."""
+    hidden = predictor.last_hidden(predictor.input_ids(text))[0]
+    whole = predictor.distribution(predictor.head(hidden).float())
+    edge = float((int(whole.probabilities.argmax()) + 1) * whole.bucket_size)
+    points = {CLASSIFIER: (whole.interpolated(0.5), whole.mean()), f'{CLASSIFIER}, upper edge': (edge, edge),
+              **baselines.predict(hidden)}
+    for bound in bounds:
+        compressed = predictor.predict(text, max_input_tokens=bound)
+        points[f'{CLASSIFIER}, N_p = {bound}'] = (compressed.interpolated(0.5), compressed.mean())
+    return whole, points
+
+
+def run(target_dir: Path, predictor_dir: Path, out: Path, *, n_prompts: int, samples: int, bounds: list[int],
+        device: str = 'cpu') -> int:
+    """Measure all methods on both splits, print them and write them to `out`, with a picture beside it."""
+    predictor = length_predictor.load(predictor_dir, device=device)
+    baselines = Baselines.load(predictor_dir).to(device)
+    tokenizer = load_tokenizer(target_dir)
+    target = AutoModelForCausalLM.from_pretrained(target_dir, dtype='auto', use_safetensors=True).to(device).eval()
+    config = predictor.facts['training']['config']
+    constant, family_points = without_reading()
+    result = {'machine': describe_device(torch.device(device)), 'temperature': config['temperature'],
+              'samples_per_prompt': samples, 'rows': [], 'reliability': {}}
+    with Progress() as progress:
+        for split, name in SPLITS.items():
+            chosen = tasks(name, n_prompts)
+            texts = [length_labels.render(task.messages, tokenizer) for task in chosen]
+            bar = progress.add_task(f'{split}: responses', total=len(texts))
+            responses = length_labels.generate_responses(
+                target, tokenizer, texts, max_new_tokens=config['max_new_tokens'], temperature=config['temperature'],
+                samples=samples, seed=1, expected=[task.n_answer_tokens for task in chosen],
+                on_progress=lambda done, bar=bar: progress.update(bar, completed=done))
+            lengths = [[len(ids) for ids in row] for row in responses]
+            distributions, points = [], []
+            for task, text in zip(progress.track(chosen, description=f'{split}: predictions'), texts, strict=True):
+                distribution, found = predict(predictor, baselines, text, bounds)
+                law = length_law(task)
+                distributions.append(distribution)
+                points.append({**found, 'constant median': (constant, constant),
+                               'family mean': (family_points[task.family][1],) * 2,
+                               'oracle': (law.interpolated(0.5), law.mean())})
+            result['rows'] += rows(split, chosen, lengths, points)
+            pairs = [(d, n) for d, row in zip(distributions, lengths, strict=True) for n in row]
+            result['reliability'][split] = reliability([d for d, _ in pairs], [n for _, n in pairs])
+    show(result['rows'])
+    write(out, result)
+    plots.length_predictor(result, out.with_suffix('.png'))
+    return 0
+
+
+def rows(split: str, chosen: list[SiteLogTask], lengths: list[list[int]], points: list[Points]) -> list[dict]:
+    """One row for every method and family, and for all families together."""
+    found = []
+    for method in points[0]:
+        for family in ('all', *FAMILIES):
+            items = [(point[method], n, task.family) for task, row, point in zip(chosen, lengths, points, strict=True)
+                     for n in row if family in ('all', task.family)]
+            if items:
+                predicted, given, names = (list(column) for column in zip(*items, strict=True))
+                found.append({'method': method, 'split': split, 'family': family,
+                              **measures(predicted, given, names)})
+    return found
+
+
+def show(found: list[dict]) -> None:
+    table = Table('method', 'split', 'n', 'MAE', 'RMSE', 'R2', 'R2 within families')
+    for row in found:
+        if row['family'] == 'all':
+            table.add_row(row['method'], row['split'], str(row['n']), f'{row["mae"]:.2f}', f'{row["rmse"]:.2f}',
+                          f'{row["r2"]:.3f}', f'{row["r2_within_families"]:.3f}')
+    Console().print(table)

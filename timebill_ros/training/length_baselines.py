@@ -1,0 +1,101 @@
+"""What the length predictor is compared with: the paper's other heads, on the same backbone (TimeBill, table 1).
+
+They are trained beside the bucket classifier, on the same hidden states and examples, so that a difference between two
+rows of the comparison is one of the head and its target alone.
+
+    regression          the length itself, by least squares
+    N buckets           fewer and wider buckets of equal width
+    5 classes           classes of equally many training lengths (after ProxyModel, arXiv 2404.08509)
+    10 classes          ten classes of equal width up to the longest training length (after S3, arXiv 2306.06000)
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+WEIGHTS_FILE, FACTS_FILE = 'baselines.safetensors', 'baselines.json'
+
+
+class Baselines(nn.Module):
+    """Linear heads [hidden -> classes, or 1] and what their outputs stand for.
+
+    classes:  name -> upper edges (tokens) of the classes, ascending; the last one is N_max.
+    values:   name -> for each class the training lengths' (median, mean) in it.
+    scale:    (mean, standard deviation) of the training lengths, in which the regression works.
+    """
+
+    def __init__(self, hidden: int, classes: dict[str, list[int]], values: dict[str, list[list[float]]],
+                 scale: tuple[float, float]):
+        super().__init__()
+        self.classes, self.values, self.scale = classes, values, scale
+        self.heads = nn.ModuleDict({name: nn.Linear(hidden, len(edges)) for name, edges in classes.items()})
+        self.regression = nn.Linear(hidden, 1)
+
+    @classmethod
+    def for_lengths(cls, hidden: int, lengths: list[int], bucket_size: int, n_buckets: int) -> 'Baselines':
+        """Heads for a predictor of `n_buckets` buckets of `bucket_size` tokens, trained on these response lengths."""
+        n_max = bucket_size * n_buckets
+        given = np.sort(np.minimum(lengths, n_max))
+        classes = {}
+        for factor in (2, 4, 8):
+            count = -(-n_buckets // factor)
+            classes[f'{count} buckets'] = [min(n_max, bucket_size * factor * (i + 1)) for i in range(count)]
+        fifths = np.unique(np.quantile(given, (0.2, 0.4, 0.6, 0.8)).round().astype(int))
+        classes['5 classes'] = [*fifths.tolist(), n_max]
+        classes['10 classes'] = [*(int(given[-1] * i / 10) for i in range(1, 10)), n_max]
+        values = {}
+        for name, edges in classes.items():
+            values[name] = []
+            for low, high in zip([0, *edges], edges, strict=False):
+                cell = given[(given > low) & (given <= high)]
+                values[name].append([float(np.median(cell)), float(cell.mean())] if len(cell)
+                                    else [(low + high + 1) / 2] * 2)
+        return cls(hidden, classes, values, (float(given.mean()), float(given.std()) or 1.0))
+
+    def loss(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Sum of the heads' losses. hidden: [n, hidden]; lengths: [n] in tokens."""
+        mean, deviation = self.scale
+        total = functional.mse_loss(self.regression(hidden)[:, 0].float(), (lengths - mean) / deviation)
+        for name, head in self.heads.items():
+            edges = torch.tensor(self.classes[name], device=lengths.device)
+            labels = torch.searchsorted(edges, lengths.clamp(max=self.classes[name][-1]))
+            total = total + functional.cross_entropy(head(hidden).float(), labels)
+        return total
+
+    @torch.inference_mode()
+    def predict(self, hidden: torch.Tensor) -> dict[str, tuple[float, float]]:
+        """name -> (median, mean) of the predicted length. hidden: [hidden], of the prompt's last token.
+
+        A class stands for the training lengths in it; the median is that of the class in which half is reached.
+        """
+        mean, deviation = self.scale
+        length = float(self.regression(hidden)[0]) * deviation + mean
+        predicted = {'regression': (length, length)}
+        for name, head in self.heads.items():
+            p = head(hidden).double().softmax(-1).cpu().numpy()
+            values = np.asarray(self.values[name])
+            predicted[name] = (float(values[int((p.cumsum() >= 0.5).argmax()), 0]), float(p @ values[:, 1]))
+        return predicted
+
+    def save(self, directory: Path) -> None:
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, directory / WEIGHTS_FILE)
+        (directory / WEIGHTS_FILE).chmod(0o644)
+        facts = {'classes': self.classes, 'values': self.values, 'scale': self.scale}
+        (directory / FACTS_FILE).write_text(json.dumps(facts) + '\n', encoding='utf-8')
+
+    @classmethod
+    def load(cls, directory: Path) -> 'Baselines':
+        """FileNotFoundError where the predictor was trained without them."""
+        for name in (WEIGHTS_FILE, FACTS_FILE):
+            if not (directory / name).is_file():
+                raise FileNotFoundError(f'{directory / name} is missing: the predictor was trained without --baselines')
+        facts = json.loads((directory / FACTS_FILE).read_text(encoding='utf-8'))
+        weights = load_file(directory / WEIGHTS_FILE)
+        baselines = cls(weights['regression.weight'].shape[1], facts['classes'], facts['values'], facts['scale'])
+        baselines.load_state_dict(weights)
+        return baselines.eval()
