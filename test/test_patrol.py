@@ -115,7 +115,7 @@ def test_the_key_of_nearly_every_locked_container_is_noted(n_tokens):
     """An object whose key is not in the log cannot be asked for: that must stay the exception."""
     has_key = [f'{log.where[name][1:]}-key' in log.where for log in (patrol(seed, n_tokens) for seed in range(20))
                for name, state in log.state.items() if state == 'locked']
-    assert len(has_key) > 50 and np.mean(has_key) > 0.9
+    assert len(has_key) > 30 and np.mean(has_key) > 0.9
 
 
 @pytest.mark.parametrize(('n_tokens', 'least'), [(400, 0.2), (1000, 0.25), (4000, 0.15)])
@@ -132,7 +132,7 @@ def test_latest_sightings_are_spread_over_the_whole_log(n_tokens, least):
         places += [at / n for at in latest.values()]
     assert np.mean(np.array(places) < 0.5) > least
     fifths = np.histogram(places, bins=5, range=(0, 1))[0] / len(places)
-    assert fifths[1:].min() > 0.1 and fifths.max() < 0.55
+    assert fifths[1:].min() > 0.08 and fifths.max() < 0.5
 
 
 def test_objects_are_seen_again_and_moved():
@@ -205,4 +205,9 @@ def test_names_are_those_of_one_thing():
 
 
 def test_the_same_stream_gives_the_same_log():
-    assert patrol(1, 500).records == patrol(1, 500).records != patrol(2, 500).records
+    again = patrol.__wrapped__(1, 500)  # not the one in the cache
+    assert again.records == patrol(1, 500).records != patrol(2, 500).records
+
+
+def test_a_world_with_next_to_nothing_in_it_still_has_a_log():
+    assert len(visits_of(patrol(0, 600, n_objects=1, n_places=1).records)) > 3

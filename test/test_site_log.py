@@ -26,7 +26,6 @@ from timebill_ros.training.site_log import (
     SiteLogTask,
     World,
     generate,
-    length_law,
     tasks,
     vocabulary,
 )
@@ -109,8 +108,7 @@ def natural() -> dict[str, list[SiteLogTask]]:
 @pytest.mark.parametrize(('n_tokens', 'n_seeds'), [(40, 20), (100, 20), (400, 10), (1500, 4), (4000, 2)])
 def test_the_reference_follows_from_the_text(family, n_tokens, n_seeds):
     for split, seed in itertools.product(SPLITS, range(n_seeds)):
-        n_asked = 2 if n_tokens == 40 else None  # more would leave no room for a log
-        task = generate(seed, split=split, family=family, n_tokens=n_tokens, n_asked=n_asked)
+        task = generate(seed, split=split, family=family, n_tokens=n_tokens)
         assert list(task.steps) == plan_by_reading(task.log, task.instruction)
         assert (task.family, task.split, task.seed) == (family, split, seed)
         assert task.family == words_of(task.instruction)[0]
@@ -154,7 +152,7 @@ def test_the_answer_is_its_steps(family):
 def test_a_report_is_its_steps_with_a_mode_and_notes():
     note = re.compile('note (slightly|quite|very) (dusty|wet|worn|clean|cold|loose)')
     modes, words = Counter(), set()
-    for seed in range(300):
+    for seed in range(800):
         task = generate(seed, family='report', n_tokens=200)
         mode, *lines = task.answer.split('\n')
         tone = re.search('quick|careful', task.instruction).group()
@@ -196,8 +194,8 @@ def test_partial_lengths_are_those_of_shorter_instructions(family):
 def test_prompts_have_the_length_asked_for(family, n_tokens):
     for seed in range(30 if n_tokens < 4000 else 6):
         task = generate(seed, family=family, n_tokens=n_tokens, n_asked=2)
-        # A log may end 8 tokens early, where no further visit fits, or 3 late, by a record; the rest is phrasing.
-        assert n_tokens - 10 <= task.n_tokens <= n_tokens + 4
+        # A log may end 6 tokens early, where no further visit fits, or 2 late, by a record; the rest is phrasing.
+        assert n_tokens - 10 <= task.n_tokens <= n_tokens + 3
         assert task.n_tokens == len(task.content.replace('\n', ' \n ').split(' '))
         if n_tokens >= 250:  # a shorter log may hold too few objects
             assert len(words_of(task.instruction)[1]) == (1 if family in SINGLE else 2)
@@ -205,18 +203,18 @@ def test_prompts_have_the_length_asked_for(family, n_tokens):
 
 def test_prompts_fall_short_by_no_more_than_the_objects_that_the_log_lacks(natural):
     for task in natural['train']:
-        assert LENGTHS[0] - 10 - 2 * 31 <= task.n_tokens <= LENGTHS[1] + 4
+        assert LENGTHS[0] - 10 - 2 * 31 <= task.n_tokens <= LENGTHS[1] + 3
     for seed in range(10):  # a long log has as many objects as an instruction may name
-        assert 3990 <= generate(seed, n_tokens=4000).n_tokens <= 4004
+        assert 3990 <= generate(seed, n_tokens=4000).n_tokens <= 4003
 
 
 def test_answers_reach_from_a_few_tokens_to_some_hundred(natural):
     for family in FAMILIES:
         lengths = [task.n_answer_tokens for task in itertools.chain(*natural.values()) if task.family == family]
         shortest, longest = {'find': (4, 7), 'room': (10, 80), 'list': (3, 130), 'route': (6, 200)}.get(
-            family, (5, MAX_ANSWER_TOKENS))
+            family, (5, 1.15 * MAX_ANSWER_TOKENS))  # the notes of a report are not held to the limit
         assert shortest <= min(lengths) and max(lengths) <= longest
-        assert max(lengths) - min(lengths) >= 3 if family == 'find' else max(lengths) > 0.7 * longest
+        assert max(lengths) - min(lengths) >= 3 if family == 'find' else max(lengths) > 0.6 * longest
 
 
 def test_a_plan_that_would_get_too_long_asks_for_fewer_objects():
@@ -308,44 +306,6 @@ def test_phrasings_of_the_shifted_split_are_found_in_no_other_for_one_thing(natu
     assert not shifted & set().union(*found.values())
 
 
-def test_the_length_law_of_one_object_is_that_of_the_rules():
-    task = SiteLogTask('report', 'mug @shelf1', 'report quick mug', ('mug @shelf1',), '', (), 'test', 0)
-    p = length_law(task).probabilities
-    # mode, newline, two words and the end are 5; every note is 4: one that is certain in a full report (a quarter of
-    # the quick ones), and then one more with 0.4, or with 0.1 in a brief one.
-    for k, expected in enumerate([0.75 * 0.9, 0.75 * 0.09 + 0.25 * 0.6, 0.75 * 0.009 + 0.25 * 0.24]):
-        assert p[5 + 4 * k - 1] == pytest.approx(expected)
-    assert set(np.flatnonzero(p) % 4) == {0} and np.flatnonzero(p)[0] == 4
-    missing = SiteLogTask('report', 'mug @shelf1', 'report careful saw', ('saw not seen',), '', (), 'test', 0)
-    assert length_law(missing).probabilities[6 - 1] == pytest.approx(1)
-
-
-def test_lengths_of_reports_follow_their_law():
-    reports = [generate(seed, split='test', family='report', n_tokens=250) for seed in range(1500)]
-    lengths = np.array([task.n_answer_tokens for task in reports])
-    laws = [length_law(task) for task in reports]
-    # The probability integral transform, with a draw within the step: uniform if and only if the laws are right.
-    draws = np.random.default_rng(0).random(len(laws))
-    u = np.sort([law.probabilities[:n - 1].sum() + draw * law.probabilities[n - 1]
-                 for law, n, draw in zip(laws, lengths, draws, strict=True)])
-    ranks = np.arange(len(u) + 1) / len(u)
-    distance = max(np.max(ranks[1:] - u), np.max(u - ranks[:-1]))
-    assert distance < 1.63 / math.sqrt(len(u))  # Kolmogorov-Smirnov at a level of 0.01; the seeds are fixed
-    assert np.mean(lengths - [law.mean() for law in laws]) == pytest.approx(0, abs=1.0)
-    for level in (0.1, 0.5, 0.9):  # lengths are whole: the share at or below a quantile is the level or a little more
-        below, reached = np.mean([(n < law.quantile(level), n <= law.quantile(level))
-                                  for law, n in zip(laws, lengths, strict=True)], axis=0)
-        assert below < level + 0.02 and reached > level - 0.02
-
-
-@pytest.mark.parametrize('family', DETERMINISTIC)
-def test_other_lengths_are_certain(family):
-    for seed in range(10):
-        task = generate(seed, family=family, n_tokens=200)
-        law = length_law(task)
-        assert law.mean() == law.quantile(0.001) == law.quantile(1.0) == task.n_answer_tokens
-
-
 def test_a_small_world_stays_small():
     world = World(n_objects=16, n_places=8, move_probability=0.0, missing_probability=0.0, heavy_probability=0.0,
                   max_asked=3)
@@ -379,6 +339,7 @@ def test_every_word_is_in_the_vocabulary_once(natural):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     ({'split': 'tests'}, "'tests'"), ({'family': 'fetch'}, "'fetch'"), ({'seed': -1}, '-1'), ({'n_tokens': 39}, '39'),
+    ({'n_asked': 0}, '0'),
 ])
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -46,6 +46,7 @@ LONGEST_VISIT = 20  # records
 # Objects come into focus one after another: a patrol that is t of its way through the log meets those between these
 # shares of all objects. So each is met along a third of the log, and what is asked for may lie anywhere in it.
 _FOCUS = ((1.2, -0.3), (1.2, 0.1))
+_PAUSE = 0.06  # share of the log that passes at least before an object is looked at again
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class World:
 
     n_objects: int = len(OBJECTS)
     n_places: int = len(PLACES)
-    move_probability: float = 0.12
+    move_probability: float = 0.08
     missing_probability: float = 0.12
     heavy_probability: float = 0.15
     max_asked: int = MOST_ASKED
@@ -77,6 +78,7 @@ class Patrol:
         self.heavy: set[str] = set()
         self.visits: dict[str, list[str]] = {}  # the latest visit of each room
         self._unsaid: list[tuple[str, str]] = []  # facts still to be noted: (object, 'heavy') and (key, '')
+        self._rests: dict[str, float] = {}  # until which token an object is not looked at again
         # Two to seven sightings of each object, more in long logs; a fifth of the objects is never seen.
         n_names = min(round(0.8 * world.n_objects), max(2, round((n_tokens - 30) / 18)))
         names = rng.sample(OBJECTS[:world.n_objects], n_names)
@@ -92,18 +94,21 @@ class Patrol:
         places = [p for p in PLACES[:self.world.n_places] if room_of(p) == room]
         wanted = min(rng.randint(3, LONGEST_VISIT), max(3, n_tokens // 30))
         header, noted, met = [f'visit {room}'], [], set()
-        tokens = 5  # header and end
-        while len(noted) < wanted and (n + tokens < n_tokens or not noted):
+        tokens, repeats = 5, 0  # header and end
+        while len(noted) < wanted and (n + tokens < n_tokens or not noted) and repeats < 200:
             oldest, newest = (round((slope * (n + tokens) / n_tokens + start) * len(names))
                               for slope, start in _FOCUS)
             newest = max(newest, 3)
             # Now and then something from before is met again.
-            oldest = 0 if rng.random() < 0.1 else max(0, min(oldest, len(names) - 3))
+            oldest = 0 if rng.random() < 0.05 else max(0, min(oldest, len(names) - 3))
             focus = names[oldest:newest]
+            focus = [name for name in focus if name not in met and self._rests.get(name, 0) <= n + tokens]
             record = self._record(room, places, focus, met)
             if record in noted:  # said once in a visit, so that a visit can be told from its records
+                repeats += 1  # a tiny world may have nothing else to say
                 continue
             noted.append(record)
+            self._rests[record.split()[0]] = n + tokens + _PAUSE * n_tokens
             tokens += len(record.split())
         self.visits[room] = [*header, *noted, f'left {room} {len(noted)}']
         self.records += self.visits[room]
@@ -130,9 +135,8 @@ class Patrol:
                 if self.where[key] in places or rng.random() < self.world.move_probability:
                     return self._see(key, places)
         # Seen again where it lies; placed here for the first time; or moved here from another room.
-        fresh = [name for name in focus if name not in met]
-        here = [name for name in fresh if name not in self.where or self.where[name] in places]
-        choice = fresh if rng.random() < self.world.move_probability else here
+        here = [name for name in focus if name not in self.where or self.where[name] in places]
+        choice = focus if rng.random() < self.world.move_probability else here
         if not choice:
             return f'{room} {rng.choice(EVENTS)}'
         met.add(name := rng.choice(choice))

@@ -18,7 +18,8 @@ answer has one step per line:
     tape not seen               an object that the log never names
     report tape
 
-(The log is a single line.) The families of instructions, with the law of their answers' lengths:
+(The log is a single line. A container is as it was left at an object's latest sighting in it; it shuts itself, so that
+every object is fetched on its own.) The families of instructions, with the law of their answers' lengths:
 
     find    one object: where it was last seen, then `go` there                              4 to 7 tokens
     list    where each of several objects was last seen                                      by their number
@@ -143,12 +144,12 @@ def generate(
 
     seed:      any non-negative integer.
     family:    one of FAMILIES, or None to draw one from the split's mix.
-    n_tokens:  length of the prompt's content in tokens, reached within a record or two (at least 40), or None to draw
-               one from the split's range.
+    n_tokens:  length of the prompt's content in tokens (at least 40), or None to draw one from the split's range. It is
+               reached within ten tokens, less the room of objects that the log has too few for.
     n_asked:   number of objects in the instruction, or None to draw it; `find` and `room` always ask for one. It is
                lowered where the log has too few objects.
 
-    Raises ValueError for an unknown split or family, a negative seed, or n_tokens below 40.
+    Raises ValueError for an unknown split or family, a negative seed, n_tokens below 40 or n_asked below 1.
     """
     if split not in SPLITS:
         raise ValueError(f'unknown split {split!r}: expected one of {SPLITS}')
@@ -158,6 +159,8 @@ def generate(
         raise ValueError(f'seed must not be negative, got {seed}')
     if n_tokens is not None and n_tokens < 40:
         raise ValueError(f'n_tokens must be at least 40, got {n_tokens}')
+    if n_asked is not None and n_asked < 1:
+        raise ValueError(f'n_asked must be at least 1, got {n_asked}')
     world = world or World()
     rng = random.Random(f'{split}/{seed}')
     shifted = split == 'shifted'
