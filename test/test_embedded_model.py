@@ -6,8 +6,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from timebill_ros import length_predictor
+from timebill_ros.bench.quality import TEMPERATURES
 from timebill_ros.model import CausalLM
+from timebill_ros.request import Sampling
 from timebill_ros.resources import embedded_directory
+from timebill_ros.sampling import Sampler
 from timebill_ros.training import site_log
 from timebill_ros.training.site_log_scores import step_accuracy
 
@@ -28,26 +31,28 @@ def test_it_loads_with_the_auto_classes_and_generates_what_our_loop_does():
     assert tokenizer.decode(generated).split()[0] == task.answer.split()[0]
 
 
-@pytest.mark.parametrize('family', site_log.FAMILIES)
-def test_most_steps_are_right_without_eviction(family):
+# Few logs, so well below what the model reaches on many (results/quality.json has that). Copying a visit is hard.
+@pytest.mark.parametrize(('family', 'least'), [('find', 0.8), ('list', 0.85), ('bring', 0.85), ('route', 0.85),
+                                               ('report', 0.75), ('room', 0.5)])
+def test_most_steps_are_right_without_eviction(family, least):
     model = CausalLM(str(MODEL))
     scores = []
-    for seed, n_tokens in enumerate((150, 400, 650, 950)):
+    for seed, n_tokens in enumerate((300, 800, 1600, 3200)):
         for repeat in range(2):
             task = site_log.generate(100 * repeat + seed, split='test', family=family, n_tokens=n_tokens)
             text = model.tokenizer.apply_chat_template(task.messages, tokenize=False, add_generation_prompt=True)
             ids = model.tokenize(text, is_chat=True)
             model.reset()
+            sampler = Sampler(Sampling(temperature=TEMPERATURES.get(family, 0.0), seed=seed), model.device)
             tokens, logits = [], model.prefill(ids, chunk_tokens=256)
             for position in range(len(ids), len(ids) + 400):
-                tokens.append(logits.argmax())
+                tokens.append(sampler.draw(logits).clone())
                 if int(tokens[-1]) in model.eos_ids:
                     break
                 logits = model.step(tokens[-1], position)
-            answer = model.tokenizer.decode(torch.stack(tokens), skip_special_tokens=True)
+            answer = model.tokenizer.decode(torch.stack(tokens).flatten(), skip_special_tokens=True)
             scores.append(step_accuracy(task, answer))
-    # Few logs, so well below what the model reaches on many (training.json beside it has that).
-    assert statistics.mean(scores) >= 0.8
+    assert statistics.mean(scores) >= least
 
 
 def test_predicted_lengths_tell_short_answers_from_long_ones():

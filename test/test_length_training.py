@@ -67,6 +67,17 @@ def test_sampled_responses_differ_with_the_seed_and_not_without(target, tokenize
     assert all(len(row) == 3 for row in a) and any(row[0] != row[1] for row in a)
 
 
+def test_answers_do_not_depend_on_the_number_of_processes(trained, tokenizer, monkeypatch):
+    texts = [prompt.text for prompt in prompts(tokenizer, 4)]
+    options = {'device': 'cpu', 'max_new_tokens': 8, 'temperature': 1.0, 'samples': 2, 'seed': 3}
+    done: list[int] = []
+    alone = length_labels.answer_all(trained[0] / 'model', texts, on_progress=done.append, **options)
+    assert done == [1, 2, 3, 4] and all(len(row) == 2 for row in alone)
+    monkeypatch.setattr(length_labels, '_PROMPTS_PER_PROCESS', 2)
+    monkeypatch.setattr(length_labels, 'available_cores', lambda: 2)
+    assert length_labels.answer_all(trained[0] / 'model', texts, **options) == alone
+
+
 def test_batches_hold_every_prompt_once_and_keep_to_their_size():
     lengths = [5, 90, 40, 41, 7, 300, 6]
     batches = list(length_labels.length_sorted_batches(lengths, 100))

@@ -119,7 +119,7 @@ def length_predictor(result: dict, path: Path) -> None:
     bars.set_yticks(range(len(methods)), methods, fontsize=8)
     bars.set_ylim(len(methods) - 0.4, -0.6)  # the first method on top
     bars.set(xlabel='mean absolute error, tokens', title='Predicted response length')
-    bars.legend(loc='lower right', fontsize=8)
+    bars.legend(loc='center right', fontsize=8)
     bars.grid(axis='x', alpha=0.3)
     curve.plot([0, 1], [0, 1], color='black', linewidth=0.8)
     curve.set(xlabel='predicted quantile', ylabel='share of responses within it', title='Reliability', xlim=(0, 1),

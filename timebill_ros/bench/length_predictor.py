@@ -23,7 +23,6 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from transformers import AutoModelForCausalLM
 
 from timebill_ros import length_predictor, plots
 from timebill_ros.bench.machine import describe_device, write
@@ -91,7 +90,6 @@ def run(target_dir: Path, predictor_dir: Path, out: Path, *, n_prompts: int, sam
     predictor = length_predictor.load(predictor_dir, device=device)
     baselines = Baselines.load(predictor_dir).to(device)
     tokenizer = load_tokenizer(target_dir)
-    target = AutoModelForCausalLM.from_pretrained(target_dir, dtype='auto', use_safetensors=True).to(device).eval()
     config = predictor.facts['training']['config']
     constant, family_points = without_reading()
     result = {'machine': describe_device(torch.device(device)), 'temperature': config['temperature'],
@@ -101,9 +99,10 @@ def run(target_dir: Path, predictor_dir: Path, out: Path, *, n_prompts: int, sam
             chosen = tasks(name, n_prompts)
             texts = [length_labels.render(task.messages, tokenizer) for task in chosen]
             bar = progress.add_task(f'{split}: responses', total=len(texts))
-            responses = length_labels.generate_responses(
-                target, tokenizer, texts, max_new_tokens=config['max_new_tokens'], temperature=config['temperature'],
-                samples=samples, seed=1, expected=[task.n_answer_tokens for task in chosen],
+            responses = length_labels.answer_all(
+                target_dir, texts, device=device, max_new_tokens=config['max_new_tokens'],
+                temperature=config['temperature'], samples=samples, seed=1,
+                expected=[task.n_answer_tokens for task in chosen],
                 on_progress=lambda done, bar=bar: progress.update(bar, completed=done))
             lengths = [[len(ids) for ids in row] for row in responses]
             distributions, points = [], []

@@ -8,12 +8,19 @@ file, a directory that `save_to_disk` wrote, or a name on the hub.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from timebill_ros.bench.processes import spread
+from timebill_ros.threads import available_cores
+from timebill_ros.tokenizer import load_tokenizer
 
 _BUILDERS = {'.json': 'json', '.jsonl': 'json', '.csv': 'csv', '.parquet': 'parquet', '.txt': 'text'}
+_PROMPTS_PER_PROCESS = 50  # at least: starting one takes seconds
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,50 @@ def generate_responses(
         done += len(batch)
         on_progress(done)
     return responses
+
+
+def answer_all(
+    target_dir: Path, texts: list[str], *, device: str, max_new_tokens: int, temperature: float, samples: int,
+    seed: int, expected: Sequence[int] = (), on_progress: Callable[[int], None] = lambda done: None,
+) -> list[list[list[int]]]:
+    """`generate_responses` of the model in a directory, in the way that suits the device.
+
+    A GPU answers large batches. A CPU reads every sequence's cache from memory anyway, and small ones stay in its own
+    caches: there each core answers one prompt after another, seeded by the prompt's number.
+    """
+    options = {'max_new_tokens': max_new_tokens, 'temperature': temperature, 'samples': samples}
+    if torch.device(device).type != 'cpu':
+        target, tokenizer = _load(target_dir, device)
+        return generate_responses(target, tokenizer, texts, seed=seed, expected=expected, on_progress=on_progress,
+                                  **options)
+    share = partial(_answer_share, target_dir=target_dir, seed=seed, options=options)
+    numbered = list(enumerate(texts))
+    processes = min(available_cores(), len(texts) // _PROMPTS_PER_PROCESS)
+    responses: dict[int, list[list[int]]] = {}
+    for number, row in (spread(share, numbered, processes) if processes > 1 else share(numbered)):
+        responses[number] = row
+        on_progress(len(responses))
+    return [responses[i] for i in range(len(texts))]
+
+
+def _load(target_dir: Path, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    target = AutoModelForCausalLM.from_pretrained(target_dir, dtype='auto', use_safetensors=True)
+    return target.to(device).eval(), load_tokenizer(target_dir)
+
+
+def _answer_share(
+    numbered: list[tuple[int, str]], *, target_dir: Path, seed: int, options: dict,
+) -> Iterator[tuple[int, list[list[int]]]]:
+    """What each process does: load the model and answer its prompts, one at a time."""
+    logging.disable_progress_bar()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        target, tokenizer = _load(target_dir, 'cpu')
+        for number, text in numbered:
+            yield number, generate_responses(target, tokenizer, [text], seed=seed * 1_000_003 + number, **options)[0]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _batches(lengths: list[int], expected: Sequence[int], max_new_tokens: int, max_tokens: int) -> Iterator[list[int]]:

@@ -308,12 +308,10 @@ def _responses(run: PredictorTraining, prompts: list[Prompt], progress: Progress
         if [row['text'] for row in rows] != texts:
             raise ValueError(f'{path} belongs to other prompts: remove it, or choose another --out')
         return [row['responses'] for row in rows]
-    target = AutoModelForCausalLM.from_pretrained(run.target_dir, dtype='auto', use_safetensors=True)
-    target.to(run.device).eval()
     bar = progress.add_task(f'responses at temperature {config["temperature"]}', total=len(texts))
     expected = [len(run.reference_response(prompt)) for prompt in prompts if prompt.answer is not None]
-    responses = length_labels.generate_responses(
-        target, run.target_tokenizer, texts, max_new_tokens=config['max_new_tokens'],
+    responses = length_labels.answer_all(
+        run.target_dir, texts, device=run.device, max_new_tokens=config['max_new_tokens'],
         temperature=config['temperature'], samples=config['samples'], seed=config['seed'],
         expected=expected if len(expected) == len(texts) else (),
         on_progress=lambda done: progress.update(bar, completed=done))
