@@ -1,6 +1,5 @@
 """`timebill bench quality` on a random model: complete, by the engine's parts, the same however it is split up."""
 import json
-import math
 import os
 import signal
 import subprocess
@@ -16,7 +15,6 @@ from timebill_ros.bench import quality
 from timebill_ros.cli import main
 from timebill_ros.eviction import SCORERS, Random
 from timebill_ros.model import CausalLM, ModelError
-from timebill_ros.request import Request
 from timebill_ros.training import site_log
 from timebill_ros.training.tokenizer import build_tokenizer, save_tokenizer
 
@@ -55,7 +53,7 @@ def texts(model, tasks):
 
 def test_a_restored_prompt_is_answered_as_a_fresh_one(model, tasks, texts):
     for task, given in zip(tasks[:2], texts, strict=False):
-        request = Request('', 0.0, math.inf, messages=task.messages, max_new_tokens=N_NEW)
+        request = quality.request_for(task, N_NEW)
         ids = model.tokenize(model.render(request), is_chat=True)
         for (scorer, ratio), text in given.items():
             model.scorer = Random(task.seed) if scorer == 'random' else SCORERS[scorer]()

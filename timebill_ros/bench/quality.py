@@ -51,6 +51,12 @@ def entries_to_keep(n_x: int, ratio: float, max_eviction_ratio: float) -> int:
     return max(n_x - math.ceil(ratio * n_x - 1e-4), planner.smallest_keep(n_x, max_eviction_ratio, MAX_WINDOW))
 
 
+def request_for(task: SiteLogTask, max_new_tokens: int) -> Request:
+    """A task as a request without a deadline."""
+    sampling = Sampling(temperature=TEMPERATURES.get(task.family, 0.0), seed=task.seed)
+    return Request('', 0.0, math.inf, messages=task.messages, max_new_tokens=max_new_tokens, sampling=sampling)
+
+
 def answer(model: CausalLM, request: Request, logits, *, n_x: int, n_kv: int) -> str:
     """The answer on a filled cache of `n_kv` entries; `logits` [V] come from the prefill of its `n_x` tokens."""
     cap = min(request.max_new_tokens, model.max_context - n_x)
@@ -65,8 +71,7 @@ def answer(model: CausalLM, request: Request, logits, *, n_x: int, n_kv: int) ->
 def answers(model: CausalLM, task: SiteLogTask, *, chunk_tokens: int, max_eviction_ratio: float,
             max_new_tokens: int) -> Answers:
     """The answers to one task after every eviction. ModelError where the model cannot answer it."""
-    sampling = Sampling(temperature=TEMPERATURES.get(task.family, 0.0), seed=task.seed)
-    request = Request('', 0.0, math.inf, messages=task.messages, max_new_tokens=max_new_tokens, sampling=sampling)
+    request = request_for(task, max_new_tokens)
     try:
         ids = model.tokenize(model.render(request), is_chat=True)
         n_x = len(ids)
