@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 _home = tempfile.mkdtemp(prefix='timebill_test_')
 atexit.register(shutil.rmtree, _home, ignore_errors=True)
 
@@ -21,3 +23,17 @@ os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 101)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 if os.environ.get('ROS_DISTRO') == 'humble':  # knows only the older name, which newer ones warn about
     os.environ['ROS_LOCALHOST_ONLY'] = '1'
+
+
+@pytest.fixture(scope='session')
+def trained():
+    """The directory of a tiny site-log target, and its losses: see tiny_training."""
+    import tiny_training  # here, so that no test process imports torch without need
+    return tiny_training.trained()
+
+
+@pytest.fixture(scope='session')
+def tokenizer():
+    """One token per word of the site-log language."""
+    from timebill_ros.training.tokenizer import build_tokenizer
+    return build_tokenizer(512)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import tiny_models
-import tiny_training
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -16,7 +15,6 @@ from timebill_ros.training.length_labels import Prompt
 from timebill_ros.training.patrol import OBJECTS, PLACES
 from timebill_ros.training.site_log import generate
 from timebill_ros.training.site_log_scores import write_jsonl
-from timebill_ros.training.tokenizer import build_tokenizer
 from timebill_ros.training.train_length_predictor import Example, collate
 
 TINY_PREDICTOR = {
@@ -26,16 +24,6 @@ TINY_PREDICTOR = {
     'learning_rate': 0.005, 'label_learning_rate': 0.002, 'warmup_steps': 5, 'weight_decay': 0.01,
     'language_model_weight': 0.5, 'remaining_weight': 0.5, 'baselines_weight': 0.1, 'autocast': 'float32',
 }
-
-
-@pytest.fixture(scope='module')
-def tokenizer():
-    return build_tokenizer(512)
-
-
-@pytest.fixture(scope='module')
-def trained():
-    return tiny_training.trained()
 
 
 @pytest.fixture(scope='module')

@@ -2,26 +2,15 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny_training
 import torch
 from tiny_training import TINY_TARGET
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from timebill_ros.training import train_length_predictor, train_target
 from timebill_ros.training.site_log import FAMILIES, generate, vocabulary
-from timebill_ros.training.tokenizer import ROLES, build_tokenizer, save_tokenizer
+from timebill_ros.training.tokenizer import ROLES, save_tokenizer
 
 DEMO = Path(__file__).parents[1] / 'resource' / 'demo'
-
-
-@pytest.fixture(scope='module')
-def tokenizer():
-    return build_tokenizer(512)
-
-
-@pytest.fixture(scope='module')
-def trained():
-    return tiny_training.trained()
 
 
 def mean(values):

@@ -19,12 +19,12 @@ from rich.table import Table
 
 from timebill_ros import planner
 from timebill_ros.bench.machine import describe, write
-from timebill_ros.bench.processes import spread
 from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control, decode
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Random
 from timebill_ros.loading import load_model
 from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.processes import spread
 from timebill_ros.request import FinishReason, GoalError, Request, Sampling
 from timebill_ros.sampling import Sampler
 from timebill_ros.text import StopStrings

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from timebill_ros.bench.processes import spread
+from timebill_ros.processes import spread
 from timebill_ros.threads import available_cores
 from timebill_ros.tokenizer import load_tokenizer
 

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from timebill_ros.bench.processes import spread
 from timebill_ros.model import ModelError
+from timebill_ros.processes import spread
 
 
 def double(share, offset):
