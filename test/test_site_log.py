@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from timebill_ros.training import site_log
-from timebill_ros.training.patrol import room_of
+from timebill_ros.training.patrol import ROOMS, room_of
 from timebill_ros.training.site_log import (
     FAMILIES,
     LENGTHS,
@@ -34,20 +34,22 @@ SINGLE = ('find', 'room')  # families that ask for one thing
 DETERMINISTIC = [family for family in FAMILIES if family != 'report']
 
 
-def words_of(instruction: str) -> tuple[str, list[str]]:
-    """An instruction's family, and the things that it names, without the tone and the words of its phrasing."""
-    family, *things = [word for word in instruction.split() if word not in ('please', 'now', 'and')]
-    return family, things[1:] if family == 'report' else things[::2] if family == 'route' else things
+def things_of(task_or_instruction: SiteLogTask | str) -> list[str]:
+    """The things that an instruction names, without its family, its tone, its phrasing, and where they are."""
+    instruction = getattr(task_or_instruction, 'instruction', task_or_instruction)
+    words = [word for word in instruction.split() if word not in ('please', 'now', 'and')][1:]
+    return [word for word in words if word in OBJECTS or word in ROOMS]
+
+
+def family_of(instruction: str) -> str:
+    return next(word for word in instruction.split() if word in FAMILIES)
 
 
 def records_of(log: str) -> list[str]:
     """The log cut into its records, by their own grammar: nothing separates them."""
     words, records = log.split(), []
     while words:
-        if words[0] == 'left' or (words[1].startswith('@') and words[2:] and words[2] in STATES):
-            n = 3
-        else:
-            n = 2
+        n = 3 if words[0] == 'left' or words[1] in (*STATES, 'heavy') else 2
         records.append(' '.join(words[:n]))
         del words[:n]
     return records
@@ -55,38 +57,35 @@ def records_of(log: str) -> list[str]:
 
 def plan_by_reading(log: str, instruction: str) -> list[str]:
     """The right steps worked out from the prompt's text alone, on its own terms."""
-    seen, heavy, visits, visit = {}, set(), {}, []
+    seen, visits, visit = {}, {}, []
     for record in records_of(log):
         subject, *value = record.split()
         visit = [record] if subject == 'visit' else [*visit, record]
         if subject == 'left':
-            visits[value[0]] = visit
-        if value == ['heavy']:
-            heavy.add(subject)
-        if value[0].startswith('@'):
+            visits[value[0]] = [f'{value[0]} {value[1]}', *visit[:-1]]
+        if value[-1].startswith('@'):
             seen[subject] = value  # a later record overwrites an earlier one
-    family, things = words_of(instruction)
-    given = dict(itertools.pairwise(instruction.split()))  # a route's instruction says where each thing is
-    lines = []
-    for name in things:
+    family, lines = family_of(instruction), []
+    for name in things_of(instruction):
         if family == 'room':
             lines += visits[name]
-        elif family == 'route':
-            lines += [f'{name} {given[name]}', f'take {name}']
         elif name not in seen:
             lines += [f'{name} not seen', f'report {name}'] if family == 'bring' else [f'{name} not seen']
         else:
-            holder, state = seen[name][0].removeprefix('@'), seen[name][-1]
-            if family == 'bring' and name in heavy:
-                lines += [f'{name} heavy', 'fetch cart']
+            *state, place = seen[name]
+            holder = place.removeprefix('@')
             lines.append(' '.join([name, *seen[name]]))
             if family == 'find':
-                lines.append(f'go {seen[name][0]}')
-            if family == 'bring':
-                key = f'{holder}-key'
-                if state == 'locked':
+                lines.append(f'go {place}')
+            if family == 'route':
+                lines.append(f'take {name}')
+            if family == 'bring' and state == ['heavy']:
+                lines += ['fetch cart', f'load {name}', 'return cart']
+            elif family == 'bring':
+                if state == ['locked']:
+                    key = f'{holder}-key'
                     lines += [f'{key} {seen[key][0]}', f'take {key}', f'unlock {holder}']
-                if state in ('closed', 'locked'):
+                if state in (['closed'], ['locked']):
                     lines.append(f'open {holder}')
                 lines.append(f'take {name}')
     return lines
@@ -95,7 +94,7 @@ def plan_by_reading(log: str, instruction: str) -> list[str]:
 def phrasing_of(task: SiteLogTask) -> str:
     """An instruction with its family, tone and things left out: please do * and *."""
     kept = [word if word in ('please', 'now', 'and', task.family) else '*' for word in task.instruction.split()]
-    return re.sub(r'\*( \*)+', '*', ' '.join(kept)).replace(task.family, 'do').replace('do * now', 'do now')
+    return re.sub(r'\*( \*)+', '*', ' '.join(kept)).replace(task.family, 'do')
 
 
 @pytest.fixture(scope='module')
@@ -111,7 +110,7 @@ def test_the_reference_follows_from_the_text(family, n_tokens, n_seeds):
         task = generate(seed, split=split, family=family, n_tokens=n_tokens)
         assert list(task.steps) == plan_by_reading(task.log, task.instruction)
         assert (task.family, task.split, task.seed) == (family, split, seed)
-        assert task.family == words_of(task.instruction)[0]
+        assert task.family == family_of(task.instruction)
         assert task.content == f'log : {task.log}\ntask : {task.instruction}'
         assert task.messages == [{'role': 'user', 'content': task.content}]
 
@@ -127,7 +126,7 @@ def test_the_reader_meets_everything_that_a_plan_can_hold(natural):
                      for step in task.steps)
     assert min(firsts[word] for word in ('take', 'open', 'unlock', 'fetch', 'report')) > 100
     steps = [step for task in itertools.chain(*natural.values()) for step in task.steps]
-    assert set(STATES) <= {step.split()[-1] for step in steps}
+    assert {*STATES, 'heavy'} <= {step.split()[1] for step in steps}
 
 
 def test_the_example_in_the_docstring_is_right():
@@ -168,14 +167,14 @@ def test_a_report_is_its_steps_with_a_mode_and_notes():
                 assert following.startswith('note')
     assert len(words) == 1 + 3 + 6
     share = {tone: modes[tone, 'full'] / (modes[tone, 'full'] + modes[tone, 'brief']) for tone in ('quick', 'careful')}
-    assert share['quick'] == pytest.approx(0.25, abs=0.08) and share['careful'] == pytest.approx(0.75, abs=0.08)
+    assert share['quick'] == pytest.approx(0.3, abs=0.08) and share['careful'] == pytest.approx(0.7, abs=0.08)
 
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_partial_lengths_are_those_of_shorter_instructions(family):
     for seed in range(40):
         task = generate(seed, split='validation', family=family, n_tokens=300)
-        things = words_of(task.instruction)[1]
+        things = things_of(task)
         assert len(task.partial_lengths) == len(things)
         assert task.partial_lengths[-1] == task.n_answer_tokens
         assert all(a < b for a, b in itertools.pairwise(task.partial_lengths))
@@ -198,7 +197,7 @@ def test_prompts_have_the_length_asked_for(family, n_tokens):
         assert n_tokens - 10 <= task.n_tokens <= n_tokens + 3
         assert task.n_tokens == len(task.content.replace('\n', ' \n ').split(' '))
         if n_tokens >= 250:  # a shorter log may hold too few objects
-            assert len(words_of(task.instruction)[1]) == (1 if family in SINGLE else 2)
+            assert len(things_of(task)) == (1 if family in SINGLE else 2)
 
 
 def test_prompts_fall_short_by_no_more_than_the_objects_that_the_log_lacks(natural):
@@ -211,7 +210,7 @@ def test_prompts_fall_short_by_no_more_than_the_objects_that_the_log_lacks(natur
 def test_answers_reach_from_a_few_tokens_to_some_hundred(natural):
     for family in FAMILIES:
         lengths = [task.n_answer_tokens for task in itertools.chain(*natural.values()) if task.family == family]
-        shortest, longest = {'find': (4, 7), 'room': (10, 80), 'list': (3, 130), 'route': (6, 200)}.get(
+        shortest, longest = {'find': (4, 7), 'room': (8, 50), 'list': (3, 130), 'route': (6, 230)}.get(
             family, (5, 1.15 * MAX_ANSWER_TOKENS))  # the notes of a report are not held to the limit
         assert shortest <= min(lengths) and max(lengths) <= longest
         assert max(lengths) - min(lengths) >= 3 if family == 'find' else max(lengths) > 0.6 * longest
@@ -223,7 +222,7 @@ def test_a_plan_that_would_get_too_long_asks_for_fewer_objects():
     for seed in range(15):
         task = generate(seed, family='bring', n_tokens=2500, n_asked=32, world=world)
         lengths.append(task.n_answer_tokens)
-        n_asked.append(len(words_of(task.instruction)[1]))
+        n_asked.append(len(things_of(task)))
     assert max(lengths) <= MAX_ANSWER_TOKENS and max(n_asked) <= 32
     assert sum(n < 32 for n in n_asked) > 5 and np.median(lengths) > MAX_ANSWER_TOKENS - 25
 
@@ -237,7 +236,7 @@ def test_objects_of_an_instruction_are_different_and_some_are_missing():
     n_things = n_missing = 0
     for seed in range(100):
         task = generate(seed, n_tokens=1500, family='list', n_asked=12)
-        things = words_of(task.instruction)[1]
+        things = things_of(task)
         assert len(set(things)) == len(things) and set(things) <= set(OBJECTS)
         n_things += len(things)
         n_missing += sum(thing not in task.log.split() for thing in things)
@@ -292,12 +291,12 @@ def test_prompt_lengths_are_log_uniform_over_the_range_of_their_split(natural, s
 
 def test_phrasings_of_the_shifted_split_are_found_in_no_other(natural):
     assert not set(PHRASINGS) & set(SHIFTED_PHRASINGS)
-    found = {split: {phrasing_of(task) for task in natural[split] if len(words_of(task.instruction)[1]) > 1}
+    found = {split: {phrasing_of(task) for task in natural[split] if len(things_of(task)) > 1}
              for split in SPLITS}
     shifted = found.pop('shifted')
-    assert shifted == {'please now do *', 'do now *', 'do * please'}
+    assert shifted == {'please do * now', 'now do * please', 'please do * and * now'}
     for of_split in found.values():
-        assert of_split == {'do *', 'please do *', 'now do *', 'do * and *'}
+        assert of_split == {'do *', 'please do *', 'now do *', 'do * and *', 'do * please', 'do * now'}
 
 
 def test_phrasings_of_the_shifted_split_are_found_in_no_other_for_one_thing(natural):
@@ -313,7 +312,7 @@ def test_a_small_world_stays_small():
     for seed in range(200):
         task = generate(seed, n_tokens=90, world=world)
         words |= set(task.content.split()) | set(task.answer.split())
-        n_asked.add(len(words_of(task.instruction)[1]))
+        n_asked.add(len(things_of(task)))
         places = {}
         for record in records_of(task.log):
             if record.split()[0] in OBJECTS:

@@ -12,9 +12,9 @@ DETERMINISTIC = [family for family in FAMILIES if family != 'report']
 def test_the_length_law_of_one_object_is_that_of_the_rules():
     task = SiteLogTask('report', 'mug @shelf1', 'report quick mug', ('mug @shelf1',), '', (), 'test', 0)
     p = length_law(task).probabilities
-    # mode, newline, two words and the end are 5; every note is 4: one that is certain in a full report (a quarter of
-    # the quick ones), and then one more with 0.4, or with 0.1 in a brief one.
-    for k, expected in enumerate([0.75 * 0.9, 0.75 * 0.09 + 0.25 * 0.6, 0.75 * 0.009 + 0.25 * 0.24]):
+    # mode, newline, two words and the end are 5; every note is 4: one that is certain in a full report (three in ten
+    # of the quick ones), and then one more with 0.25, or with 0.1 in a brief one.
+    for k, expected in enumerate([0.7 * 0.9, 0.7 * 0.09 + 0.3 * 0.75, 0.7 * 0.009 + 0.3 * 0.1875]):
         assert p[5 + 4 * k - 1] == pytest.approx(expected)
     assert set(np.flatnonzero(p) % 4) == {0} and np.flatnonzero(p)[0] == 4
     missing = SiteLogTask('report', 'mug @shelf1', 'report careful saw', ('saw not seen',), '', (), 'test', 0)

@@ -1,20 +1,20 @@
 """Site-log planning: the task that the embedded model is trained for and measured on.
 
 A robot patrols four rooms and keeps a log, oldest record first. Objects are seen at places, seen again, moved and
-forgotten; what lies in a drawer or cabinet is noted with the state that the container was left in; keys and heavy
-objects are noted on their own; some records are about nothing that anybody asks for. An instruction follows, and the
-answer has one step per line:
+forgotten; what lies in a drawer or cabinet is noted with the state that the container was left in, a heavy object as
+heavy; keys are noted on their own; some records are about nothing that anybody asks for. An instruction follows;
+the answer has one step per line:
 
-    log : visit kitchen mug @shelf1 saw @drawer1 locked left kitchen 2 visit office office swept
-    mug @drawer3 open ladder @hook2 ladder heavy drawer1-key @table2 left office 5
+    log : visit kitchen mug @shelf1 saw locked @drawer1 left kitchen 2 visit office swept office
+    mug open @drawer3 ladder heavy @hook2 drawer1-key @table2 left office 4
     task : bring mug ladder tape
 
-    mug @drawer3 open           the latest sighting counts
+    mug open @drawer3           the latest sighting counts
     take mug
-    ladder heavy                a heavy object needs the cart
+    ladder heavy @hook2         a heavy object needs the cart
     fetch cart
-    ladder @hook2
-    take ladder
+    load ladder
+    return cart
     tape not seen               an object that the log never names
     report tape
 
@@ -25,8 +25,8 @@ every object is fetched on its own.) The families of instructions, with the law 
     list    where each of several objects was last seen                                      by their number
     bring   the plan above; a closed container is opened, a locked one needs its key, which
             is somewhere else                                                                by what the log says
-    room    the latest visit of a room, record for record                                    by that visit
-    route   `take` for objects whose places the instruction gives                            by their number
+    room    the latest visit of a room: how many records, then each of them                  by that visit
+    route   `take` for objects that the instruction tells the whereabouts of                 by their number
     report  where each of several objects was last seen, with notes on it                    random
 
 The length of a report is random given the prompt. Its first line is `full` with probability FULL_SHARE[tone], where
@@ -51,6 +51,7 @@ from timebill_ros.calibration import LengthDistribution
 from timebill_ros.training.patrol import (
     CONTAINERS,
     EVENTS,
+    HEAVY,
     KEYS,
     LONGEST_VISIT,
     OBJECTS,
@@ -63,7 +64,7 @@ from timebill_ros.training.patrol import (
 )
 
 # Families and their shares: in all splits but the last, and in `shifted`.
-MIX = {'find': 0.10, 'list': 0.15, 'bring': 0.25, 'room': 0.12, 'route': 0.10, 'report': 0.28}
+MIX = {'find': 0.10, 'list': 0.15, 'bring': 0.25, 'room': 0.12, 'route': 0.08, 'report': 0.30}
 SHIFTED_MIX = {'find': 0.20, 'list': 0.10, 'bring': 0.40, 'room': 0.15, 'route': 0.05, 'report': 0.10}
 FAMILIES = tuple(MIX)
 SPLITS = ('train', 'validation', 'calibration', 'test', 'shifted')
@@ -71,12 +72,13 @@ SPLITS = ('train', 'validation', 'calibration', 'test', 'shifted')
 LENGTHS, SHIFTED_LENGTHS = (200, 4000), (1500, 5000)
 MAX_ANSWER_TOKENS = 400  # of a plan; objects that would make it longer are not asked for
 
-PHRASINGS = ('{task} {things}', 'please {task} {things}', 'now {task} {things}', '{task} {things_and}')
-SHIFTED_PHRASINGS = ('please now {task} {things}', '{task} now {things}', '{task} {things} please')
+PHRASINGS = ('{task} {things}', 'please {task} {things}', 'now {task} {things}', '{task} {things_and}',
+             '{task} {things} please', '{task} {things} now')
+SHIFTED_PHRASINGS = ('please {task} {things} now', 'now {task} {things} please', 'please {task} {things_and} now')
 
 MODES = ('brief', 'full')
-FULL_SHARE = {'quick': 0.25, 'careful': 0.75}
-MORE_NOTES = {'brief': 0.1, 'full': 0.4}
+FULL_SHARE = {'quick': 0.3, 'careful': 0.7}
+MORE_NOTES = {'brief': 0.1, 'full': 0.25}
 NOTE_TOKENS = 4
 NOTE_WORDS = (('slightly', 'quite', 'very'), ('dusty', 'wet', 'worn', 'clean', 'cold', 'loose'))
 
@@ -130,8 +132,9 @@ def count_tokens(text: str) -> int:
 
 def vocabulary() -> list[str]:
     """Every word of the language and the newline, in a fixed order (the order of token ids)."""
-    words = ['\n', 'log', 'task', ':', 'visit', 'left', 'take', 'go', 'open', 'unlock', 'not', 'seen', 'report',
-             'heavy', 'fetch', 'cart', 'note', 'please', 'now', 'and', *FAMILIES, *STATES, *MODES, *FULL_SHARE, *ROOMS]
+    words = ['\n', 'log', 'task', ':', 'visit', 'left', 'take', 'go', 'open', 'unlock', 'not', 'seen', 'report', HEAVY,
+             'fetch', 'load', 'return', 'cart', 'note', 'please', 'now', 'and', *FAMILIES, *STATES, *MODES, *FULL_SHARE,
+             *ROOMS]
     words += [*EVENTS, *(str(n) for n in range(1, LONGEST_VISIT + 1))]
     return list(dict.fromkeys([*words, *NOTE_WORDS[0], *NOTE_WORDS[1], *PEOPLE, *OBJECTS, *CONTAINERS, *KEYS, *PLACES]))
 
@@ -174,7 +177,7 @@ def generate(
         n_asked = 1
     elif n_asked is None:
         n_asked = rng.randint(1, world.max_asked)
-    patrol = Patrol(rng, world, n_tokens - _FRAME_TOKENS - n_asked * (2 if family == 'route' else 1))
+    patrol = Patrol(rng, world, n_tokens - _FRAME_TOKENS - n_asked * (3 if family == 'route' else 1))
     if family == 'room':
         asked = [rng.choice(sorted(patrol.visits))]
     else:
@@ -183,7 +186,7 @@ def generate(
     if family == 'report':
         tone = rng.choice(list(FULL_SHARE))
         task = f'{family} {tone}'
-    things = [f'{name} {patrol.where[name]}' for name in asked] if family == 'route' else asked
+    things = [patrol.sighting(name) for name in asked] if family == 'route' else asked
     phrasing = rng.choice(SHIFTED_PHRASINGS if shifted else PHRASINGS)
     last = ['and', things[-1]] if len(things) > 1 else things
     instruction = phrasing.format(task=task, things=' '.join(things), things_and=' '.join([*things[:-1], *last]))
@@ -230,19 +233,20 @@ def _choose_objects(rng: random.Random, family: str, n_asked: int, patrol: Patro
 def _steps_for(family: str, name: str, patrol: Patrol) -> list[str]:
     """Lines of the answer that deal with one object, or with the room of that name."""
     if family == 'room':
-        return patrol.visits[name]
+        *visit, end = patrol.visits[name]
+        return [end.removeprefix('left '), *visit]
     if name not in patrol.where:
         return [f'{name} not seen', f'report {name}'] if family == 'bring' else [f'{name} not seen']
-    place, state = patrol.where[name], patrol.state.get(name)
-    sighting = f'{name} {place} {state}' if state else f'{name} {place}'
+    place, state, sighting = patrol.where[name], patrol.state.get(name), patrol.sighting(name)
     if family == 'find':
         return [sighting, f'go {place}']
     if family == 'route':
-        return [f'{name} {place}', f'take {name}']
+        return [sighting, f'take {name}']
     if family != 'bring':
         return [sighting]
-    steps = [f'{name} heavy', 'fetch cart', sighting] if name in patrol.heavy else [sighting]
-    container = place[1:]
+    if state == HEAVY:
+        return [sighting, 'fetch cart', f'load {name}', 'return cart']
+    steps, container = [sighting], place[1:]
     if state == 'locked':
         key = f'{container}-key'
         steps += [f'{key} {patrol.where[key]}', f'take {key}', f'unlock {container}']
