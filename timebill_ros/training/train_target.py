@@ -31,7 +31,6 @@ from timebill_ros.training.site_log import PLACES, STATES, SiteLogTask, World, g
 from timebill_ros.training.tokenizer import build_tokenizer, save_tokenizer
 
 DEFAULT_CONFIG = Path(__file__).with_name('target.json')
-IGNORED = -100
 _SEEDS_PER_STEP = 1_000
 
 
