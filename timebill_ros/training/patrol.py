@@ -42,12 +42,13 @@ PLACES_PER_ROOM = len(PLACES) // len(ROOMS)
 EVENTS = ('swept', 'mapped', 'dark', 'humid', 'noisy', 'locked-up')  # of the room that is visited
 PEOPLE = ('alice', 'bruno', 'chen', 'dora')  # seen at places too, and never asked for
 MOST_ASKED = 32  # objects in one instruction
+MOST_TOLD = 8  # objects that an instruction tells the whereabouts of: they fit into its last 32 tokens
 LONGEST_VISIT = 20  # records
 
 # Objects come into focus one after another: a patrol that is t of its way through the log meets those between these
 # shares of all objects. So each is met along a third of the log, and what is asked for may lie anywhere in it.
 _FOCUS = ((1.2, -0.3), (1.2, 0.1))
-_PAUSE = 0.06  # share of the log that passes at least before an object is looked at again
+_PAUSE = 0.1  # share of the log that passes at least before an object is looked at again
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ from timebill_ros.training.patrol import (
     HEAVY,
     KEYS,
     LONGEST_VISIT,
+    MOST_TOLD,
     OBJECTS,
     PEOPLE,
     PLACES,
@@ -176,7 +177,7 @@ def generate(
     if family not in _FAMILIES_OF_LISTS:
         n_asked = 1
     elif n_asked is None:
-        n_asked = rng.randint(1, world.max_asked)
+        n_asked = rng.randint(1, min(MOST_TOLD, world.max_asked) if family == 'route' else world.max_asked)
     patrol = Patrol(rng, world, n_tokens - _FRAME_TOKENS - n_asked * (3 if family == 'route' else 1))
     if family == 'room':
         asked = [rng.choice(sorted(patrol.visits))]
