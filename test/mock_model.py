@@ -5,8 +5,8 @@ from concurrent.futures import Future
 
 import torch
 
-from timebill_ros.calibration import LengthDistribution
 from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.prediction import Prediction
 from timebill_ros.request import ErrorCode, GoalError, Request
 
@@ -41,6 +41,7 @@ class MockModel:
     supports_eviction = True
     chunked_prefill = True
     max_context = 4000
+    variants = {'float32': None}
 
     def __init__(self, clock: FakeClock, answer: bytes = b'abcdefghijklmnopqrstuvwxyz0123', *, ends: bool = True,
                  slowness: float = 1.0, on_chunk=lambda i: None, on_step=lambda i: None, on_evict=lambda n: None):
@@ -89,6 +90,9 @@ class MockModel:
         self.on_evict(n_keep)
         self._work(TIMES.eviction(self.n_kv))
         self.n_kv = n_keep
+
+    def use_variant(self, name) -> None:
+        assert name in self.variants
 
     def synchronize(self) -> None:
         pass

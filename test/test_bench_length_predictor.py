@@ -5,7 +5,7 @@ import pytest
 import tiny_training
 
 from timebill_ros.bench import length_predictor as bench
-from timebill_ros.calibration import LengthDistribution
+from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.training import site_log
 
 

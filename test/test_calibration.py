@@ -1,12 +1,30 @@
+"""Bounds that keep a stated miss rate: the rules for N_W, on sequences of lengths that try to break them."""
+import json
 import math
+import random
 
 import numpy as np
 import pytest
 
-from timebill_ros.calibration import FixedFactor, LengthDistribution, bucket_of
+from timebill_ros.calibration import (
+    MOST_SURPRISE,
+    Adaptive,
+    Conformal,
+    FixedFactor,
+    OnlineQuantile,
+    conformal_quantile,
+    expected,
+    load_scores,
+    save_scores,
+    surprise,
+    thinned,
+)
+from timebill_ros.length_distribution import LengthDistribution
 
+SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]  # of a predictor that is right
 # Every rule for the pessimistic length; a new one is a row here.
-PESSIMISTIC = [FixedFactor(1), FixedFactor(5), FixedFactor(2.5)]
+PESSIMISTIC = [FixedFactor(1), FixedFactor(5), FixedFactor(2.5), Conformal(SCORES, 0.05), Conformal((), 0.05),
+               Adaptive(SCORES, 0.025), Adaptive((), 0.025)]
 
 DISTRIBUTIONS = [
     LengthDistribution.point(1),
@@ -14,9 +32,10 @@ DISTRIBUTIONS = [
     LengthDistribution(4, [0.2, 0.3, 0.5]),
     LengthDistribution(16, np.full(512, 1 / 512)),
 ]
+GEOMETRIC = LengthDistribution(1, [0.9 ** i * 0.1 for i in range(200)] + [0.9 ** 200])
 
 
-@pytest.mark.parametrize('rule', PESSIMISTIC, ids=repr)
+@pytest.mark.parametrize('rule', PESSIMISTIC, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize('distribution', DISTRIBUTIONS, ids=lambda d: f'B{d.bucket_size}x{d.n_buckets}')
 @pytest.mark.parametrize('n_max', [1, 20, 100_000])
 def test_pessimistic_length_is_between_the_prediction_and_the_limit(rule, distribution, n_max):
@@ -25,15 +44,23 @@ def test_pessimistic_length_is_between_the_prediction_and_the_limit(rule, distri
     assert min(distribution.median(), n_max) <= n_w <= n_max
 
 
-@pytest.mark.parametrize('rule', PESSIMISTIC, ids=repr)
+@pytest.mark.parametrize('rule', PESSIMISTIC, ids=lambda rule: type(rule).__name__)
 def test_pessimistic_length_refuses_a_limit_below_one_token(rule):
     with pytest.raises(ValueError, match='-3'):
         rule.pessimistic(DISTRIBUTIONS[0], -3)
 
 
-@pytest.mark.parametrize(('k', 'n_max', 'expected'), [(1, 1000, 32), (5, 1000, 160), (5, 100, 100), (1.03, 1000, 33)])
-def test_fixed_factor_is_the_papers_rule(k, n_max, expected):
-    assert FixedFactor(k).pessimistic(LengthDistribution.point(20, 16), n_max) == expected
+@pytest.mark.parametrize('rule', PESSIMISTIC, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize('distribution', DISTRIBUTIONS, ids=lambda d: f'B{d.bucket_size}x{d.n_buckets}')
+def test_what_was_generated_only_raises_the_pessimistic_length(rule, distribution):
+    bounds = [rule.pessimistic(distribution, 500, generated) for generated in range(0, 500, 7)]
+    assert bounds == sorted(bounds)
+    assert all(n_w > generated for n_w, generated in zip(bounds, range(0, 500, 7), strict=True))
+
+
+@pytest.mark.parametrize(('k', 'n_max', 'n_w'), [(5, 1000, 160), (1, 1000, 32), (5, 100, 100), (1.03, 1000, 33)])
+def test_fixed_factor_is_the_papers_rule(k, n_max, n_w):
+    assert FixedFactor(k).pessimistic(LengthDistribution.point(20, 16), n_max) == n_w
 
 
 @pytest.mark.parametrize('k', [0.99, 0, -1, math.nan, math.inf])
@@ -42,76 +69,167 @@ def test_fixed_factor_refuses_other_factors(k):
         FixedFactor(k)
 
 
-def test_quantiles_are_upper_bucket_edges():
-    d = LengthDistribution(4, [0.25, 0.25, 0.0, 0.5])
-    assert [d.quantile(level) for level in (0.01, 0.25, 0.26, 0.5, 0.51, 1.0)] == [4, 4, 8, 8, 16, 16]
-    assert d.median() == 8
+@pytest.mark.parametrize('make', [lambda e: Conformal(SCORES, e), lambda e: Adaptive(SCORES, e), OnlineQuantile])
+@pytest.mark.parametrize('miss_rate', [0, 1, -0.1, math.nan])
+def test_a_miss_rate_is_between_0_and_1(make, miss_rate):
+    with pytest.raises(ValueError, match=str(miss_rate)):
+        make(miss_rate)
 
 
-def test_quantile_of_one_is_reached_in_spite_of_rounding():
-    assert LengthDistribution(1, np.full(10, 0.1)).quantile(1.0) == 10
-    assert LengthDistribution(1, [0.1] * 10).quantile(0.3) == 3
+@pytest.mark.parametrize('step', [0.0, 0.029, 1.5])
+def test_a_step_that_does_not_follow_is_refused(step):
+    with pytest.raises(ValueError, match=str(step)):
+        OnlineQuantile(0.05, step=step)
 
 
-@pytest.mark.parametrize('level', [0, -0.1, 1.01, math.nan])
-def test_quantile_refuses_levels_that_are_no_probability(level):
-    with pytest.raises(ValueError, match=str(level)):
-        DISTRIBUTIONS[2].quantile(level)
+# -- conformal -------------------------------------------------------------------------------------------------------
 
-
-def test_mean_counts_each_bucket_at_its_middle():
-    assert LengthDistribution(1, [0.5, 0.5]).mean() == pytest.approx(1.5)
-    assert LengthDistribution(4, [0.5, 0.5]).mean() == pytest.approx(4.5)  # lengths 1..8, all equally likely
-
-
-@pytest.mark.parametrize('bucket_size', [1, 4, 16])
-def test_buckets_cover_lengths_without_gap(bucket_size):
-    for n in range(1, 60):
-        d = LengthDistribution.point(n, bucket_size)
-        assert d.n_buckets == bucket_of(n, bucket_size) + 1
-        assert d.median() - bucket_size < n <= d.median()
-
-
-def test_from_lengths_counts_shares_and_puts_long_ones_last():
-    d = LengthDistribution.from_lengths([1, 4, 5, 900], bucket_size=4, n_buckets=3)
-    assert d.to_list() == [0.5, 0.25, 0.25]
-
-
-def test_list_round_trip():
-    d = LengthDistribution(4, [0.2, 0.3, 0.5])
-    again = LengthDistribution.from_list(d.to_list(), 4)
-    assert again.bucket_size == 4 and again.to_list() == d.to_list()
-
-
-@pytest.mark.parametrize(('bucket_size', 'probabilities', 'message'), [
-    (0, [1.0], 'got 0'),
-    (1.5, [1.0], 'got 1.5'),
-    (4, [], 'shape'),
-    (4, [[1.0]], 'shape'),
-    (4, [0.5, math.nan], 'bucket 1 is nan'),
-    (4, [math.inf, 0.5], 'bucket 0 is inf'),
-    (4, [1.2, -0.2], '-0.2'),
-    (4, [0.5, 0.4], '0.9'),
+@pytest.mark.parametrize(('n', 'miss_rate', 'bound'), [
+    (99, 0.05, 95), (99, 0.01, 99), (98, 0.01, math.inf), (19, 0.05, 19), (18, 0.05, math.inf), (0, 0.5, math.inf),
+    (3, 0.5, 2), (10, 0.99, 1),
 ])
-def test_what_is_no_distribution_is_refused_with_the_value(bucket_size, probabilities, message):
-    with pytest.raises(ValueError, match=message):
-        LengthDistribution(bucket_size, probabilities)
+def test_a_conformal_quantile_counts_the_score_to_come(n, miss_rate, bound):
+    scores = list(range(1, n + 1))
+    random.Random(0).shuffle(scores)
+    assert conformal_quantile(scores, miss_rate) == bound
 
 
-def test_nothing_can_change_a_distribution():
-    source = np.array([0.5, 0.5])
-    d = LengthDistribution(4, source)
-    source[0] = 9
-    assert d.to_list() == [0.5, 0.5]
-    with pytest.raises(ValueError):
-        d.probabilities[0] = 1
+def draw(rng, distribution):
+    return 1 + rng.choices(range(distribution.n_buckets), distribution.probabilities)[0] * distribution.bucket_size
 
 
-def test_interpolated_quantiles_spread_each_bucket_evenly():
-    d = LengthDistribution(4, [0.5, 0.0, 0.5])
-    assert d.interpolated(0.25) == 2.5  # the middle of 1..4
-    assert d.interpolated(0.75) == 10.5  # the middle of 9..12
-    assert d.interpolated(1.0) == 12.5
-    assert LengthDistribution.point(7).interpolated(0.5) == 7.0
-    for level in (0.1, 0.4, 0.6, 0.9):  # plans err on the safe side
-        assert d.interpolated(level) <= d.quantile(level) + 0.5
+@pytest.mark.parametrize('stretch', [1.0, 1.7])
+def test_conformal_keeps_its_rate_with_a_wrong_predictor_too(stretch):
+    """Lengths are `stretch` times as long as the predictor says, in calibration and afterwards."""
+    rng = random.Random(1)
+    lengths = [math.ceil(stretch * draw(rng, GEOMETRIC)) for _ in range(6000)]
+    rule = Conformal([surprise(GEOMETRIC, n) for n in lengths[:2000]], 0.05)
+    missed = np.mean([n > rule.pessimistic(GEOMETRIC, 10_000) for n in lengths[2000:]])
+    assert 0.03 < missed < 0.062
+    if stretch > 1:
+        trusting = GEOMETRIC.quantile(0.95)
+        assert np.mean([n > trusting for n in lengths]) > 0.1, 'the predicted quantile alone would not do'
+
+
+def test_a_length_is_covered_exactly_where_its_score_is_within_the_bound():
+    for n in range(1, 150):
+        rule = Conformal([surprise(GEOMETRIC, n)] * 40, 0.05)
+        assert rule.pessimistic(GEOMETRIC, 10_000) == n
+
+
+def test_a_length_that_the_predictor_gave_no_chance_is_planned_for_as_long_as_allowed():
+    certain = LengthDistribution(1, [0.0, 1.0, 0.0, 0.0])
+    assert surprise(certain, 3) == MOST_SURPRISE and surprise(certain, 2) == 0.0
+    assert Conformal([MOST_SURPRISE] * 40, 0.05).pessimistic(certain, 99) == 99
+    assert Conformal([0.0] * 40, 0.05).pessimistic(certain, 99) == 2
+
+
+def test_the_expected_length_given_what_came_is_the_median_of_the_rest():
+    assert expected(GEOMETRIC, 1000) == pytest.approx(GEOMETRIC.median(), abs=1)
+    assert expected(GEOMETRIC, 1000, 50) == pytest.approx(50 + GEOMETRIC.median(), abs=1)  # it has no memory
+    assert expected(GEOMETRIC, 52, 50) == 52 and expected(GEOMETRIC, 1000, 400) == 1000
+
+
+# -- adaptive --------------------------------------------------------------------------------------------------------
+
+def replay(rule, lengths, distribution=GEOMETRIC, n_max=10_000):
+    """Share of lengths beyond their N_W, each told to the rule afterwards."""
+    missed = []
+    for n in lengths:
+        n_w = rule.pessimistic(distribution, n_max)
+        missed.append(n > n_w)
+        rule.observe(distribution, n, n_w=n_w, n_max=n_max, ended=True)
+    return missed
+
+
+@pytest.mark.parametrize('miss_rate', [0.025, 0.1])
+@pytest.mark.parametrize('stretches', [(1.0,), (1.0, 2.5), (3.0, 1.0), (1.0, 1.5, 2.0, 4.0)])
+def test_adaptive_keeps_its_rate_whatever_the_lengths_do(miss_rate, stretches):
+    """The guarantee of adaptive conformal inference: over T requests the rate is off by (1 + step) / (step T)."""
+    rng = random.Random(2)
+    each = 2000 // len(stretches)
+    lengths = [math.ceil(stretch * draw(rng, GEOMETRIC)) for stretch in stretches for _ in range(each)]
+    missed = replay(Adaptive(SCORES, miss_rate), lengths)
+    assert np.mean(missed) <= miss_rate + 1.03 / (0.03 * len(lengths)) + 1e-9
+    assert np.mean(missed) > miss_rate / 3, 'not by planning for the longest'
+
+
+def test_adaptive_follows_a_change_where_the_fixed_quantile_does_not():
+    rng = random.Random(3)
+    lengths = [math.ceil(3 * draw(rng, GEOMETRIC)) for _ in range(150)]
+    assert np.mean(replay(Conformal(SCORES, 0.025), lengths)) > 0.2
+    assert np.mean(replay(Adaptive(SCORES, 0.025), lengths)[50:]) < 0.07
+
+
+@pytest.mark.parametrize(('n', 'ended', 'moves'), [
+    (50, True, 'rises'), (60, True, 'rises'), (61, True, 'falls'), (60, False, 'falls'), (75, False, 'falls'),
+    (59, False, 'stays'), (1000, True, 'falls'),
+])
+def test_what_counts_as_a_miss(n, ended, moves):
+    """Planned for 60. Cut at N_W or later: exceeded. Cut before: nothing is known. The goal's own end is exact."""
+    rule = Adaptive(SCORES, 0.025)
+    before = rule.state()
+    rule.observe(GEOMETRIC, n, n_w=60, n_max=1000, ended=ended)
+    level = rule.state()['level']
+    assert {'rises': level > before['level'], 'falls': level < before['level'], 'stays': rule.state() == before}[moves]
+
+
+def test_an_answer_that_ended_at_the_goals_own_limit_says_that_it_was_covered_and_no_more():
+    rule = Adaptive(SCORES, 0.025)
+    before = rule.state()
+    rule.observe(GEOMETRIC, 16, n_w=16, n_max=16, ended=True)
+    assert rule.state()['level'] > before['level'] and rule.state()['scores'] == before['scores']
+
+
+def test_memory_is_bounded_and_the_level_comes_back():
+    quantile = OnlineQuantile(0.05, [1.0] * 10_000)
+    assert len(quantile.scores) == 300
+    for _ in range(1000):
+        quantile.observe(True, 5.0)
+    assert quantile.bound() == math.inf and len(quantile.scores) == 300
+    for _ in range(200):
+        quantile.observe(False, 1.0)
+    assert math.isfinite(quantile.bound())
+
+
+def test_state_round_trip():
+    rule, other = Adaptive(SCORES, 0.025), Adaptive((), 0.025)
+    replay(rule, [draw(random.Random(i), GEOMETRIC) for i in range(100)])
+    other.restore(json.loads(json.dumps(rule.state())))
+    assert other.pessimistic(GEOMETRIC, 500) == rule.pessimistic(GEOMETRIC, 500)
+    assert other.state() == rule.state()
+
+
+@pytest.mark.parametrize('state', [{}, {'level': 0.1}, {'level': 'x', 'scores': []}, {'level': math.nan, 'scores': []},
+                                   {'level': 0.1, 'scores': [math.nan]}, {'level': 0.1, 'scores': 3}])
+def test_a_state_that_is_none_is_refused(state):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        Adaptive(SCORES, 0.025).restore(state)
+
+
+# -- scores ----------------------------------------------------------------------------------------------------------
+
+def test_thinned_scores_have_the_same_distribution():
+    scores = [random.Random(0).gauss(0, 1) for _ in range(1)] + list(np.random.default_rng(0).normal(size=5000))
+    few = thinned(scores, 300)
+    assert len(few) == 300 and np.quantile(few, [0.1, 0.5, 0.9]) == pytest.approx(
+        np.quantile(scores, [0.1, 0.5, 0.9]), abs=0.02)
+    assert thinned([3, 1, 2], 300) == [1, 2, 3]
+
+
+def test_scores_are_kept_in_a_file(tmp_path):
+    path = tmp_path / 'calibration.json'
+    assert load_scores(path) == []
+    save_scores(path, SCORES, temperature=1.0)
+    assert load_scores(path) == pytest.approx(SCORES, abs=1e-4)
+    assert json.loads(path.read_text())['temperature'] == 1.0
+
+
+@pytest.mark.parametrize('text', ['{', '[]', '{"format": 2, "scores": []}', '{"format": 1}',
+                                  '{"format": 1, "scores": 3}', '{"format": 1, "scores": ["x"]}',
+                                  '{"format": 1, "scores": [-1]}', '{"format": 1, "scores": [NaN]}'])
+def test_a_file_without_scores_is_named(text, tmp_path):
+    path = tmp_path / 'calibration.json'
+    path.write_text(text)
+    with pytest.raises(ValueError, match='calibration.json cannot be used'):
+        load_scores(path)

@@ -15,9 +15,10 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 NAMES = ['timebill: deadlines', 'timebill: execution time', 'timebill: worker']
 
 
-def dispatcher(ready=True, **counts):
+def dispatcher(ready=True, factor=1.0, **counts):
     counts = {'accepted': 10, 'promised': 8, 'missed': 0, 'late': 0, 'worker_restarts': 0, **counts}
-    return types.SimpleNamespace(counts=counts, is_ready=ready, n_waiting=3, worker_pid=42)
+    return types.SimpleNamespace(counts=counts, is_ready=ready, n_waiting=3, worker_pid=42,
+                                 tracked={'timing_factor': factor, 'time_bound': 1.2})
 
 
 def values(status) -> dict:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from mock_model import TIMES, FakeClock, MockModel, MockPredictions
 
-from timebill_ros.calibration import FixedFactor
 from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
+from timebill_ros.feedback import Tracker
 from timebill_ros.request import ErrorCode, FinishReason, Phase, Request, Sampling, Strategy, Verdict
 
 ANSWER = b'abcdefghijklmnopqrstuvwxyz0123'  # 30 tokens, then the end of text
@@ -23,7 +23,7 @@ class Bench:
         self.clock = FakeClock()
         self.model = MockModel(self.clock, answer, ends=ends, slowness=slowness, **hooks)
         self.predictions = MockPredictions(self.clock, **predictions) if predictions is not None else None
-        self.engine = Engine(self.model, self.predictions, TIMES, FixedFactor(factor), prefill_chunk_tokens=100,
+        self.engine = Engine(self.model, self.predictions, TIMES, Tracker('fixed', k=factor), prefill_chunk_tokens=100,
                              clock=self.clock)
 
     def request(self, budget_s=GENEROUS, *, queue_s=0.0, n_x=N_X, **fields):

@@ -7,11 +7,11 @@ import tiny_models
 import torch
 
 from timebill_ros import length_predictor
-from timebill_ros.calibration import FixedFactor
 from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
 from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.feedback import Tracker
 from timebill_ros.model import CausalLM
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.request import ErrorCode, FinishReason, Request, Sampling, Verdict
@@ -33,7 +33,8 @@ def predictions():
 
 
 def run(kind, times=FREE, budget_s=60.0, **fields):
-    engine = Engine(load(kind), predictions(), times, FixedFactor(5), prefill_chunk_tokens=37, prediction_wait_s=10.0)
+    engine = Engine(load(kind), predictions(), times, Tracker('fixed', k=5), prefill_chunk_tokens=37,
+                    prediction_wait_s=10.0)
     now = time.monotonic()
     request = Request('id', now, now + budget_s, max_new_tokens=N_NEW, **(fields or dict(prompt=PROMPT)))
     return engine.run(request, Control(Deadline(request.deadline_s)))

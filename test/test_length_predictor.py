@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, LlamaConfig, Qwen2Config
 
-from timebill_ros.calibration import LengthDistribution
+from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.length_predictor import LengthPredictor, compress, load
 from timebill_ros.training.site_log import generate
 from timebill_ros.training.tokenizer import build_tokenizer

@@ -53,12 +53,13 @@ def measured(monkeypatch):
 def test_a_ready_engine_answers(with_predictor, tmp_path):
     predictor = str(tiny_models.predictor_directory()) if with_predictor else ''
     seen = []
-    engine, description = loading.load_engine(chosen(tmp_path, length_predictor=predictor, pessimistic_factor=3.0,
-                                                     prefill_chunk_tokens=64), seen.append)
+    loaded = loading.load_engine(chosen(tmp_path, length_predictor=predictor, pessimistic_factor=3.0,
+                                        pessimistic_length='fixed', prefill_chunk_tokens=64), seen.append)
+    engine, description = loaded.engine, loaded.description
     assert str(tiny_models.directory('qwen2')) in description and 'float32' in description
     assert ('unpredicted' in description) != with_predictor and 'eviction by snapkv' in description
     assert 'measured just now' in description and seen[-1] == 1.0
-    assert (engine.pessimistic_length, engine.prefill_chunk_tokens) == (FixedFactor(3.0), 64)
+    assert (engine.tracker.length, engine.prefill_chunk_tokens) == (FixedFactor(3.0), 64)
     assert (engine.predictor is not None) == with_predictor
     now = time.monotonic()
     outcome = engine.run(Request('id', now, now + 60, prompt='w9 w10', max_new_tokens=8), Control(Deadline(now + 60)))
@@ -67,7 +68,7 @@ def test_a_ready_engine_answers(with_predictor, tmp_path):
 
 
 def test_a_model_that_cannot_be_evicted_is_described_so(tmp_path, measured):
-    _, description = loading.load_engine(chosen(tmp_path, model=str(tiny_models.directory('mamba'))))
+    description = loading.load_engine(chosen(tmp_path, model=str(tiny_models.directory('mamba')))).description
     assert 'no eviction' in description
 
 

@@ -6,7 +6,7 @@ import tiny_models
 import torch
 
 from timebill_ros import length_predictor
-from timebill_ros.calibration import LengthDistribution
+from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.prediction import Prediction, PredictionExecutor
 
 LENGTHS = LengthDistribution.from_lengths([10, 30], 16, 4)

@@ -8,7 +8,8 @@ import torch
 from mock_model import TIMES, FakeClock, MockModel, MockPredictions
 
 from timebill_ros import length_predictor, profiling
-from timebill_ros.execution_time import Profile, fit
+from timebill_ros.execution_time import Profile
+from timebill_ros.fitting import errors, fit
 from timebill_ros.model import CausalLM
 from timebill_ros.prediction import PredictionExecutor
 
@@ -62,16 +63,16 @@ def test_a_short_context_still_gives_two_lengths(longest):
 
 def test_a_profile_recovers_the_times_of_the_model(bench):
     points = profiling.measure(bench.model, bench.predictions, chunk_tokens=CHUNK, budget_s=1000.0)
-    assert sorted(points) == ['eviction', 'prediction', 'prefill', 'step']
+    assert sorted(points) == ['eviction', 'prediction', 'prefill', 'run', 'step']
     assert len(points['prefill']) == 9 * 8, 'eight visits of each of nine lengths'
     assert max(n for n, _ in points['prefill']) <= bench.model.max_context - 2 * profiling.STEPS
-    times, errors = fit(points)
+    times = fit(points)
     for n in (100, 1000, 3900):
         assert times.prefill(n) == pytest.approx(TIMES.prefill(n), rel=1e-3)
         assert times.step(n) == pytest.approx(TIMES.step(n), rel=1e-2)
         assert times.eviction(n) == pytest.approx(TIMES.eviction(n), rel=0.02)  # measured over 12 more
         assert times.prediction(min(n, 500)) == pytest.approx(TIMES.prediction(min(n, 500)), rel=1e-2)
-    assert max(errors.values()) < 0.01
+    assert max(errors(times, points).values()) < 0.01
 
 
 @pytest.mark.parametrize('budget_s', [3.0, 6.0, 20.0, 60.0])
@@ -88,7 +89,7 @@ def test_a_device_too_slow_for_its_budget_measures_the_least_that_can_be_fitted(
     bench.model.slowness = 100.0
     points = profiling.measure(bench.model, bench.predictions, chunk_tokens=CHUNK, budget_s=1.0)
     assert bench.model.calls.count('reset') == 3  # the warm-up and two lengths
-    assert fit(points)[0].step(100) == pytest.approx(100 * TIMES.step(100), rel=0.02)
+    assert fit(points).step(100) == pytest.approx(100 * TIMES.step(100), rel=0.02)
 
 
 def test_lengths_come_in_order_once_and_then_in_random_order(bench):
@@ -106,10 +107,10 @@ def test_progress_grows_to_one(bench):
 
 
 @pytest.mark.parametrize(('kind', 'with_predictor', 'kinds'), [
-    ('qwen2', True, {'prefill', 'step', 'eviction', 'prediction'}),
-    ('llama', False, {'prefill', 'step', 'eviction'}),
-    ('mistral_sliding', False, {'prefill', 'step'}),
-    ('falcon_h1', True, {'prefill', 'step', 'prediction'}),
+    ('qwen2', True, {'prefill', 'step', 'run', 'eviction', 'prediction'}),
+    ('llama', False, {'prefill', 'step', 'run', 'eviction'}),
+    ('mistral_sliding', False, {'prefill', 'step', 'run'}),
+    ('falcon_h1', True, {'prefill', 'step', 'run', 'prediction'}),
 ])
 def test_a_real_model_can_be_measured_and_its_profile_kept(kind, with_predictor, kinds, tmp_path):
     model = CausalLM(str(tiny_models.directory(kind)), device='cpu', threads=1)
@@ -119,7 +120,7 @@ def test_a_real_model_can_be_measured_and_its_profile_kept(kind, with_predictor,
     points = profiling.measure(model, predictor, chunk_tokens=64, budget_s=1.5, repeats=2, n_lengths=3, longest=200)
     assert time.monotonic() - started < 30
     assert set(points) == kinds and all(seconds > 0 for values in points.values() for _, seconds in values)
-    profile = profiling.make_profile(model, predictor, points)
+    profile = profiling.make_profile(model, predictor, points, 64)
     assert profile.times.prefill(100) > 0 and profile.times.step(100) > 0 and set(profile.fit_errors) == kinds
     profile.save(tmp_path / 'profile.yaml')
     loaded = Profile.load(tmp_path / 'profile.yaml')

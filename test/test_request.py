@@ -102,7 +102,7 @@ def test_goal_error_carries_code_and_sentence():
 
 LINES = 'take the cup\nopen the dra'
 CUT = 'take the cup\n'
-NOT_LATE = [FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH, FinishReason.CAPPED]
+NOT_LATE = [FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH]
 TRUNCATE, KILL = Strategy.TRUNCATE, Strategy.KILL
 
 
@@ -117,6 +117,10 @@ TRUNCATE, KILL = Strategy.TRUNCATE, Strategy.KILL
     # A late one under KILL keeps nothing.
     *[(KILL, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.TIMEOUT, '')
       for text in ('', LINES) for at_line_end in (False, True) for closing in ('', ' [cut]')],
+    # One that the plan capped came in time, so KILL keeps it too.
+    *[(strategy, FinishReason.CAPPED, LINES, True, closing, ErrorCode.NONE, CUT + closing)
+      for strategy in (TRUNCATE, KILL) for closing in ('', ' [cut]')],
+    (KILL, FinishReason.CAPPED, 'no whole line', True, ' [cut]', ErrorCode.TIMEOUT, ''),
     # A late one under TRUNCATE keeps what there is, back to a line end where asked, and closes it.
     (TRUNCATE, FinishReason.DEADLINE, LINES, False, '', ErrorCode.NONE, LINES),
     (TRUNCATE, FinishReason.DEADLINE, LINES, False, ' [cut]', ErrorCode.NONE, LINES + ' [cut]'),
@@ -136,3 +140,15 @@ def test_settle(strategy, reason, text, at_line_end, closing, code, kept):
     assert bool(outcome.error_msg) == (code is not ErrorCode.NONE)
     if code is ErrorCode.TIMEOUT:
         assert '1.500 s' in outcome.error_msg and '7 tokens' in outcome.error_msg
+
+
+@pytest.mark.parametrize('n', range(10, 60))
+def test_an_answer_cut_at_a_line_end_and_closed_still_parses(n):
+    """What the closing text is for: the planner reads JSON, one entry per line, wherever the deadline fell."""
+    whole = '{"steps": [\n"open the drawer",\n"take the cup",\n"close the drawer",\n""]}'
+    request = replace(REQUESTS[0], strategy=TRUNCATE, stop_at_line_end=True, closing_text='"cut"]}')
+    outcome = settle(request, FinishReason.DEADLINE, whole[:n], Timing(time_budget_s=1.0))
+    if outcome.error_code is ErrorCode.NONE:
+        assert json.loads(outcome.text)['steps'][-1] == 'cut'
+    else:
+        assert '\n' not in whole[:n]

@@ -36,6 +36,8 @@ def parser() -> argparse.ArgumentParser:
     profile.add_argument('--seconds', type=float, default=120.0, help='longest time to measure for')
     profile.add_argument('--repeats', type=int, default=12, help='visits of each length')
     profile.add_argument('--longest', type=int, default=0, metavar='N', help='longest prompt; 0: the context')
+    profile.add_argument('--check', type=Path, metavar='PROFILE',
+                         help='measure a few points only and say whether this profile still fits; writes nothing')
     profile.set_defaults(run=_profile)
 
     bench = commands.add_parser('bench', help='measurements behind the README; results as JSON')
@@ -79,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_model_options(command: argparse.ArgumentParser) -> None:
     """The node's parameters that choose model, device and cache, under the same names."""
     for name in ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads', 'max_context_tokens',
-                 'prefill_chunk_tokens', 'eviction_scorer'):
+                 'prefill_chunk_tokens', 'eviction_scorer', 'variants'):
         parameter = settings.BY_NAME[name]
         command.add_argument('--' + name.replace('_', '-'), dest=name, type=type(parameter.default),
                              default=parameter.default, choices=parameter.choices or None,
@@ -147,6 +149,8 @@ def _profile(options: argparse.Namespace) -> int:
     from timebill_ros import plots
     from timebill_ros.loading import load_model
     from timebill_ros.profiling import make_profile, measure
+    if options.check:
+        return _check_profile(options)
     values = _model_settings(options)
     model, predictor = load_model(values)
     with Progress() as bar:
@@ -154,17 +158,43 @@ def _profile(options: argparse.Namespace) -> int:
         points = measure(model, predictor, chunk_tokens=values['prefill_chunk_tokens'], budget_s=options.seconds,
                          repeats=options.repeats, longest=options.longest or None,
                          progress=lambda share: bar.update(task, completed=share))
-    profile = make_profile(model, predictor, points)
+    profile = make_profile(model, predictor, points, values['prefill_chunk_tokens'])
     profile.save(options.out)
     picture = options.out.with_suffix('.png')
     plots.profile(profile, picture)
     t = profile.times
     print(f'device   {profile.identity.device}, {profile.identity.dtype}\n'
-          f'prefill  {t.a:.3e}*N^2 + {t.b:.3e}*N + {t.c:.3e} s, at least {t.prefill_floor:.3e} s\n'
+          f'prefill  {t.a:.3e}*N^2 + {t.b:.3e}*N + {t.c:.3e} s + {t.d:.3e} s a chunk, at least '
+          f'{t.prefill_floor:.3e} s\n'
           f'step     {t.p:.3e}*N_kv + {t.q:.3e} s')
     for kind, error in profile.fit_errors.items():
-        print(f'{kind:10} mean absolute fit error {error:.1%} over {len(points[kind])} points')
+        held_out = profile.held_out_errors.get(kind, math.nan)
+        print(f'{kind:10} mean absolute error {error:.1%}, on lengths left out of the fit {held_out:.1%}, '
+              f'over {len(points[kind])} points')
     print(f'written to {options.out} and {picture}')
+    return 0
+
+
+def _check_profile(options: argparse.Namespace) -> int:
+    from timebill_ros.drift import USUAL
+    from timebill_ros.execution_time import Profile
+    from timebill_ros.loading import load_model
+    from timebill_ros.profiling import check, identity, measure
+    values = _model_settings(options)
+    profile = Profile.load(options.check)
+    model, predictor = load_model(values)
+    profile.check(identity(model, predictor), str(options.check))
+    points = measure(model, predictor, chunk_tokens=values['prefill_chunk_tokens'], repeats=3, n_lengths=4,
+                     budget_s=min(options.seconds, 20.0), longest=options.longest or None)
+    ratios = check(profile, points)
+    for kind, ratio in ratios.items():
+        print(f'{kind:10} takes {ratio:.2f} times as long as profiled')
+    unusual = [kind for kind in ratios if kind.startswith(('prefill', 'step'))
+               and not USUAL[0] <= ratios[kind] <= USUAL[1]]
+    if unusual:
+        print(f'{options.check} of {profile.date} does not fit any more: {", ".join(unusual)}; run "timebill profile"')
+        return 1
+    print(f'{options.check} of {profile.date} still fits this machine')
     return 0
 
 

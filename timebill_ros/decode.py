@@ -1,7 +1,8 @@
 """The token loop under a deadline guard.
 
 Nothing in the loop allocates per token on the host side beyond Python's own integers, logs, touches a disk or calls
-ROS: it reads the clock once per token and counts; another thread turns the counted tokens into text and sends them.
+ROS: it reads the clock once per token and counts; another thread turns the counted tokens into text and sends them, and
+a revised plan too. Every `replan_tokens` tokens the plan is looked at again.
 """
 from __future__ import annotations
 
@@ -36,23 +37,27 @@ class Control:
     n_tokens: int = 0
     on_phase: Callable[[Phase], None] = _ignore
     on_plan: Callable[[Plan, Timing], None] = _ignore
+    revised: tuple[Plan, Timing] | None = None  # the latest plan made while decoding, for another thread to send
 
     def should_stop(self) -> bool:
         return self.canceled or self.deadline.expired(self.margin_s)
 
 
 def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: int, cap_reason: FinishReason,
-           step_s: Callable[[int], float], stops, control: Control) -> FinishReason:
+           step_s: Callable[[int], float], stops, control: Control, replan_tokens: int = 0,
+           replan: Callable[[int, int, float], int] | None = None) -> FinishReason:
     """Draw tokens until the answer ends, `cap` is reached, the client cancels or the next step would end too late.
 
     `logits` [V] come from prefill and give token 0; `position` is the next token's position (the prompt length,
     whatever was evicted), `n_kv` the number of cached entries, `step_s(n_kv)` the estimated seconds of a step.
-    GoalError where the model computes NaN or infinity.
+    After every `replan_tokens` tokens (0: never) `replan(n_tokens, n_kv, step seconds lately)` may evict more; it
+    returns the number of cached entries. GoalError where the model computes NaN or infinity.
     """
     tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
     token = sampler.draw(logits)
     pace = 0.0
     before = 0.0
+    next_plan = replan_tokens if replan is not None and replan_tokens > 0 else cap
     while True:
         # The one wait for the device per token: it makes EOS and the deadline guard possible.
         value = int(token)
@@ -72,6 +77,10 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
         now = clock()
         if n > 1:
             pace = now - before if n == 2 else pace + _NEWEST * (now - before - pace)
+        if n >= next_plan:
+            next_plan += replan_tokens
+            n_kv = replan(n, n_kv, pace)
+            now = clock()  # what that took is no step time
         before = now
         if now + max(pace, step_s(n_kv)) + control.margin_s > deadline.at_s:
             return FinishReason.DEADLINE

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from timebill_ros.drift import USUAL
+
 
 def _status(name: str, level: bytes, message: str, **values) -> DiagnosticStatus:
     return DiagnosticStatus(name=f'timebill: {name}', level=level, message=message, hardware_id='timebill',
@@ -20,7 +22,12 @@ def report(state: str, dispatcher, description: str, missed_before: int) -> list
     deadlines = _status('deadlines', warn if new else ok,
                         f'{new} promised goals missed since the last report' if new else 'every new promise was kept',
                         **counts, miss_rate=f'{rate:.4f}', waiting=dispatcher.n_waiting)
-    times = _status('execution time', ok, description)
+    factor = dispatcher.tracked['timing_factor']
+    usual = USUAL[0] <= factor <= USUAL[1]
+    times = _status('execution time', ok if usual else warn, description if usual else
+                    f'decode steps take {factor:.2f} times as long as profiled; check clocks, power mode and what else '
+                    f'runs, or profile again ({description})',
+                    **{name: f'{value:.3f}' for name, value in dispatcher.tracked.items()})
     ready = dispatcher.is_ready
     starting = state == 'unconfigured'  # configuring: it has not been up yet
     worker = _status('worker', ok if ready or starting else error,

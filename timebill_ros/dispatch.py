@@ -93,6 +93,7 @@ class Dispatcher:
         self._failures = 0
         self._estimates: dict[int, tuple[Future, float]] = {}
         self._configured: Future[str] | None = None
+        self.tracked = {'timing_factor': 1.0}  # what the worker has learned of its device, for diagnostics
         self.counts = {'accepted': 0, 'promised': 0, 'missed': 0, 'late': 0, 'worker_restarts': 0}
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name='dispatcher', daemon=True)
@@ -315,6 +316,7 @@ class Dispatcher:
         if generation != self._generation:
             return
         kind = event['event']
+        self.tracked = event.get('tracked', self.tracked)
         if kind == 'ready':
             self._ready, self._failures = True, 0
             self._grace_s = HANG_GRACE_S + HANG_GRACE_PAUSES * event['longest_pause_s']

@@ -1,6 +1,6 @@
 """One request, from prompt to outcome: read this first.
 
-    prefill || length prediction -> plan -> evict -> decode with a deadline guard -> outcome
+    prefill || length prediction -> plan -> evict -> decode with a deadline guard -> outcome -> feedback
 
 The engine knows no ROS. It runs in the worker process, one request at a time, and never raises for a bad request:
 every call returns an Outcome with a code and, on failure, a sentence.
@@ -16,13 +16,15 @@ from dataclasses import replace
 
 import torch
 
-from timebill_ros import planner
-from timebill_ros.calibration import LengthDistribution, PessimisticLength
+from timebill_ros import knobs, planner
 from timebill_ros.deadline import Clock
 from timebill_ros.decode import Control, decode
 from timebill_ros.eviction import MAX_WINDOW
 from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.feedback import Feedback, Tracker
+from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.prediction import Prediction, PredictionExecutor
+from timebill_ros.replan import Replanner
 from timebill_ros.request import (
     ErrorCode,
     FinishReason,
@@ -31,6 +33,7 @@ from timebill_ros.request import (
     Phase,
     Plan,
     Request,
+    Strategy,
     Timing,
     Verdict,
     settle,
@@ -43,15 +46,19 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """A loaded model, a length predictor (or none), and the execution times of both on this device."""
+    """A loaded model, a length predictor (or none), the execution times of both on this device, and what finished
+    requests have taught about lengths and times."""
 
-    def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes,
-                 pessimistic_length: PessimisticLength, *, prefill_chunk_tokens: int = 512,
-                 prediction_wait_s: float = 0.02, predictor_max_tokens: int = 0, clock: Clock = time.monotonic):
+    def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes, tracker: Tracker, *,
+                 quality: knobs.QualityTable | None = None, prefill_chunk_tokens: int = 512,
+                 prediction_wait_s: float = 0.02, predictor_max_tokens: int = 0, replan_tokens: int = 32,
+                 clock: Clock = time.monotonic):
         self.model = model
         self.predictor = predictor
         self.times = times
-        self.pessimistic_length = pessimistic_length
+        self.tracker = tracker
+        self.quality = quality
+        self.replan_tokens = replan_tokens
         self.prefill_chunk_tokens = prefill_chunk_tokens
         self.prediction_wait_s = prediction_wait_s
         self.predictor_max_tokens = predictor_max_tokens
@@ -80,7 +87,8 @@ class Engine:
         control.on_phase(Phase.PREFILL)
         prompt, ids, n_max = self._prepare(request)
         timing.prompt_tokens = n_x = len(ids)
-        estimate, left = self.times.prefill(n_x), control.deadline.remaining() - control.margin_s
+        estimate = self.times.prefill(n_x) * self.tracker.prefill_factor
+        left = control.deadline.remaining() - control.margin_s
         if left <= 0:
             return FinishReason.DEADLINE, ''
         if estimate > left:
@@ -103,12 +111,16 @@ class Engine:
         distribution = self._collect(future, timing, prefill_started, prefill_finished, n_max)
         n_min = self._smallest_keep(request, n_x)
         left = control.deadline.remaining() - control.margin_s
-        plan = self.plan(distribution, n_x=n_x, n_min=n_min, n_max=n_max, time_left_s=left)
+        time_bound = self.tracker.time_bound
+        plan = self.plan(distribution, n_x=n_x, n_min=n_min, n_max=n_max, time_left_s=left,
+                         may_cap=request.strategy is Strategy.KILL)
         timing.set_plan(plan)
-        timing.wcet_s = clock() - prefill_started + plan.decode_wcet_s
+        planned = clock()
+        timing.wcet_s = planned - prefill_started + plan.decode_wcet_s
         control.on_plan(plan, replace(timing))
 
         evict_started = clock()
+        model.use_variant(plan.variant)
         n_kv = n_x
         if plan.n_keep < n_x and left > 0:  # with no time left for a second token, neither is there for this
             model.evict(plan.n_keep)
@@ -123,12 +135,23 @@ class Engine:
         stops = StopStrings(model.tokenizer, request.sampling.stop)
         cap_reason = FinishReason.LENGTH if plan.length_cap >= n_max else FinishReason.CAPPED
         first_token_s = decode_started - request.release_s
+        times = self.times.of_variant(plan.variant)
+        replanner = Replanner(model, times, self.tracker.length, distribution, plan=plan, timing=timing,
+                              control=control, n_min=n_min, n_max=plan.length_cap, started_s=prefill_started)
         reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv,
-                        cap=plan.length_cap, cap_reason=cap_reason, step_s=self.times.step, stops=stops,
-                        control=control)
-        timing.decode_s = clock() - decode_started
+                        cap=plan.length_cap, cap_reason=cap_reason, step_s=lambda n: times.step(n) * plan.timing_factor,
+                        stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)
+        ended = clock()
+        timing.decode_s = ended - decode_started
         timing.time_to_first_token_s = first_token_s
         timing.generated_tokens = n = control.n_tokens
+        evicting_s = times.eviction(n_x) if n_kv < n_x else 0.0
+        self.tracker.observe(Feedback(
+            generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
+            prefill_profiled_s=self.times.prefill(n_x), decode_s=ended - planned,
+            decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n), distribution=distribution,
+            pessimistic_tokens=plan.pessimistic_tokens, max_tokens=n_max, factor=plan.timing_factor,
+            time_bound=time_bound))
         text = decode_text(model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
         return reason, stops.cut(text)
 
@@ -141,7 +164,7 @@ class Engine:
         prompt, ids, n_max = self._prepare(request)
         n_x = len(ids)
         distribution = self._collect(self._start_prediction(prompt, n_x), Timing(), 0.0, 0.0, n_max, wait_s=5.0)
-        prefill_s = self.times.prefill(n_x)
+        prefill_s = self.times.prefill(n_x) * self.tracker.prefill_factor
         left = request.time_budget_s - prefill_s - request.delivery_margin_s
         plan = self.plan(distribution, n_x=n_x, n_min=self._smallest_keep(request, n_x), n_max=n_max, time_left_s=left)
         whole = self.plan(distribution, n_x=n_x, n_min=n_x, n_max=n_max, time_left_s=left)
@@ -151,14 +174,20 @@ class Engine:
         """Estimated longest time between two looks at the control: the last chunk of the longest prompt, or a step."""
         longest = self.model.max_context
         before = max(0, longest - self.prefill_chunk_tokens) if self.model.chunked_prefill else 0
-        return max(self.times.prefill(longest) - (self.times.prefill(before) if before else 0.0),
-                   self.times.step(longest))
+        return max(self.times.chunk(before, longest - before), self.times.step(longest))
 
-    def plan(self, distribution: LengthDistribution, *, n_x: int, n_min: int, n_max: int, time_left_s: float) -> Plan:
-        """Length distribution and time left -> plan (PAPER: solver)."""
-        return planner.plan(p=self.times.p, q=self.times.q, n_x=n_x, n_min=n_min, time_left_s=time_left_s,
-                            eviction_s=self.times.eviction(n_x), predicted=distribution.median(),
-                            pessimistic=self.pessimistic_length.pessimistic(distribution, n_max), n_max=n_max)
+    def plan(self, distribution: LengthDistribution, *, n_x: int, n_min: int, n_max: int, time_left_s: float,
+             may_cap: bool = False) -> Plan:
+        """Length distribution and time left -> plan (PAPER: solver), with the bounds that keep the miss rate."""
+        times, factor, bound = self.times, self.tracker.timing_factor, self.tracker.time_bound
+        slow = factor * bound
+        options = [knobs.Option(name, of.p * slow, of.q * slow) for name, of in
+                   ((name, times.of_variant(name)) for name in self.model.variants)]
+        plan = knobs.choose(
+            options, self.quality, distribution, n_x=n_x, n_min=n_min, n_max=n_max, time_left_s=time_left_s,
+            eviction_s=times.eviction(n_x) * slow, predicted=distribution.median(),
+            pessimistic=self.tracker.length.pessimistic(distribution, n_max), may_cap=may_cap)
+        return replace(plan, decode_expected_s=plan.decode_expected_s / bound, timing_factor=factor)
 
     def _prepare(self, request: Request) -> tuple[str, list[int], int]:
         """(rendered prompt, token ids, N_max)."""

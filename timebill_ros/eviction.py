@@ -1,4 +1,4 @@
-"""Which cache entries to keep, and dropping the others (once, between prefill and decoding).
+"""Which cache entries to keep, and dropping the others (between prefill and decoding, and where time gets short again).
 
 A scorer fills in one method, `score`; the top-k and the compaction are written once, in `evict`. A high score means:
 keep. Scores are per layer and KV head, and every head keeps the same number of entries.
@@ -97,10 +97,21 @@ class Random(Scorer):
 SCORERS: dict[str, type[Scorer]] = {'snapkv': SnapKV, 'key_norm': KeyNorm, 'recent': Recent, 'random': Random}
 
 
-def evict(layer: SlotLayer, scorer: Scorer, queries: torch.Tensor, scaling: float, n_keep: int) -> None:
-    """Keep the `n_keep` best entries of every head of one layer, in their order."""
+def evict(layer: SlotLayer, scorer: Scorer, queries: torch.Tensor, scaling: float, n_keep: int,
+          n_prompt: int | None = None) -> None:
+    """Keep the `n_keep` best entries of the prompt's for every head of one layer, in their order.
+
+    The first `n_prompt` entries (None: all) are the prompt's, its window still at their end; what was generated since
+    follows them and stays.
+    """
     keys, values = layer.filled()
-    if n_keep >= keys.shape[2]:
+    n = keys.shape[2]
+    n_prompt = n if n_prompt is None else n_prompt
+    if n_keep >= n_prompt:
         return
-    scores = scorer.score(keys, values, queries, scaling, observation_window(n_keep))
-    layer.keep(scores[0].topk(n_keep, dim=-1).indices.sort(dim=-1).values)
+    scores = scorer.score(keys[:, :, :n_prompt], values[:, :, :n_prompt], queries, scaling, observation_window(n_keep))
+    kept = scores[0].topk(n_keep, dim=-1).indices.sort(dim=-1).values
+    if n_prompt < n:
+        generated = torch.arange(n_prompt, n, device=keys.device).expand(kept.shape[0], -1)
+        kept = torch.cat([kept, generated], dim=-1)
+    layer.keep(kept)

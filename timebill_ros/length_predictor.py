@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel
 
-from timebill_ros.calibration import LengthDistribution
+from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.tokenizer import load_tokenizer
 
 FORMAT_VERSION = 1

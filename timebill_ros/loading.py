@@ -5,15 +5,17 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import transformers
 
 from timebill_ros import length_predictor
-from timebill_ros.calibration import FixedFactor
+from timebill_ros.calibration import SCORES_FILE, load_scores
 from timebill_ros.engine import Engine
 from timebill_ros.execution_time import Identity, Profile, ProfileError
+from timebill_ros.feedback import Tracker
+from timebill_ros.knobs import QualityTable
 from timebill_ros.model import CausalLM, ModelError, fingerprint
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.profiling import identity, make_profile, measure
@@ -38,14 +40,15 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
     model = CausalLM(name, device=settings['device'], dtype=settings['dtype'], threads=settings['threads'],
                      max_context_tokens=settings['max_context_tokens'], scorer=settings['eviction_scorer'],
                      trust_remote_code=settings['trust_remote_code'],
-                     allow_unsafe_weights=settings['allow_unsafe_weights'])
+                     allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'])
     if not predictor_name:
         log.warning('no length predictor: every response is planned as long as allowed')
         return model, None
     try:
         predictor = length_predictor.load(predictor_name, device=model.device,
                                           trust_remote_code=settings['trust_remote_code'])
-        executor = PredictionExecutor(predictor, fingerprint(predictor_name), threads=settings['predictor_threads'])
+        executor = PredictionExecutor(predictor, fingerprint(predictor_name), threads=settings['predictor_threads'],
+                                      scores=load_scores(Path(predictor_name) / SCORES_FILE))
         executor.submit('warm up', 64).result()
         if model.device.type == 'cpu':
             model.prefill_threads = for_prefill(model.threads, beside=settings['predictor_threads'])
@@ -55,10 +58,25 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
 
 
 def cached_profile_path(settings: dict, expected: Identity) -> Path:
-    """One file per device, model, predictor, precision and chunk size."""
-    facts = [*asdict(expected).values(), str(settings['prefill_chunk_tokens'])]
-    key = hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]
-    return cache_directory(settings['cache_dir']) / 'profiles' / f'{key}.yaml'
+    """One file per device, model, predictor, precisions and chunk size."""
+    return cache_directory(settings['cache_dir']) / 'profiles' / f'{_key(settings, expected)}.yaml'
+
+
+def state_path(settings: dict, expected: Identity) -> Path:
+    """Where what requests taught is kept: one file for what one profile is valid for."""
+    return cache_directory(settings['cache_dir']) / 'state' / f'{_key(settings, expected)}.json'
+
+
+def _key(settings: dict, expected: Identity) -> str:
+    facts = [*asdict(expected).values(), str(settings['prefill_chunk_tokens']), settings['variants']]
+    return hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]
+
+
+def make_tracker(settings: dict, scores: list[float], profile: Profile) -> Tracker:
+    """The bounds to plan with, from the parameters; `scores` come from calibration."""
+    return Tracker(settings['pessimistic_length'], miss_rate=settings['miss_rate'], k=settings['pessimistic_factor'],
+                   scores=scores, ratios=profile.run_ratios, step=settings['adaptation_step'],
+                   track_timing=settings['track_timing'])
 
 
 def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None,
@@ -84,7 +102,7 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
     started = time.monotonic()
     points = measure(model, predictor, chunk_tokens=settings['prefill_chunk_tokens'],
                      budget_s=settings['self_profile_s'], repeats=4, progress=progress)
-    profile = make_profile(model, predictor, points)
+    profile = make_profile(model, predictor, points, settings['prefill_chunk_tokens'])
     where = f'profile measured just now in {time.monotonic() - started:.1f} s'
     worst = max(profile.fit_errors[kind] for kind in ('prefill', 'step'))
     if worst > NOISY:
@@ -99,18 +117,35 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
     return profile, where
 
 
-def load_engine(settings: dict, progress: Callable[[float], None] = lambda share: None) -> tuple[Engine, str]:
-    """A ready engine and a sentence that describes it. ModelError or ProfileError with a sentence on failure."""
+@dataclass
+class Loaded:
+    """A ready engine, the profile it plans with, and a sentence that describes both."""
+
+    engine: Engine
+    profile: Profile
+    description: str
+
+
+def load_engine(settings: dict, progress: Callable[[float], None] = lambda share: None) -> Loaded:
+    """What `configure` does. ModelError, ProfileError or ValueError with a sentence on failure."""
+    quality = QualityTable.load(settings['quality_table']) if settings['quality_table'] else None
     model, predictor = load_model(settings)
     profile, where = find_profile(settings, model, predictor, progress)
-    engine = Engine(model, predictor, profile.times, FixedFactor(settings['pessimistic_factor']),
+    scores = predictor.scores if predictor else []
+    if predictor and not scores and settings['pessimistic_length'] != 'fixed':
+        log.warning('the length predictor has no %s: answers are planned as long as allowed%s', SCORES_FILE,
+                    ' until enough have been seen' if settings['pessimistic_length'] == 'adaptive' else '')
+    tracker = make_tracker(settings, scores, profile)
+    if settings['keep_state'] and tracker.load(state_path(settings, profile.identity)):
+        where += ', with what earlier requests taught'
+    engine = Engine(model, predictor, profile.times, tracker, quality=quality,
                     prefill_chunk_tokens=settings['prefill_chunk_tokens'],
                     prediction_wait_s=settings['prediction_wait_s'],
-                    predictor_max_tokens=settings['predictor_max_tokens'])
+                    predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'])
     t = profile.times
     description = (f'{model.name} in {model.variant} on {profile.identity.device}, context {model.max_context} tokens, '
                    f'{"predicted" if predictor else "unpredicted"} lengths, '
                    f'{"eviction by " + settings["eviction_scorer"] if model.supports_eviction else "no eviction"}; '
                    f'{where}: prefill of 1000 tokens {t.prefill(1000) * 1e3:.1f} ms, '
                    f'decode step {t.q * 1e3:.3f} ms + {t.p * 1e6:.4f} us per cached entry')
-    return engine, description
+    return Loaded(engine, profile, description)

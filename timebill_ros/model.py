@@ -17,7 +17,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from timebill_ros import attention, own_cache
+from timebill_ros import attention, own_cache, variants
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.kv_cache import SlotCache
 from timebill_ros.request import ErrorCode, GoalError, Request
@@ -104,6 +104,7 @@ class Snapshot:
 
     states: list[tuple[torch.Tensor, torch.Tensor]]  # per layer its filled keys and values, [1, H_kv, N, D] each
     queries: dict[int, torch.Tensor | None]  # layer -> the prompt's last queries, [1, H_q, <= MAX_WINDOW, D]
+    n_prompt: int  # entries
 
 
 class CausalLM:
@@ -116,7 +117,7 @@ class CausalLM:
 
     def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
                  max_context_tokens: int = 8192, scorer: str = 'snapkv', trust_remote_code: bool = False,
-                 allow_unsafe_weights: bool = False):
+                 allow_unsafe_weights: bool = False, other_variants: str = ''):
         if trust_remote_code:
             log.warning('trust_remote_code is on: code that ships with %s will run', name)
         if allow_unsafe_weights:
@@ -142,6 +143,7 @@ class CausalLM:
         if not self.eviction_refusal and not self.cache.evictable_layers():
             self.eviction_refusal = 'all its layers have a sliding window, which bounds their cache already'
         self.variant = str(self.dtype).removeprefix('torch.')
+        self._add_variants(other_variants)
         self.fingerprint = fingerprint(name, getattr(config, '_commit_hash', None))
         self.eos_ids = _eos_ids(self.model, self.tokenizer)
 
@@ -164,6 +166,24 @@ class CausalLM:
         self._prepare(self._read(**load), config)
         self._warm_up()
 
+    def _add_variants(self, names: str) -> None:
+        self.variants = {self.variant: self.model}
+        try:
+            wanted = variants.parse(names)
+            if wanted and self._own:
+                raise ValueError(f'variants need a cache of ours, but {self.eviction_refusal}')
+            for name in wanted:
+                self.variants[name] = variants.make(self.model, name, self.device)
+                self.use_variant(name)
+                self._warm_up()
+        except ValueError as error:
+            raise ModelError(f'model {self.name}: {error}') from error
+        self.use_variant(self.variant)
+
+    def use_variant(self, name: str) -> None:
+        """Decode with the weights of this precision from now on; prefill keeps the model's own."""
+        self._decoder = self.variants[name]
+
     def _read(self, **load):
         model, info = AutoModelForCausalLM.from_pretrained(self.name, output_loading_info=True, **load)
         if info['missing_keys']:  # transformers fills them with random numbers
@@ -171,7 +191,8 @@ class CausalLM:
         return model
 
     def _prepare(self, model, config) -> None:
-        self.model = model.to(self.device).eval()
+        self.model = self._decoder = model.to(self.device).eval()
+        self._n_prompt = 0  # entries of the prompt in the cache; what was generated follows them
         self.threads = self.prefill_threads = for_decoding(self._requested_threads, sum(
             p.numel() * p.element_size() for p in model.parameters()))
         self._use_threads(self.threads)
@@ -262,7 +283,8 @@ class CausalLM:
                 if start and should_stop():
                     return None
                 end = start + chunk_tokens
-                logits = self._forward(prompt[:, start:end], positions[:, start:end])
+                logits = self._forward(self.model, prompt[:, start:end], positions[:, start:end])
+            self._n_prompt = len(ids)
             return logits
         finally:
             self._use_threads(self.threads)
@@ -281,21 +303,25 @@ class CausalLM:
         """
         self._token.copy_(token.view(1, 1))
         self._position.fill_(position)
-        return self._forward(self._token, self._position)
+        return self._forward(self._decoder, self._token, self._position)
 
-    def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def _forward(self, model, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         if self._own:
             return self._own.forward(ids, positions)
-        out = self.model(input_ids=ids, position_ids=positions, past_key_values=self.cache, use_cache=True,
+        out = model(input_ids=ids, position_ids=positions, past_key_values=self.cache, use_cache=True,
                          **self._options)
         return out.logits[0, -1]
 
     @torch.inference_mode()
     def evict(self, n_keep: int) -> None:
-        """Keep `n_keep` prompt entries per KV head in every full-attention layer, by the scorer's choice."""
+        """Keep `n_keep` prompt entries per KV head in every full-attention layer, by the scorer's choice.
+
+        While decoding too, and again: what was generated stays.
+        """
         for index in self.cache.evictable_layers():
             window = self._windows[index]
-            evict(self.cache.layers[index], self.scorer, window.queries, window.scaling, n_keep)
+            evict(self.cache.layers[index], self.scorer, window.queries, window.scaling, n_keep, self._n_prompt)
+        self._n_prompt = min(n_keep, self._n_prompt)
 
     @torch.inference_mode()
     def snapshot(self) -> Snapshot:
@@ -304,13 +330,14 @@ class CausalLM:
             raise ModelError(f'model {self.name} runs on a cache of its own ({self.eviction_refusal}), '
                              'of which there are no snapshots')
         return Snapshot([layer.snapshot() for layer in self.cache.layers],
-                        {index: window.queries for index, window in self._windows.items()})
+                        {index: window.queries for index, window in self._windows.items()}, self._n_prompt)
 
     @torch.inference_mode()
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot, whatever was prefilled, evicted or decoded since. The snapshot stays as it is."""
         for layer, (keys, values) in zip(self.cache.layers, snapshot.states, strict=True):
             layer.restore(keys, values)
+        self._n_prompt = snapshot.n_prompt
         for index, queries in snapshot.queries.items():
             self._windows[index].queries = queries
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 
-from timebill_ros.calibration import LengthDistribution
 from timebill_ros.deadline import Clock
+from timebill_ros.length_distribution import LengthDistribution
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ class Prediction:
 class PredictionExecutor:
     """Runs predictions one at a time, apart from the thread that runs the model."""
 
-    def __init__(self, predictor, fingerprint: str = '', *, threads: int = 1, clock: Clock = time.monotonic):
+    def __init__(self, predictor, fingerprint: str = '', *, threads: int = 1, scores: Sequence[float] = (),
+                 clock: Clock = time.monotonic):
         self.predictor = predictor
+        self.scores = list(scores)  # of calibration prompts, see calibration.py
         self.fingerprint = fingerprint  # of the predictor's files, for the profile
         self._clock = clock
         self._cuda = predictor.device.type == 'cuda'

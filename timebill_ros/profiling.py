@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import torch
 
+from timebill_ros import fitting
 from timebill_ros.eviction import MAX_WINDOW
-from timebill_ros.execution_time import Identity, Profile, fit
+from timebill_ros.execution_time import Identity, Profile
 from timebill_ros.model import CausalLM, device_name, library_versions
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.request import Sampling
@@ -42,14 +43,21 @@ def length_grid(longest: int, n: int) -> list[int]:
 def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_tokens: int, budget_s: float,
             repeats: int = 8, longest: int | None = None, n_lengths: int = 9, seed: int = 0,
             progress: Callable[[float], None] = lambda share: None) -> dict[str, list[list[float]]]:
-    """[length, seconds] points per kind: 'prefill', 'step', 'eviction', 'prediction'.
+    """[length, seconds] points per kind.
+
+    'prefill'       a prompt of that length, the predictor running beside it
+    'prediction'    the predictor on that many tokens, prefill running beside it
+    'step'          the median of a run of decode steps over that many cached entries; 'step:int8' of another variant
+    'run'           the mean of the same run: what a preempted or slow step adds shows here
+    'eviction'      scoring and compacting a prompt of that length
 
     Stops after `repeats` visits of each length or `budget_s` seconds, whichever comes first; on a slow device long
     lengths are left out. `progress` is called with the share done.
     """
     draw = random.Random(seed)
-    points: dict[str, list[list[float]]] = {'prefill': [], 'step': [], 'eviction': [], 'prediction': []}
-    longest = min(longest or model.max_context, model.max_context) - 2 * STEPS - 2
+    points: dict[str, list[list[float]]] = {kind: [] for kind in (
+        'prefill', 'step', 'run', 'eviction', 'prediction', *(f'step:{name}' for name in other_variants(model)))}
+    longest = min(longest or model.max_context, model.max_context) - (2 + len(other_variants(model))) * STEPS - 2
     lengths = length_grid(longest, n_lengths)
     started = time.monotonic()
     _visit(model, predictor, lengths[0], chunk_tokens, draw, {kind: [] for kind in points})  # warm-up, thrown away
@@ -91,17 +99,27 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
     sampler = Sampler(Sampling(), model.device)
     token = sampler.draw(logits)
     token = _steps(model, sampler, token, n, n, points)
+    for variant in other_variants(model):
+        model.use_variant(variant)
+        _steps(model, sampler, token, n + STEPS, n + STEPS, points, f'step:{variant}')
+        model.use_variant(model.variant)
+    n_generated = STEPS * (1 + len(other_variants(model)))
     if model.supports_eviction and n > SHORTEST:
         n_keep = n // 8
         start = time.perf_counter()
         model.evict(n_keep)
         model.synchronize()
         points['eviction'].append([n, time.perf_counter() - start])
-        _steps(model, sampler, token, n + STEPS, n_keep, points)
+        _steps(model, sampler, token, n + n_generated, n_keep + n_generated, points)
+
+
+def other_variants(model: CausalLM) -> list[str]:
+    """Weight precisions to decode with besides the model's own."""
+    return [name for name in model.variants if name != model.variant]
 
 
 def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int, n_kv: int,
-           points: dict[str, list[list[float]]]) -> torch.Tensor:
+           points: dict[str, list[list[float]]], kind: str = 'step') -> torch.Tensor:
     seconds = []
     for i in range(STEPS):
         start = time.perf_counter()
@@ -109,13 +127,28 @@ def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int
         int(token)  # as the token loop does
         seconds.append(time.perf_counter() - start)
         token = token.clamp(min=0)
-    points['step'].append([n_kv + STEPS // 2, statistics.median(seconds)])
+    middle = n_kv + STEPS // 2
+    points[kind].append([middle, statistics.median(seconds)])
+    if kind == 'step':
+        points['run'].append([middle, statistics.fmean(seconds)])
     return token
 
 
-def make_profile(model: CausalLM, predictor: PredictionExecutor | None,
-                 points: dict[str, list[list[float]]]) -> Profile:
-    """Fit measured points into a profile of this device."""
-    times, errors = fit(points)
+def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: dict[str, list[list[float]]],
+                 chunk_tokens: int) -> Profile:
+    """Fit measured points into a profile of this device. ProfileError where there are too few."""
+    chunk_tokens = chunk_tokens if model.chunked_prefill else 0
+    times = fitting.fit(points, chunk_tokens)
     date = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
-    return Profile(identity(model, predictor), times, date, library_versions(), errors, points)
+    return Profile(identity(model, predictor), times, date, library_versions(), fitting.errors(times, points),
+                   fitting.held_out_errors(points, chunk_tokens), fitting.residual_quantiles(times, points),
+                   fitting.run_ratios(times, points), points)
+
+
+def check(profile: Profile, points: dict[str, list[list[float]]]) -> dict[str, float]:
+    """By kind, the median ratio of freshly measured to profiled times; 1 where the profile still describes the device.
+
+    'run' is left out: it judges noise, not the device.
+    """
+    return {kind: statistics.median(seconds / profile.times.estimate(kind, n) for n, seconds in measured)
+            for kind, measured in points.items() if kind != 'run' and profile.points.get(kind)}

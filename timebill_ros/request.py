@@ -147,6 +147,8 @@ class Plan:
     fitting_tokens: int = 0  # N_fit at alpha_max
     decode_wcet_s: float = UNKNOWN  # t_dec(alpha, N_W), with the eviction's own time
     decode_expected_s: float = UNKNOWN  # t_dec(alpha, N_hat), with the eviction's own time
+    variant: str = ''  # precision of the weights to decode with; empty: the model's own
+    timing_factor: float = 1.0  # how much longer than profiled a decode step takes now
 
     @staticmethod
     def from_dict(data: dict) -> Plan:
@@ -185,6 +187,7 @@ class Timing:
         self.length_cap = plan.length_cap
         self.eviction_ratio = plan.eviction_ratio
         self.verdict = plan.verdict
+        self.variant = plan.variant or self.variant
 
     @staticmethod
     def from_dict(data: dict) -> Timing:
@@ -216,16 +219,18 @@ def settle(request: Request, reason: FinishReason, text: str, timing: Timing) ->
     """Apply the overrun strategy: what a generation that stopped for `reason` with `text` is worth.
 
     The one place where a deadline becomes a code, used by the worker for an answer it cut and by the node for one
-    that the worker owes. KILL keeps no text. TRUNCATE keeps what there is, back to the last line end where the goal
-    asks for that, and adds the goal's closing text; having nothing to keep is a failure, because an empty answer must
-    not read as success.
+    that the worker owes. KILL keeps no text of an answer that the deadline cut. Otherwise, and where the plan's own cap
+    came first, the text so far is kept, back to the last line end where the goal asks for that, with the goal's closing
+    text after it; having nothing to keep is a failure, because an empty answer must not read as success. The closing
+    text is appended, not generated: it costs no steps, so the plan reserves none for it.
     """
     if reason is FinishReason.CANCELED:
         return Outcome(ErrorCode.CANCELED, 'canceled by the client', text, reason, timing)
-    if reason is not FinishReason.DEADLINE:
+    if reason not in (FinishReason.DEADLINE, FinishReason.CAPPED):
         return Outcome(ErrorCode.NONE, '', text, reason, timing)
-    ended = f'the time budget of {timing.time_budget_s:.3f} s ended after {timing.generated_tokens} tokens'
-    if request.strategy is Strategy.KILL:
+    ended = 'the plan capped the answer' if reason is FinishReason.CAPPED else 'the deadline came'
+    ended += f' after {timing.generated_tokens} tokens (time budget {timing.time_budget_s:.3f} s)'
+    if request.strategy is Strategy.KILL and reason is FinishReason.DEADLINE:
         return Outcome(ErrorCode.TIMEOUT, f'{ended}; KILL keeps no text', '', reason, timing)
     if request.stop_at_line_end:
         text = text[:text.rfind('\n') + 1]

@@ -275,7 +275,7 @@ class TimebillNode(LifecycleNode):
         self._publish_status(translation.to_status(
             job.request.request_id, job.phase, job.timing, ros_now_s=self._ros_now_s(),
             time_left_s=job.request.deadline_s - now, remaining_s=job.remaining_s(now), outcome=job.outcome,
-            degraded=not self._dispatcher.is_ready))
+            timing_factor=self._dispatcher.tracked['timing_factor'], degraded=not self._dispatcher.is_ready))
 
     def _publish_status(self, message: RequestStatus) -> None:
         if self._status is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from timebill_ros.request import Strategy
 
 STRATEGIES = {'kill': Strategy.KILL, 'truncate': Strategy.TRUNCATE}
+POLICIES = ('adaptive', 'conformal', 'fixed')
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
 
 
@@ -68,8 +69,23 @@ PARAMETERS = (
               choices=('snapkv', 'key_norm', 'recent', 'random')),
     Parameter('max_eviction_ratio', 0.95, 'alpha_max: largest share of the prompt cache that may be evicted.', '', 0.0,
               0.99, live=True),
-    Parameter('pessimistic_factor', 5.0, 'k: pessimistic length N_W = min(k * N_hat, N_max).', '', 1.0, 1000.0,
+    Parameter('pessimistic_length', 'adaptive', 'How the pessimistic length N_W follows from the prediction; adaptive: '
+              'a conformal quantile that tracks what is observed, conformal: the same, fixed, fixed: the factor below.',
+              choices=POLICIES, live=True),
+    Parameter('miss_rate', 0.05, 'epsilon: share of promised answers that may miss their deadline (adaptive and '
+              'conformal); half of it for lengths, half for times.', '', 0.001, 0.5, live=True),
+    Parameter('adaptation_step', 0.03, 'Step size of adaptive conformal inference, per request.', '', 0.03, 1.0,
               live=True),
+    Parameter('pessimistic_factor', 5.0, 'k: pessimistic length N_W = min(k * N_hat, N_max), where pessimistic_length '
+              'is fixed.', '', 1.0, 1000.0, live=True),
+    Parameter('track_timing', True, 'Correct estimated times by what steps and prefill take lately.', live=True),
+    Parameter('replan_tokens', 32, 'The plan is looked at again after so many tokens; 0: never.', 'tokens', 0, 1 << 20,
+              live=True),
+    Parameter('keep_state', True, 'Keep what finished requests taught in cache_dir, for the next start.'),
+    Parameter('variants', '', 'Other weight precisions to load and choose from for decoding, comma-separated: int8, '
+              'int4. Each takes memory of its own. Used only with a quality table.'),
+    Parameter('quality_table', '', 'JSON file of measured quality by eviction ratio and variant (timebill bench '
+              'knobs); empty: the smallest eviction that fits, as in the paper.'),
     Parameter('default_max_new_tokens', 256, 'Longest response where the goal does not say.', 'tokens', 1, 1 << 20,
               live=True),
     Parameter('default_time_budget_s', 0.0, 'Budget of a goal with neither budget nor deadline; 0: such goals are '

@@ -72,7 +72,7 @@ def to_result(outcome: Outcome) -> Generate.Result:
 
 def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float, time_left_s: float = math.nan,
               remaining_s: tuple[float, float] = (math.nan, math.nan), outcome: Outcome | None = None,
-              degraded: bool = False) -> RequestStatus:
+              timing_factor: float = 1.0, degraded: bool = False) -> RequestStatus:
     """A request's state now.
 
     `time_left_s` is the time to the deadline, `remaining_s` the estimated time to the end at the predicted and at the
@@ -84,7 +84,8 @@ def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float
         predicted_finish=stamp(ros_now_s + expected_s), slack_s=time_left_s - worst_s, wcet_s=timing.wcet_s,
         response_time_s=timing.response_time_s, tardiness_s=timing.tardiness_s, eviction_ratio=timing.eviction_ratio,
         predicted_tokens=timing.predicted_tokens, pessimistic_tokens=timing.pessimistic_tokens,
-        generated_tokens=timing.generated_tokens, timing_factor=1.0, variant=timing.variant, degraded=degraded)
+        generated_tokens=timing.generated_tokens, timing_factor=timing_factor, variant=timing.variant,
+        degraded=degraded)
     message.header.stamp = stamp(ros_now_s)
     if outcome is not None:
         message.finish_reason, message.error_code = int(outcome.finish_reason), int(outcome.error_code)

@@ -24,6 +24,9 @@ from timebill_ros.threads import sleep_while_waiting
 log = logging.getLogger('timebill_ros.worker')
 
 STREAM_PERIOD_S = 0.01
+SAVE_EVERY = 16  # requests, and at the end
+# Parameters that change how the tracker bounds lengths and times.
+TRACKER_SETTINGS = ('pessimistic_length', 'miss_rate', 'pessimistic_factor', 'adaptation_step', 'track_timing')
 
 
 class Worker:
@@ -33,6 +36,8 @@ class Worker:
         self.channel = channel
         self.commands: queue.SimpleQueue[dict] = queue.SimpleQueue()
         self.engine = None
+        self.profile = None
+        self._unsaved = 0  # requests whose lessons are not on disk yet
         self.settings: dict = {}
         self._lock = threading.Lock()
         self._running: tuple[str, object] | None = None  # request id and its Control
@@ -45,6 +50,7 @@ class Worker:
                 self._cancel(message['id'])
             else:
                 self.commands.put(message)
+        self._save_state()
         os._exit(0)
 
     def serve(self) -> None:
@@ -67,23 +73,46 @@ class Worker:
                     self.channel.send({'event': 'profiling', 'share': share})
 
             self.settings = message['settings']
-            self.engine, description = load_engine(self.settings, progress)
+            loaded = load_engine(self.settings, progress)
         except Exception as error:
             log.debug('configure failed', exc_info=True)
             self.channel.send({'event': 'failed', 'message': f'{type(error).__name__}: {error}'})
             return
+        self.engine, self.profile = loaded.engine, loaded.profile
         gc.collect()
         gc.freeze()  # the model's objects stay; later collections need not walk them
-        self.channel.send({'event': 'ready', 'description': description,
-                           'longest_pause_s': self.engine.longest_pause_s()})
+        self.channel.send({'event': 'ready', 'description': loaded.description,
+                           'longest_pause_s': self.engine.longest_pause_s(), 'tracked': self._tracked()})
 
     def _set(self, message: dict) -> None:
-        from timebill_ros.calibration import FixedFactor
+        before = {name: self.settings.get(name) for name in TRACKER_SETTINGS}
         self.settings.update(message['settings'])
         if self.engine is None:
             return  # loading failed; the node knows
-        self.engine.pessimistic_length = FixedFactor(self.settings['pessimistic_factor'])
         self.engine.prediction_wait_s = self.settings['prediction_wait_s']
+        self.engine.replan_tokens = self.settings['replan_tokens']
+        if any(self.settings[name] != value for name, value in before.items()):
+            from timebill_ros.loading import make_tracker
+            scores = self.engine.predictor.scores if self.engine.predictor else []
+            tracker = make_tracker(self.settings, scores, self.profile)
+            tracker.take_over(self.engine.tracker)
+            self.engine.tracker = tracker
+
+    def _tracked(self) -> dict[str, float]:
+        """What diagnostics show of the tracker."""
+        tracker = self.engine.tracker
+        return {'timing_factor': tracker.timing_factor, 'prefill_factor': tracker.prefill_factor,
+                'time_bound': tracker.time_bound}
+
+    def _save_state(self) -> None:
+        if not self._unsaved or not self.settings.get('keep_state'):
+            return
+        from timebill_ros.loading import state_path
+        try:
+            self.engine.tracker.save(state_path(self.settings, self.profile.identity))
+            self._unsaved = 0
+        except (OSError, RuntimeError) as error:  # RuntimeError: it changed while it was written, at exit
+            log.warning('what requests taught could not be saved: %s', error)
 
     def _cancel(self, request_id: str) -> None:
         with self._lock:
@@ -109,7 +138,11 @@ class Worker:
         streamer.close()
         with self._lock:
             self._running = None
-        self.channel.send({'event': 'done', 'id': name, 'outcome': to_dict(outcome), 'finished_s': time.monotonic()})
+        self.channel.send({'event': 'done', 'id': name, 'outcome': to_dict(outcome), 'finished_s': time.monotonic(),
+                           'tracked': self._tracked()})
+        self._unsaved += 1
+        if self._unsaved >= SAVE_EVERY:
+            self._save_state()
 
     def _estimate(self, message: dict) -> None:
         answer = {'event': 'estimate', 'tag': message['tag']}
@@ -139,14 +172,20 @@ class _Streamer:
         self._thread.start()
 
     def _run(self) -> None:
-        sent = 0
+        sent, revised, stop = 0, None, self._request.sampling.stop
         while not self._closed.wait(STREAM_PERIOD_S):
+            if self._control.revised is not revised:
+                revised = self._control.revised
+                plan, timing = revised
+                self._channel.send({'event': 'plan', 'id': self._request.request_id, 'plan': to_dict(plan),
+                                    'timing': to_dict(timing)})
             n = self._control.n_tokens
             if n == sent:
                 continue
             sent = n
             self._held += self._stream.advance(self._control.tokens, n)
-            cut = len(self._held) - self._hold
+            # A token is counted before the loop looks for stop strings in it, so one may be whole here.
+            cut = min([len(self._held) - self._hold, *(self._held.find(s) for s in stop if s in self._held)])
             delta, self._held = self._held[:max(cut, 0)], self._held[max(cut, 0):]
             self._channel.send({'event': 'text', 'id': self._request.request_id, 'delta': delta, 'n': n})
 

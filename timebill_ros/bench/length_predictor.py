@@ -26,7 +26,7 @@ from rich.table import Table
 
 from timebill_ros import length_predictor, plots
 from timebill_ros.bench.machine import describe_device, write
-from timebill_ros.calibration import LengthDistribution
+from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.tokenizer import load_tokenizer
 from timebill_ros.training import length_labels
 from timebill_ros.training.length_baselines import Baselines

@@ -47,7 +47,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from timebill_ros.calibration import LengthDistribution
+from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.training.patrol import (
     CONTAINERS,
     EVENTS,

@@ -34,7 +34,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, logging
 
-from timebill_ros.calibration import LengthDistribution, bucket_of
+from timebill_ros.length_distribution import LengthDistribution, bucket_of
 from timebill_ros.length_predictor import LengthPredictor, compress
 from timebill_ros.model import fingerprint
 from timebill_ros.tokenizer import load_tokenizer

@@ -1,0 +1,51 @@
+"""How much slower than its profile the device is now: thermal throttling, contention, another power mode."""
+from __future__ import annotations
+
+import math
+from collections import deque
+from statistics import median
+
+SLOWEST, FASTEST = 4.0, 0.5  # bounds of the factor
+USUAL = (0.8, 1.5)  # outside of these the profile no longer describes the device
+
+
+class TimingFactor:
+    """Measured over profiled time, tracked over the last requests; estimates are multiplied by `value`.
+
+    The median of a short window: half of its requests after a lasting change it has followed whole, single requests
+    that were preempted do not move it, and what is older than the window is forgotten.
+    """
+
+    window = 9
+
+    def __init__(self):
+        self._ratios: deque[float] = deque(maxlen=self.window)
+        self.value = 1.0
+
+    def observe(self, measured_s: float, profiled_s: float) -> None:
+        """Account for one request's times. What cannot be a ratio of times (0, NaN) is left out."""
+        if not (measured_s > 0 and profiled_s > 0 and math.isfinite(measured_s / profiled_s)):
+            return
+        self._ratios.append(measured_s / profiled_s)
+        self._update()
+
+    def _update(self) -> None:
+        # Until the window is half full, the profile's word (a ratio of 1) stands for the requests still to come.
+        missing = max(0, self.window // 2 - len(self._ratios))
+        middle = median([*self._ratios, *[1.0] * missing]) if self._ratios else 1.0
+        self.value = min(max(middle, FASTEST), SLOWEST)
+
+    @property
+    def is_unusual(self) -> bool:
+        return not USUAL[0] <= self.value <= USUAL[1]
+
+    def state(self) -> list[float]:
+        return list(self._ratios)
+
+    def restore(self, state: list[float]) -> None:
+        """Go on from what `state` returned. ValueError or TypeError for anything else."""
+        ratios = [float(ratio) for ratio in state]
+        if any(not (math.isfinite(ratio) and ratio > 0) for ratio in ratios):
+            raise ValueError(f'ratios of times must be positive numbers, got {ratios}')
+        self._ratios = deque(ratios, maxlen=self.window)
+        self._update()

@@ -1,0 +1,122 @@
+"""A predicted response length is a distribution over buckets of equal width, not a number. numpy only."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+_SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class LengthDistribution:
+    """Probabilities of response lengths, in buckets of equal width.
+
+    bucket_size:    B, in tokens.
+    probabilities:  [n_buckets]; entry i is the probability of a length in i*B+1 .. (i+1)*B tokens. Lengths
+                    beyond the last bucket are counted in it.
+
+    Raises ValueError, with the value, unless B >= 1 and the probabilities are finite, not negative, and sum
+    to 1 within 0.001 (they are then scaled to sum to 1 exactly).
+    """
+
+    bucket_size: int
+    probabilities: np.ndarray
+
+    def __post_init__(self):
+        if int(self.bucket_size) != self.bucket_size or self.bucket_size < 1:
+            raise ValueError(f'bucket size must be a whole number from 1 up, got {self.bucket_size}')
+        p = np.array(self.probabilities, dtype=np.float64)
+        if p.ndim != 1 or p.size == 0:
+            raise ValueError(f'length probabilities must be a non-empty vector, got shape {p.shape}')
+        if not np.isfinite(p).all():
+            i = int(np.flatnonzero(~np.isfinite(p))[0])
+            raise ValueError(f'probability of length bucket {i} is {p[i]}')
+        if (p < 0).any():
+            i = int(p.argmin())
+            raise ValueError(f'probability of length bucket {i} is negative: {p[i]}')
+        if abs(p.sum() - 1) > _SUM_TOLERANCE:
+            raise ValueError(f'length probabilities must sum to 1, got {p.sum()}')
+        p /= p.sum()
+        # Summed from the far end, so that small tails keep their digits.
+        tails = np.cumsum(p[::-1])[::-1]
+        p.setflags(write=False)
+        tails.setflags(write=False)
+        object.__setattr__(self, 'bucket_size', int(self.bucket_size))
+        object.__setattr__(self, 'probabilities', p)
+        object.__setattr__(self, '_tails', tails)
+
+    @classmethod
+    def point(cls, n: int, bucket_size: int = 1) -> 'LengthDistribution':
+        """All of the probability on the bucket that holds the length n (n >= 1)."""
+        if n < 1:
+            raise ValueError(f'a response has at least one token, got {n}')
+        p = np.zeros(math.ceil(n / bucket_size))
+        p[-1] = 1.0
+        return cls(bucket_size, p)
+
+    @classmethod
+    def from_lengths(cls, lengths: list[int], bucket_size: int, n_buckets: int) -> 'LengthDistribution':
+        """Shares of observed lengths (tokens, each >= 1); those beyond the last bucket count in it."""
+        if len(lengths) == 0 or min(lengths) < 1:
+            raise ValueError(f'expected lengths of at least one token, got {list(lengths)[:5]}')
+        bucket = np.minimum(bucket_of(np.asarray(lengths), bucket_size), n_buckets - 1)
+        return cls(bucket_size, np.bincount(bucket, minlength=n_buckets) / len(lengths))
+
+    @property
+    def n_buckets(self) -> int:
+        return self.probabilities.size
+
+    def quantile(self, level: float) -> int:
+        """Smallest upper bucket edge (tokens) that a response keeps to with probability `level` (0..1]."""
+        if not 0 < level <= 1:
+            raise ValueError(f'quantile level must be above 0 and at most 1, got {level}')
+        # The sum of rounded terms may end a hair short of a level that it should reach.
+        reached = np.cumsum(self.probabilities) >= level - 1e-12
+        return int(reached.argmax() + 1) * self.bucket_size
+
+    def interpolated(self, level: float) -> float:
+        """The quantile at `level` (0..1], in tokens, with each bucket's lengths taken as equally likely.
+
+        For judging predictions. Plans use `quantile`, which errs on the safe side.
+        """
+        edge = self.quantile(level)
+        i = edge // self.bucket_size - 1
+        below = float(self.probabilities[:i].sum())
+        share = (level - below) / float(self.probabilities[i])
+        return edge - self.bucket_size + 0.5 + min(max(share, 0.0), 1.0) * self.bucket_size
+
+    def tail(self, n: int) -> float:
+        """Probability of the length n (tokens, n >= 1) or more, n's bucket counted whole."""
+        return float(self._tails[min(bucket_of(n, self.bucket_size), self.n_buckets - 1)])
+
+    def longest_with_tail(self, level: float) -> int | None:
+        """Upper edge, in tokens, of the last bucket whose tail is at least `level`; None where that is the last one.
+
+        Lengths beyond the last bucket are counted in it, so it has no upper edge.
+        """
+        i = int(np.searchsorted(-self._tails, -level, side='right')) - 1  # tails fall
+        return None if i >= self.n_buckets - 1 else max(i + 1, 1) * self.bucket_size
+
+    def median(self) -> int:
+        """The predicted length N_hat, in tokens: the upper edge of the median's bucket."""
+        return self.quantile(0.5)
+
+    def mean(self) -> float:
+        """Expected length in tokens, each bucket counted at its middle."""
+        middles = np.arange(self.n_buckets) * self.bucket_size + (self.bucket_size + 1) / 2
+        return float(self.probabilities @ middles)
+
+    def to_list(self) -> list[float]:
+        """The probabilities as plain numbers, for JSON."""
+        return self.probabilities.tolist()
+
+    @classmethod
+    def from_list(cls, probabilities: list[float], bucket_size: int) -> 'LengthDistribution':
+        """The inverse of `to_list`."""
+        return cls(bucket_size, np.asarray(probabilities, dtype=np.float64))
+
+
+def bucket_of(length, bucket_size: int):
+    """Index of the bucket that holds a length (tokens, from 1 up); also for an array of lengths."""
+    return (length - 1) // bucket_size

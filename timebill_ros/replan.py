@@ -1,0 +1,79 @@
+"""The plan looked at again while decoding: the pace is measured by then, and less of the length is unknown.
+
+Where the current plan would miss, more of the prompt is evicted, as much as the planner's rules ask for and never below
+the floor. Where not even that would let the expected length fit, the cache stays as it is: the answer will be cut
+wherever it is, and is better for what it can still read. Either way the revised plan says so.
+"""
+from __future__ import annotations
+
+from dataclasses import replace
+
+from timebill_ros import planner
+from timebill_ros.calibration import PessimisticLength, expected
+from timebill_ros.decode import Control
+from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.length_distribution import LengthDistribution
+from timebill_ros.request import Plan, Timing, Verdict
+
+
+class Replanner:
+    """One request's. Called from the token loop: it computes, and evicts; another thread sends what it writes to
+    `control.revised`."""
+
+    def __init__(self, model, times: ExecutionTimes, length: PessimisticLength, distribution: LengthDistribution, *,
+                 plan: Plan, timing: Timing, control: Control, n_min: int, n_max: int, started_s: float):
+        self.model, self.times, self.length, self.distribution = model, times, length, distribution
+        self.plan, self.timing, self.control = plan, timing, control
+        self.n_min, self.n_max, self.started_s = n_min, n_max, started_s
+        self.profiled_s = 0.0  # profile's time for the segments that are over
+        self._since = 1  # tokens when the current segment began
+
+    def __call__(self, n: int, n_kv: int, pace: float) -> int:
+        """After `n` tokens, with `n_kv` cached entries and steps of `pace` seconds lately -> cached entries."""
+        times, plan = self.times, self.plan
+        # A device that seems faster than it was planned for is no reason to plan for less.
+        slow = max(pace / times.step(n_kv), plan.timing_factor) if times.step(n_kv) > 0 else plan.timing_factor
+        left = self.control.deadline.remaining() - self.control.margin_s
+        n_w = self.length.pessimistic(self.distribution, self.n_max, n)
+        n_hat = min(expected(self.distribution, self.n_max, n), n_w)
+        generated = n_kv - self.timing.kept_tokens
+        # The planner's rules with the tokens so far as part of the cache, and the next token as the first.
+        revised = planner.plan(
+            p=times.p * slow, q=times.q * slow, n_x=n_kv, n_min=min(self.n_min + generated, n_kv), time_left_s=left,
+            eviction_s=times.eviction(n_kv) * slow, predicted=n_hat - n + 1, pessimistic=n_w - n + 1,
+            n_max=self.n_max - n + 1)
+        evicts = revised.n_keep < n_kv and revised.verdict is not Verdict.INFEASIBLE
+        verdict = Verdict.FITS_WITH_EVICTION if revised.verdict is Verdict.FITS and self.timing.kept_tokens < \
+            self.timing.prompt_tokens else revised.verdict
+        if not evicts and verdict is plan.verdict:
+            return n_kv
+        if evicts:
+            self._evict(n, n_kv, revised.n_keep - generated)
+            n_kv = revised.n_keep
+        self.plan = replace(
+            plan, verdict=verdict, n_keep=self.timing.kept_tokens, eviction_ratio=self.timing.eviction_ratio,
+            predicted_tokens=n_hat, pessimistic_tokens=n_w, fitting_tokens=n - 1 + revised.fitting_tokens,
+            decode_wcet_s=revised.decode_wcet_s, decode_expected_s=revised.decode_expected_s, timing_factor=slow)
+        told = replace(self.timing)
+        told.set_plan(self.plan)
+        told.generated_tokens = n
+        told.wcet_s = self.control.deadline.clock() - self.started_s + self.plan.decode_wcet_s
+        self.control.revised = (self.plan, told)
+        return n_kv
+
+    def _evict(self, n: int, n_kv: int, n_keep: int) -> None:
+        clock = self.control.deadline.clock
+        self.profiled_s += self.segment_s(n) + self.times.eviction(n_kv)
+        self._since = n
+        started = clock()
+        self.model.evict(n_keep)
+        self.model.synchronize()
+        timing = self.timing
+        timing.eviction_s += clock() - started
+        timing.kept_tokens, timing.eviction_ratio = n_keep, 1 - n_keep / timing.prompt_tokens
+
+    def segment_s(self, n: int) -> float:
+        """Profile's time of the steps since the last eviction, up to `n` tokens."""
+        first = self._since
+        cached = self.timing.kept_tokens + first - 1
+        return planner.decode_time(self.times.p, self.times.q, cached, n - first + 1)
