@@ -181,6 +181,30 @@ def test_an_answer_that_ended_at_the_goals_own_limit_says_that_it_was_covered_an
     assert rule.state()['level'] > before['level'] and rule.state()['scores'] == before['scores']
 
 
+def test_where_nothing_was_promised_only_a_level_that_fell_comes_back():
+    quantile = OnlineQuantile(0.05, SCORES)
+    quantile.observe(True, 9.0, counts=False)
+    assert quantile.level == 0.05 and quantile.scores[-1] == 9.0
+    quantile.observe(True, 9.0)
+    fallen = quantile.level
+    assert fallen < 0.05
+    for _ in range(1000):
+        quantile.observe(False, 1.0, counts=False)
+    assert quantile.level == 0.05, 'back to the miss rate and no further'
+
+
+def test_easy_answers_that_were_not_promised_do_not_pay_for_missed_promises():
+    rng, rule, missed = random.Random(8), Adaptive(SCORES, 0.05), []
+    for i in range(3000):
+        n, n_w = draw(rng, GEOMETRIC), rule.pessimistic(GEOMETRIC, 10_000)
+        promised = i % 3 == 0  # and those have answers twice as long
+        n = 2 * n if promised else 1
+        if promised:
+            missed.append(n > n_w)
+        rule.observe(GEOMETRIC, n, n_w=n_w, n_max=10_000, ended=True, promised=promised)
+    assert np.mean(missed) <= 0.065
+
+
 def test_memory_is_bounded_and_the_level_comes_back():
     quantile = OnlineQuantile(0.05, [1.0] * 10_000)
     assert len(quantile.scores) == 300

@@ -16,19 +16,20 @@ def after(*ratios):
 
 def test_it_starts_at_one_and_does_not_believe_the_first_request():
     assert after() == 1.0 and after(3.0) == 1.0
-    assert after(*[1.5] * 4) == pytest.approx(1.5)
+    assert after(*[1.5] * 2) == pytest.approx(1.5) and after(*[0.7] * 4) == pytest.approx(0.7)
 
 
-def test_a_lasting_change_is_followed_within_half_a_window():
-    history = [1.0] * 20
-    values = [after(*history, *[1.5] * n) for n in range(8)]
-    assert values[:5] == pytest.approx([1.0] * 5) and values[5:] == pytest.approx([1.5] * 3)
-    assert after(*[2.0] * 20, *[1.0] * 5) == pytest.approx(1.0), 'and back'
+def test_a_lasting_change_is_followed_and_a_slower_device_sooner():
+    slower = [after(*[1.0] * 20, *[1.5] * n) for n in range(6)]
+    assert slower == pytest.approx([1.0] * 2 + [1.5] * 4)
+    faster = [after(*[1.5] * 20, *[1.0] * n) for n in range(7)]
+    assert faster == pytest.approx([1.5] * 5 + [1.0] * 2)
 
 
-@pytest.mark.parametrize('n', [1, 2, 3, 4])
-def test_single_requests_that_were_preempted_do_not_move_it(n):
-    assert after(*[1.0] * (9 - n), *[30.0] * n) == pytest.approx(1.0)
+def test_single_requests_that_were_preempted_do_not_move_it():
+    assert after(*[1.0] * 8, 30.0) == pytest.approx(1.0)
+    assert after(*[1.0, 1.0, 30.0] * 5) == pytest.approx(1.0)
+    assert after(*[1.0] * 8, 0.1) == pytest.approx(1.0)
 
 
 def test_it_is_bounded():

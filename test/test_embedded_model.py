@@ -2,15 +2,12 @@
 import statistics
 
 import pytest
-import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from timebill_ros import length_predictor
-from timebill_ros.bench.quality import TEMPERATURES
+from timebill_ros.bench import quality
 from timebill_ros.model import CausalLM
-from timebill_ros.request import Sampling
 from timebill_ros.resources import embedded_directory
-from timebill_ros.sampling import Sampler
 from timebill_ros.training import site_log
 from timebill_ros.training.site_log_scores import step_accuracy
 
@@ -40,17 +37,11 @@ def test_most_steps_are_right_without_eviction(family, least):
     for seed, n_tokens in enumerate((300, 800, 1600, 3200)):
         for repeat in range(2):
             task = site_log.generate(100 * repeat + seed, split='test', family=family, n_tokens=n_tokens)
-            text = model.tokenizer.apply_chat_template(task.messages, tokenize=False, add_generation_prompt=True)
-            ids = model.tokenize(text, is_chat=True)
+            request = quality.request_for(task, 400)
+            ids = model.tokenize(model.render(request), is_chat=True)
             model.reset()
-            sampler = Sampler(Sampling(temperature=TEMPERATURES.get(family, 0.0), seed=seed), model.device)
-            tokens, logits = [], model.prefill(ids, chunk_tokens=256)
-            for position in range(len(ids), len(ids) + 400):
-                tokens.append(sampler.draw(logits).clone())
-                if int(tokens[-1]) in model.eos_ids:
-                    break
-                logits = model.step(tokens[-1], position)
-            answer = model.tokenizer.decode(torch.stack(tokens).flatten(), skip_special_tokens=True)
+            logits = model.prefill(ids, chunk_tokens=256)
+            answer = quality.answer(model, request, logits, n_x=len(ids), n_kv=len(ids))
             scores.append(step_accuracy(task, answer))
     assert statistics.mean(scores) >= least
 

@@ -83,7 +83,8 @@ class OnlineQuantile:
 
     Adaptive conformal inference (Gibbs and Candes, arXiv 2106.00170): the level of the quantile falls by
     `step * (1 - miss_rate)` after a score above its bound and rises by `step * miss_rate` after any other. At a level
-    of 0 or below the bound is infinite. Scores are kept in a window, so old ones are forgotten.
+    of 0 or below the bound is infinite. Scores are kept in a window, so old ones are forgotten; and because they are,
+    the level need not rise beyond twice the miss rate (a cap only makes misses rarer).
 
     Raises ValueError for a miss rate outside (0, 1) or a step below 0.03.
     """
@@ -101,13 +102,25 @@ class OnlineQuantile:
         """What the next score is expected to keep to; infinite where nothing can be said."""
         return conformal_quantile(self.scores, self.level) if self.level > 0 else math.inf
 
-    def observe(self, missed: bool, score: float | None = None) -> None:
-        """Account for one outcome: whether it exceeded its bound, and its score where that is known."""
-        self.level += self.step * (self.miss_rate - missed)
-        # Where even an infinite bound does not help (a time), the level must not run away from where it can return.
-        self.level = min(max(self.level, -self.step), 0.5)
+    def observe(self, missed: bool, score: float | None = None, *, counts: bool = True) -> None:
+        """Account for one outcome: whether it exceeded its bound, and its score where that is known.
+
+        One that does not count (nothing was promised) lends its score. It helps a fallen level back to where the bound
+        is finite, so that promises can be made again, and on to the miss rate at a tenth of the pace: easy cases among
+        those would otherwise pay for missed promises.
+        """
+        if counts:
+            self.level += self.step * (self.miss_rate - missed)
+        elif self.level < self.miss_rate:
+            pace = 1.0 if self.level < 1 / (len(self.scores) + 1) else 0.1
+            self.level = min(self.level + pace * self.step * self.miss_rate, self.miss_rate)
+        self._clamp()
         if score is not None:
             self.scores.append(score)
+
+    def _clamp(self) -> None:
+        # Where even an infinite bound does not help (a time), the level must not run away from where it can return.
+        self.level = min(max(self.level, -self.step), 2 * self.miss_rate)
 
     def state(self) -> dict:
         return {'level': self.level, 'scores': list(self.scores)}
@@ -117,7 +130,8 @@ class OnlineQuantile:
         level, scores = float(state['level']), [float(score) for score in state['scores']]
         if not math.isfinite(level) or any(math.isnan(score) for score in scores):
             raise ValueError(f'level {level} or one of the scores is not a number')
-        self.level = min(max(level, -self.step), 0.5)
+        self.level = level
+        self._clamp()
         self.scores = deque(scores, maxlen=self.scores.maxlen)
 
 
@@ -131,7 +145,8 @@ class PessimisticLength(ABC):
         `generated`: that many tokens have come and the response goes on, so N_W is larger.
         """
 
-    def observe(self, distribution: LengthDistribution, n: int, *, n_w: int, n_max: int, ended: bool) -> None:  # noqa: B027
+    def observe(self, distribution: LengthDistribution, n: int, *, n_w: int, n_max: int,  # noqa: B027
+                ended: bool, promised: bool = True) -> None:
         """Learn from a response of `n` tokens that had been planned for `n_w`; `n_max` was its own limit.
 
         `ended`: it came to its natural end, or to that limit. One that was cut at N_W or later has exceeded it; one
@@ -208,13 +223,14 @@ class Adaptive(PessimisticLength):
     def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0) -> int:
         return _within(distribution, self.quantile.bound(), n_max, generated)
 
-    def observe(self, distribution: LengthDistribution, n: int, *, n_w: int, n_max: int, ended: bool) -> None:
+    def observe(self, distribution: LengthDistribution, n: int, *, n_w: int, n_max: int, ended: bool,
+                promised: bool = True) -> None:
         if ended:
             # The length is exact at the limit too, but how surprising the unlimited one had been is not known.
-            self.quantile.observe(n > n_w, surprise(distribution, n) if n < n_max else None)
+            self.quantile.observe(n > n_w, surprise(distribution, n) if n < n_max else None, counts=promised)
         elif n >= n_w:
             # The length is n + 1 at least. Its score is larger still, but this much of it is known.
-            self.quantile.observe(True, surprise(distribution, n + 1))
+            self.quantile.observe(True, surprise(distribution, n + 1), counts=promised)
 
     def state(self) -> dict:
         return self.quantile.state()

@@ -68,6 +68,46 @@ def parser() -> argparse.ArgumentParser:
                          help='input lengths to compress prompts to, in rows of their own')
     lengths.set_defaults(run=_bench_length_predictor)
 
+    times = benches.add_parser('execution-time', help='how well a profile foretells times in another process')
+    _add_model_options(times)
+    times.add_argument('--out', type=Path, default=Path('results/execution_time.json'))
+    times.add_argument('--profile', type=Path, help='profile to judge (default: measured first, by another process)')
+    times.add_argument('--seconds', type=float, default=60.0, help='longest time for measuring it')
+    times.add_argument('--repeats', type=int, default=9, help='visits of each held-out length')
+    times.add_argument('--requests', type=int, default=200, metavar='N', help='whole requests to compare')
+    times.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
+    times.add_argument('--competing-load', action='store_true', help='once more while every core is busy')
+    times.set_defaults(run=_bench_execution_time)
+
+    misses = benches.add_parser('miss-rate', help='whether the promised miss rate is kept, by which method')
+    _add_model_options(misses)
+    misses.add_argument('--out', type=Path, default=Path('results/miss_rate.json'))
+    misses.add_argument('--profile', type=Path, default=Path('results/profile.yaml'), help='of this machine')
+    misses.add_argument('--recordings', type=Path, default=Path('build/recordings.json'),
+                        help='made where there is none of this model yet')
+    misses.add_argument('--prompts', type=int, default=400, metavar='N', help='recorded per split')
+    misses.add_argument('--calibration', type=int, default=0, metavar='N',
+                        help='make the length predictor\'s calibration scores anew, from so many prompts')
+    misses.add_argument('--replays', type=int, default=20)
+    misses.add_argument('--requests', type=int, default=450, metavar='N', help='per replay; a third before the change')
+    misses.add_argument('--live', type=int, default=500, metavar='N', help='requests on the real engine, each of twice')
+    misses.add_argument('--miss-rate', type=float, default=0.05, metavar='EPSILON')
+    misses.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
+    misses.add_argument('--processes', type=int, default=0, metavar='N', help='that record; 0: one per core')
+    misses.set_defaults(run=_bench_miss_rate)
+
+    several = benches.add_parser('knobs', help='makes a quality table, and says what planning with it is worth')
+    _add_model_options(several)
+    several.add_argument('--out', type=Path, default=Path('results/knobs.json'))
+    several.add_argument('--table', type=Path, default=Path('results/quality_table.json'))
+    several.add_argument('--prompts', type=int, default=200, metavar='N', help='recorded per split')
+    several.add_argument('--requests', type=int, default=400, metavar='N', help='replayed per budget and planner')
+    several.add_argument('--miss-rate', type=float, default=0.05, metavar='EPSILON')
+    several.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
+    several.add_argument('--seconds', type=float, default=60.0, help='for profiling all variants')
+    several.add_argument('--processes', type=int, default=0, metavar='N', help='that record; 0: one per core')
+    several.set_defaults(run=_bench_knobs)
+
     train = commands.add_parser('train-length-predictor', add_help=False,
                                 help='train a length predictor for a target model (-h after it for its options)')
     train.set_defaults(run=_train_length_predictor)
@@ -88,8 +128,10 @@ def _add_model_options(command: argparse.ArgumentParser) -> None:
                              help=parameter.description.replace('%', '%%'))
 
 
-def _model_settings(options: argparse.Namespace) -> dict:
-    return settings.check({name: value for name, value in vars(options).items() if name in settings.BY_NAME})
+def _model_settings(options: argparse.Namespace, but: tuple[str, ...] = ()) -> dict:
+    """The node's parameters among the options, but for those that mean something else here."""
+    return settings.check({name: value for name, value in vars(options).items()
+                           if name in settings.BY_NAME and name not in but})
 
 
 def _ask(options: argparse.Namespace) -> int:
@@ -207,6 +249,28 @@ def _bench_quality(options: argparse.Namespace) -> int:
     from timebill_ros.bench.quality import run
     return run(_model_settings(options), options.out, n_tasks=options.tasks, max_new_tokens=options.max_new_tokens,
                processes=options.processes)
+
+
+def _bench_execution_time(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.execution_time import run
+    return run(_model_settings(options, but=('profile',)), options.out, profile_path=options.profile,
+               seconds=options.seconds, repeats=options.repeats, n_requests=options.requests,
+               max_new_tokens=options.max_new_tokens, competing_load=options.competing_load)
+
+
+def _bench_miss_rate(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.miss_rate import run
+    return run(_model_settings(options, but=('profile', 'miss_rate')), options.out, profile_path=options.profile,
+               recordings_path=options.recordings, n_prompts=options.prompts, n_calibration=options.calibration,
+               n_replays=options.replays, n_requests=options.requests, n_live=options.live,
+               miss_rate=options.miss_rate, max_new_tokens=options.max_new_tokens, processes=options.processes)
+
+
+def _bench_knobs(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.knobs import run
+    return run(_model_settings(options, but=('miss_rate',)), options.out, table_path=options.table,
+               n_prompts=options.prompts, n_requests=options.requests, miss_rate=options.miss_rate,
+               max_new_tokens=options.max_new_tokens, profile_s=options.seconds, processes=options.processes)
 
 
 def _bench_length_predictor(options: argparse.Namespace) -> int:

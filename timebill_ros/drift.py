@@ -12,11 +12,12 @@ USUAL = (0.8, 1.5)  # outside of these the profile no longer describes the devic
 class TimingFactor:
     """Measured over profiled time, tracked over the last requests; estimates are multiplied by `value`.
 
-    The median of a short window: half of its requests after a lasting change it has followed whole, single requests
-    that were preempted do not move it, and what is older than the window is forgotten.
+    The larger of two medians, of the last 9 and of the last 3: a device that became slower is followed after two
+    requests, because each one until then breaks its promise; one that became faster after five. A single request that
+    was preempted moves nothing, and what is older is forgotten.
     """
 
-    window = 9
+    window, soon = 9, 3
 
     def __init__(self):
         self._ratios: deque[float] = deque(maxlen=self.window)
@@ -31,9 +32,9 @@ class TimingFactor:
 
     def _update(self) -> None:
         # Until the window is half full, the profile's word (a ratio of 1) stands for the requests still to come.
-        missing = max(0, self.window // 2 - len(self._ratios))
-        middle = median([*self._ratios, *[1.0] * missing]) if self._ratios else 1.0
-        self.value = min(max(middle, FASTEST), SLOWEST)
+        missing = [1.0] * max(0, self.window // 2 - len(self._ratios))
+        known = [*missing, *self._ratios]
+        self.value = min(max(median(known), median(known[-self.soon:]), FASTEST), SLOWEST)
 
     @property
     def is_unusual(self) -> bool:

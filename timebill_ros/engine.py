@@ -150,8 +150,8 @@ class Engine:
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
             prefill_profiled_s=self.times.prefill(n_x), decode_s=ended - planned,
             decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n), distribution=distribution,
-            pessimistic_tokens=plan.pessimistic_tokens, max_tokens=n_max, factor=plan.timing_factor,
-            time_bound=time_bound))
+            pessimistic_tokens=plan.pessimistic_tokens, max_tokens=n_max, promised=plan.verdict.is_promise,
+            factor=plan.timing_factor, time_bound=time_bound))
         text = decode_text(model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
         return reason, stops.cut(text)
 

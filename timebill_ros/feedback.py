@@ -51,6 +51,7 @@ class Feedback:
     distribution: LengthDistribution | None = None  # None: nothing was predicted
     pessimistic_tokens: int = 0
     max_tokens: int = 0  # N_max
+    promised: bool = True  # the plan's verdict was FITS or FITS_WITH_EVICTION
     factor: float = 1.0  # timing factor and time bound that the plan was made with
     time_bound: float = 1.0
 
@@ -109,7 +110,7 @@ class Tracker:
                 self._times.observe(ratio > seen.time_bound, ratio)
         if seen.distribution is not None and seen.generated_tokens > 0:
             self.length.observe(seen.distribution, seen.generated_tokens, n_w=seen.pessimistic_tokens,
-                                n_max=seen.max_tokens, ended=seen.ended)
+                                n_max=seen.max_tokens, ended=seen.ended, promised=seen.promised)
 
     def take_over(self, other: Tracker) -> None:
         """Go on from a tracker of other parameters: its timing factors, and all of it where the promise is the same."""

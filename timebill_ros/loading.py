@@ -48,7 +48,8 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
         predictor = length_predictor.load(predictor_name, device=model.device,
                                           trust_remote_code=settings['trust_remote_code'])
         executor = PredictionExecutor(predictor, fingerprint(predictor_name), threads=settings['predictor_threads'],
-                                      scores=load_scores(Path(predictor_name) / SCORES_FILE))
+                                      scores=load_scores(Path(predictor_name) / SCORES_FILE),
+                                      directory=predictor_name)
         executor.submit('warm up', 64).result()
         if model.device.type == 'cpu':
             model.prefill_threads = for_prefill(model.threads, beside=settings['predictor_threads'])

@@ -127,3 +127,73 @@ def length_predictor(result: dict, path: Path) -> None:
     curve.legend(loc='upper left', fontsize=7)
     curve.grid(alpha=0.3)
     _save(figure, path)
+
+
+def miss_rate(rows: list[dict], trace: dict, path: Path) -> None:
+    """Miss rates by condition and method, and one adaptive replay across the slow-down, request by request."""
+    figure, (bars, slack, tracked) = plt.subplots(3, 1, figsize=(10, 10), layout='constrained')
+    conditions = list(dict.fromkeys(row['condition'] for row in rows))
+    methods = list(dict.fromkeys(row['method'] for row in rows))
+    width = 0.8 / len(methods)
+    colours = (*LINES, '#999999')
+    for i, method in enumerate(methods):
+        mine = {row['condition']: row for row in rows if row['method'] == method}
+        places = [j + width * (i - (len(methods) - 1) / 2) for j in range(len(conditions))]
+        rates = [mine[condition]['miss_rate'] or 0.0 for condition in conditions]
+        bars.bar(places, rates, width=0.9 * width, color=colours[i % len(colours)], label=method)
+        for place, rate, condition in zip(places, rates, conditions, strict=True):
+            bars.text(place, rate, f'{mine[condition]["share_promised"]:.0%}', ha='center', va='bottom', fontsize=6)
+    bars.axhline(rows[0]['epsilon'], color='black', linewidth=0.8, linestyle='--')
+    bars.set_xticks(range(len(conditions)), conditions)
+    bars.set(ylabel='misses per promise', title='Miss rate (numbers: share of requests that were promised)')
+    bars.legend(ncols=len(methods), fontsize=8)
+    requests = range(len(trace['slack_s']))
+    kinds = (('promise kept', True, True, COLOURS['decode']), ('promise missed', True, False, COLOURS['eviction']),
+             ('no promise', False, None, '#BBBBBB'))
+    for label, promised, in_time, colour in kinds:
+        chosen = [i for i in requests if trace['promised'][i] == promised and in_time in (None, trace['in_time'][i])]
+        slack.plot(chosen, [trace['slack_s'][i] for i in chosen], '.', color=colour, label=label)
+    slack.set(ylabel='slack at the end, s', title='One replay of adaptive; negative: time that was missing')
+    tracked.plot(requests, trace['timing_factor'], color=COLOURS['prefill'], label='timing factor')
+    tracked.plot(requests, [f * b for f, b in zip(trace['timing_factor'], trace['time_bound'], strict=True)],
+                 color=COLOURS['eviction'], linewidth=0.8, label='with the time bound')
+    tracked.set(xlabel='request', ylabel='times profiled')
+    for axis in (slack, tracked):
+        axis.axvline(trace['change_at'], color='black', linewidth=0.8, linestyle='--')
+        axis.legend(fontsize=8, loc='upper left')
+        axis.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def knobs(rows: list[dict], path: Path) -> None:
+    """Mean score of each planner over the time that is left for decoding, and which knobs were chosen where."""
+    figure, (score, chosen) = plt.subplots(1, 2, figsize=(11, 4.2), layout='constrained')
+    for i, method in enumerate(dict.fromkeys(row['method'] for row in rows)):
+        mine = [row for row in rows if row['method'] == method]
+        score.plot([row['budget_s'] for row in mine], [row['mean_score'] for row in mine], marker=MARKERS[i],
+                   color=LINES[i], label=method)
+        for style, name in (('-', 'evicted'), ('--', 'cut'), (':', 'other weights')):
+            chosen.plot([row['budget_s'] for row in mine], [row['shares'][name] for row in mine], style,
+                        color=LINES[i], label=f'{method}: {name}')
+    score.set(xlabel='time left for decoding, s', ylabel='step accuracy, cut answers as they are', xscale='log')
+    chosen.set(xlabel='time left for decoding, s', ylabel='share of requests', xscale='log')
+    for axis in (score, chosen):
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def execution_time(rows: list[dict], path: Path) -> None:
+    """Measured over estimated time of held-out lengths, by kind and condition."""
+    kinds = list(dict.fromkeys(row['kind'] for row in rows))
+    figure, axes = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 3.6), layout='constrained', squeeze=False)
+    for axis, kind in zip(axes[0], kinds, strict=True):
+        for i, row in enumerate(row for row in rows if row['kind'] == kind):
+            lengths, ratios = np.array(row['ratios'], dtype=float).T
+            axis.plot(lengths, ratios, MARKERS[i], markersize=3, alpha=0.6, color=LINES[i],
+                      label=f'{row["condition"]}, mean error {row["mape"]:.1%}')
+        axis.axhline(1.0, color='black', linewidth=0.8)
+        axis.set(title=TITLES[kind][0], xlabel=TITLES[kind][1], ylabel='measured / estimated', xscale='log')
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    _save(figure, path)

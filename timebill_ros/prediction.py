@@ -37,10 +37,11 @@ class PredictionExecutor:
     """Runs predictions one at a time, apart from the thread that runs the model."""
 
     def __init__(self, predictor, fingerprint: str = '', *, threads: int = 1, scores: Sequence[float] = (),
-                 clock: Clock = time.monotonic):
+                 directory: str = '', clock: Clock = time.monotonic):
         self.predictor = predictor
         self.scores = list(scores)  # of calibration prompts, see calibration.py
         self.fingerprint = fingerprint  # of the predictor's files, for the profile
+        self.directory = directory  # where it was loaded from
         self._clock = clock
         self._cuda = predictor.device.type == 'cuda'
         self._executor = ThreadPoolExecutor(1, 'length-predictor', initializer=self._prepare, initargs=(threads,))

@@ -17,6 +17,7 @@ import torch
 from timebill_ros import fitting
 from timebill_ros.eviction import MAX_WINDOW
 from timebill_ros.execution_time import Identity, Profile
+from timebill_ros.fitting import Points
 from timebill_ros.model import CausalLM, device_name, library_versions
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.request import Sampling
@@ -42,7 +43,7 @@ def length_grid(longest: int, n: int) -> list[int]:
 
 def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_tokens: int, budget_s: float,
             repeats: int = 8, longest: int | None = None, n_lengths: int = 9, seed: int = 0,
-            progress: Callable[[float], None] = lambda share: None) -> dict[str, list[list[float]]]:
+            progress: Callable[[float], None] = lambda share: None) -> Points:
     """[length, seconds] points per kind.
 
     'prefill'       a prompt of that length, the predictor running beside it
@@ -55,19 +56,18 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
     lengths are left out. `progress` is called with the share done.
     """
     draw = random.Random(seed)
-    points: dict[str, list[list[float]]] = {kind: [] for kind in (
-        'prefill', 'step', 'run', 'eviction', 'prediction', *(f'step:{name}' for name in other_variants(model)))}
+    points: Points = {}
     longest = min(longest or model.max_context, model.max_context) - (2 + len(other_variants(model))) * STEPS - 2
     lengths = length_grid(longest, n_lengths)
     started = time.monotonic()
-    _visit(model, predictor, lengths[0], chunk_tokens, draw, {kind: [] for kind in points})  # warm-up, thrown away
+    visit(model, predictor, lengths[0], chunk_tokens, draw)  # warm-up, thrown away
     cost: dict[int, float] = {}
     for n in lengths:
         before = time.monotonic()
         # A visit grows at most with the square of its length; two lengths are the least that can be fitted.
         if len(cost) >= 2 and before - started + max(cost.values()) * (n / max(cost)) ** 2 > 0.5 * budget_s:
             break
-        _visit(model, predictor, n, chunk_tokens, draw, points)
+        _add(points, visit(model, predictor, n, chunk_tokens, draw))
         cost[n] = time.monotonic() - before
         progress(min(1.0, (time.monotonic() - started) / budget_s))
     visits = [n for n in cost for _ in range(repeats - 1)]
@@ -76,14 +76,21 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
         spent = time.monotonic() - started
         if spent + cost[n] > budget_s:
             break
-        _visit(model, predictor, n, chunk_tokens, draw, points)
+        _add(points, visit(model, predictor, n, chunk_tokens, draw))
         progress(max((done + 1) / len(visits), spent / budget_s))
     progress(1.0)
-    return {kind: values for kind, values in points.items() if values}
+    return points
 
 
-def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_tokens: int, draw: random.Random,
-           points: dict[str, list[list[float]]]) -> None:
+def _add(points: Points, more: Points) -> None:
+    for kind, measured in more.items():
+        points.setdefault(kind, []).extend(measured)
+
+
+def visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_tokens: int,
+          draw: random.Random) -> Points:
+    """Points of one prompt of `n` random tokens: what a request of that length runs, see `measure`."""
+    points: Points = {}
     vocabulary = len(model.tokenizer)
     ids = [draw.randrange(vocabulary) for _ in range(n)]
     # Random ids as text may tokenise to another length; the predictor's own bound keeps it at n or below.
@@ -93,9 +100,9 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
     start = time.perf_counter()
     logits = model.prefill(ids, chunk_tokens=chunk_tokens)
     model.synchronize()
-    points['prefill'].append([n, time.perf_counter() - start])
+    points['prefill'] = [[n, time.perf_counter() - start]]
     if future is not None:
-        points['prediction'].append([min(n, predictor.predictor.max_input_tokens), future.result().seconds])
+        points['prediction'] = [[min(n, predictor.predictor.max_input_tokens), future.result().seconds]]
     sampler = Sampler(Sampling(), model.device)
     token = sampler.draw(logits)
     token = _steps(model, sampler, token, n, n, points)
@@ -109,8 +116,9 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
         start = time.perf_counter()
         model.evict(n_keep)
         model.synchronize()
-        points['eviction'].append([n, time.perf_counter() - start])
+        points['eviction'] = [[n, time.perf_counter() - start]]
         _steps(model, sampler, token, n + n_generated, n_keep + n_generated, points)
+    return points
 
 
 def other_variants(model: CausalLM) -> list[str]:
@@ -119,7 +127,7 @@ def other_variants(model: CausalLM) -> list[str]:
 
 
 def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int, n_kv: int,
-           points: dict[str, list[list[float]]], kind: str = 'step') -> torch.Tensor:
+           points: Points, kind: str = 'step') -> torch.Tensor:
     seconds = []
     for i in range(STEPS):
         start = time.perf_counter()
@@ -128,13 +136,13 @@ def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int
         seconds.append(time.perf_counter() - start)
         token = token.clamp(min=0)
     middle = n_kv + STEPS // 2
-    points[kind].append([middle, statistics.median(seconds)])
+    points.setdefault(kind, []).append([middle, statistics.median(seconds)])
     if kind == 'step':
-        points['run'].append([middle, statistics.fmean(seconds)])
+        points.setdefault('run', []).append([middle, statistics.fmean(seconds)])
     return token
 
 
-def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: dict[str, list[list[float]]],
+def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: Points,
                  chunk_tokens: int) -> Profile:
     """Fit measured points into a profile of this device. ProfileError where there are too few."""
     chunk_tokens = chunk_tokens if model.chunked_prefill else 0
@@ -145,7 +153,7 @@ def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: 
                    fitting.run_ratios(times, points), points)
 
 
-def check(profile: Profile, points: dict[str, list[list[float]]]) -> dict[str, float]:
+def check(profile: Profile, points: Points) -> dict[str, float]:
     """By kind, the median ratio of freshly measured to profiled times; 1 where the profile still describes the device.
 
     'run' is left out: it judges noise, not the device.

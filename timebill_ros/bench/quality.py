@@ -1,8 +1,8 @@
 """`timebill bench quality`: how good the answers are after an eviction, by its ratio and scorer.
 
-The model answers test tasks of site-log planning greedily (reports, whose length is random, at temperature 1: greedy
-decoding of them degenerates), by the parts that the engine runs: the chat template,
-prefill in chunks, eviction down to a number of entries, the token loop. Each prompt is prefilled once and restored for
+The model answers test tasks of site-log planning greedily, by the parts that the engine runs: the chat template,
+prefill in chunks, eviction down to a number of entries, the token loop. (Greedy reports have no random length, but no
+score looks at what is random in them.) Each prompt is prefilled once and restored for
 every eviction. Without eviction the answer is the same whatever the scorer, so it is decoded once.
 """
 from __future__ import annotations
@@ -25,7 +25,7 @@ from timebill_ros.eviction import MAX_WINDOW, SCORERS, Random
 from timebill_ros.loading import load_model
 from timebill_ros.model import CausalLM, ModelError
 from timebill_ros.processes import spread
-from timebill_ros.request import FinishReason, GoalError, Request, Sampling
+from timebill_ros.request import FinishReason, GoalError, Request
 from timebill_ros.sampling import Sampler
 from timebill_ros.text import StopStrings
 from timebill_ros.text import decode as decode_text
@@ -36,7 +36,6 @@ from timebill_ros.training.site_log_scores import exact_match, step_accuracy, to
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)
 LENGTH_RANGES = ((200, 1000), (1000, 2000), (2000, 4000))  # prompt tokens; the few shorter ones count to the first
-TEMPERATURES = {'report': 1.0}
 SCORES = {'step_accuracy': step_accuracy, 'exact_match': exact_match, 'token_f1': token_f1}
 
 Answers = dict[tuple[str, float], str]  # (scorer, eviction ratio) -> text
@@ -53,8 +52,7 @@ def entries_to_keep(n_x: int, ratio: float, max_eviction_ratio: float) -> int:
 
 def request_for(task: SiteLogTask, max_new_tokens: int) -> Request:
     """A task as a request without a deadline."""
-    sampling = Sampling(temperature=TEMPERATURES.get(task.family, 0.0), seed=task.seed)
-    return Request('', 0.0, math.inf, messages=task.messages, max_new_tokens=max_new_tokens, sampling=sampling)
+    return Request('', 0.0, math.inf, messages=task.messages, max_new_tokens=max_new_tokens)
 
 
 def answer(model: CausalLM, request: Request, logits, *, n_x: int, n_kv: int) -> str:

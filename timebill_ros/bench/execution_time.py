@@ -1,0 +1,146 @@
+"""`timebill bench execution-time`: how well a profile foretells times, in another process and at other lengths.
+
+The profile comes from a file, or from a process of its own that runs before. Here the lengths between its own are
+measured: prefill with the length predictor beside it, decode steps over the whole cache and over an evicted one. Then
+whole requests run, with budgets from tight to wide, and each is compared with its estimated WCET. With
+`--competing-load` all of it is repeated while another program computes on every core.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean, median
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from timebill_ros import profiling
+from timebill_ros.bench import recordings
+from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench.miss_rate import burn
+from timebill_ros.deadline import Deadline
+from timebill_ros.decode import Control
+from timebill_ros.engine import Engine
+from timebill_ros.execution_time import Profile
+from timebill_ros.feedback import Tracker
+from timebill_ros.loading import load_model
+from timebill_ros.model import ModelError
+from timebill_ros.request import Request, Sampling
+from timebill_ros.threads import available_cores
+from timebill_ros.training import site_log
+
+KINDS = ('prefill', 'step')
+
+
+def between(lengths: list[float]) -> list[int]:
+    """Lengths that a profile has not seen: the geometric middles of its own."""
+    ordered = sorted(set(lengths))
+    return [round((a * b) ** 0.5) for a, b in zip(ordered, ordered[1:], strict=False)]
+
+
+def held_out(model, predictor, profile: Profile, *, chunk_tokens: int, repeats: int, condition: str,
+             progress: Callable[[float], None]) -> list[dict]:
+    """A row per kind: the error on the medians by length, and quantiles of all measured over estimated times."""
+    points: dict[str, list[list[float]]] = {}
+    draw = random.Random(1)
+    lengths = between([n for n, _ in profile.points['prefill']])
+    visits = [n for n in lengths for _ in range(repeats)]
+    draw.shuffle(visits)
+    for done, n in enumerate(visits):
+        for kind, measured in profiling.visit(model, predictor, n, chunk_tokens, draw).items():
+            points.setdefault(kind, []).extend(measured)
+        progress((done + 1) / len(visits))
+    rows = []
+    for kind in KINDS:
+        ratios = sorted((n, seconds / profile.times.estimate(kind, n)) for n, seconds in points[kind])
+        by_length: dict[float, list[float]] = {}
+        for n, ratio in ratios:
+            by_length.setdefault(n, []).append(ratio)
+        values = sorted(ratio for _, ratio in ratios)
+        rows.append({'condition': condition, 'kind': kind, 'n': len(values), 'lengths': len(by_length),
+                     'mape': fmean(abs(1 / median(found) - 1) for found in by_length.values()),
+                     'residual_p50': values[len(values) // 2], 'residual_p99': values[int(0.99 * (len(values) - 1))],
+                     'ratios': [[n, round(ratio, 4)] for n, ratio in ratios]})
+    return rows
+
+
+def requests(engine: Engine, n: int, *, condition: str, max_new_tokens: int, progress: Callable[[float], None]) -> dict:
+    """How often a request that was promised took longer than its estimated WCET."""
+    rng, exceeded, ratios = random.Random(2), 0, []
+    for i in range(n):
+        task = site_log.generate(i, split='validation')
+        n_x = task.n_tokens + 10
+        budget_s = engine.times.prefill(n_x) + 2 * recordings.draw_budget(rng, engine.times)
+        now = time.monotonic()
+        request = Request(str(i), now, now + budget_s, messages=task.messages, max_new_tokens=max_new_tokens,
+                          delivery_margin_s=0.0, sampling=Sampling(temperature=1.0, seed=i))
+        timing = engine.run(request, Control(Deadline(request.deadline_s))).timing
+        if timing.verdict.is_promise:
+            took_s = timing.prefill_s + timing.eviction_s + timing.decode_s
+            ratios.append(took_s / timing.wcet_s)
+            exceeded += took_s > timing.wcet_s
+        progress((i + 1) / n)
+    return {'condition': condition, 'n_promised': len(ratios), 'exceeded': exceeded,
+            'share_exceeded': exceeded / len(ratios) if ratios else None,
+            'median_of_wcet': median(ratios) if ratios else None}
+
+
+def run(values: dict, out: Path, *, profile_path: Path | None, seconds: float, repeats: int, n_requests: int,
+        max_new_tokens: int, competing_load: bool) -> int:
+    """Measure, print and write. Exit status 1 never means a bad fit: the numbers say what it is."""
+    from timebill_ros import plots
+    if profile_path is None:
+        profile_path = out.with_name('profile_for_' + out.stem + '.yaml')
+        options = [part for name in ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads',
+                                     'max_context_tokens', 'prefill_chunk_tokens', 'eviction_scorer') if values[name]
+                   for part in ('--' + name.replace('_', '-'), str(values[name]))]
+        subprocess.run([sys.executable, '-m', 'timebill_ros.cli', 'profile', '--out', str(profile_path), '--seconds',
+                        str(seconds), *options], check=True)
+    profile = Profile.load(profile_path)
+    model, predictor = load_model(values)
+    if not model.supports_eviction:
+        raise ModelError(f'the held-out lengths include evicted caches: {model.eviction_refusal}')
+    profile.check(profiling.identity(model, predictor), str(profile_path))
+    machine, rows, wcet = describe(model), [], []
+    context = multiprocessing.get_context('spawn')
+    stop = context.Event()
+    others = [context.Process(target=burn, args=(stop,), daemon=True) for _ in range(available_cores())]
+    try:
+        for condition in ('as the machine is', 'competing load')[:1 + competing_load]:
+            if condition == 'competing load':
+                for process in others:
+                    process.start()
+            scores = predictor.scores if predictor else []
+            engine = Engine(model, predictor, profile.times, Tracker(scores=scores, ratios=profile.run_ratios),
+                            prefill_chunk_tokens=values['prefill_chunk_tokens'])
+            with Progress() as bar:
+                tasks = [bar.add_task(f'{condition}: {what}', total=1.0) for what in ('lengths', 'requests')]
+                rows += held_out(model, predictor, profile, chunk_tokens=values['prefill_chunk_tokens'],
+                                 repeats=repeats, condition=condition,
+                                 progress=lambda share, bar=bar, task=tasks[0]: bar.update(task, completed=share))
+                wcet.append(requests(engine, n_requests, condition=condition, max_new_tokens=max_new_tokens,
+                                     progress=lambda share, bar=bar, task=tasks[1]: bar.update(task, completed=share)))
+    finally:
+        stop.set()
+        for process in others:
+            if process.pid:
+                process.join(5.0)
+                process.terminate()
+    table = Table('condition', 'kind', 'n', 'mean error', 'p50', 'p99')
+    for r in rows:
+        table.add_row(r['condition'], r['kind'], str(r['n']), f'{r["mape"]:.1%}', f'{r["residual_p50"]:.3f}',
+                      f'{r["residual_p99"]:.3f}')
+    for w in wcet:
+        share = 'no promises' if w['share_exceeded'] is None else f'{w["share_exceeded"]:.1%} beyond their WCET'
+        table.add_row(w['condition'], 'requests', str(w['n_promised']), share, '', '')
+    Console().print(table)
+    write(out, {'machine': machine, 'profile': {'date': profile.date, 'held_out_errors': profile.held_out_errors},
+                'rows': rows, 'requests': wcet})
+    plots.execution_time(rows, out.with_suffix('.png'))
+    return 0

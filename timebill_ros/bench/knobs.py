@@ -1,0 +1,148 @@
+"""`timebill bench knobs`: a quality table for the planner, and what planning with it is worth.
+
+The table (see timebill_ros/knobs.py) is measured on validation tasks: mean step accuracy by weight precision and
+eviction ratio, and the share of it that is left of an answer that is cut. Then test tasks are replayed on a virtual
+clock (replay.py) with little and with more time left for decoding: `eviction only` is the paper's rule, `knobs` has the
+table; both keep the same miss rate by the same adaptive bounds. A cut answer counts for the steps that it holds.
+"""
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+from rich.progress import Progress, track
+from rich.table import Table
+
+from timebill_ros import knobs, planner
+from timebill_ros.bench import recordings, replay
+from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench.miss_rate import interval
+from timebill_ros.bench.recordings import RATIOS, Recording
+from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
+from timebill_ros.feedback import Tracker
+from timebill_ros.loading import load_model
+from timebill_ros.model import ModelError
+from timebill_ros.profiling import make_profile, measure, other_variants
+from timebill_ros.threads import available_cores
+from timebill_ros.training import site_log
+from timebill_ros.training.site_log_scores import step_accuracy
+
+SHARES = tuple(i / 10 for i in range(11))
+BUDGETS = (5, 10, 20, 40, 80, 160, 320)  # time for so many tokens over recordings.BUDGET_ENTRIES entries
+
+
+def prefix(tokenizer, text: str, n: int) -> str:
+    """The text of an answer's first `n` tokens."""
+    ids = tokenizer(text, add_special_tokens=False)['input_ids']
+    return tokenizer.decode(ids[:n])
+
+
+def score_of_cut(tokenizer, recording: Recording, answer: recordings.Answer, n: int) -> float:
+    """Step accuracy of an answer of which `n` tokens came."""
+    if n >= answer.n:
+        return answer.score
+    task = site_log.generate(recording.seed, split=recording.split)
+    return step_accuracy(task, prefix(tokenizer, answer.text, n))
+
+
+def quality_table(tokenizer, found: list[Recording]) -> knobs.QualityTable:
+    """Measured means over the recordings."""
+    variants = {variant: tuple((ratio, fmean(r.answers[variant][str(ratio)].score for r in found)) for ratio in RATIOS)
+                for variant in found[0].answers}
+    whole = [(r, next(iter(r.answers.values()))['0.0']) for r in found]
+    total = sum(answer.score for _, answer in whole) or 1.0
+    cut = tuple((share, min(1.0, sum(score_of_cut(tokenizer, r, answer, int(share * answer.n))
+                                     for r, answer in whole) / total)) for share in SHARES)
+    return knobs.QualityTable(variants, cut)
+
+
+def run_at(method: Method, device: Device, found: list[Recording], tokenizer, *, budget_s: float, n_requests: int,
+           seed: int) -> list[tuple[Outcome, float]]:
+    """Requests that all have `budget_s` for decoding, with the score of what came."""
+    rng, tracker = random.Random(seed), method.make()
+    outcomes = []
+    for _ in range(n_requests):
+        recording = rng.choice(found)
+        outcome = replay.run_one(method, tracker, device, recording, budget_s, 1.0)
+        answer = recording.answer(outcome.plan.variant or device.variants[0], outcome.plan.eviction_ratio)
+        outcomes.append((outcome, score_of_cut(tokenizer, recording, answer, outcome.n)))
+    return outcomes
+
+
+def summary(outcomes: list[tuple[Outcome, float]], variant: str) -> dict:
+    """Score, miss rate, and which knob was turned how often."""
+    plans = [outcome.plan for outcome, _ in outcomes]
+    promised = [outcome for outcome, _ in outcomes if outcome.promised]
+    missed = sum(map(is_missed, promised))
+    return {'n': len(outcomes), 'mean_score': fmean(score for _, score in outcomes),
+            'share_promised': len(promised) / len(outcomes), 'miss_rate': missed / len(promised) if promised else None,
+            'interval': interval(missed, len(promised)),
+            'mean_eviction_ratio': fmean(plan.eviction_ratio for plan in plans),
+            'shares': {'evicted': fmean(plan.eviction_ratio > 0 for plan in plans),
+                       'cut': fmean(not outcome.in_time for outcome, _ in outcomes),
+                       'other weights': fmean(plan.variant not in ('', variant) for plan in plans)}}
+
+
+def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests: int, miss_rate: float,
+        max_new_tokens: int, profile_s: float, processes: int) -> int:
+    """Measure the table, write it, replay, print and write."""
+    from timebill_ros import plots
+    if n_prompts < 1 or n_requests < 1:
+        raise ValueError(f'nothing to measure with {n_prompts} prompts and {n_requests} requests')
+    values = {**values, 'threads': values['threads'] or 1}
+    model, predictor = load_model(values)
+    if not model.supports_eviction or predictor is None:
+        raise ModelError(f'nothing to try: {model.eviction_refusal or "no length predictor"}')
+    with Progress() as bar:
+        task = bar.add_task('profile of all variants', total=1.0)
+        profile = make_profile(model, predictor, measure(
+            model, predictor, chunk_tokens=values['prefill_chunk_tokens'], budget_s=profile_s,
+            progress=lambda share: bar.update(task, completed=share)), values['prefill_chunk_tokens'])
+    variants = [model.variant, *other_variants(model)]
+    temperature = predictor.predictor.facts.get('training', {}).get('config', {}).get('temperature', 1.0)
+    options = {'variants': variants, 'temperature': temperature, 'max_new_tokens': max_new_tokens,
+               'chunk_tokens': values['prefill_chunk_tokens'], 'max_eviction_ratio': values['max_eviction_ratio']}
+    processes = processes or (available_cores() if model.device.type == 'cpu' else 1)
+    found = {split: sorted(track(recordings.record_split(split, n_prompts, values, options, processes),
+                                 f'recording {split}', total=n_prompts), key=lambda r: r.seed)
+             for split in ('validation', 'test')}
+    table = quality_table(model.tokenizer, found['validation'])
+    table_path.parent.mkdir(parents=True, exist_ok=True)
+    table_path.write_text(json.dumps({
+        'format': knobs.FORMAT, 'machine': describe(model), 'prompts': n_prompts,
+        'variants': {name: [[x, round(y, 4)] for x, y in curve] for name, curve in table.variants.items()},
+        'cut': [[x, round(y, 4)] for x, y in table.cut]}, indent=1) + '\n')
+    print(f'written to {table_path}')
+    device = Device(profile.times, variants, max_new_tokens, model.max_context, values['max_eviction_ratio'])
+
+    def make() -> Tracker:
+        return Tracker(miss_rate=miss_rate, scores=predictor.scores, ratios=profile.run_ratios)
+
+    rows = []
+    for n_tokens in track(BUDGETS, 'replaying'):
+        budget_s = planner.decode_time(profile.times.p, profile.times.q, recordings.BUDGET_ENTRIES, n_tokens)
+        for method in (Method('eviction only', make), Method('knobs', make, table=table)):
+            outcomes = run_at(method, device, found['test'], model.tokenizer, budget_s=budget_s,
+                              n_requests=n_requests, seed=n_tokens)
+            rows.append({'method': method.name, 'budget_tokens': n_tokens, 'budget_s': budget_s,
+                         **summary(outcomes, model.variant)})
+    show(rows)
+    steps = {name: {'p': times.p, 'q': times.q} for name, times in
+             ((name, profile.times.of_variant(name)) for name in variants)}
+    write(out, {'machine': describe(model), 'epsilon': miss_rate, 'prompts': n_prompts, 'requests': n_requests,
+                'steps': steps, 'rows': rows})
+    plots.knobs(rows, out.with_suffix('.png'))
+    return 0
+
+
+def show(rows: list[dict]) -> None:
+    table = Table('time for', 'planner', 'score', 'promised', 'missed', 'evicted (mean)', 'cut', 'other weights')
+    for r in rows:
+        table.add_row(f'{r["budget_tokens"]} tokens', r['method'], f'{r["mean_score"]:.3f}',
+                      f'{r["share_promised"]:.0%}', '' if r['miss_rate'] is None else f'{r["miss_rate"]:.3f}',
+                      f'{r["mean_eviction_ratio"]:.2f}', f'{r["shares"]["cut"]:.0%}',
+                      f'{r["shares"]["other weights"]:.0%}', end_section=r['method'] == 'knobs')
+    Console().print(table)

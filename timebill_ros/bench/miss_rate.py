@@ -1,0 +1,263 @@
+"""`timebill bench miss-rate`: is the promised miss rate kept, by which method, and what does it cost?
+
+A promise is a first plan with the verdict FITS or FITS_WITH_EVICTION; a miss is a promised request that did not come
+to its natural end by its deadline. Every method replays the same recorded answers and step times on a virtual clock
+(replay.py), under four conditions; what changes, changes at one request:
+
+    nominal          test prompts
+    prompt shift     test prompts, then prompts of the shifted split
+    slow             steps take 1.5 times as long from then on
+    both
+
+    k = 1, 3, 5, 8   the paper: N_W = k * N_hat, execution times as profiled
+    conformal        a fixed quantile of calibration scores, a fixed quantile of time ratios, no timing factor
+    adaptive         what the node does by default
+    oracle           knows every length, and tracks times like adaptive: its miss rate is the attainable one
+
+`adaptive` also runs live on the real engine, without replays: once alone and once with a competing load in the second
+half.
+"""
+from __future__ import annotations
+
+import math
+import multiprocessing
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+from rich.progress import Progress, track
+from rich.table import Table
+
+from timebill_ros.bench import recordings, replay
+from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
+from timebill_ros.calibration import SCORES_FILE, load_scores, save_scores
+from timebill_ros.deadline import Deadline
+from timebill_ros.decode import Control
+from timebill_ros.engine import Engine
+from timebill_ros.execution_time import Profile
+from timebill_ros.feedback import Tracker
+from timebill_ros.loading import load_model
+from timebill_ros.model import ModelError
+from timebill_ros.processes import spread
+from timebill_ros.request import Request, Sampling, Strategy
+from timebill_ros.threads import available_cores
+from timebill_ros.training import site_log
+from timebill_ros.training.site_log_scores import step_accuracy
+
+SLOWDOWN = 1.5
+CONDITIONS = {'nominal': (False, 1.0), 'prompt shift': (True, 1.0), 'slow': (False, SLOWDOWN), 'both': (True, SLOWDOWN)}
+AFTER = (51, 150)  # requests after the change whose miss rate is given apart, 1-based
+FACTORS = (1.0, 3.0, 5.0, 8.0)
+
+
+def methods(scores: list[float], ratios: list[float], miss_rate: float) -> list[Method]:
+    def of(policy: str, **options) -> Callable[[], Tracker]:
+        return lambda: Tracker(policy, miss_rate=miss_rate, scores=scores, ratios=ratios, **options)
+
+    return [*(Method(f'k = {k:.0f}', of('fixed', k=k, track_timing=False)) for k in FACTORS),
+            Method('conformal', of('conformal', track_timing=False)), Method('adaptive', of('adaptive')),
+            Method('oracle', of('adaptive'), oracle=True)]
+
+
+def interval(missed: int, n: int) -> list[float]:
+    """95 % Wilson interval of a share."""
+    if n == 0:
+        return [0.0, 1.0]
+    z, p = 1.96, missed / n
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return [max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))]
+
+
+def summary(outcomes: list[Outcome]) -> dict:
+    """A row: what was promised, kept and paid. `mean_score` counts a cut answer as empty (KILL)."""
+    promised = [o for o in outcomes if o.promised]
+    missed = sum(is_missed(o) for o in promised)
+    return {'n': len(outcomes), 'n_promised': len(promised), 'share_promised': len(promised) / len(outcomes),
+            'miss_rate': missed / len(promised) if promised else None, 'interval': interval(missed, len(promised)),
+            'mean_eviction_ratio': fmean(o.plan.eviction_ratio for o in outcomes),
+            'mean_score': fmean(o.recording.answer(o.plan.variant or next(iter(o.recording.answers)),
+                                                   o.plan.eviction_ratio).score if o.in_time else 0.0
+                                for o in outcomes),
+            'refused': replay.verdict_shares(outcomes)['INFEASIBLE']}
+
+
+def replays(device: Device, found: dict[str, list[recordings.Recording]], tried: list[Method], *, n_replays: int,
+            n_requests: int, change_at: int, miss_rate: float) -> tuple[list[dict], dict]:
+    """Rows for every condition and method, and one replay of `adaptive` under slow steps, request by request."""
+    rows, trace = [], {}
+    jobs = [(name, shifted, slowdown, method) for name, (shifted, slowdown) in CONDITIONS.items() for method in tried]
+    for condition, shifted, slowdown, method in track(jobs, 'replaying'):
+        runs = [replay.replay(method, device, found['test'], found['shifted' if shifted else 'test'], seed=seed,
+                              n_requests=n_requests, change_at=change_at, slowdown=slowdown)
+                for seed in range(n_replays)]
+        row = {'condition': condition, 'method': method.name, 'epsilon': miss_rate,
+               **summary([o for run in runs for o in run])}
+        window = [o for run in runs for o in run[change_at + AFTER[0] - 1:change_at + AFTER[1]] if o.promised]
+        row['after_change'] = {'requests': list(AFTER), 'n_promised': len(window),
+                               'miss_rate': fmean(map(is_missed, window)) if window else None}
+        rows.append(row)
+        if (condition, method.name) == ('slow', 'adaptive'):
+            trace = {'change_at': change_at, 'slowdown': slowdown, 'slack_s': [o.slack_s for o in runs[0]],
+                     'timing_factor': [o.factor for o in runs[0]], 'time_bound': [o.time_bound for o in runs[0]],
+                     'promised': [o.promised for o in runs[0]], 'in_time': [o.in_time for o in runs[0]]}
+    for row in rows:
+        oracle = next(r for r in rows if r['condition'] == row['condition'] and r['method'] == 'oracle')
+        row['attainable_miss_rate'] = oracle['miss_rate']
+    return rows, trace
+
+
+def judge(rows: list[dict], miss_rate: float) -> dict:
+    """Which bars `adaptive` meets: its miss rate, the requests after the change, and its eviction."""
+    adaptive = {row['condition']: row for row in rows if row['method'] == 'adaptive'}
+    limit = miss_rate + 0.01
+    holds = {f'k = {k:.0f}': all((row['miss_rate'] or 0.0) <= limit for row in rows if row['method'] == f'k = {k:.0f}')
+             for k in FACTORS}
+    smallest = next((name for name, held in holds.items() if held), None)
+    verdict: dict = {'smallest_k_that_holds': smallest, 'conditions': {}}
+    for condition, row in adaptive.items():
+        other = next((r for r in rows if (r['condition'], r['method']) == (condition, smallest)), None)
+        verdict['conditions'][condition] = {
+            'attainable': (row['attainable_miss_rate'] or 0.0) <= limit, 'kept': (row['miss_rate'] or 0.0) <= limit,
+            'kept_after_change': (row['after_change']['miss_rate'] or 0.0) <= miss_rate + 0.02,
+            'eviction_above_smallest_k': row['mean_eviction_ratio'] - other['mean_eviction_ratio'] if other else None}
+    return verdict
+
+
+# -- live ------------------------------------------------------------------------------------------------------------
+
+def burn(stop) -> None:
+    """Keeps a core busy."""
+    x = 0.0
+    while not stop.is_set():
+        for i in range(10_000):
+            x += math.sqrt(i)
+
+
+def live(engine: Engine, n_requests: int, *, temperature: float, max_new_tokens: int, load: bool,
+         progress: Callable[[int], None]) -> dict:
+    """`n_requests` requests of test prompts on the real engine, one after the other, killed at their deadlines.
+
+    With `load`, another program computes on every core during the second half.
+    """
+    rng, found = random.Random(7), []
+    context = multiprocessing.get_context('spawn')
+    stop = context.Event()
+    others = [context.Process(target=burn, args=(stop,), daemon=True) for _ in range(available_cores())]
+    try:
+        for i in range(n_requests):
+            if load and i == n_requests // 2:
+                for process in others:
+                    process.start()
+            task = site_log.generate(i, split='test')
+            n_x = len(engine.model.tokenize(engine.model.render(Request('', 0, 0, messages=task.messages)),
+                                            is_chat=True))
+            budget_s = recordings.draw_budget(rng, engine.times) + \
+                engine.times.prefill(n_x) * engine.tracker.prefill_factor
+            now = time.monotonic()
+            request = Request(str(i), now, now + budget_s, messages=task.messages, max_new_tokens=max_new_tokens,
+                              strategy=Strategy.KILL, delivery_margin_s=0.0,
+                              sampling=Sampling(temperature=temperature, seed=task.seed))
+            outcome = engine.run(request, Control(Deadline(request.deadline_s)))
+            late_s = time.monotonic() - request.deadline_s
+            promised = outcome.timing.verdict.is_promise
+            in_time = outcome.finish_reason.is_natural and late_s <= 0
+            ratio = outcome.timing.eviction_ratio
+            found.append({'promised': promised, 'in_time': in_time, 'late_s': late_s,
+                          'eviction_ratio': 0.0 if math.isnan(ratio) else ratio,
+                          'score': step_accuracy(task, outcome.text) if in_time else 0.0,
+                          'timing_factor': engine.tracker.timing_factor, 'time_bound': engine.tracker.time_bound,
+                          'refused': outcome.timing.verdict.name == 'INFEASIBLE'})
+            progress(i + 1)
+    finally:
+        stop.set()
+        for process in others:
+            if process.pid:
+                process.join(5.0)
+                process.terminate()
+    promised = [row for row in found if row['promised']]
+    missed = sum(not row['in_time'] for row in promised)
+    return {'condition': 'live, competing load in the second half' if load else 'live', 'method': 'adaptive',
+            'n': len(found), 'n_promised': len(promised), 'share_promised': len(promised) / len(found),
+            'miss_rate': missed / len(promised) if promised else None, 'interval': interval(missed, len(promised)),
+            'mean_eviction_ratio': fmean(row['eviction_ratio'] for row in found),
+            'mean_score': fmean(row['score'] for row in found), 'refused': fmean(row['refused'] for row in found),
+            'latest_end_s': max(row['late_s'] for row in found),
+            'trace': {name: [row[name] for row in found] for name in ('timing_factor', 'time_bound', 'promised',
+                                                                      'in_time')}}
+
+
+# -- all of it -------------------------------------------------------------------------------------------------------
+
+def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n_prompts: int, n_calibration: int,
+        n_replays: int, n_requests: int, n_live: int, miss_rate: float, max_new_tokens: int, processes: int) -> int:
+    """Record (unless a file has it), replay, run live, print and write."""
+    from timebill_ros import plots
+    if min(n_prompts, n_replays) < 1 or n_requests < 2:
+        raise ValueError(f'nothing to measure: {n_prompts} prompts, {n_replays} replays of {n_requests} requests')
+    values = {**values, 'threads': values['threads'] or 1}
+    model, predictor = load_model(values)
+    if not model.supports_eviction or predictor is None:
+        raise ModelError(f'nothing to try: {model.eviction_refusal or "no length predictor"}')
+    profile = Profile.load(profile_path)
+    temperature = predictor.predictor.facts.get('training', {}).get('config', {}).get('temperature', 1.0)
+    options = {'variants': [model.variant], 'temperature': temperature, 'max_new_tokens': max_new_tokens,
+               'chunk_tokens': values['prefill_chunk_tokens'], 'max_eviction_ratio': values['max_eviction_ratio']}
+    facts = {**options, 'model': model.fingerprint, 'predictor': predictor.fingerprint, 'prompts': n_prompts}
+    processes = processes or (available_cores() if model.device.type == 'cpu' else 1)
+    found = recordings.load(recordings_path, facts)
+    if found is None:
+        found = {split: list(track(recordings.record_split(split, n_prompts, values, options, processes),
+                                   f'recording {split}', total=n_prompts)) for split in ('test', 'shifted')}
+        found = {split: sorted(entries, key=lambda r: r.seed) for split, entries in found.items()}
+        recordings.save(recordings_path, found, facts)
+    scores_path = Path(predictor.directory) / SCORES_FILE
+    if n_calibration:
+        rng = random.Random(0)
+        budgets = {seed: recordings.draw_budget(rng, profile.times) for seed in range(n_calibration)}
+        scores = list(track(spread(recordings.calibrate_share, list(range(n_calibration)), processes, values,
+                                   profile.times, options, budgets, 1 - miss_rate / 2), 'calibrating',
+                            total=n_calibration))
+        save_scores(scores_path, sorted(scores), split='calibration', prompts=n_calibration, temperature=temperature)
+        print(f'written to {scores_path}')
+    scores = load_scores(scores_path)
+    if not scores:
+        raise ValueError(f'there is no {scores_path} yet: name a number of calibration prompts')
+    device = Device(profile.times, [model.variant], max_new_tokens, model.max_context, values['max_eviction_ratio'])
+    tried = methods(scores, profile.run_ratios, miss_rate)
+    rows, trace = replays(device, found, tried, n_replays=n_replays, n_requests=n_requests,
+                          change_at=n_requests // 3, miss_rate=miss_rate)
+    lives = []
+    if n_live:
+        for load in (False, True):
+            tracker = Tracker('adaptive', miss_rate=miss_rate, scores=scores, ratios=profile.run_ratios)
+            engine = Engine(model, predictor, profile.times, tracker,
+                            prefill_chunk_tokens=values['prefill_chunk_tokens'])
+            with Progress() as bar:
+                task = bar.add_task('live' + (' under load' if load else ''), total=n_live)
+                lives.append(live(engine, n_live, temperature=temperature, max_new_tokens=max_new_tokens, load=load,
+                                  progress=lambda done, bar=bar, task=task: bar.update(task, completed=done)))
+    show(rows + lives)
+    verdict = judge(rows, miss_rate)
+    write(out, {'machine': describe(model), 'epsilon': miss_rate, 'temperature': temperature, 'prompts': n_prompts,
+                'calibration_prompts': len(scores), 'replays': n_replays, 'requests_per_replay': n_requests,
+                'rows': rows, 'live': lives, 'bars': verdict, 'trace': trace})
+    plots.miss_rate(rows, trace, out.with_suffix('.png'))
+    print(f'written to {out.with_suffix(".png")}')
+    return 0
+
+
+def show(rows: list[dict]) -> None:
+    table = Table('condition', 'method', 'promised', 'missed', '95 % interval', 'after the change', 'evicted', 'score',
+                  'refused')
+    for r in rows:
+        after = r.get('after_change', {}).get('miss_rate')
+        low, high = r['interval']
+        table.add_row(r['condition'], r['method'], f'{r["share_promised"]:.1%}',
+                      '' if r['miss_rate'] is None else f'{r["miss_rate"]:.3f}', f'{low:.3f} to {high:.3f}',
+                      '' if after is None else f'{after:.3f}', f'{r["mean_eviction_ratio"]:.3f}',
+                      f'{r["mean_score"]:.3f}', f'{r["refused"]:.1%}', end_section=r['method'] == 'oracle')
+    Console().print(table)

@@ -1,0 +1,194 @@
+"""Answers recorded once, with the time of every step, to try planners on them on a virtual clock.
+
+Every task of a split is prefilled once and answered after each eviction of a grid (and, where asked for, by other
+weight precisions), by the parts that the engine runs; the length predictor reads the prompt beside. Recordings are
+plain data, so that a file of them can be read again.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from timebill_ros import planner
+from timebill_ros.bench.quality import entries_to_keep
+from timebill_ros.calibration import surprise
+from timebill_ros.deadline import Deadline
+from timebill_ros.decode import Control, decode
+from timebill_ros.eviction import MAX_WINDOW
+from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.length_distribution import LengthDistribution
+from timebill_ros.loading import load_model
+from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.processes import spread
+from timebill_ros.request import FinishReason, GoalError, Request, Sampling
+from timebill_ros.sampling import Sampler
+from timebill_ros.text import StopStrings
+from timebill_ros.text import decode as decode_text
+from timebill_ros.training import site_log
+from timebill_ros.training.site_log_scores import step_accuracy
+
+FORMAT = 1
+RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)
+# How much time is left for decoding when a plan is made: log-uniform between the profile's times, without eviction over
+# the longest prompts, for these lengths in tokens. Drawn apart from the prompts, as deadlines are.
+BUDGET_TOKENS = (30, 450)
+BUDGET_ENTRIES = 2000
+
+
+@dataclass
+class Answer:
+    """One generated answer: its tokens, the seconds of its steps (one fewer), whether it ended by itself."""
+
+    text: str
+    n: int
+    ended: bool
+    step_s: list[float]
+    score: float  # step accuracy of the whole
+
+
+@dataclass
+class Recording:
+    """A task, its predicted lengths, and its answers by (variant, eviction ratio of the grid)."""
+
+    family: str
+    split: str
+    seed: int
+    n_x: int
+    prefill_s: float
+    eviction_s: float
+    bucket_size: int
+    probabilities: list[float]
+    answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
+
+    @property
+    def distribution(self) -> LengthDistribution:
+        return LengthDistribution(self.bucket_size, self.probabilities)
+
+    def answer(self, variant: str, ratio: float) -> Answer:
+        """The answer at the grid's eviction ratio nearest to `ratio`."""
+        return self.answers[variant][str(min(RATIOS, key=lambda r: abs(r - ratio)))]
+
+
+def sampled(task: site_log.SiteLogTask, temperature: float, max_new_tokens: int) -> Request:
+    """A task as a request without a deadline, at the temperature of use."""
+    return Request('', 0.0, float('inf'), messages=task.messages, max_new_tokens=max_new_tokens,
+                   sampling=Sampling(temperature=temperature, seed=task.seed))
+
+
+def answer(model: CausalLM, task: site_log.SiteLogTask, request: Request, logits, *, n_x: int, n_kv: int) -> Answer:
+    """Answer from the prefilled (and evicted) cache, step by step against the clock."""
+    at: list[float] = []
+
+    def clock() -> float:  # the guard reads it once per token
+        at.append(time.perf_counter())
+        return at[-1]
+
+    cap = min(request.max_new_tokens, model.max_context - n_x)
+    control = Control(Deadline(request.deadline_s, clock), tokens=[0] * cap)
+    reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv, cap=cap,
+                    cap_reason=FinishReason.LENGTH, step_s=lambda n: 0.0, stops=StopStrings(model.tokenizer, ()),
+                    control=control)
+    at.append(time.perf_counter())  # the last token is not guarded
+    n = control.n_tokens
+    text = decode_text(model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
+    return Answer(text, n, reason is FinishReason.EOS, [round(b - a, 7) for a, b in zip(at, at[1:], strict=False)],
+                  step_accuracy(task, text))
+
+
+def record(model: CausalLM, predictor, task: site_log.SiteLogTask, *, variants: list[str], temperature: float,
+           max_new_tokens: int, chunk_tokens: int, max_eviction_ratio: float, keep: int | None = None) -> Recording:
+    """All answers to one task; with `keep` only one, with that many entries kept, under the ratio 0."""
+    request = sampled(task, temperature, max_new_tokens)
+    try:
+        prompt = model.render(request)
+        ids = model.tokenize(prompt, is_chat=True)
+    except GoalError as error:
+        raise ModelError(f'task {task.seed} of the {task.split} split: {error}') from error
+    n_x = len(ids)
+    distribution = predictor.predict(prompt)
+    model.reset()
+    started = time.perf_counter()
+    logits = model.prefill(ids, chunk_tokens=chunk_tokens)
+    prefill_s = time.perf_counter() - started
+    found = Recording(task.family, task.split, task.seed, n_x, prefill_s, 0.0, distribution.bucket_size,
+                      [round(p, 9) for p in distribution.to_list()])
+    prefilled = model.snapshot()
+    for variant in variants:
+        model.use_variant(variant)
+        answers = found.answers[variant] = {}
+        for ratio in RATIOS if keep is None else (0.0,):
+            n_keep = entries_to_keep(n_x, ratio, max_eviction_ratio) if keep is None else keep
+            model.restore(prefilled)
+            started = time.perf_counter()
+            model.evict(n_keep)
+            found.eviction_s = max(found.eviction_s, time.perf_counter() - started)
+            answers[str(ratio)] = answer(model, task, request, logits, n_x=n_x, n_kv=n_keep)
+    model.use_variant(model.variant)
+    return found
+
+
+def record_share(seeds: list[int], values: dict, split: str, options: dict) -> Iterator[Recording]:
+    """What each process does: load model and predictor, and record the tasks of these seeds."""
+    logging.disable()
+    model, predictor = load_model(values)
+    for seed in seeds:
+        yield record(model, predictor.predictor, site_log.generate(seed, split=split), **options)
+
+
+def draw_budget(rng, times: ExecutionTimes) -> float:
+    """Seconds left for decoding when the plan is made, see BUDGET_TOKENS."""
+    low, high = (planner.decode_time(times.p, times.q, BUDGET_ENTRIES, n) for n in BUDGET_TOKENS)
+    return low * (high / low) ** rng.random()
+
+
+def calibrate_share(seeds: list[int], values: dict, times: ExecutionTimes, options: dict,
+                    budgets: dict[int, float], level: float) -> Iterator[float]:
+    """Scores of calibration tasks, each generated with the eviction that is planned for its budget.
+
+    The plan needs an N_W before there are scores: the predictor's own quantile at `level`.
+    """
+    logging.disable()
+    model, predictor = load_model(values)
+    for seed in seeds:
+        task = site_log.generate(seed, split='calibration')
+        request = sampled(task, options['temperature'], options['max_new_tokens'])
+        prompt = model.render(request)
+        n_x = len(model.tokenize(prompt, is_chat=True))
+        distribution = predictor.predictor.predict(prompt)
+        n_max = min(options['max_new_tokens'], model.max_context - n_x)
+        plan = planner.plan(
+            p=times.p, q=times.q, n_x=n_x, n_min=planner.smallest_keep(n_x, options['max_eviction_ratio'], MAX_WINDOW),
+            time_left_s=budgets[seed], eviction_s=times.eviction(n_x), predicted=distribution.median(),
+            pessimistic=distribution.quantile(level), n_max=n_max)
+        recorded = record(model, predictor.predictor, task, **options, keep=plan.n_keep)
+        yield surprise(distribution, next(iter(recorded.answers[model.variant].values())).n)
+
+
+def record_split(split: str, n: int, values: dict, options: dict, processes: int) -> Iterator[Recording]:
+    """Recordings of the first `n` tasks of a split, as they come."""
+    return spread(record_share, list(range(n)), processes, values, split, options)
+
+
+def save(path: Path, recordings: dict[str, list[Recording]], facts: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(json.dumps({'format': FORMAT, 'facts': facts, 'recordings': {
+        split: [asdict(recording) for recording in found] for split, found in recordings.items()}}))
+    partial.replace(path)
+
+
+def load(path: Path, facts: dict) -> dict[str, list[Recording]] | None:
+    """Recordings of a file that `save` wrote with the same facts; None where there is none, or it is of others."""
+    if not path.is_file():
+        return None
+    data = json.loads(path.read_text())
+    if (data.get('format'), data.get('facts')) != (FORMAT, facts):
+        return None
+    return {split: [Recording(**{**entry, 'answers': {
+        variant: {ratio: Answer(**values) for ratio, values in answers.items()}
+        for variant, answers in entry['answers'].items()}}) for entry in found]
+        for split, found in data['recordings'].items()}

@@ -1,0 +1,142 @@
+"""Recorded answers on a virtual clock: what a planner promises, and what becomes of it. No model runs here.
+
+A request is a recording and a budget for decoding. The planner chooses; the answer recorded at the grid's nearest
+eviction ratio comes, step by step, each step scaled from that ratio's cache to the planned one by the profile and
+slowed down as the condition says; at the budget's end it is cut. What happened goes back to the method's tracker.
+"""
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from timebill_ros import knobs, planner
+from timebill_ros.bench.recordings import RATIOS, Recording, draw_budget
+from timebill_ros.eviction import MAX_WINDOW
+from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.feedback import Feedback, Tracker
+from timebill_ros.request import Plan, Verdict
+
+
+@dataclass
+class Device:
+    """What the virtual clock needs to know of the device and the node."""
+
+    times: ExecutionTimes
+    variants: Sequence[str]  # the model's own first
+    max_new_tokens: int
+    max_context: int
+    max_eviction_ratio: float
+
+
+@dataclass
+class Outcome:
+    """One request: what was planned, and how it ended."""
+
+    plan: Plan
+    promised: bool
+    in_time: bool  # at its natural end
+    n: int  # tokens that came
+    slack_s: float  # left at the end; negative where it was cut
+    factor: float  # timing factor and time bound that the plan was made with
+    time_bound: float
+    recording: Recording
+
+
+@dataclass
+class Method:
+    """A planner to try: `make()` gives a fresh tracker; `oracle`: it knows the length that each eviction will have."""
+
+    name: str
+    make: Callable[[], Tracker]
+    oracle: bool = False
+    table: knobs.QualityTable | None = None
+
+
+def plan_for(method: Method, tracker: Tracker, device: Device, recording: Recording, budget_s: float) -> Plan:
+    """What the engine would plan with `budget_s` seconds left for decoding."""
+    times, n_x = device.times, recording.n_x
+    n_max = min(device.max_new_tokens, device.max_context - n_x)
+    n_min = planner.smallest_keep(n_x, device.max_eviction_ratio, MAX_WINDOW)
+    slow = tracker.timing_factor * tracker.time_bound
+    evict_s = times.eviction(n_x) * slow
+    if method.oracle:
+        return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max, budget_s=budget_s, evict_s=evict_s)
+    options = [knobs.Option(name, of.p * slow, of.q * slow)
+               for name, of in ((name, times.of_variant(name)) for name in device.variants)]
+    distribution = recording.distribution
+    return knobs.choose(options, method.table, distribution, n_x=n_x, n_min=n_min, time_left_s=budget_s,
+                        eviction_s=evict_s, predicted=distribution.median(),
+                        pessimistic=tracker.length.pessimistic(distribution, n_max), n_max=n_max)
+
+
+def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: int, n_min: int, n_max: int,
+            budget_s: float, evict_s: float) -> Plan:
+    """The least eviction of the grid with which the length that the answer will have fits."""
+    for ratio in RATIOS:
+        n = next(iter(recording.answers.values()))[str(ratio)].n
+        n_keep = max(n_min, int((1 - ratio) * n_x))
+        needed_s = planner.decode_time(times.p * slow, times.q * slow, n_keep, n) + (evict_s if n_keep < n_x else 0.0)
+        fits = needed_s <= budget_s
+        if fits or ratio == RATIOS[-1]:
+            verdict = Verdict.FITS if n_keep == n_x else Verdict.FITS_WITH_EVICTION
+            return Plan(verdict if fits else Verdict.INFEASIBLE, n_keep, 1 - n_keep / n_x, n_max, n, n, n, needed_s,
+                        needed_s / slow)
+    raise AssertionError('unreachable: the grid is not empty')
+
+
+def run_one(method: Method, tracker: Tracker, device: Device, recording: Recording, budget_s: float,
+            slowdown: float) -> Outcome:
+    """Plan, let the recorded answer come until the budget's end, and tell the tracker."""
+    plan = plan_for(method, tracker, device, recording, budget_s)
+    factor, bound = tracker.timing_factor, tracker.time_bound
+    variant = plan.variant or device.variants[0]
+    recorded, times = recording.answer(variant, plan.eviction_ratio), device.times.of_variant(variant)
+    on_grid = min(RATIOS, key=lambda r: abs(r - plan.eviction_ratio))
+    middle = recorded.n / 2
+    scale = times.step(plan.n_keep + middle) / times.step((1 - on_grid) * recording.n_x + middle)
+    spent = recording.eviction_s * slowdown if plan.n_keep < recording.n_x else 0.0
+    cap = min(recorded.n, plan.length_cap)
+    n = 1 if spent <= budget_s else 0
+    for step_s in recorded.step_s[:cap - 1] if n else ():
+        if spent + step_s * scale * slowdown > budget_s:
+            break
+        spent += step_s * scale * slowdown
+        n += 1
+    in_time = n == recorded.n and spent <= budget_s
+    n_max = min(device.max_new_tokens, device.max_context - recording.n_x)
+    profiled = planner.decode_time(times.p, times.q, plan.n_keep, n)
+    profiled += device.times.eviction(recording.n_x) if plan.n_keep < recording.n_x else 0.0
+    tracker.observe(Feedback(
+        generated_tokens=n, ended=in_time, prefill_s=recording.prefill_s * slowdown,
+        prefill_profiled_s=device.times.prefill(recording.n_x), decode_s=spent, decode_profiled_s=profiled,
+        distribution=recording.distribution, pessimistic_tokens=plan.pessimistic_tokens, max_tokens=n_max,
+        promised=plan.verdict.is_promise, factor=factor, time_bound=bound))
+    return Outcome(plan, plan.verdict.is_promise, in_time, n, budget_s - spent if in_time else -(recorded.n - n) *
+                   times.step(plan.n_keep) * slowdown, factor, bound, recording)
+
+
+def replay(method: Method, device: Device, before: list[Recording], after: list[Recording], *, n_requests: int,
+           change_at: int, slowdown: float, seed: int) -> list[Outcome]:
+    """`n_requests` requests, drawn from `before`, and from number `change_at` on from `after` with slower steps.
+
+    The same seed gives every method the same requests and budgets.
+    """
+    rng, tracker = random.Random(seed), method.make()
+    outcomes = []
+    for i in range(n_requests):
+        changed = i >= change_at
+        recording = rng.choice(after if changed else before)
+        budget_s = draw_budget(rng, device.times)
+        outcomes.append(run_one(method, tracker, device, recording, budget_s, slowdown if changed else 1.0))
+    return outcomes
+
+
+def is_missed(outcome: Outcome) -> bool:
+    """A promise that was not kept."""
+    return outcome.promised and not outcome.in_time
+
+
+def verdict_shares(outcomes: list[Outcome]) -> dict[str, float]:
+    return {verdict.name: sum(o.plan.verdict is verdict for o in outcomes) / len(outcomes)
+            for verdict in Verdict if verdict is not Verdict.UNKNOWN}
