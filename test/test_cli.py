@@ -33,7 +33,9 @@ def test_bench_decode_compares_with_generate(tmp_path):
     assert result['machine']['device'] and result['machine']['versions']['torch']
     rows = result['rows']
     assert {(row['method'], row['cache_tokens']) for row in rows} == {  # 4000 tokens do not fit this model
-        ('model.generate', 1000), ('timebill', 1000)}
+        ('model.generate', 1000), ('bare loop', 1000), ('timebill', 1000)}
+    assert [row['cache_tokens'] for row in result['loop_overhead']] == [1000]
+    assert 0 < result['planning_call']['median_us'] <= result['planning_call']['p99_us']
     assert max(row['speedup'] for row in rows if row['method'] == 'model.generate') == 1.0
     for row in rows:
         assert row['n'] >= 2 * 6 and 0 < row['median_ms'] <= row['p99_ms']

@@ -1,6 +1,7 @@
 """The inference process: killed, hung, replaced, kept apart; the node answers by the deadline whatever it does."""
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -220,6 +221,50 @@ def test_a_failed_estimate_names_its_code(worker):
     process.send({'op': 'estimate', 'tag': 1, 'request': to_dict(Request('e', 0.0, 1e9, prompt='w1 ' * 20000))})
     event = listener.wait('estimate')
     assert (event['tag'], event['error_code']) == (1, ErrorCode.PROMPT_TOO_LONG)
+
+
+def learn(settings, n, **changed):
+    """A worker that serves `n` requests and ends; its listener."""
+    listener = Listener()
+    process = WorkerProcess('', listener)
+    process.send({'op': 'configure', 'settings': settings})
+    listener.wait('ready')
+    if changed:
+        process.send({'op': 'set', 'settings': changed})
+    for i in range(n):
+        done(run((process, listener), f'{i}', prompt='w1', max_new_tokens=200), f'{i}')
+    process.close()
+    return listener
+
+
+def test_what_requests_taught_survives_a_restart(tmp_path):
+    settings = {**_settings(), 'cache_dir': str(tmp_path)}
+    first = learn(settings, 3)
+    assert 'earlier requests' not in first.wait('ready')['description']
+    assert {'timing_factor', 'prefill_factor', 'time_bound'} <= first.wait('done')['tracked'].keys()
+    path, = (tmp_path / 'state').iterdir()
+    state = json.loads(path.read_text())
+    assert len(state['prefill']) == 3
+    assert 'with what earlier requests taught' in learn(settings, 1).wait('ready')['description']
+    assert len(json.loads(path.read_text())['prefill']) == 4, 'it went on from there'
+    path.write_text('{')
+    assert 'earlier requests' not in learn(settings, 1).wait('ready')['description']
+    assert len(json.loads(path.read_text())['prefill']) == 1
+    assert path.with_name(path.name + '.corrupt').read_text() == '{'
+
+
+def test_a_node_that_is_to_keep_nothing_keeps_nothing(tmp_path):
+    learn({**_settings(), 'cache_dir': str(tmp_path), 'keep_state': False}, 1)
+    assert not (tmp_path / 'state').exists()
+
+
+def test_another_promise_takes_effect_at_once_and_keeps_what_is_known_of_the_device(tmp_path):
+    settings = {**_settings(), 'cache_dir': str(tmp_path)}
+    learn(settings, 2)
+    learn(settings, 1, miss_rate=0.2)
+    path, = (tmp_path / 'state').iterdir()
+    state = json.loads(path.read_text())
+    assert state['miss_rate'] == 0.2 and len(state['prefill']) == 3
 
 
 def test_it_ends_with_its_pipe():
