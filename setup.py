@@ -93,7 +93,7 @@ setup(
     packages=find_packages(include=[NAME, NAME + '.*']),
     data_files=[],
     install_requires=['numpy', 'pyyaml', 'rich', 'matplotlib'],
-    extras_require={'ros': ROS, 'worker': WORKER, 'datasets': ['datasets'], 'test': TEST},
+    extras_require={'ros': ROS, 'worker': WORKER, 'datasets': ['datasets'], 'torchao': ['torchao'], 'test': TEST},
     distclass=PlatformWheel,
     cmdclass={'build_py': BuildWithInterfaces},
     entry_points={'console_scripts': [

@@ -1,0 +1,88 @@
+"""Weights of another precision beside the model's own: same prompt, same cache, nearly the same answer."""
+import pytest
+import tiny_models
+import torch
+
+from timebill_ros.feedback import Tracker
+from timebill_ros.knobs import QualityTable
+from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.variants import make, parse
+
+
+@pytest.mark.parametrize(('names', 'found'), [('', []), ('int8', ['int8']), (' int8 , int4,int8', ['int8', 'int4'])])
+def test_names(names, found):
+    assert parse(names) == found
+
+
+@pytest.mark.parametrize('names', ['int3', 'int8;int4', 'float32'])
+def test_unknown_names_are_refused(names):
+    with pytest.raises(ValueError, match='is none of int8, int4'):
+        parse(names)
+
+
+def test_int8_shares_the_cache_and_its_logits_are_close():
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')
+    assert list(model.variants) == ['float32', 'int8']
+    ids = tiny_models.prompt_ids(100)
+    steps = {}
+    for variant in model.variants:
+        model.use_variant('float32')
+        model.reset()
+        logits = model.prefill(ids, chunk_tokens=37)
+        model.evict(60)
+        model.use_variant(variant)
+        steps[variant] = model.step(logits.argmax(), 100).clone()
+        assert model.cache.get_seq_length() == 61
+    assert not torch.equal(steps['float32'], steps['int8'])
+    assert torch.nn.functional.cosine_similarity(steps['float32'], steps['int8'], dim=0) > 0.99
+    model.use_variant('float32')
+    with pytest.raises(KeyError):
+        model.use_variant('int4')
+
+
+@pytest.mark.parametrize(('options', 'sentence'), [
+    ({'other_variants': 'int4'}, 'int4 is not available on a CPU'), ({'other_variants': 'int3'}, "'int3' is none of"),
+    ({'other_variants': 'int8', 'dtype': 'bfloat16'}, 'needs float32 activations'),
+])
+def test_what_cannot_be_made_is_said(options, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, **options)
+
+
+def test_a_model_on_a_cache_of_its_own_has_no_variants():
+    with pytest.raises(ModelError, match='variants need a cache of ours'):
+        CausalLM(str(tiny_models.directory('mamba')), device='cpu', threads=1, other_variants='int8')
+
+
+def test_on_cuda_without_torchao_the_package_is_named(monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'torchao.quantization', None)
+    with pytest.raises(ValueError, match='needs the package torchao'):
+        make(torch.nn.Linear(2, 2), 'int8', torch.device('cuda'))
+
+
+def test_an_engine_decodes_with_the_weights_that_its_plan_names():
+    """int8 is profiled as much faster and as good: a tight budget takes it, a wide one keeps the model's own."""
+    import time
+
+    from timebill_ros.deadline import Deadline
+    from timebill_ros.decode import Control
+    from timebill_ros.engine import Engine
+    from timebill_ros.execution_time import ExecutionTimes
+    from timebill_ros.request import FinishReason, Request
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')
+    times = ExecutionTimes(a=0, b=0, c=0, p=0, q=10.0, variants={'int8': {'p': 0.0, 'q': 0.001}})
+    table = QualityTable({'float32': ((0.0, 1.0), (1.0, 0.5)), 'int8': ((0.0, 0.9), (1.0, 0.4))},
+                         ((0.0, 0.0), (1.0, 1.0)))
+    engine = Engine(model, None, times, Tracker('fixed', k=1.0), quality=table)
+    used = []
+    original = model.use_variant
+    model.use_variant = lambda name: (used.append(name), original(name))
+
+    def variant(budget_s):
+        now = time.monotonic()
+        request = Request('id', now, now + budget_s, prompt='w1 w2 w3', max_new_tokens=10)
+        outcome = engine.run(request, Control(Deadline(request.deadline_s)))
+        assert outcome.finish_reason in (FinishReason.EOS, FinishReason.LENGTH), outcome
+        return outcome.timing.variant
+
+    assert [variant(50.0), variant(1000.0)] == ['int8', 'float32'] == used
