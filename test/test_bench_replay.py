@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from timebill_ros import planner
 from timebill_ros.bench import miss_rate, recordings, replay
 from timebill_ros.bench.recordings import RATIOS, Answer, Recording
 from timebill_ros.bench.replay import Device, Method
@@ -43,7 +42,7 @@ def one(method, budget_s, recording=RECORDED[0], slowdown=1.0):
 
 
 def test_an_answer_that_fits_ends_and_one_that_does_not_is_cut_where_the_budget_ends():
-    whole = planner.decode_time(TIMES.p, TIMES.q, 2000, 100)
+    whole = TIMES.steps.decode(2000, 100)
     recording = recorded(0, lengths=[100] * 6)
     fits = one('oracle', whole * 1.001, recording)
     assert fits.promised and fits.in_time and fits.n == 100 and fits.plan.n_keep == 2000
@@ -55,7 +54,7 @@ def test_an_answer_that_fits_ends_and_one_that_does_not_is_cut_where_the_budget_
 def test_the_oracle_takes_the_least_eviction_of_the_grid_and_knows_what_length_follows():
     # After an eviction of a half the answer grows, so half does not fit, but three quarters do.
     recording = recorded(0, lengths=[200, 200, 350, 200, 200, 200])
-    needed = {ratio: TIMES.eviction(2000) + planner.decode_time(TIMES.p, TIMES.q, (1 - ratio) * 2000, n)
+    needed = {ratio: TIMES.eviction(2000) + TIMES.steps.decode((1 - ratio) * 2000, n)
               for ratio, n in zip(RATIOS, [200, 200, 350, 200, 200, 200], strict=True)}
     chosen = one('oracle', needed[0.75] * 1.01, recording)
     assert chosen.plan.eviction_ratio == 0.75 and chosen.promised and chosen.in_time
@@ -98,7 +97,7 @@ def test_the_tracked_factor_follows_the_slow_down():
 def test_budgets_span_their_range():
     rng = random.Random(0)
     drawn = [recordings.draw_budget(rng, TIMES) for _ in range(500)]
-    low, high = (planner.decode_time(TIMES.p, TIMES.q, recordings.BUDGET_ENTRIES, n)
+    low, high = (TIMES.steps.decode(recordings.BUDGET_ENTRIES, n)
                  for n in recordings.BUDGET_TOKENS)
     assert low <= min(drawn) < 1.1 * low and 0.9 * high < max(drawn) <= high
 

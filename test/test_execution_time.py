@@ -23,7 +23,7 @@ def test_prefill_in_chunks_is_the_sum_of_its_chunks():
 
 
 def test_a_variant_has_step_times_of_its_own_and_shares_the_rest():
-    times = dataclasses.replace(TRUE, variants={'int8': {'p': 1e-7, 'q': 0.01}})
+    times = dataclasses.replace(TRUE, variants={'int8': {'p': 1e-7, 'q': 0.01, 'bend': 0.0, 'knee': 0}})
     int8 = times.of_variant('int8')
     assert int8.step(1000) == pytest.approx(0.0101) and int8.prefill(1000) == times.prefill(1000)
     assert times.of_variant('float32') is times
@@ -47,7 +47,8 @@ def test_predictor_bound_is_the_longest_input_that_prefill_hides(a_p, b_p, c_p, 
 
 def test_profile_round_trip(tmp_path):
     points = {'prefill': [[64, 0.01], [128, 0.02]], 'step': [[64, 0.001], [128, 0.002]]}
-    times = dataclasses.replace(TRUE, d=1e-3, chunk_tokens=256, variants={'int8': {'p': 1e-7, 'q': 0.01}})
+    int8 = {'p': 1e-7, 'q': 0.01, 'bend': 0.0, 'knee': 0}
+    times = dataclasses.replace(TRUE, d=1e-3, chunk_tokens=256, bend=1e-8, knee=900, variants={'int8': int8})
     profile = Profile(IDENTITY, times, '2026-01-31', {'torch': '2.13.0'}, {'step': 0.01}, {'step': 0.02},
                       {'step': [{'up_to': 128.0, 'n': 2, 'p50': 1.0, 'p95': 1.1, 'p99': 1.2}]}, [0.9, 1.1], points)
     path = tmp_path / 'new folder' / 'profile.yaml'
@@ -98,8 +99,9 @@ def document(**changes):
     (document(run_ratios=3), 'corrupt'),
     (document(times__variants=3), 'corrupt'),
     (document(times__variants={'int8': 3}), 'corrupt'),
-    (document(times__variants={'int8': {'p': 1.0}}), "variant 'int8' must have p and q"),
-    (document(times__variants={'int8': {'p': 1.0, 'q': float('nan')}}), 'q of variant int8 .*nan'),
+    (document(times__variants={'int8': {'p': 1.0}}), "variant 'int8' must have p, q, bend and knee"),
+    (document(times__variants={'int8': {'p': 1.0, 'q': float('nan'), 'bend': 0.0, 'knee': 0}}),
+     'q of variant int8 .*nan'),
 ])
 def test_what_is_no_profile_is_refused(tmp_path, text, message):
     path = tmp_path / 'profile.yaml'

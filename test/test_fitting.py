@@ -102,6 +102,18 @@ def test_prefill_in_chunks_is_fitted_with_a_cost_per_chunk():
         assert times.prefill(n) == pytest.approx(true.prefill(n), rel=0.01)
 
 
+@pytest.mark.parametrize(('bend', 'knee'), [(3e-6, 4000), (3e-6, 8000), (0.0, 0)])
+def test_a_bend_is_found_where_there_is_one(bend, knee):
+    true = dataclasses.replace(TRUE, bend=bend, knee=knee)
+    rng = random.Random(9)
+    points = {**synthetic_points(), 'step': [[n, true.step(n) * (1 + rng.gauss(0, 0.005))] for n in LENGTHS
+                                             for _ in range(9)]}
+    times = fit(points)
+    for n in (100, 3000, 10_000, 32_000):
+        assert times.step(n) == pytest.approx(true.step(n), rel=0.03)
+    assert (times.bend > 0) == (bend > 0)
+
+
 def test_variants_are_fitted_apart():
     points = synthetic_points()
     points['step:int8'] = [[n, TRUE.step(n) / 2] for n in LENGTHS]

@@ -9,9 +9,10 @@ from timebill_ros import planner
 from timebill_ros.knobs import Option, QualityTable, choose
 from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.request import Verdict
+from timebill_ros.step_time import StepTime
 
-FULL = Option('float32', p=1e-5, q=0.01)  # 20 ms a step over 1,000 entries, 10.5 ms over 50
-INT8 = Option('int8', p=1e-5, q=0.004)
+FULL = Option('float32', StepTime(p=1e-5, q=0.01))  # 20 ms a step over 1,000 entries, 10.5 ms over 50
+INT8 = Option('int8', StepTime(p=1e-5, q=0.004))
 CUT = ((0.0, 0.0), (1.0, 1.0))  # half an answer is worth half
 STEEP = QualityTable({'float32': ((0.0, 1.0), (0.5, 0.8), (0.95, 0.2)),
                       'int8': ((0.0, 0.9), (0.5, 0.7), (0.95, 0.1))}, CUT)
@@ -55,7 +56,7 @@ def test_the_choice(table, time_left_s, verdict, variant, n_keep, cap):
 
 def test_where_a_late_answer_is_worth_nothing_it_is_capped_before():
     plan = chosen(STEEP, 0.1, may_cap=True)
-    assert plan.length_cap == planner.longest_fit(INT8.p, INT8.q, 500, 0.1 - 0.002, 100) < 20
+    assert plan.length_cap == planner.longest_fit(INT8.steps, 500, 0.1 - 0.002, 100) < 20
     assert chosen(STEEP, 2.0, may_cap=True).length_cap == 100, 'a promise needs no cap'
     assert chosen(None, 0.1, may_cap=True).length_cap == 100, 'nor has the paper one'
     assert chosen(STEEP, -0.1, may_cap=True).length_cap == 100, 'and with no time at all there is nothing to cap'
@@ -80,7 +81,7 @@ def test_every_choice_is_consistent(seed):
     assert fields['n_min'] <= plan.n_keep <= n_x and 1 <= plan.length_cap <= fields['n_max']
     assert plan.eviction_ratio == pytest.approx(1 - plan.n_keep / n_x)
     cost = fields['eviction_s'] if plan.n_keep < n_x else 0.0
-    needed = cost + planner.decode_time(option.p, option.q, plan.n_keep, plan.pessimistic_tokens)
+    needed = cost + option.steps.decode(plan.n_keep, plan.pessimistic_tokens)
     assert plan.decode_wcet_s == pytest.approx(needed)
     if plan.verdict.is_promise:
         assert needed <= left + 1e-9 and plan.length_cap == fields['n_max']

@@ -6,21 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timebill_ros.planner import decode_time, largest_keep, longest_fit, plan, smallest_keep
+from timebill_ros.planner import largest_keep, longest_fit, plan, smallest_keep
 from timebill_ros.request import Verdict
+from timebill_ros.step_time import StepTime
 
-EXAMPLE = dict(p=6e-7, q=0.028)  # made-up coefficients, PAPER: worked example
+EXAMPLE = StepTime(p=6e-7, q=0.028)  # made-up coefficients, PAPER: worked example
 EXAMPLE_N_X, EXAMPLE_D = 12000, 2.124
 
 
-def brute_force(*, p, q, n_x, n_min, time_left_s, eviction_s, predicted, pessimistic, n_max):
+def brute_force(*, steps, n_x, n_min, time_left_s, eviction_s, predicted, pessimistic, n_max):
     """(verdict, n_keep, N_fit) by trying every count of kept entries and every length."""
     n_hat = min(max(predicted, 1), n_max)
     n_w = min(max(pessimistic, n_hat), n_max)
 
     def fits(n_keep, n):
         left = time_left_s - (eviction_s if n_keep < n_x else 0)
-        return left >= 0 and decode_time(p, q, n_keep, n) <= left
+        return left >= 0 and steps.decode(n_keep, n) <= left
 
     keeps = range(n_x, n_min - 1, -1)
     # Times grow with the length, so the first length that fits, from the longest down, is the longest.
@@ -36,18 +37,20 @@ def random_case(rng):
     """Coefficients over twenty orders of magnitude, corner values often, and a time left near where it matters."""
     p = rng.choice([0.0, 1e-18, 1e-9, 6e-7, 1e-3, 10.0, 1e9, rng.uniform(0, 1e-4), 10 ** rng.uniform(-12, 2)])
     q = rng.choice([0.0, 1e-12, 0.028, 5.0, rng.uniform(0, 0.1), 10 ** rng.uniform(-9, 1)])
+    bend = rng.choice([0.0, 0.0, p, 10 * p, 1e-4])
+    steps = StepTime(p, q, bend, rng.choice([0, 1, 10, 150, 299, 1000]))
     n_x = rng.choice([1, 2, 3, 5, 33, rng.randint(1, 300)])
     n_min = rng.choice([n_x, 1, rng.randint(1, n_x), smallest_keep(n_x, rng.choice([0.0, 0.5, 0.95, 0.99]), 32)])
     n_max = rng.choice([1, 2, rng.randint(1, 60)])
     predicted = rng.choice([0, 1, 2, rng.randint(1, 80)])
     pessimistic = rng.choice([1, predicted, 5 * predicted, rng.randint(1, 200)])
-    eviction_s = rng.choice([0.0, 0.0, 1e-3, rng.uniform(0, 1) * decode_time(p, q, n_x, n_max)])
+    eviction_s = rng.choice([0.0, 0.0, 1e-3, rng.uniform(0, 1) * steps.decode(n_x, n_max)])
     # Right at the border between two decisions, and one rounding error beside it.
     n = min(max(rng.choice([predicted, pessimistic, rng.randint(1, n_max)]), 1), n_max)
-    near = decode_time(p, q, rng.randint(n_min, n_x), n) + rng.choice([0.0, eviction_s])
+    near = steps.decode(rng.randint(n_min, n_x), n) + rng.choice([0.0, eviction_s])
     beside = [math.nextafter(near, -1), math.nextafter(near, math.inf), near * rng.uniform(0.9, 1.1)]
     time_left_s = rng.choice([near, *beside, near + rng.uniform(-1, 1), 0.0, -1e-9, 1e6])
-    return dict(p=p, q=q, n_x=n_x, n_min=n_min, time_left_s=time_left_s, eviction_s=eviction_s, predicted=predicted,
+    return dict(steps=steps, n_x=n_x, n_min=n_min, time_left_s=time_left_s, eviction_s=eviction_s, predicted=predicted,
                 pessimistic=pessimistic, n_max=n_max)
 
 
@@ -92,7 +95,7 @@ def test_a_plan_does_not_contradict_itself(case):
     assert made.eviction_ratio == 1 - made.n_keep / case['n_x']
     cost = case['eviction_s'] if made.n_keep < case['n_x'] else 0.0
     for seconds, n in ((made.decode_wcet_s, made.pessimistic_tokens), (made.decode_expected_s, made.predicted_tokens)):
-        assert seconds == cost + decode_time(case['p'], case['q'], made.n_keep, n)
+        assert seconds == cost + case['steps'].decode(made.n_keep, n)
     # The verdict says what N_fit says.
     assert made.verdict.is_promise == (made.pessimistic_tokens <= made.fitting_tokens)
     assert (made.verdict is Verdict.INFEASIBLE) == (made.fitting_tokens < made.predicted_tokens)
@@ -109,7 +112,7 @@ def test_a_plan_does_not_contradict_itself(case):
 ])
 def test_the_papers_worked_example(n_w, alpha, verdict):
     n_min = smallest_keep(EXAMPLE_N_X, 0.95, 32)
-    made = plan(**EXAMPLE, n_x=EXAMPLE_N_X, n_min=n_min, time_left_s=EXAMPLE_D, eviction_s=0.0, predicted=n_w,
+    made = plan(steps=EXAMPLE, n_x=EXAMPLE_N_X, n_min=n_min, time_left_s=EXAMPLE_D, eviction_s=0.0, predicted=n_w,
                 pessimistic=n_w, n_max=1000)
     assert made.verdict is verdict
     assert made.eviction_ratio == pytest.approx(alpha, abs=1e-3)
@@ -118,21 +121,10 @@ def test_the_papers_worked_example(n_w, alpha, verdict):
 
 def test_the_papers_corrected_formula():
     """n_keep = floor((1 - alpha_req) * N_x), the third term of alpha_req without the misprinted p."""
-    p, q = EXAMPLE['p'], EXAMPLE['q']
+    p, q = EXAMPLE.p, EXAMPLE.q
     for n_w in range(62, 76):
         alpha = 1 - EXAMPLE_D / (p * EXAMPLE_N_X * (n_w - 1)) + (n_w - 2) / (2 * EXAMPLE_N_X) + q / (p * EXAMPLE_N_X)
-        assert largest_keep(p, q, EXAMPLE_N_X, 1, EXAMPLE_D, n_w) == math.floor((1 - alpha) * EXAMPLE_N_X)
-
-
-@pytest.mark.parametrize(('p', 'q', 'n_keep', 'n', 'seconds'), [
-    (1.0, 0.0, 10, 0, 0.0),
-    (1.0, 0.0, 10, 1, 0.0),  # token 0 comes from prefill
-    (1.0, 0.5, 10, 2, 10.5),
-    (1.0, 0.5, 10, 4, 10.5 + 11.5 + 12.5),
-    (0.0, 0.5, 10, 4, 1.5),
-])
-def test_decode_time_is_the_sum_of_its_steps(p, q, n_keep, n, seconds):
-    assert decode_time(p, q, n_keep, n) == seconds
+        assert largest_keep(EXAMPLE, EXAMPLE_N_X, 1, EXAMPLE_D, n_w) == math.floor((1 - alpha) * EXAMPLE_N_X)
 
 
 @pytest.mark.parametrize(('p', 'q', 'd', 'n_max', 'n'), [
@@ -146,14 +138,24 @@ def test_decode_time_is_the_sum_of_its_steps(p, q, n_keep, n, seconds):
     (1.0, 0.0, 1e300, 100, 100),
 ])
 def test_longest_fit_at_the_corners(p, q, d, n_max, n):
-    assert longest_fit(p, q, 10, d, n_max) == n
+    assert longest_fit(StepTime(p, q), 10, d, n_max) == n
+
+
+@pytest.mark.parametrize(('p', 'q'), [(1e-5, 0.01), (6e-7, 0.028), (1e-3, 0.0)])
+def test_longest_fit_is_the_papers_stable_form(p, q):
+    for n_keep in (1, 100, 5000):
+        for d in (0.05, 1.0, 7.3):
+            beta = p * n_keep + q - p / 2
+            n_fit = 1 + math.floor(2 * d / (beta + math.sqrt(beta * beta + 2 * p * d)))
+            assert longest_fit(StepTime(p, q), n_keep, d, 10 ** 6) == n_fit
 
 
 def test_no_eviction_where_it_costs_more_than_it_saves():
     """Evicting everything saves 9 s of 10 s but costs 20 s."""
-    made = plan(p=1.0, q=0.0, n_x=10, n_min=1, time_left_s=10.0, eviction_s=20.0, predicted=2, pessimistic=2, n_max=9)
+    case = dict(steps=StepTime(1.0, 0.0), n_x=10, n_min=1, eviction_s=20.0, predicted=2, pessimistic=2, n_max=9)
+    made = plan(**case, time_left_s=10.0)
     assert (made.verdict, made.n_keep) == (Verdict.FITS, 10)
-    late = plan(p=1.0, q=0.0, n_x=10, n_min=1, time_left_s=9.0, eviction_s=20.0, predicted=2, pessimistic=2, n_max=9)
+    late = plan(**case, time_left_s=9.0)
     assert late.verdict is Verdict.INFEASIBLE and late.fitting_tokens == 1
 
 

@@ -4,7 +4,6 @@ import torch
 from mock_model import TIMES
 from test_engine import N_X, Bench
 
-from timebill_ros import planner
 from timebill_ros.request import FinishReason, Strategy, Verdict
 
 LONG = bytes(97 + i % 26 for i in range(80))  # 80 tokens, then the end of text
@@ -84,7 +83,7 @@ def test_the_timing_factor_makes_the_next_plans_longer_and_the_status_says_so():
         outcome = bench.run(10.0)
     assert bench.engine.tracker.timing_factor == pytest.approx(1.5, rel=0.03)
     assert bench.plans[0].timing_factor == pytest.approx(1.5, rel=0.03)
-    slow = planner.decode_time(1.5 * TIMES.p, 1.5 * TIMES.q, N_X, 81)
+    slow = TIMES.steps.scaled(1.5).decode(N_X, 81)
     assert bench.plans[0].decode_wcet_s == pytest.approx(slow, rel=0.03)
     assert outcome.timing.wcet_s == pytest.approx(outcome.timing.prefill_s + slow, rel=0.05)
     plan, *_ = bench.engine.estimate(bench.request(10.0))

@@ -70,7 +70,8 @@ def test_an_engine_decodes_with_the_weights_that_its_plan_names():
     from timebill_ros.execution_time import ExecutionTimes
     from timebill_ros.request import FinishReason, Request
     model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')
-    times = ExecutionTimes(a=0, b=0, c=0, p=0, q=10.0, variants={'int8': {'p': 0.0, 'q': 0.001}})
+    int8 = {'p': 0.0, 'q': 0.001, 'bend': 0.0, 'knee': 0}
+    times = ExecutionTimes(a=0, b=0, c=0, p=0, q=10.0, variants={'int8': int8})
     table = QualityTable({'float32': ((0.0, 1.0), (1.0, 0.5)), 'int8': ((0.0, 0.9), (1.0, 0.4))},
                          ((0.0, 0.0), (1.0, 1.0)))
     engine = Engine(model, None, times, Tracker('fixed', k=1.0), quality=table)

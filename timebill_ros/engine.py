@@ -181,8 +181,7 @@ class Engine:
         """Length distribution and time left -> plan (PAPER: solver), with the bounds that keep the miss rate."""
         times, factor, bound = self.times, self.tracker.timing_factor, self.tracker.time_bound
         slow = factor * bound
-        options = [knobs.Option(name, of.p * slow, of.q * slow) for name, of in
-                   ((name, times.of_variant(name)) for name in self.model.variants)]
+        options = [knobs.Option(name, times.of_variant(name).steps.scaled(slow)) for name in self.model.variants]
         plan = knobs.choose(
             options, self.quality, distribution, n_x=n_x, n_min=n_min, n_max=n_max, time_left_s=time_left_s,
             eviction_s=times.eviction(n_x) * slow, predicted=distribution.median(),

@@ -1,6 +1,7 @@
 """Execution times of one model on one device: the profile, its fit and the estimates made from it (PAPER: ETE).
 
-t_pf(N_x) = max(floor, a*N_x^2 + b*N_x + c + d*chunks(N_x)) for prefill in chunks, t_i = p*N_kv + q for one decode step,
+t_pf(N_x) = max(floor, a*N_x^2 + b*N_x + c + d*chunks(N_x)) for prefill in chunks,
+t_i = p*N_kv + q (with a bend, see step_time.py) for one decode step,
 t_ev(N_x) = e_1*N_x + e_0 for scoring and eviction, t_predict(N_p) = a_p*N_p^2 + b_p*N_p + c_p for the length predictor.
 (Delivering a result takes what the node measures, not what a profile says: `delivery_margin_s`.) What comes out is an
 *estimate* of the worst case, not a proven bound. No torch, no rclpy.
@@ -12,6 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import yaml
+
+from timebill_ros.step_time import StepTime
 
 FORMAT = 2
 
@@ -47,13 +50,15 @@ class ExecutionTimes:
     c_p: float = 0.0
     d: float = 0.0
     chunk_tokens: int = 0  # of prefill, as profiled; 0: in one piece
-    variants: dict[str, dict[str, float]] = field(default_factory=dict)  # weight precision -> its own p and q
+    bend: float = 0.0
+    knee: int = 0  # cached entries, see step_time.py
+    variants: dict[str, dict[str, float]] = field(default_factory=dict)  # weight precision -> its own p, q, bend, knee
 
     def __post_init__(self):
         values = {name: value for name, value in asdict(self).items() if name != 'variants'}
         for variant, own in self.variants.items():
-            if set(own) != {'p', 'q'}:
-                raise ProfileError(f'variant {variant!r} must have p and q, got {own!r}')
+            if set(own) != {'p', 'q', 'bend', 'knee'}:
+                raise ProfileError(f'variant {variant!r} must have p, q, bend and knee, got {own!r}')
             values |= {f'{name} of variant {variant}': value for name, value in own.items()}
         for name, value in values.items():
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -74,7 +79,12 @@ class ExecutionTimes:
 
     def step(self, n_kv: int) -> float:
         """t_i: seconds of one decode step over `n_kv` cached entries."""
-        return self.p * n_kv + self.q
+        return self.steps(n_kv)
+
+    @property
+    def steps(self) -> StepTime:
+        """The decode steps' part, as the planner takes it."""
+        return StepTime(self.p, self.q, self.bend, self.knee)
 
     def of_variant(self, variant: str) -> ExecutionTimes:
         """The same with the step times of another weight precision; itself for one that has none of its own."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 
 from timebill_ros.execution_time import ExecutionTimes, ProfileError
+from timebill_ros.step_time import StepTime
 
 LEVELS = (0.5, 0.95, 0.99)  # of the residual quantiles
 N_RANGES = 3  # of lengths, with residual quantiles of their own
@@ -57,24 +59,41 @@ def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
             raise ProfileError(f'a profile needs {kind} times at two lengths or more')
     found: dict[str, float] = {}
 
-    def coefficients(names: str, kind: str, *columns: Callable) -> list[float]:
+    def coefficients(names: str, kind: str, *columns: Callable) -> None:
         n, t = median_by_length(points[kind])
-        values = fit_nonnegative([column(n) for column in columns], t).tolist()
-        found.update(zip(names.split(), values, strict=True))
-        return values
+        found.update(zip(names.split(), fit_nonnegative([column(n) for column in columns], t).tolist(), strict=True))
 
     square, line, one = np.square, np.asarray, np.ones_like
     chunks = [lambda n: np.ceil(n / chunk_tokens)] if chunk_tokens else []
     coefficients('a b c d' if chunks else 'a b c', 'prefill', square, line, one, *chunks)
     found['prefill_floor'] = float(median_by_length(points['prefill'])[1].min())
-    variants = {kind.partition(':')[2]: dict(zip('pq', coefficients('p q', kind, line, one), strict=True))
-                for kind in points if kind.startswith('step:')}
-    coefficients('p q', 'step', line, one)  # last: the others wrote the same names
+    variants = {kind.partition(':')[2]: asdict(fit_steps(points[kind])) for kind in points if kind.startswith('step:')}
+    found.update(asdict(fit_steps(points['step'])))
     if points.get('eviction'):
         coefficients('e_1 e_0', 'eviction', line, one)
     if points.get('prediction'):
         coefficients('a_p b_p c_p', 'prediction', square, line, one)
     return ExecutionTimes(**found, chunk_tokens=chunk_tokens, variants=variants)
+
+
+def fit_steps(measured: list[list[float]]) -> StepTime:
+    """A straight line, or one with a bend at one of the measured lengths where that halves the squared error at least.
+
+    A bend needs two lengths on each side of it, and is never downwards.
+    """
+    n, t = median_by_length(measured)
+
+    def squared_error(steps: StepTime) -> float:
+        return float(sum((steps(float(x)) / y - 1) ** 2 for x, y in zip(n, t, strict=True)))
+
+    best = StepTime(*fit_nonnegative([n, np.ones_like(n)], t).tolist())
+    least = squared_error(best) / 2
+    for knee in n[1:-2]:
+        columns = [n, np.ones_like(n), np.maximum(0, n - knee)]
+        steps = StepTime(*fit_nonnegative(columns, t).tolist(), int(knee))
+        if squared_error(steps) < least:
+            best, least = steps, squared_error(steps)
+    return best
 
 
 def errors(times: ExecutionTimes, points: Points) -> dict[str, float]:

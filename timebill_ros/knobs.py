@@ -23,6 +23,7 @@ import numpy as np
 from timebill_ros import planner
 from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.request import Plan
+from timebill_ros.step_time import StepTime
 
 FORMAT = 1
 Curve = tuple[tuple[float, float], ...]
@@ -30,11 +31,10 @@ Curve = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Option:
-    """Weights that the node has loaded and profiled, with their step time t_i = p*N_kv + q (seconds)."""
+    """Weights that the node has loaded and profiled, with their step times."""
 
     variant: str
-    p: float
-    q: float
+    steps: StepTime
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def choose(options: Sequence[Option], table: QualityTable | None, distribution: 
     `may_cap`: a response that will probably be cut may be capped before the deadline (of use where a late one is worth
     nothing; otherwise the deadline guard cuts later than a cautious cap would).
     """
-    paper = [replace(planner.plan(p=o.p, q=o.q, n_x=n_x, n_min=n_min, time_left_s=time_left_s, eviction_s=eviction_s,
+    paper = [replace(planner.plan(steps=o.steps, n_x=n_x, n_min=n_min, time_left_s=time_left_s, eviction_s=eviction_s,
                                   predicted=predicted, pessimistic=pessimistic, n_max=n_max), variant=o.variant)
              for o in (options if table else options[:1])]
     if table is None:
@@ -101,12 +101,12 @@ def choose(options: Sequence[Option], table: QualityTable | None, distribution: 
         keeps = {n_x, n_min, base.n_keep, *(min(n_x, max(n_min, math.floor((1 - ratio) * n_x))) for ratio in ratios)}
         for n_keep in sorted(keeps, reverse=True):
             cost = eviction_s if n_keep < n_x else 0.0
-            n_fit = planner.longest_fit(option.p, option.q, n_keep, time_left_s - cost, n_max)
+            n_fit = planner.longest_fit(option.steps, n_keep, time_left_s - cost, n_max)
             ratio = 1 - n_keep / n_x if n_x else 0.0
             quality = table.of(option.variant, ratio) * table.of_cut(distribution, n_fit)
             candidates.append((quality, replace(
                 base, verdict=verdict, n_keep=n_keep, eviction_ratio=ratio,
                 length_cap=n_fit if may_cap and 0 < n_fit < n_max else n_max,
-                decode_wcet_s=cost + planner.decode_time(option.p, option.q, n_keep, base.pessimistic_tokens),
-                decode_expected_s=cost + planner.decode_time(option.p, option.q, n_keep, base.predicted_tokens))))
+                decode_wcet_s=cost + option.steps.decode(n_keep, base.pessimistic_tokens),
+                decode_expected_s=cost + option.steps.decode(n_keep, base.predicted_tokens))))
     return max(candidates, key=lambda pair: pair[0])[1]

@@ -39,7 +39,7 @@ class Replanner:
         generated = n_kv - self.timing.kept_tokens
         # The planner's rules with the tokens so far as part of the cache, and the next token as the first.
         revised = planner.plan(
-            p=times.p * slow, q=times.q * slow, n_x=n_kv, n_min=min(self.n_min + generated, n_kv), time_left_s=left,
+            steps=times.steps.scaled(slow), n_x=n_kv, n_min=min(self.n_min + generated, n_kv), time_left_s=left,
             eviction_s=times.eviction(n_kv) * slow, predicted=n_hat - n + 1, pessimistic=n_w - n + 1,
             n_max=self.n_max - n + 1)
         evicts = revised.n_keep < n_kv and revised.verdict is not Verdict.INFEASIBLE
@@ -76,4 +76,4 @@ class Replanner:
         """Profile's time of the steps since the last eviction, up to `n` tokens."""
         first = self._since
         cached = self.timing.kept_tokens + first - 1
-        return planner.decode_time(self.times.p, self.times.q, cached, n - first + 1)
+        return self.times.steps.decode(cached, n - first + 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
-from timebill_ros import knobs, planner
+from timebill_ros import knobs
 from timebill_ros.bench import recordings, replay
 from timebill_ros.bench.machine import describe, write
 from timebill_ros.bench.miss_rate import interval
@@ -123,15 +124,14 @@ def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests
 
     rows = []
     for n_tokens in track(BUDGETS, 'replaying'):
-        budget_s = planner.decode_time(profile.times.p, profile.times.q, recordings.BUDGET_ENTRIES, n_tokens)
+        budget_s = profile.times.steps.decode(recordings.BUDGET_ENTRIES, n_tokens)
         for method in (Method('eviction only', make), Method('knobs', make, table=table)):
             outcomes = run_at(method, device, found['test'], model.tokenizer, budget_s=budget_s,
                               n_requests=n_requests, seed=n_tokens)
             rows.append({'method': method.name, 'budget_tokens': n_tokens, 'budget_s': budget_s,
                          **summary(outcomes, model.variant)})
     show(rows)
-    steps = {name: {'p': times.p, 'q': times.q} for name, times in
-             ((name, profile.times.of_variant(name)) for name in variants)}
+    steps = {name: asdict(profile.times.of_variant(name).steps) for name in variants}
     write(out, {'machine': describe(model), 'epsilon': miss_rate, 'prompts': n_prompts, 'requests': n_requests,
                 'steps': steps, 'rows': rows})
     plots.knobs(rows, out.with_suffix('.png'))

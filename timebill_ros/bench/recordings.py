@@ -141,7 +141,7 @@ def record_share(seeds: list[int], values: dict, split: str, options: dict) -> I
 
 def draw_budget(rng, times: ExecutionTimes) -> float:
     """Seconds left for decoding when the plan is made, see BUDGET_TOKENS."""
-    low, high = (planner.decode_time(times.p, times.q, BUDGET_ENTRIES, n) for n in BUDGET_TOKENS)
+    low, high = (times.steps.decode(BUDGET_ENTRIES, n) for n in BUDGET_TOKENS)
     return low * (high / low) ** rng.random()
 
 
@@ -161,7 +161,7 @@ def calibrate_share(seeds: list[int], values: dict, times: ExecutionTimes, optio
         distribution = predictor.predictor.predict(prompt)
         n_max = min(options['max_new_tokens'], model.max_context - n_x)
         plan = planner.plan(
-            p=times.p, q=times.q, n_x=n_x, n_min=planner.smallest_keep(n_x, options['max_eviction_ratio'], MAX_WINDOW),
+            steps=times.steps, n_x=n_x, n_min=planner.smallest_keep(n_x, options['max_eviction_ratio'], MAX_WINDOW),
             time_left_s=budgets[seed], eviction_s=times.eviction(n_x), predicted=distribution.median(),
             pessimistic=distribution.quantile(level), n_max=n_max)
         recorded = record(model, predictor.predictor, task, **options, keep=plan.n_keep)

@@ -62,8 +62,7 @@ def plan_for(method: Method, tracker: Tracker, device: Device, recording: Record
     evict_s = times.eviction(n_x) * slow
     if method.oracle:
         return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max, budget_s=budget_s, evict_s=evict_s)
-    options = [knobs.Option(name, of.p * slow, of.q * slow)
-               for name, of in ((name, times.of_variant(name)) for name in device.variants)]
+    options = [knobs.Option(name, times.of_variant(name).steps.scaled(slow)) for name in device.variants]
     distribution = recording.distribution
     return knobs.choose(options, method.table, distribution, n_x=n_x, n_min=n_min, time_left_s=budget_s,
                         eviction_s=evict_s, predicted=distribution.median(),
@@ -76,7 +75,7 @@ def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: in
     for ratio in RATIOS:
         n = next(iter(recording.answers.values()))[str(ratio)].n
         n_keep = max(n_min, int((1 - ratio) * n_x))
-        needed_s = planner.decode_time(times.p * slow, times.q * slow, n_keep, n) + (evict_s if n_keep < n_x else 0.0)
+        needed_s = times.steps.scaled(slow).decode(n_keep, n) + (evict_s if n_keep < n_x else 0.0)
         fits = needed_s <= budget_s
         if fits or ratio == RATIOS[-1]:
             verdict = Verdict.FITS if n_keep == n_x else Verdict.FITS_WITH_EVICTION
@@ -105,7 +104,7 @@ def run_one(method: Method, tracker: Tracker, device: Device, recording: Recordi
         n += 1
     in_time = n == recorded.n and spent <= budget_s
     n_max = min(device.max_new_tokens, device.max_context - recording.n_x)
-    profiled = planner.decode_time(times.p, times.q, plan.n_keep, n)
+    profiled = times.steps.decode(plan.n_keep, n)
     profiled += device.times.eviction(recording.n_x) if plan.n_keep < recording.n_x else 0.0
     tracker.observe(Feedback(
         generated_tokens=n, ended=in_time, prefill_s=recording.prefill_s * slowdown,
