@@ -106,10 +106,11 @@ def tiny_model() -> Path:
 
 
 def parameters(**changed) -> dict:
-    """The parameters of a quick node."""
+    """The parameters of a quick node that plans by its profile alone, whatever it served before."""
     return {'model': str(tiny_model()), 'profile': str(tiny_model() / 'profile.yaml'), 'threads': 1,
             'cache_dir': str(tiny_model() / 'cache'), 'self_profile_s': 1.0, 'max_context_tokens': CONTEXT_TOKENS,
-            'prefill_chunk_tokens': 16, **changed}
+            'prefill_chunk_tokens': 16, 'pessimistic_length': 'fixed', 'track_timing': False, 'keep_state': False,
+            **changed}
 
 
 def make_goal(prompt: str = 'w1 w2', budget_s: float | None = WAIT_S, **fields) -> Generate.Goal:

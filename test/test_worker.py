@@ -223,6 +223,11 @@ def test_a_failed_estimate_names_its_code(worker):
     assert (event['tag'], event['error_code']) == (1, ErrorCode.PROMPT_TOO_LONG)
 
 
+def learning(cache_dir):
+    return {**_settings(), 'cache_dir': str(cache_dir), 'pessimistic_length': 'adaptive', 'track_timing': True,
+            'keep_state': True}
+
+
 def learn(settings, n, **changed):
     """A worker that serves `n` requests and ends; its listener."""
     listener = Listener()
@@ -238,7 +243,7 @@ def learn(settings, n, **changed):
 
 
 def test_what_requests_taught_survives_a_restart(tmp_path):
-    settings = {**_settings(), 'cache_dir': str(tmp_path)}
+    settings = learning(tmp_path)
     first = learn(settings, 3)
     assert 'earlier requests' not in first.wait('ready')['description']
     assert {'timing_factor', 'prefill_factor', 'time_bound'} <= first.wait('done')['tracked'].keys()
@@ -254,12 +259,12 @@ def test_what_requests_taught_survives_a_restart(tmp_path):
 
 
 def test_a_node_that_is_to_keep_nothing_keeps_nothing(tmp_path):
-    learn({**_settings(), 'cache_dir': str(tmp_path), 'keep_state': False}, 1)
+    learn({**learning(tmp_path), 'keep_state': False}, 1)
     assert not (tmp_path / 'state').exists()
 
 
 def test_another_promise_takes_effect_at_once_and_keeps_what_is_known_of_the_device(tmp_path):
-    settings = {**_settings(), 'cache_dir': str(tmp_path)}
+    settings = learning(tmp_path)
     learn(settings, 2)
     learn(settings, 1, miss_rate=0.2)
     path, = (tmp_path / 'state').iterdir()

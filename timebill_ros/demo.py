@@ -27,6 +27,7 @@ N_ASKED = 8  # objects per instruction: plans long enough for eviction to matter
 MAX_NEW_TOKENS = 512
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 10.0
+MOST_BROKEN = 1  # promises: each of a dozen may be missed at a rate of 0.05
 TOO_LITTLE_S = 0.001  # a budget for estimates at the largest eviction
 
 
@@ -79,7 +80,7 @@ def row_of(task, name: str, label: str, budget_s: float, strategy: Strategy, ans
 
 
 def is_broken_promise(row: dict) -> bool:
-    """A promised answer (DESIGN's words: verdict FITS or FITS_WITH_EVICTION) that did not end by itself in time."""
+    """A promised answer (verdict FITS or FITS_WITH_EVICTION) that did not end by itself in time."""
     return Verdict[row['verdict']].is_promise and \
         (not FinishReason[row['finish_reason']].is_natural or row['node_tardiness_s'] > 0)
 
@@ -129,10 +130,11 @@ def show(rows: list[dict]) -> None:
 
 
 def run(out: Path) -> int:
-    """The whole demonstration; 0 unless a promise was broken."""
+    """The whole demonstration; 0 unless more promises were broken than a miss rate of 0.05 explains in so few goals."""
     isolate()
     started = time.monotonic()
-    node = subprocess.Popen([sys.executable, '-m', 'timebill_ros.server_node', '--ros-args', '-p', 'autostart:=true'],
+    node = subprocess.Popen([sys.executable, '-m', 'timebill_ros.server_node', '--ros-args', '-p', 'autostart:=true',
+                             '-p', 'keep_state:=false'],  # every demonstration starts the same
                             start_new_session=True)
     try:
         with Client() as client:
@@ -149,7 +151,7 @@ def run(out: Path) -> int:
     promised = sum(Verdict[row['verdict']].is_promise for row in rows)
     print(f'\n{len(rows)} goals, {promised} promised, {len(broken)} promises broken; '
           f'written to {out / "results.json"} and {out / "timeline.png"}')
-    return 1 if broken else 0
+    return 1 if len(broken) > MOST_BROKEN else 0
 
 
 def stop(node: subprocess.Popen) -> None:
