@@ -48,6 +48,13 @@ def test_counts_and_rate():
     assert values(worker) == {'pid': '42', 'restarts': '0'}
 
 
+@pytest.mark.parametrize(('factor', 'level'), [(0.79, WARN), (0.8, OK), (1.0, OK), (1.5, OK), (1.51, WARN)])
+def test_a_device_unlike_its_profile_is_a_warning(factor, level):
+    status = report('active', dispatcher(factor=factor), 'a fast machine', 0)[1]
+    assert status.level == level and values(status)['timing_factor'] == f'{factor:.3f}'
+    assert (f'{factor:.2f} times as long as profiled' in status.message) == (level == WARN)
+
+
 def test_a_worker_that_is_gone_is_an_error_and_one_that_starts_is_not():
     assert report('active', dispatcher(ready=False), 'd', 0)[2].level == ERROR
     assert report('inactive', dispatcher(ready=False), 'd', 0)[2].level == ERROR

@@ -5,7 +5,7 @@ import pytest
 from fake_worker import MARGIN_S, START_S, Harness, end_of
 
 from timebill_ros.dispatch import HANG_GRACE_S
-from timebill_ros.request import ErrorCode, FinishReason, Phase, Strategy, Verdict, to_dict
+from timebill_ros.request import ErrorCode, FinishReason, Outcome, Phase, Strategy, Verdict, to_dict
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
 
@@ -170,6 +170,34 @@ def test_promises_are_counted(harness, verdict, end, promised, missed):
     harness.advance(20.0)
     assert (harness.dispatcher.counts['promised'], harness.dispatcher.counts['missed']) == (promised, missed)
     assert harness.dispatcher.counts['late'] == (end is None)  # this clock jumped over the deadline
+
+
+@pytest.mark.parametrize('silent', [False, True])
+def test_a_plan_made_again_is_told_at_once_and_the_promise_stays_the_first(harness, silent):
+    job = harness.submit()
+    harness.worker.plan(job, Verdict.FITS, expected_s=1.0, wcet_s=2.0)
+    harness.worker.phase(job)
+    harness.sync()
+    told = len(harness.changes)
+    harness.advance(1.0)
+    harness.worker.plan(job, Verdict.AT_RISK, expected_s=3.0, wcet_s=20.0)
+    harness.sync()
+    assert len(harness.changes) == told + 1 and job.timing.verdict is Verdict.AT_RISK
+    assert job.remaining_s(harness.now) == (3.0, 20.0), 'from when it was made'
+    if not silent:
+        harness.worker.done(job, reason=FinishReason.DEADLINE, verdict=Verdict.FITS)
+    harness.advance(20.0)
+    assert job.outcome.timing.verdict is Verdict.FITS
+    assert (harness.dispatcher.counts['promised'], harness.dispatcher.counts['missed']) == (1, 1)
+
+
+def test_what_the_worker_tracks_is_there_for_diagnostics(harness):
+    assert harness.dispatcher.tracked == {'timing_factor': 1.0}
+    job = harness.submit()
+    harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': to_dict(Outcome(text='x')),
+                        'finished_s': 0.0, 'tracked': {'timing_factor': 1.7, 'time_bound': 1.1}})
+    harness.sync()
+    assert harness.dispatcher.tracked == {'timing_factor': 1.7, 'time_bound': 1.1} and job.outcome is not None
 
 
 def test_end_all(harness):

@@ -49,7 +49,8 @@ class Job:
     request: Request
     phase: Phase = Phase.QUEUED
     timing: Timing = field(default_factory=Timing)
-    plan: Plan | None = None
+    plan: Plan | None = None  # the latest; while an answer is decoded it may be made again
+    promise: Verdict = Verdict.UNKNOWN  # verdict of the first plan, which is what counts
     planned_s: float = 0.0  # when the plan was made
     text: str = ''  # as streamed so far
     n_tokens: int = 0
@@ -267,6 +268,8 @@ class Dispatcher:
         if job is self._running:
             self._running = None
         timing = outcome.timing
+        if job.promise is not Verdict.UNKNOWN:
+            timing.verdict = job.promise
         job.finished_s = finished_s or now
         if timing.queue_s != timing.queue_s:  # NaN: it never started
             timing.queue_s = now - job.request.release_s
@@ -343,6 +346,8 @@ class Dispatcher:
         elif kind == 'plan':
             job.plan, job.planned_s = Plan.from_dict(event['plan']), self._clock()
             job.timing = Timing.from_dict(event['timing'])
+            if job.promise is Verdict.UNKNOWN:
+                job.promise = job.timing.verdict
             self._on_change(job)
         elif kind == 'phase' and event['phase'] != job.phase:
             job.phase = Phase(event['phase'])
