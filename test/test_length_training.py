@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from timebill_ros import length_predictor
+from timebill_ros.calibration import SCORES_FILE, load_scores
 from timebill_ros.tokenizer import load_tokenizer
 from timebill_ros.training import length_labels, train_length_predictor
 from timebill_ros.training.length_baselines import Baselines
@@ -189,6 +190,8 @@ def test_length_predictor_training_on_a_prompt_file(trained, tmp_path):
                                  '--bucket-size', '8', '--device', 'cpu'])
     distribution = length_predictor.load(tmp_path / 'out' / 'length_predictor').predict('log :')
     assert (distribution.n_buckets, distribution.bucket_size) == (3, 8)
+    scores = load_scores(tmp_path / 'out' / 'length_predictor' / SCORES_FILE)
+    assert scores and all(score >= 0 for score in scores), 'those of the prompts held out'
     with pytest.raises(FileNotFoundError, match='--baselines'):
         Baselines.load(tmp_path / 'out' / 'length_predictor')
 

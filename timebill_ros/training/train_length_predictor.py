@@ -34,6 +34,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, logging
 
+from timebill_ros.calibration import SCORES_FILE, save_scores, surprise
 from timebill_ros.length_distribution import LengthDistribution, bucket_of
 from timebill_ros.length_predictor import LengthPredictor, compress
 from timebill_ros.model import fingerprint
@@ -323,10 +324,11 @@ def _responses(run: PredictorTraining, prompts: list[Prompt], progress: Progress
 
 
 def _finish(run: PredictorTraining, held_out: list, lengths: list[int]) -> dict:
-    """Measures the predictor on the held-out prompts and saves it with its facts."""
+    """Measures the predictor on the held-out prompts and saves it with its facts and its calibration scores."""
     config, predictor = run.config, run.predictor.eval()
     predictor.set_marginal(LengthDistribution.from_lengths(lengths, config['bucket_size'], predictor.n_buckets))
-    pairs = [(predictor.predict(prompt.text).interpolated(0.5), len(ids)) for prompt, rows in held_out for ids in rows]
+    predicted = [(predictor.predict(prompt.text), [len(ids) for ids in rows]) for prompt, rows in held_out]
+    pairs = [(distribution.interpolated(0.5), n) for distribution, ns in predicted for n in ns]
     middle = median(lengths)
     facts = {
         'target': {'name': run.target_dir.name, 'fingerprint': fingerprint(str(run.target_dir))},
@@ -340,6 +342,9 @@ def _finish(run: PredictorTraining, held_out: list, lengths: list[int]) -> dict:
     predictor.facts = facts
     directory = run.out / 'length_predictor'
     predictor.save(directory)
+    # One answer per prompt: several to the same prompt are not exchangeable with those to come.
+    save_scores(directory / SCORES_FILE, [surprise(distribution, ns[0]) for distribution, ns in predicted],
+                split='held out of training', prompts=len(predicted), temperature=config['temperature'])
     for name in _TOKENIZER_FILES:  # the backbone's own files, rather than this transformers version's form of them
         if (run.backbone_dir / name).is_file():
             (directory / name).write_bytes((run.backbone_dir / name).read_bytes())
