@@ -7,7 +7,7 @@ whole requests run, with budgets from tight to wide, and each is compared with i
 """
 from __future__ import annotations
 
-import multiprocessing
+import math
 import random
 import subprocess
 import sys
@@ -22,8 +22,8 @@ from rich.table import Table
 
 from timebill_ros import profiling
 from timebill_ros.bench import recordings
+from timebill_ros.bench.competing_load import CompetingLoad
 from timebill_ros.bench.machine import describe, write
-from timebill_ros.bench.miss_rate import burn
 from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
@@ -32,7 +32,6 @@ from timebill_ros.feedback import Tracker
 from timebill_ros.loading import load_model
 from timebill_ros.model import ModelError
 from timebill_ros.request import Request, Sampling
-from timebill_ros.threads import available_cores
 from timebill_ros.training import site_log
 
 KINDS = ('prefill', 'step')
@@ -65,7 +64,7 @@ def held_out(model, predictor, profile: Profile, *, chunk_tokens: int, repeats: 
         values = sorted(ratio for _, ratio in ratios)
         rows.append({'condition': condition, 'kind': kind, 'n': len(values), 'lengths': len(by_length),
                      'mape': fmean(abs(1 / median(found) - 1) for found in by_length.values()),
-                     'residual_p50': values[len(values) // 2], 'residual_p99': values[int(0.99 * (len(values) - 1))],
+                     'residual_p50': median(values), 'residual_p99': values[math.ceil(0.99 * len(values)) - 1],
                      'ratios': [[n, round(ratio, 4)] for n, ratio in ratios]})
     return rows
 
@@ -108,14 +107,10 @@ def run(values: dict, out: Path, *, profile_path: Path | None, seconds: float, r
         raise ModelError(f'the held-out lengths include evicted caches: {model.eviction_refusal}')
     profile.check(profiling.identity(model, predictor), str(profile_path))
     machine, rows, wcet = describe(model), [], []
-    context = multiprocessing.get_context('spawn')
-    stop = context.Event()
-    others = [context.Process(target=burn, args=(stop,), daemon=True) for _ in range(available_cores())]
-    try:
+    with CompetingLoad() as other:
         for condition in ('as the machine is', 'competing load')[:1 + competing_load]:
             if condition == 'competing load':
-                for process in others:
-                    process.start()
+                other.start()
             scores = predictor.scores if predictor else []
             engine = Engine(model, predictor, profile.times, Tracker(scores=scores, ratios=profile.run_ratios),
                             prefill_chunk_tokens=values['prefill_chunk_tokens'])
@@ -126,12 +121,6 @@ def run(values: dict, out: Path, *, profile_path: Path | None, seconds: float, r
                                  progress=lambda share, bar=bar, task=tasks[0]: bar.update(task, completed=share))
                 wcet.append(requests(engine, n_requests, condition=condition, max_new_tokens=max_new_tokens,
                                      progress=lambda share, bar=bar, task=tasks[1]: bar.update(task, completed=share)))
-    finally:
-        stop.set()
-        for process in others:
-            if process.pid:
-                process.join(5.0)
-                process.terminate()
     table = Table('condition', 'kind', 'n', 'mean error', 'p50', 'p99')
     for r in rows:
         table.add_row(r['condition'], r['kind'], str(r['n']), f'{r["mape"]:.1%}', f'{r["residual_p50"]:.3f}',

@@ -24,10 +24,7 @@ from timebill_ros.bench.miss_rate import interval
 from timebill_ros.bench.recordings import RATIOS, Recording
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
 from timebill_ros.feedback import Tracker
-from timebill_ros.loading import load_model
-from timebill_ros.model import ModelError
-from timebill_ros.profiling import make_profile, measure, other_variants
-from timebill_ros.threads import available_cores
+from timebill_ros.profiling import make_profile, measure
 from timebill_ros.training import site_log
 from timebill_ros.training.site_log_scores import step_accuracy
 
@@ -93,23 +90,14 @@ def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests
     from timebill_ros import plots
     if n_prompts < 1 or n_requests < 1:
         raise ValueError(f'nothing to measure with {n_prompts} prompts and {n_requests} requests')
-    values = {**values, 'threads': values['threads'] or 1}
-    model, predictor = load_model(values)
-    if not model.supports_eviction or predictor is None:
-        raise ModelError(f'nothing to try: {model.eviction_refusal or "no length predictor"}')
+    setting = recordings.prepare(values, max_new_tokens=max_new_tokens, processes=processes)
+    model, predictor, variants = setting.model, setting.predictor, list(setting.model.variants)
     with Progress() as bar:
         task = bar.add_task('profile of all variants', total=1.0)
         profile = make_profile(model, predictor, measure(
             model, predictor, chunk_tokens=values['prefill_chunk_tokens'], budget_s=profile_s,
             progress=lambda share: bar.update(task, completed=share)), values['prefill_chunk_tokens'])
-    variants = [model.variant, *other_variants(model)]
-    temperature = predictor.predictor.facts.get('training', {}).get('config', {}).get('temperature', 1.0)
-    options = {'variants': variants, 'temperature': temperature, 'max_new_tokens': max_new_tokens,
-               'chunk_tokens': values['prefill_chunk_tokens'], 'max_eviction_ratio': values['max_eviction_ratio']}
-    processes = processes or (available_cores() if model.device.type == 'cpu' else 1)
-    found = {split: sorted(track(recordings.record_split(split, n_prompts, values, options, processes),
-                                 f'recording {split}', total=n_prompts), key=lambda r: r.seed)
-             for split in ('validation', 'test')}
+    found = {split: setting.record(split, n_prompts) for split in ('validation', 'test')}
     table = quality_table(model.tokenizer, found['validation'])
     table_path.parent.mkdir(parents=True, exist_ok=True)
     table_path.write_text(json.dumps({

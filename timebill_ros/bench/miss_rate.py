@@ -20,10 +20,10 @@ half.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -32,7 +32,9 @@ from rich.progress import Progress, track
 from rich.table import Table
 
 from timebill_ros.bench import recordings, replay
+from timebill_ros.bench.competing_load import CompetingLoad
 from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench.recordings import sampled
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
 from timebill_ros.calibration import SCORES_FILE, load_scores, save_scores
 from timebill_ros.deadline import Deadline
@@ -40,11 +42,8 @@ from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
 from timebill_ros.execution_time import Profile
 from timebill_ros.feedback import Tracker
-from timebill_ros.loading import load_model
-from timebill_ros.model import ModelError
 from timebill_ros.processes import spread
-from timebill_ros.request import Request, Sampling, Strategy
-from timebill_ros.threads import available_cores
+from timebill_ros.request import Strategy, Verdict
 from timebill_ros.training import site_log
 from timebill_ros.training.site_log_scores import step_accuracy
 
@@ -129,14 +128,6 @@ def judge(rows: list[dict], miss_rate: float) -> dict:
 
 # -- live ------------------------------------------------------------------------------------------------------------
 
-def burn(stop) -> None:
-    """Keeps a core busy."""
-    x = 0.0
-    while not stop.is_set():
-        for i in range(10_000):
-            x += math.sqrt(i)
-
-
 def live(engine: Engine, n_requests: int, *, temperature: float, max_new_tokens: int, load: bool,
          progress: Callable[[int], None]) -> dict:
     """`n_requests` requests of test prompts on the real engine, one after the other, killed at their deadlines.
@@ -144,40 +135,28 @@ def live(engine: Engine, n_requests: int, *, temperature: float, max_new_tokens:
     With `load`, another program computes on every core during the second half.
     """
     rng, found = random.Random(7), []
-    context = multiprocessing.get_context('spawn')
-    stop = context.Event()
-    others = [context.Process(target=burn, args=(stop,), daemon=True) for _ in range(available_cores())]
-    try:
+    with CompetingLoad() as other:
         for i in range(n_requests):
             if load and i == n_requests // 2:
-                for process in others:
-                    process.start()
+                other.start()
             task = site_log.generate(i, split='test')
-            n_x = len(engine.model.tokenize(engine.model.render(Request('', 0, 0, messages=task.messages)),
-                                            is_chat=True))
+            request = sampled(task, temperature, max_new_tokens)
+            n_x = len(engine.model.tokenize(engine.model.render(request), is_chat=True))
             budget_s = recordings.draw_budget(rng, engine.times) + \
                 engine.times.prefill(n_x) * engine.tracker.prefill_factor
             now = time.monotonic()
-            request = Request(str(i), now, now + budget_s, messages=task.messages, max_new_tokens=max_new_tokens,
-                              strategy=Strategy.KILL, delivery_margin_s=0.0,
-                              sampling=Sampling(temperature=temperature, seed=task.seed))
+            request = replace(request, request_id=str(i), release_s=now, deadline_s=now + budget_s,
+                              strategy=Strategy.KILL, delivery_margin_s=0.0)
             outcome = engine.run(request, Control(Deadline(request.deadline_s)))
             late_s = time.monotonic() - request.deadline_s
-            promised = outcome.timing.verdict.is_promise
             in_time = outcome.finish_reason.is_natural and late_s <= 0
             ratio = outcome.timing.eviction_ratio
-            found.append({'promised': promised, 'in_time': in_time, 'late_s': late_s,
+            found.append({'promised': outcome.timing.verdict.is_promise, 'in_time': in_time, 'late_s': late_s,
                           'eviction_ratio': 0.0 if math.isnan(ratio) else ratio,
                           'score': step_accuracy(task, outcome.text) if in_time else 0.0,
                           'timing_factor': engine.tracker.timing_factor, 'time_bound': engine.tracker.time_bound,
-                          'refused': outcome.timing.verdict.name == 'INFEASIBLE'})
+                          'refused': outcome.timing.verdict is Verdict.INFEASIBLE})
             progress(i + 1)
-    finally:
-        stop.set()
-        for process in others:
-            if process.pid:
-                process.join(5.0)
-                process.terminate()
     promised = [row for row in found if row['promised']]
     missed = sum(not row['in_time'] for row in promised)
     return {'condition': 'live, competing load in the second half' if load else 'live', 'method': 'adaptive',
@@ -198,28 +177,21 @@ def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n
     from timebill_ros import plots
     if min(n_prompts, n_replays) < 1 or n_requests < 2:
         raise ValueError(f'nothing to measure: {n_prompts} prompts, {n_replays} replays of {n_requests} requests')
-    values = {**values, 'threads': values['threads'] or 1}
-    model, predictor = load_model(values)
-    if not model.supports_eviction or predictor is None:
-        raise ModelError(f'nothing to try: {model.eviction_refusal or "no length predictor"}')
+    setting = recordings.prepare(values, max_new_tokens=max_new_tokens, processes=processes)
+    model, predictor, options = setting.model, setting.predictor, setting.options
+    temperature = options['temperature']
     profile = Profile.load(profile_path)
-    temperature = predictor.predictor.facts.get('training', {}).get('config', {}).get('temperature', 1.0)
-    options = {'variants': [model.variant], 'temperature': temperature, 'max_new_tokens': max_new_tokens,
-               'chunk_tokens': values['prefill_chunk_tokens'], 'max_eviction_ratio': values['max_eviction_ratio']}
     facts = {**options, 'model': model.fingerprint, 'predictor': predictor.fingerprint, 'prompts': n_prompts}
-    processes = processes or (available_cores() if model.device.type == 'cpu' else 1)
     found = recordings.load(recordings_path, facts)
     if found is None:
-        found = {split: list(track(recordings.record_split(split, n_prompts, values, options, processes),
-                                   f'recording {split}', total=n_prompts)) for split in ('test', 'shifted')}
-        found = {split: sorted(entries, key=lambda r: r.seed) for split, entries in found.items()}
+        found = {split: setting.record(split, n_prompts) for split in ('test', 'shifted')}
         recordings.save(recordings_path, found, facts)
     scores_path = Path(predictor.directory) / SCORES_FILE
     if n_calibration:
         rng = random.Random(0)
         budgets = {seed: recordings.draw_budget(rng, profile.times) for seed in range(n_calibration)}
-        scores = list(track(spread(recordings.calibrate_share, list(range(n_calibration)), processes, values,
-                                   profile.times, options, budgets, 1 - miss_rate / 2), 'calibrating',
+        scores = list(track(spread(recordings.calibrate_share, list(range(n_calibration)), setting.processes,
+                                   setting.values, profile.times, options, budgets, 1 - miss_rate / 2), 'calibrating',
                             total=n_calibration))
         save_scores(scores_path, sorted(scores), split='calibration', prompts=n_calibration, temperature=temperature)
         print(f'written to {scores_path}')

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from rich.progress import track
+
 from timebill_ros import planner
 from timebill_ros.bench.quality import entries_to_keep
 from timebill_ros.calibration import surprise
@@ -23,11 +25,13 @@ from timebill_ros.execution_time import ExecutionTimes
 from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.loading import load_model
 from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.processes import spread
 from timebill_ros.request import FinishReason, GoalError, Request, Sampling
 from timebill_ros.sampling import Sampler
 from timebill_ros.text import StopStrings
 from timebill_ros.text import decode as decode_text
+from timebill_ros.threads import available_cores
 from timebill_ros.training import site_log
 from timebill_ros.training.site_log_scores import step_accuracy
 
@@ -168,9 +172,37 @@ def calibrate_share(seeds: list[int], values: dict, times: ExecutionTimes, optio
         yield surprise(distribution, next(iter(recorded.answers[model.variant].values())).n)
 
 
-def record_split(split: str, n: int, values: dict, options: dict, processes: int) -> Iterator[Recording]:
-    """Recordings of the first `n` tasks of a split, as they come."""
-    return spread(record_share, list(range(n)), processes, values, split, options)
+@dataclass
+class Setting:
+    """What a bench records with."""
+
+    model: CausalLM
+    predictor: PredictionExecutor
+    values: dict  # parameters to load both with
+    options: dict  # see `record`
+    processes: int
+
+    def record(self, split: str, n: int) -> list[Recording]:
+        """Recordings of the first `n` tasks of a split, in their order."""
+        found = spread(record_share, list(range(n)), self.processes, self.values, split, self.options)
+        return sorted(track(found, f'recording {split}', total=n), key=lambda recording: recording.seed)
+
+
+def prepare(values: dict, *, max_new_tokens: int, processes: int) -> Setting:
+    """Load model and predictor. ModelError for a model that is not evicted, or that has no predictor.
+
+    Answers come at the temperature that the predictor was trained for, from `processes` processes of one thread each
+    (0: one per core, or one on a GPU).
+    """
+    values = {**values, 'threads': values['threads'] or 1}
+    model, predictor = load_model(values)
+    if not model.supports_eviction or predictor is None:
+        raise ModelError(f'nothing to try: {model.eviction_refusal or "no length predictor"}')
+    temperature = predictor.predictor.facts.get('training', {}).get('config', {}).get('temperature', 1.0)
+    options = {'variants': list(model.variants), 'temperature': temperature, 'max_new_tokens': max_new_tokens,
+               'chunk_tokens': values['prefill_chunk_tokens'], 'max_eviction_ratio': values['max_eviction_ratio']}
+    return Setting(model, predictor, values, options,
+                   processes or (available_cores() if model.device.type == 'cpu' else 1))
 
 
 def save(path: Path, recordings: dict[str, list[Recording]], facts: dict) -> None:
