@@ -8,12 +8,13 @@ from timebill_ros.bench import miss_rate, recordings, replay
 from timebill_ros.bench.recordings import RATIOS, Answer, Recording
 from timebill_ros.bench.replay import Device, Method
 from timebill_ros.calibration import surprise
-from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.execution_time import ExecutionTimes, Identity, Profile
 from timebill_ros.feedback import Tracker
 from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.request import Verdict
 
 TIMES = ExecutionTimes(a=0, b=1e-4, c=0.01, p=1e-6, q=1e-3, e_1=1e-7, e_0=1e-4)
+IDENTITY = Identity('here', 'x', 'y', 'float32')
 DEVICE = Device(TIMES, ['float32'], 512, 8192, 0.95)
 PREDICTED = LengthDistribution(4, [0.02 * 0.98 ** i for i in range(127)] + [0.98 ** 127])
 
@@ -34,7 +35,8 @@ def recorded(seed, n_x=2000, lengths=None, noise=0.0, stretch=1.0):
 
 RECORDED = [recorded(seed) for seed in range(300)]
 SCORES = [surprise(PREDICTED, recorded(seed).answers['float32']['0.0'].n) for seed in range(1000, 2000)]
-METHODS = {method.name: method for method in miss_rate.methods(SCORES, [1.0] * 50, 0.05)}
+PROFILE = Profile(IDENTITY, TIMES, run_ratios=[1.0] * 50)
+METHODS = {method.name: method for method in miss_rate.methods(SCORES, PROFILE, 0.05)}
 
 
 def one(method, budget_s, recording=RECORDED[0], slowdown=1.0):

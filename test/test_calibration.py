@@ -133,13 +133,14 @@ def test_the_expected_length_given_what_came_is_the_median_of_the_rest():
 # -- adaptive --------------------------------------------------------------------------------------------------------
 
 def replay(rule, lengths, distribution=GEOMETRIC, n_max=10_000):
-    """Share of lengths beyond their N_W, each told to the rule afterwards."""
-    missed = []
-    for n in lengths:
-        n_w = rule.pessimistic(distribution, n_max)
-        missed.append(n > n_w)
-        rule.observe(distribution, n, n_w=n_w, n_max=n_max, ended=True)
-    return missed
+    """Which lengths were beyond their N_W, where the deadline cuts every one there, and the rule is told so."""
+    return [meet(rule, n, distribution, n_max) for n in lengths]
+
+
+def meet(rule, n, distribution=GEOMETRIC, n_max=10_000, promised=True):
+    n_w = rule.pessimistic(distribution, n_max)
+    rule.observe(distribution, min(n, n_w), n_w=n_w, n_max=n_max, ended=n <= n_w, promised=promised)
+    return n > n_w
 
 
 @pytest.mark.parametrize('miss_rate', [0.025, 0.1])
@@ -162,11 +163,11 @@ def test_adaptive_follows_a_change_where_the_fixed_quantile_does_not():
 
 
 @pytest.mark.parametrize(('n', 'ended', 'moves'), [
-    (50, True, 'rises'), (60, True, 'rises'), (61, True, 'falls'), (60, False, 'falls'), (75, False, 'falls'),
-    (59, False, 'stays'), (1000, True, 'falls'),
+    (50, True, 'rises'), (60, True, 'rises'), (61, True, 'rises'), (60, False, 'falls'), (75, False, 'falls'),
+    (59, False, 'stays'), (1000, True, 'rises'),
 ])
 def test_what_counts_as_a_miss(n, ended, moves):
-    """Planned for 60. Cut at N_W or later: exceeded. Cut before: nothing is known. The goal's own end is exact."""
+    """Planned for 60. Cut at N_W or later: exceeded. Cut before: nothing is known. Whatever ended had its time."""
     rule = Adaptive(SCORES, 0.025)
     before = rule.state()
     rule.observe(GEOMETRIC, n, n_w=60, n_max=1000, ended=ended)
@@ -196,13 +197,11 @@ def test_where_nothing_was_promised_only_a_level_that_fell_comes_back():
 def test_easy_answers_that_were_not_promised_do_not_pay_for_missed_promises():
     rng, rule, missed = random.Random(8), Adaptive(SCORES, 0.05), []
     for i in range(3000):
-        n, n_w = draw(rng, GEOMETRIC), rule.pessimistic(GEOMETRIC, 10_000)
         promised = i % 3 == 0  # and those have answers twice as long
-        n = 2 * n if promised else 1
+        is_missed = meet(rule, 2 * draw(rng, GEOMETRIC) if promised else 1, promised=promised)
         if promised:
-            missed.append(n > n_w)
-        rule.observe(GEOMETRIC, n, n_w=n_w, n_max=10_000, ended=True, promised=promised)
-    assert np.mean(missed) <= 0.065
+            missed.append(is_missed)
+    assert np.mean(missed) <= 0.08, 'a tenth of the pace, twice as often: a fifth more at most, and what it took to learn'
 
 
 def test_memory_is_bounded_and_the_level_comes_back():

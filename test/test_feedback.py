@@ -70,13 +70,24 @@ def test_a_whole_requests_ratio_is_tracked_and_not_that_of_its_steps():
     assert t.time_bound < 1.15, 'a step alone takes half as long again every other time'
 
 
-@pytest.mark.parametrize('profiled_s', [0.0, 0.004])
-def test_an_answer_too_short_to_tell_says_nothing_of_times(profiled_s):
+def test_an_answer_of_one_token_says_nothing_of_times():
     t = tracker()
     before = t.time_bound
     for _ in range(30):
-        t.observe(seen(t, decode_s=0.1, profiled_s=profiled_s, n=1))
+        t.observe(seen(t, decode_s=0.1, profiled_s=0.0, n=1))
     assert (t.timing_factor, t.time_bound) == (1.0, before)
+
+
+def test_noise_of_short_answers_is_a_time_and_not_a_factor():
+    """2 ms more than estimated are half as much again of a short answer, and nothing to a long one."""
+    t = tracker(fixed_s=0.02)
+    for i in range(400):
+        profiled_s = 0.004 if i % 2 else 1.0
+        t.observe(seen(t, decode_s=profiled_s + 0.002, profiled_s=profiled_s))
+    assert t.timing_factor == pytest.approx(1.0, abs=0.01), 'short ones say nothing of steps'
+    assert t.time_bound == pytest.approx(1 + 0.002 / 0.024, abs=0.02)
+    assert t.reserve_s == pytest.approx((t.time_bound - 1) * 0.02)
+    assert 0.004 * t.time_bound + t.reserve_s >= 0.006 - 1e-4, 'and their bound holds them'
 
 
 def test_a_cut_answer_updates_the_times_and_the_lengths_only_beyond_its_bound():

@@ -84,7 +84,7 @@ class OnlineQuantile:
     Adaptive conformal inference (Gibbs and Candes, arXiv 2106.00170): the level of the quantile falls by
     `step * (1 - miss_rate)` after a score above its bound and rises by `step * miss_rate` after any other. At a level
     of 0 or below the bound is infinite. Scores are kept in a window, so old ones are forgotten; and because they are,
-    the level need not rise beyond twice the miss rate (a cap only makes misses rarer).
+    the level need not rise beyond four times the miss rate (a cap only makes misses rarer).
 
     Raises ValueError for a miss rate outside (0, 1) or a step below 0.03.
     """
@@ -120,7 +120,7 @@ class OnlineQuantile:
 
     def _clamp(self) -> None:
         # Where even an infinite bound does not help (a time), the level must not run away from where it can return.
-        self.level = min(max(self.level, -self.step), 2 * self.miss_rate)
+        self.level = min(max(self.level, -self.step), 4 * self.miss_rate)
 
     def state(self) -> dict:
         return {'level': self.level, 'scores': list(self.scores)}
@@ -150,7 +150,8 @@ class PessimisticLength(ABC):
         """Learn from a response of `n` tokens that had been planned for `n_w`; `n_max` was its own limit.
 
         `ended`: it came to its natural end, or to that limit. One that was cut at N_W or later has exceeded it; one
-        that was cut before says nothing about lengths. (Not abstract: a rule need not learn.)
+        that was cut before says nothing about lengths. One that ended is exact, and no miss even beyond N_W: there was
+        time for it. (Not abstract: a rule need not learn.)
         """
 
     def state(self) -> dict:
@@ -227,7 +228,7 @@ class Adaptive(PessimisticLength):
                 promised: bool = True) -> None:
         if ended:
             # The length is exact at the limit too, but how surprising the unlimited one had been is not known.
-            self.quantile.observe(n > n_w, surprise(distribution, n) if n < n_max else None, counts=promised)
+            self.quantile.observe(False, surprise(distribution, n) if n < n_max else None, counts=promised)
         elif n >= n_w:
             # The length is n + 1 at least. Its score is larger still, but this much of it is known.
             self.quantile.observe(True, surprise(distribution, n + 1), counts=promised)

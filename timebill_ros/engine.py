@@ -183,7 +183,8 @@ class Engine:
         slow = factor * bound
         options = [knobs.Option(name, times.of_variant(name).steps.scaled(slow)) for name in self.model.variants]
         plan = knobs.choose(
-            options, self.quality, distribution, n_x=n_x, n_min=n_min, n_max=n_max, time_left_s=time_left_s,
+            options, self.quality, distribution, n_x=n_x, n_min=n_min, n_max=n_max,
+            time_left_s=time_left_s - self.tracker.reserve_s,
             eviction_s=times.eviction(n_x) * slow, predicted=distribution.median(),
             pessimistic=self.tracker.length.pessimistic(distribution, n_max), may_cap=may_cap)
         return replace(plan, decode_expected_s=plan.decode_expected_s / bound, timing_factor=factor)

@@ -3,6 +3,7 @@
 The promised miss rate epsilon is shared between two sources, epsilon / 2 each: a response longer than N_W, and a
 request that takes longer than estimated for the length that it had. The second is a quantile of *whole-request* ratios
 of measured to estimated time: a quantile of single steps, multiplied by their number, is not a quantile of the sum.
+Noise has a part that does not grow with the request, so `fixed_s` is added to both times of a ratio.
 
 A policy of another kind than `adaptive` learns no lengths and keeps its time bound; the timing factors follow the
 device whatever the policy, unless `track_timing` is off.
@@ -24,8 +25,10 @@ from timebill_ros.calibration import (
     OnlineQuantile,
     PessimisticLength,
     conformal_quantile,
+    thinned,
 )
 from timebill_ros.drift import TimingFactor
+from timebill_ros.execution_time import ExecutionTimes
 from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.settings import POLICIES
 
@@ -33,9 +36,16 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 SHORTEST_S = 0.005  # of estimated decoding: less is mostly fixed costs, and its ratio says nothing of steps
+FIXED_STEPS = 20
 MOST_SLACK = 3.0  # bound on the time bound
+PRIOR_WEIGHT = 40  # requests that the profile's residuals count for: runs of a few steps are noisier than requests
 # Where nothing was measured yet: residuals of the kind that a quiet device shows.
 PRIOR_RATIOS = tuple(1.0 + 0.05 * (i / 40) ** 3 for i in range(41))
+
+
+def fixed_s(times: ExecutionTimes) -> float:
+    """The scale of noise that a request of any length has, in seconds: that of FIXED_STEPS steps."""
+    return FIXED_STEPS * times.step(0)
 
 
 @dataclass(frozen=True)
@@ -61,10 +71,10 @@ class Tracker:
 
     def __init__(self, policy: str = 'adaptive', *, miss_rate: float = 0.05, k: float = 5.0,
                  scores: Sequence[float] = (), ratios: Sequence[float] = (), step: float = 0.03,
-                 track_timing: bool = True):
+                 fixed_s: float = 0.0, track_timing: bool = True):
         if policy not in POLICIES:
             raise ValueError(f'pessimistic_length must be one of {", ".join(POLICIES)}, got {policy!r}')
-        self.policy, self.miss_rate, self.track_timing = policy, miss_rate, track_timing
+        self.policy, self.miss_rate, self.track_timing, self.fixed_s = policy, miss_rate, track_timing, fixed_s
         each, ratios = miss_rate / 2, ratios or PRIOR_RATIOS
         self.length: PessimisticLength
         self._times: OnlineQuantile | None = None
@@ -76,20 +86,25 @@ class Tracker:
             self._fixed_bound = self._bounded(conformal_quantile(ratios, each), max(ratios))
         else:
             self.length = Adaptive(scores, each, step=step)
-            self._times = OnlineQuantile(each, ratios, step=step)
+            self._times = OnlineQuantile(each, thinned(ratios, PRIOR_WEIGHT), step=step)
         self.steps, self.prefill = TimingFactor(), TimingFactor()
 
     @staticmethod
     def _bounded(bound: float, largest: float) -> float:
-        # A time has no natural limit that an infinite bound could stand for: a quarter more than was ever seen.
-        return min(max(bound if math.isfinite(bound) else 1.25 * largest, 1.0), MOST_SLACK)
+        # A time has no natural limit that an infinite bound could stand for: a little more than was seen lately.
+        return min(max(bound if math.isfinite(bound) else 1.05 * largest, 1.0), MOST_SLACK)
 
     @property
     def time_bound(self) -> float:
-        """Ratio of a request's decoding time to its estimate that is exceeded at half of the miss rate."""
+        """Ratio of decoding times, `fixed_s` added to both, that is exceeded at half of the miss rate."""
         if self._times is None:
             return self._fixed_bound
         return self._bounded(self._times.bound(), max(self._times.scores, default=1.0))
+
+    @property
+    def reserve_s(self) -> float:
+        """What to take off the time left, beside multiplying estimates by `time_bound`: its part of `fixed_s`."""
+        return (self.time_bound - 1) * self.fixed_s
 
     @property
     def timing_factor(self) -> float:
@@ -105,9 +120,9 @@ class Tracker:
         self.prefill.observe(seen.prefill_s, seen.prefill_profiled_s)
         if seen.decode_profiled_s >= SHORTEST_S:
             self.steps.observe(seen.decode_s, seen.decode_profiled_s)
-            if self._times is not None:
-                ratio = seen.decode_s / (seen.decode_profiled_s * seen.factor)
-                self._times.observe(ratio > seen.time_bound, ratio)
+        if self._times is not None and seen.decode_profiled_s > 0:
+            ratio = (seen.decode_s + self.fixed_s) / (seen.decode_profiled_s * seen.factor + self.fixed_s)
+            self._times.observe(ratio > seen.time_bound, ratio)
         if seen.distribution is not None and seen.generated_tokens > 0:
             self.length.observe(seen.distribution, seen.generated_tokens, n_w=seen.pessimistic_tokens,
                                 n_max=seen.max_tokens, ended=seen.ended, promised=seen.promised)

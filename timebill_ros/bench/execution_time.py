@@ -28,7 +28,7 @@ from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
 from timebill_ros.execution_time import Profile
-from timebill_ros.feedback import Tracker
+from timebill_ros.feedback import Tracker, fixed_s
 from timebill_ros.loading import load_model
 from timebill_ros.model import ModelError
 from timebill_ros.request import Request, Sampling
@@ -112,7 +112,8 @@ def run(values: dict, out: Path, *, profile_path: Path | None, seconds: float, r
             if condition == 'competing load':
                 other.start()
             scores = predictor.scores if predictor else []
-            engine = Engine(model, predictor, profile.times, Tracker(scores=scores, ratios=profile.run_ratios),
+            engine = Engine(model, predictor, profile.times, Tracker(
+                scores=scores, ratios=profile.run_ratios, fixed_s=fixed_s(profile.times)),
                             prefill_chunk_tokens=values['prefill_chunk_tokens'])
             with Progress() as bar:
                 tasks = [bar.add_task(f'{condition}: {what}', total=1.0) for what in ('lengths', 'requests')]

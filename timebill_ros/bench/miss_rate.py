@@ -41,7 +41,7 @@ from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
 from timebill_ros.execution_time import Profile
-from timebill_ros.feedback import Tracker
+from timebill_ros.feedback import Tracker, fixed_s
 from timebill_ros.processes import spread
 from timebill_ros.request import Strategy, Verdict
 from timebill_ros.training import site_log
@@ -53,9 +53,10 @@ AFTER = (51, 150)  # requests after the change whose miss rate is given apart, 1
 FACTORS = (1.0, 3.0, 5.0, 8.0)
 
 
-def methods(scores: list[float], ratios: list[float], miss_rate: float) -> list[Method]:
+def methods(scores: list[float], profile: Profile, miss_rate: float) -> list[Method]:
     def of(policy: str, **options) -> Callable[[], Tracker]:
-        return lambda: Tracker(policy, miss_rate=miss_rate, scores=scores, ratios=ratios, **options)
+        return lambda: Tracker(policy, miss_rate=miss_rate, scores=scores, ratios=profile.run_ratios,
+                               fixed_s=fixed_s(profile.times), **options)
 
     return [*(Method(f'k = {k:.0f}', of('fixed', k=k, track_timing=False)) for k in FACTORS),
             Method('conformal', of('conformal', track_timing=False)), Method('adaptive', of('adaptive')),
@@ -199,13 +200,14 @@ def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n
     if not scores:
         raise ValueError(f'there is no {scores_path} yet: name a number of calibration prompts')
     device = Device(profile.times, [model.variant], max_new_tokens, model.max_context, values['max_eviction_ratio'])
-    tried = methods(scores, profile.run_ratios, miss_rate)
+    tried = methods(scores, profile, miss_rate)
     rows, trace = replays(device, found, tried, n_replays=n_replays, n_requests=n_requests,
                           change_at=n_requests // 3, miss_rate=miss_rate)
     lives = []
     if n_live:
         for load in (False, True):
-            tracker = Tracker('adaptive', miss_rate=miss_rate, scores=scores, ratios=profile.run_ratios)
+            tracker = Tracker('adaptive', miss_rate=miss_rate, scores=scores, ratios=profile.run_ratios,
+                              fixed_s=fixed_s(profile.times))
             engine = Engine(model, predictor, profile.times, tracker,
                             prefill_chunk_tokens=values['prefill_chunk_tokens'])
             with Progress() as bar:

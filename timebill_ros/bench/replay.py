@@ -59,6 +59,7 @@ def plan_for(method: Method, tracker: Tracker, device: Device, recording: Record
     n_max = min(device.max_new_tokens, device.max_context - n_x)
     n_min = planner.smallest_keep(n_x, device.max_eviction_ratio, MAX_WINDOW)
     slow = tracker.timing_factor * tracker.time_bound
+    budget_s -= tracker.reserve_s
     evict_s = times.eviction(n_x) * slow
     if method.oracle:
         return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max, budget_s=budget_s, evict_s=evict_s)
