@@ -201,7 +201,8 @@ def test_easy_answers_that_were_not_promised_do_not_pay_for_missed_promises():
         is_missed = meet(rule, 2 * draw(rng, GEOMETRIC) if promised else 1, promised=promised)
         if promised:
             missed.append(is_missed)
-    assert np.mean(missed) <= 0.08, 'a tenth of the pace, twice as often: a fifth more at most, and what it took to learn'
+    # A tenth of the pace, twice as often: a fifth more at most, and what it took to learn.
+    assert np.mean(missed) <= 0.08
 
 
 def test_memory_is_bounded_and_the_level_comes_back():
