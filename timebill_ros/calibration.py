@@ -29,7 +29,8 @@ MOST_SURPRISE = 700.0  # of a length that the predictor gave no chance; exp(-700
 def surprise(distribution: LengthDistribution, n: int) -> float:
     """Score of the length `n` (tokens): -log P(length >= n), n's bucket counted whole; 0 or more."""
     tail = distribution.tail(n)
-    return min(-math.log(tail), MOST_SURPRISE) if tail > 0 else MOST_SURPRISE
+    # Sums of probabilities may come out a hair above 1.
+    return min(max(-math.log(tail), 0.0), MOST_SURPRISE) if tail > 0 else MOST_SURPRISE
 
 
 def conformal_quantile(scores: Sequence[float], miss_rate: float) -> float:
