@@ -72,6 +72,36 @@ def test_a_model_that_cannot_be_evicted_is_described_so(tmp_path, measured):
     assert 'no eviction' in description
 
 
+@pytest.mark.parametrize(('values', 'sentence'), [
+    (dict(quality_table='/nowhere/quality.json'), '/nowhere/quality.json cannot be used'),
+    (dict(variants='int3'), "'int3' is none of int8, int4"),
+])
+def test_knobs_that_cannot_be_had_are_named(values, sentence, tmp_path, measured):
+    with pytest.raises((ValueError, ModelError), match=sentence):
+        loading.load_engine(chosen(tmp_path, **values))
+
+
+def test_scores_that_cannot_be_read_are_named_and_missing_ones_are_a_warning(tmp_path, measured, caplog):
+    path = Path(shutil.copytree(tiny_models.predictor_directory(), tmp_path / 'predictor'))
+    values = chosen(tmp_path, length_predictor=str(path))
+    (path / 'calibration.json').unlink(missing_ok=True)
+    loading.load_engine(values)
+    assert 'has no calibration.json' in caplog.text
+    (path / 'calibration.json').write_text('{"format": 1, "scores": [0.5, 2.0]}')
+    assert list(loading.load_engine(values).engine.tracker.length.quantile.scores) == [0.5, 2.0]
+    (path / 'calibration.json').write_text('{"format": 1, "scores": ["x"]}')
+    with pytest.raises(ModelError, match='calibration.json cannot be used'):
+        loading.load_engine(values)
+
+
+def test_a_profile_of_other_prefill_chunks_is_a_warning(tmp_path, measured, caplog):
+    loading.load_engine(chosen(tmp_path, prefill_chunk_tokens=64))
+    assert 'prefill chunks' not in caplog.text
+    profile = next((tmp_path / 'profiles').iterdir())
+    loading.load_engine(chosen(tmp_path, prefill_chunk_tokens=32, profile=str(profile)))
+    assert 'prefill chunks of 64 tokens, and prefill_chunk_tokens is 32' in caplog.text
+
+
 @pytest.mark.parametrize('damage', ['no directory', 'no facts', 'no weights', 'broken facts', 'broken head'])
 def test_a_length_predictor_that_cannot_be_loaded_is_named(damage, tmp_path):
     path = Path(shutil.copytree(tiny_models.predictor_directory(), tmp_path / 'predictor'))

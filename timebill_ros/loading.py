@@ -133,6 +133,10 @@ def load_engine(settings: dict, progress: Callable[[float], None] = lambda share
     quality = QualityTable.load(settings['quality_table']) if settings['quality_table'] else None
     model, predictor = load_model(settings)
     profile, where = find_profile(settings, model, predictor, progress)
+    chunk = settings['prefill_chunk_tokens'] if model.chunked_prefill else 0
+    if profile.times.chunk_tokens != chunk:
+        log.warning('the profile was measured with prefill chunks of %d tokens, and prefill_chunk_tokens is %d',
+                    profile.times.chunk_tokens, chunk)
     scores = predictor.scores if predictor else []
     if predictor and not scores and settings['pessimistic_length'] != 'fixed':
         log.warning('the length predictor has no %s: answers are planned as long as allowed%s', SCORES_FILE,
