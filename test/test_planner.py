@@ -14,21 +14,22 @@ EXAMPLE = StepTime(p=6e-7, q=0.028)  # made-up coefficients, PAPER: worked examp
 EXAMPLE_N_X, EXAMPLE_D = 12000, 2.124
 
 
-def brute_force(*, steps, n_x, n_min, time_left_s, eviction_s, predicted, pessimistic, n_max):
+def brute_force(*, steps, n_x, n_min, time_left_s, eviction_s, predicted, pessimistic, n_max, caution, reserve_s):
     """(verdict, n_keep, N_fit) by trying every count of kept entries and every length."""
     n_hat = min(max(predicted, 1), n_max)
     n_w = min(max(pessimistic, n_hat), n_max)
 
-    def fits(n_keep, n):
-        left = time_left_s - (eviction_s if n_keep < n_x else 0)
-        return left >= 0 and steps.decode(n_keep, n) <= left
+    def fits(n_keep, n, cautious=True):
+        factor, spare = (caution, reserve_s) if cautious else (1.0, 0.0)
+        left = time_left_s - spare - (eviction_s * factor if n_keep < n_x else 0)
+        return left >= 0 and steps.scaled(factor).decode(n_keep, n) <= left
 
     keeps = range(n_x, n_min - 1, -1)
     # Times grow with the length, so the first length that fits, from the longest down, is the longest.
     n_fit = max(next((n for n in range(n_max, 0, -1) if fits(keep, n)), 0) for keep in {n_x, n_min})
     for n, verdict in ((n_w, Verdict.FITS_WITH_EVICTION), (n_hat, Verdict.AT_RISK)):
         for keep in keeps:
-            if fits(keep, n):
+            if fits(keep, n, cautious=verdict is Verdict.FITS_WITH_EVICTION):
                 return (Verdict.FITS if keep == n_x and verdict is Verdict.FITS_WITH_EVICTION else verdict), keep, n_fit
     return Verdict.INFEASIBLE, n_min, n_fit
 
@@ -51,7 +52,8 @@ def random_case(rng):
     beside = [math.nextafter(near, -1), math.nextafter(near, math.inf), near * rng.uniform(0.9, 1.1)]
     time_left_s = rng.choice([near, *beside, near + rng.uniform(-1, 1), 0.0, -1e-9, 1e6])
     return dict(steps=steps, n_x=n_x, n_min=n_min, time_left_s=time_left_s, eviction_s=eviction_s, predicted=predicted,
-                pessimistic=pessimistic, n_max=n_max)
+                pessimistic=pessimistic, n_max=n_max, caution=rng.choice([1.0, 1.0, 1.25, 3.0]),
+                reserve_s=rng.choice([0.0, 0.0, 1e-3]))
 
 
 @pytest.mark.parametrize('seed', range(10))
@@ -93,12 +95,15 @@ def test_a_plan_does_not_contradict_itself(case):
     assert 1 <= made.predicted_tokens <= made.pessimistic_tokens <= made.length_cap == case['n_max']
     assert case['n_min'] <= made.n_keep <= case['n_x']
     assert made.eviction_ratio == 1 - made.n_keep / case['n_x']
-    cost = case['eviction_s'] if made.n_keep < case['n_x'] else 0.0
-    for seconds, n in ((made.decode_wcet_s, made.pessimistic_tokens), (made.decode_expected_s, made.predicted_tokens)):
-        assert seconds == cost + case['steps'].decode(made.n_keep, n)
-    # The verdict says what N_fit says.
+    cost, caution = case['eviction_s'] if made.n_keep < case['n_x'] else 0.0, case['caution']
+    assert made.decode_expected_s == cost + case['steps'].decode(made.n_keep, made.predicted_tokens)
+    worst = case['steps'].scaled(caution).decode(made.n_keep, made.pessimistic_tokens)
+    assert made.decode_wcet_s == case['reserve_s'] + cost * caution + worst
+    # The verdict says what N_fit says; where nothing is added for caution, of the predicted length too.
     assert made.verdict.is_promise == (made.pessimistic_tokens <= made.fitting_tokens)
-    assert (made.verdict is Verdict.INFEASIBLE) == (made.fitting_tokens < made.predicted_tokens)
+    assert made.verdict is not Verdict.INFEASIBLE or made.fitting_tokens < made.predicted_tokens
+    if caution == 1.0 and case['reserve_s'] == 0.0:
+        assert (made.verdict is Verdict.INFEASIBLE) == (made.fitting_tokens < made.predicted_tokens)
 
 
 @pytest.mark.parametrize(('n_w', 'alpha', 'verdict'), [

@@ -179,15 +179,14 @@ class Engine:
     def plan(self, distribution: LengthDistribution, *, n_x: int, n_min: int, n_max: int, time_left_s: float,
              may_cap: bool = False) -> Plan:
         """Length distribution and time left -> plan (PAPER: solver), with the bounds that keep the miss rate."""
-        times, factor, bound = self.times, self.tracker.timing_factor, self.tracker.time_bound
-        slow = factor * bound
-        options = [knobs.Option(name, times.of_variant(name).steps.scaled(slow)) for name in self.model.variants]
+        times, factor = self.times, self.tracker.timing_factor
+        options = [knobs.Option(name, times.of_variant(name).steps.scaled(factor)) for name in self.model.variants]
         plan = knobs.choose(
             options, self.quality, distribution, n_x=n_x, n_min=n_min, n_max=n_max,
-            time_left_s=time_left_s - self.tracker.reserve_s,
-            eviction_s=times.eviction(n_x) * slow, predicted=distribution.median(),
-            pessimistic=self.tracker.length.pessimistic(distribution, n_max), may_cap=may_cap)
-        return replace(plan, decode_expected_s=plan.decode_expected_s / bound, timing_factor=factor)
+            time_left_s=time_left_s, eviction_s=times.eviction(n_x) * factor, predicted=distribution.median(),
+            pessimistic=self.tracker.length.pessimistic(distribution, n_max), caution=self.tracker.time_bound,
+            reserve_s=self.tracker.reserve_s, may_cap=may_cap)
+        return replace(plan, timing_factor=factor)
 
     def _prepare(self, request: Request) -> tuple[str, list[int], int]:
         """(rendered prompt, token ids, N_max)."""

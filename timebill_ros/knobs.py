@@ -80,14 +80,15 @@ def _curve(pairs: Sequence[Sequence[float]]) -> Curve:
 
 def choose(options: Sequence[Option], table: QualityTable | None, distribution: LengthDistribution, *, n_x: int,
            n_min: int, time_left_s: float, eviction_s: float, predicted: int, pessimistic: int, n_max: int,
-           may_cap: bool = False) -> Plan:
+           caution: float = 1.0, reserve_s: float = 0.0, may_cap: bool = False) -> Plan:
     """The plan of the best option. The first option is the model's own weights; see `planner.plan` for the rest.
 
     `may_cap`: a response that will probably be cut may be capped before the deadline (of use where a late one is worth
     nothing; otherwise the deadline guard cuts later than a cautious cap would).
     """
     paper = [replace(planner.plan(steps=o.steps, n_x=n_x, n_min=n_min, time_left_s=time_left_s, eviction_s=eviction_s,
-                                  predicted=predicted, pessimistic=pessimistic, n_max=n_max), variant=o.variant)
+                                  predicted=predicted, pessimistic=pessimistic, n_max=n_max, caution=caution,
+                                  reserve_s=reserve_s), variant=o.variant)
              for o in (options if table else options[:1])]
     if table is None:
         return paper[0]
@@ -102,11 +103,13 @@ def choose(options: Sequence[Option], table: QualityTable | None, distribution: 
         for n_keep in sorted(keeps, reverse=True):
             cost = eviction_s if n_keep < n_x else 0.0
             n_fit = planner.longest_fit(option.steps, n_keep, time_left_s - cost, n_max)
+            worst = option.steps.scaled(caution)
+            cap = planner.longest_fit(worst, n_keep, time_left_s - reserve_s - cost * caution, n_max)
             ratio = 1 - n_keep / n_x if n_x else 0.0
             quality = table.of(option.variant, ratio) * table.of_cut(distribution, n_fit)
             candidates.append((quality, replace(
                 base, verdict=verdict, n_keep=n_keep, eviction_ratio=ratio,
-                length_cap=n_fit if may_cap and 0 < n_fit < n_max else n_max,
-                decode_wcet_s=cost + option.steps.decode(n_keep, base.pessimistic_tokens),
+                length_cap=cap if may_cap and 0 < cap < n_max else n_max,
+                decode_wcet_s=reserve_s + cost * caution + worst.decode(n_keep, base.pessimistic_tokens),
                 decode_expected_s=cost + option.steps.decode(n_keep, base.predicted_tokens))))
     return max(candidates, key=lambda pair: pair[0])[1]

@@ -46,36 +46,41 @@ def smallest_keep(n_x: int, alpha_max: float, window: int) -> int:
     return max(1, n_x - math.floor(alpha_max * n_x + 1e-4))
 
 
-def plan(*, steps: StepTime, n_x: int, n_min: int, time_left_s: float, eviction_s: float,
-         predicted: int, pessimistic: int, n_max: int) -> Plan:
+def plan(*, steps: StepTime, n_x: int, n_min: int, time_left_s: float, eviction_s: float, predicted: int,
+         pessimistic: int, n_max: int, caution: float = 1.0, reserve_s: float = 0.0) -> Plan:
     """Choose how much of the prompt's cache to keep.
 
     `time_left_s` is what is left for decoding (D) if nothing is evicted; evicting costs `eviction_s` of it first.
     `n_min`..`n_x` is the range of entries that may be kept; `n_max` bounds the response. All times in seconds,
-    lengths in tokens. FITS: N_W fits without eviction. FITS_WITH_EVICTION: it fits with the least eviction that does.
-    AT_RISK: only N_hat fits; evict the least that lets it. INFEASIBLE: not even N_hat fits at alpha_max; evict that
+    lengths in tokens. `steps` and `eviction_s` are expected times; a promise is made for `caution` times as long, with
+    `reserve_s` to spare.
+
+    FITS: N_W fits without eviction. FITS_WITH_EVICTION: it fits with the least eviction that does. AT_RISK: only N_hat
+    fits, in expected times; evict the least that lets it. INFEASIBLE: not even N_hat fits at alpha_max; evict that
     much.
     """
     n_hat = min(max(predicted, 1), n_max)
     n_w = min(max(pessimistic, n_hat), n_max)
-    d_evict = time_left_s - eviction_s
+    worst, worst_left_s, worst_eviction_s = steps.scaled(caution), time_left_s - reserve_s, eviction_s * caution
 
-    def least_eviction(n: int) -> int | None:
-        if steps.decode(n_x, n) <= time_left_s:
-            return n_x
-        return largest_keep(steps, n_x, n_min, d_evict, n)  # never n_x: paying for an eviction makes that no better
-
-    n_keep = least_eviction(n_w)
+    n_keep = _least_eviction(worst, n_x, n_min, worst_left_s, worst_eviction_s, n_w)
     if n_keep is not None:
         verdict = Verdict.FITS if n_keep == n_x else Verdict.FITS_WITH_EVICTION
     else:
-        n_keep = least_eviction(n_hat)
+        n_keep = _least_eviction(steps, n_x, n_min, time_left_s, eviction_s, n_hat)
         verdict = Verdict.AT_RISK if n_keep is not None else Verdict.INFEASIBLE
         n_keep = n_min if n_keep is None else n_keep
-    cost = eviction_s if n_keep < n_x else 0.0
-    fitting = max(longest_fit(steps, n_min, d_evict if n_min < n_x else time_left_s, n_max),
-                  longest_fit(steps, n_x, time_left_s, n_max))
+    evicts = n_keep < n_x
+    fitting = max(longest_fit(worst, n_min, worst_left_s - (worst_eviction_s if n_min < n_x else 0.0), n_max),
+                  longest_fit(worst, n_x, worst_left_s, n_max))
     return Plan(verdict=verdict, n_keep=n_keep, eviction_ratio=1 - n_keep / n_x if n_x else 0.0, length_cap=n_max,
                 predicted_tokens=n_hat, pessimistic_tokens=n_w, fitting_tokens=fitting,
-                decode_wcet_s=cost + steps.decode(n_keep, n_w),
-                decode_expected_s=cost + steps.decode(n_keep, n_hat))
+                decode_wcet_s=reserve_s + (worst_eviction_s if evicts else 0.0) + worst.decode(n_keep, n_w),
+                decode_expected_s=(eviction_s if evicts else 0.0) + steps.decode(n_keep, n_hat))
+
+
+def _least_eviction(steps: StepTime, n_x: int, n_min: int, left_s: float, eviction_s: float, n: int) -> int | None:
+    """The most entries with which `n` tokens fit into the time left, an eviction paid for; None where none do."""
+    if steps.decode(n_x, n) <= left_s:
+        return n_x
+    return largest_keep(steps, n_x, n_min, left_s - eviction_s, n)  # never n_x: paying makes that no better

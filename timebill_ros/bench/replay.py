@@ -58,16 +58,17 @@ def plan_for(method: Method, tracker: Tracker, device: Device, recording: Record
     times, n_x = device.times, recording.n_x
     n_max = min(device.max_new_tokens, device.max_context - n_x)
     n_min = planner.smallest_keep(n_x, device.max_eviction_ratio, MAX_WINDOW)
-    slow = tracker.timing_factor * tracker.time_bound
-    budget_s -= tracker.reserve_s
-    evict_s = times.eviction(n_x) * slow
+    factor, bound, reserve_s = tracker.timing_factor, tracker.time_bound, tracker.reserve_s
+    evict_s = times.eviction(n_x) * factor
     if method.oracle:
-        return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max, budget_s=budget_s, evict_s=evict_s)
-    options = [knobs.Option(name, times.of_variant(name).steps.scaled(slow)) for name in device.variants]
+        return _oracle(recording, times, factor * bound, n_x=n_x, n_min=n_min, n_max=n_max,
+                       budget_s=budget_s - reserve_s, evict_s=evict_s * bound)
+    options = [knobs.Option(name, times.of_variant(name).steps.scaled(factor)) for name in device.variants]
     distribution = recording.distribution
     return knobs.choose(options, method.table, distribution, n_x=n_x, n_min=n_min, time_left_s=budget_s,
                         eviction_s=evict_s, predicted=distribution.median(),
-                        pessimistic=tracker.length.pessimistic(distribution, n_max), n_max=n_max)
+                        pessimistic=tracker.length.pessimistic(distribution, n_max), n_max=n_max, caution=bound,
+                        reserve_s=reserve_s)
 
 
 def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: int, n_min: int, n_max: int,
