@@ -52,7 +52,8 @@ def test_monitor_shows_each_request_until_ctrl_c(node):
     reader.start()
     try:
         # It hears of goals only once it has discovered the node.
-        wait_until(lambda: node.ask(make_goal('one')) and any('DONE' in line for line in list(lines)))
+        wait_until(lambda: node.ask(make_goal('one')) and all(
+            any(phase in line for line in list(lines)) for phase in ('QUEUED', 'DONE')))
     finally:
         process.send_signal(signal.SIGINT)
     reader.join(60)

@@ -210,7 +210,7 @@ def test_prompts_fall_short_by_no_more_than_the_objects_that_the_log_lacks(natur
 def test_answers_reach_from_a_few_tokens_to_some_hundred(natural):
     for family in FAMILIES:
         lengths = [task.n_answer_tokens for task in itertools.chain(*natural.values()) if task.family == family]
-        shortest, longest = {'find': (4, 7), 'room': (8, 50), 'list': (3, 130), 'route': (6, 230)}.get(
+        shortest, longest = {'find': (4, 7), 'room': (8, 50), 'list': (3, 130), 'route': (6, 60)}.get(
             family, (5, MAX_ANSWER_TOKENS))
         assert shortest <= min(lengths) and max(lengths) <= longest
         assert max(lengths) - min(lengths) >= 3 if family == 'find' else max(lengths) > 0.6 * longest
