@@ -128,6 +128,7 @@ def test_the_expected_length_given_what_came_is_the_median_of_the_rest():
     assert expected(GEOMETRIC, 1000) == pytest.approx(GEOMETRIC.median(), abs=1)
     assert expected(GEOMETRIC, 1000, 50) == pytest.approx(50 + GEOMETRIC.median(), abs=1)  # it has no memory
     assert expected(GEOMETRIC, 52, 50) == 52 and expected(GEOMETRIC, 1000, 400) == 1000
+    assert expected(LengthDistribution.point(40), 256, 16) == 40
 
 
 # -- adaptive --------------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ import torch
 from mock_model import TIMES
 from test_engine import N_X, Bench
 
+from timebill_ros.feedback import Tracker
+from timebill_ros.knobs import QualityTable
 from timebill_ros.request import FinishReason, Strategy, Verdict
 
 LONG = bytes(97 + i % 26 for i in range(80))  # 80 tokens, then the end of text
@@ -50,7 +52,7 @@ def test_an_answer_longer_than_predicted_is_evicted_for():
 
 
 def test_never_below_the_floor_and_where_that_does_not_help_the_cache_is_left_alone_and_it_is_said():
-    bench = SlowingBench(slow=8.0)
+    bench = SlowingBench(slow=5.0, at=1, replan_tokens=8)
     outcome = bench.run(2.0)
     assert outcome.finish_reason is FinishReason.DEADLINE and bench.lateness_s <= 1e-9
     assert bench.evicted == [], 'cut anyway, it had better see all it can'
@@ -66,6 +68,35 @@ def test_a_device_that_keeps_its_times_is_left_alone():
     bench = SlowingBench()
     outcome = bench.run(2.0)
     assert outcome.finish_reason is FinishReason.EOS and bench.evicted == [] and bench.control.revised is None
+
+
+def test_with_a_quality_table_the_cache_of_an_answer_that_will_be_cut_is_left_as_it_was_chosen():
+    flat = ((0.0, 1.0), (0.95, 0.1))  # eviction is dear
+    table = QualityTable({'float32': flat}, ((0.0, 0.0), (1.0, 1.0)))
+    bench = SlowingBench(predicted=40, slow=1.5, replan_tokens=8)
+    bench.engine.tracker = Tracker('fixed', k=3.0)
+    bench.engine.quality = table
+    outcome = bench.run(1.1)
+    assert not outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.DEADLINE
+    assert bench.evicted == [] and outcome.timing.kept_tokens == N_X
+    paper = SlowingBench(predicted=40, slow=1.5, replan_tokens=8)
+    paper.engine.tracker = Tracker('fixed', k=3.0)
+    paper.run(1.1)
+    assert paper.evicted, 'without one it would have been evicted'
+    promised = SlowingBench(slow=1.3)
+    promised.engine.quality = table
+    outcome = promised.run(2.0)
+    assert outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.EOS and promised.evicted, \
+        'a promise is still kept'
+
+
+def test_single_slow_steps_cost_no_cache_entries():
+    bench = SlowingBench(replan_tokens=4)
+
+    def hiccup(n):
+        bench.clock.now += 0.1 if n % 16 == 3 else 0.0  # right before the plan is made again
+    bench.model.on_step = hiccup
+    assert bench.run(2.6).finish_reason is FinishReason.EOS and bench.evicted == []
 
 
 def test_what_a_later_eviction_costs_is_part_of_what_was_estimated():

@@ -176,8 +176,15 @@ def _within(distribution: LengthDistribution, bound: float, n_max: int, generate
 
 
 def expected(distribution: LengthDistribution, n_max: int, generated: int = 0) -> int:
-    """N_hat once `generated` tokens have come: the median of the lengths that are left, at most `n_max`."""
-    return _within(distribution, math.log(2), n_max, generated)
+    """N_hat once `generated` tokens have come: the median of the lengths that are left, at most `n_max`.
+
+    As for any prediction the last bucket counts with its upper edge; beyond that nothing is known but `n_max`.
+    """
+    longest = distribution.bucket_size * distribution.n_buckets
+    left = distribution.tail(generated + 1) if generated < longest else 0.0
+    if left == 0:
+        return n_max
+    return min(max(distribution.longest_with_tail(left / 2) or longest, generated + 1), n_max)
 
 
 @dataclass(frozen=True)

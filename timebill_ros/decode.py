@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
 
 from timebill_ros.deadline import Deadline
 from timebill_ros.request import ErrorCode, FinishReason, GoalError, Phase, Plan, Timing
@@ -16,6 +17,7 @@ from timebill_ros.sampling import NOT_A_TOKEN, Sampler
 # Weight of the newest step in the running step time. The profile's estimate is the lower bound: a machine that has
 # become slower than its profile must stop earlier, one that seems faster has no reason to stop later.
 _NEWEST = 0.2
+_RECENT = 15  # steps whose median a plan is made again with: one that was preempted must not cost cache entries
 
 
 def _ignore(*args) -> None:
@@ -50,13 +52,14 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
 
     `logits` [V] come from prefill and give token 0; `position` is the next token's position (the prompt length,
     whatever was evicted), `n_kv` the number of cached entries, `step_s(n_kv)` the estimated seconds of a step.
-    After every `replan_tokens` tokens (0: never) `replan(n_tokens, n_kv, step seconds lately)` may evict more; it
-    returns the number of cached entries. GoalError where the model computes NaN or infinity.
+    After every `replan_tokens` tokens (0: never) `replan(n_tokens, n_kv, median of the last steps' seconds)` may evict
+    more; it returns the number of cached entries. GoalError where the model computes NaN or infinity.
     """
     tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
     token = sampler.draw(logits)
     pace = 0.0
     before = 0.0
+    recent = [0.0] * _RECENT
     next_plan = replan_tokens if replan is not None and replan_tokens > 0 else cap
     while True:
         # The one wait for the device per token: it makes EOS and the deadline guard possible.
@@ -76,10 +79,11 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
             return FinishReason.CANCELED
         now = clock()
         if n > 1:
-            pace = now - before if n == 2 else pace + _NEWEST * (now - before - pace)
+            step = recent[n % _RECENT] = now - before
+            pace = step if n == 2 else pace + _NEWEST * (step - pace)
         if n >= next_plan:
             next_plan += replan_tokens
-            n_kv = replan(n, n_kv, pace)
+            n_kv = replan(n, n_kv, median(recent[2:n + 1] if n < _RECENT else recent))
             now = clock()  # what that took is no step time
         before = now
         if now + max(pace, step_s(n_kv)) + control.margin_s > deadline.at_s:

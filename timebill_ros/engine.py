@@ -111,7 +111,7 @@ class Engine:
         distribution = self._collect(future, timing, prefill_started, prefill_finished, n_max)
         n_min = self._smallest_keep(request, n_x)
         left = control.deadline.remaining() - control.margin_s
-        time_bound = self.tracker.time_bound
+        time_bound, reserve_s = self.tracker.time_bound, self.tracker.reserve_s
         plan = self.plan(distribution, n_x=n_x, n_min=n_min, n_max=n_max, time_left_s=left,
                          may_cap=request.strategy is Strategy.KILL)
         timing.set_plan(plan)
@@ -137,7 +137,8 @@ class Engine:
         first_token_s = decode_started - request.release_s
         times = self.times.of_variant(plan.variant)
         replanner = Replanner(model, times, self.tracker.length, distribution, plan=plan, timing=timing,
-                              control=control, n_min=n_min, n_max=plan.length_cap, started_s=prefill_started)
+                              control=control, n_min=n_min, n_max=plan.length_cap, started_s=prefill_started,
+                              caution=time_bound, reserve_s=reserve_s, for_promises=self.quality is not None)
         reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv,
                         cap=plan.length_cap, cap_reason=cap_reason, step_s=lambda n: times.step(n) * plan.timing_factor,
                         stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)

@@ -21,7 +21,11 @@ class Replanner:
     `control.revised`."""
 
     def __init__(self, model, times: ExecutionTimes, length: PessimisticLength, distribution: LengthDistribution, *,
-                 plan: Plan, timing: Timing, control: Control, n_min: int, n_max: int, started_s: float):
+                 plan: Plan, timing: Timing, control: Control, n_min: int, n_max: int, started_s: float,
+                 caution: float = 1.0, reserve_s: float = 0.0, for_promises: bool = False):
+        # caution, reserve_s: as in planner.plan. for_promises: evict only where that lets the pessimistic length fit,
+        # because a quality table has chosen the cache of an answer that will probably be cut.
+        self.caution, self.reserve_s, self.for_promises = caution, reserve_s, for_promises
         self.model, self.times, self.length, self.distribution = model, times, length, distribution
         self.plan, self.timing, self.control = plan, timing, control
         self.n_min, self.n_max, self.started_s = n_min, n_max, started_s
@@ -41,8 +45,9 @@ class Replanner:
         revised = planner.plan(
             steps=times.steps.scaled(slow), n_x=n_kv, n_min=min(self.n_min + generated, n_kv), time_left_s=left,
             eviction_s=times.eviction(n_kv) * slow, predicted=n_hat - n + 1, pessimistic=n_w - n + 1,
-            n_max=self.n_max - n + 1)
-        evicts = revised.n_keep < n_kv and revised.verdict is not Verdict.INFEASIBLE
+            n_max=self.n_max - n + 1, caution=self.caution, reserve_s=self.reserve_s)
+        evicts = revised.n_keep < n_kv and (revised.verdict.is_promise or not self.for_promises and
+                                            revised.verdict is not Verdict.INFEASIBLE)
         verdict = Verdict.FITS_WITH_EVICTION if revised.verdict is Verdict.FITS and self.timing.kept_tokens < \
             self.timing.prompt_tokens else revised.verdict
         if not evicts and verdict is plan.verdict:
