@@ -139,9 +139,10 @@ class Engine:
         replanner = Replanner(model, times, self.tracker.length, distribution, plan=plan, timing=timing,
                               control=control, n_min=n_min, n_max=plan.length_cap, started_s=prefill_started,
                               caution=time_bound, reserve_s=reserve_s, for_promises=self.quality is not None)
-        reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv,
-                        cap=plan.length_cap, cap_reason=cap_reason, step_s=lambda n: times.step(n) * plan.timing_factor,
-                        stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)
+        with torch.inference_mode():  # entered once, not by every step
+            reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv,
+                            cap=plan.length_cap, cap_reason=cap_reason, step_s=times.steps.scaled(plan.timing_factor),
+                            stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)
         ended = clock()
         timing.decode_s = ended - decode_started
         timing.time_to_first_token_s = first_token_s

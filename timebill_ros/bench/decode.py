@@ -81,11 +81,12 @@ def time_bare(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
     logits = model.prefill(prompt, chunk_tokens=chunk_tokens)
     model.synchronize()
     at = []
-    for position in range(len(prompt), len(prompt) + n_tokens - 1):
-        token = logits.argmax(dim=-1)
-        int(token)
-        at.append(perf_counter())
-        logits = model.step(token, position)
+    with torch.inference_mode():
+        for position in range(len(prompt), len(prompt) + n_tokens - 1):
+            token = logits.argmax(dim=-1)
+            int(token)
+            at.append(perf_counter())
+            logits = model.step(token, position)
     return [b - a for a, b in zip(at, at[1:], strict=False)]
 
 
@@ -123,9 +124,10 @@ def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, ratio: float, c
     replan = Replanner(model, times, FixedFactor(5.0), lengths, plan=Plan(Verdict.FITS),
                        timing=Timing(prompt_tokens=len(prompt), kept_tokens=n_keep), control=control,
                        n_min=1, n_max=n_tokens, started_s=0.0)
-    decode(_Endless(model), Sampler(Sampling(), model.device), logits, position=len(prompt), n_kv=n_keep, cap=n_tokens,
-           cap_reason=FinishReason.LENGTH, step_s=times.step, stops=StopStrings(model.tokenizer, ()),
-           control=control, replan_tokens=REPLAN_TOKENS, replan=replan)
+    with torch.inference_mode():
+        decode(_Endless(model), Sampler(Sampling(), model.device), logits, position=len(prompt), n_kv=n_keep,
+               cap=n_tokens, cap_reason=FinishReason.LENGTH, step_s=times.steps, stops=StopStrings(model.tokenizer, ()),
+               control=control, replan_tokens=REPLAN_TOKENS, replan=replan)
     return [b - a for a, b in zip(at, at[1:], strict=False)]
 
 
