@@ -120,8 +120,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_model_options(command: argparse.ArgumentParser) -> None:
     """The node's parameters that choose model, device and cache, under the same names."""
-    for name in ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads', 'max_context_tokens',
-                 'prefill_chunk_tokens', 'eviction_scorer', 'variants'):
+    for name in settings.OF_MODELS:
         parameter = settings.BY_NAME[name]
         command.add_argument('--' + name.replace('_', '-'), dest=name, type=type(parameter.default),
                              default=parameter.default, choices=parameter.choices or None,
@@ -218,7 +217,7 @@ def _profile(options: argparse.Namespace) -> int:
 
 
 def _check_profile(options: argparse.Namespace) -> int:
-    from timebill_ros.drift import USUAL
+    from timebill_ros.drift import is_unusual
     from timebill_ros.execution_time import Profile
     from timebill_ros.loading import load_model
     from timebill_ros.profiling import check, identity, measure
@@ -231,8 +230,7 @@ def _check_profile(options: argparse.Namespace) -> int:
     ratios = check(profile, points)
     for kind, ratio in ratios.items():
         print(f'{kind:10} takes {ratio:.2f} times as long as profiled')
-    unusual = [kind for kind in ratios if kind.startswith(('prefill', 'step'))
-               and not USUAL[0] <= ratios[kind] <= USUAL[1]]
+    unusual = [kind for kind in ratios if kind.startswith(('prefill', 'step')) and is_unusual(ratios[kind])]
     if unusual:
         print(f'{options.check} of {profile.date} does not fit any more: {", ".join(unusual)}; run "timebill profile"')
         return 1

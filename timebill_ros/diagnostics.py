@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from timebill_ros.drift import USUAL
+from timebill_ros.drift import is_unusual
 
 
 def _status(name: str, level: bytes, message: str, **values) -> DiagnosticStatus:
@@ -23,7 +23,7 @@ def report(state: str, dispatcher, description: str, missed_before: int) -> list
                         f'{new} promised goals missed since the last report' if new else 'every new promise was kept',
                         **counts, miss_rate=f'{rate:.4f}', waiting=dispatcher.n_waiting)
     factor = dispatcher.tracked['timing_factor']
-    usual = USUAL[0] <= factor <= USUAL[1]
+    usual = not is_unusual(factor)
     times = _status('execution time', ok if usual else warn, description if usual else
                     f'decode steps take {factor:.2f} times as long as profiled; check clocks, power mode and what else '
                     f'runs, or profile again ({description})',

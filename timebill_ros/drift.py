@@ -9,6 +9,11 @@ SLOWEST, FASTEST = 4.0, 0.5  # bounds of the factor
 USUAL = (0.8, 1.5)  # outside of these the profile no longer describes the device
 
 
+def is_unusual(factor: float) -> bool:
+    """Whether the profile no longer describes a device that takes `factor` times as long."""
+    return not USUAL[0] <= factor <= USUAL[1]
+
+
 class TimingFactor:
     """Measured over profiled time, tracked over the last requests; estimates are multiplied by `value`.
 
@@ -35,10 +40,6 @@ class TimingFactor:
         missing = [1.0] * max(0, self.window // 2 - len(self._ratios))
         known = [*missing, *self._ratios]
         self.value = min(max(median(known), median(known[-self.soon:]), FASTEST), SLOWEST)
-
-    @property
-    def is_unusual(self) -> bool:
-        return not USUAL[0] <= self.value <= USUAL[1]
 
     def state(self) -> list[float]:
         return list(self._ratios)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from timebill_ros.resources import write_whole
 from timebill_ros.step_time import StepTime
 
 FORMAT = 2
@@ -133,11 +134,7 @@ class Profile:
 
     def save(self, path: str | Path) -> None:
         """Write the profile as YAML, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + '.partial')
-        partial.write_text(yaml.safe_dump({'format': FORMAT, **asdict(self)}, sort_keys=False))
-        partial.replace(path)
+        write_whole(Path(path), yaml.safe_dump({'format': FORMAT, **asdict(self)}, sort_keys=False))
 
     @staticmethod
     def load(path: str | Path) -> Profile:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,24 +27,20 @@ from timebill_ros.calibration import (
     thinned,
 )
 from timebill_ros.drift import TimingFactor
-from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.execution_time import Profile
 from timebill_ros.length_distribution import LengthDistribution
+from timebill_ros.resources import write_whole
 from timebill_ros.settings import POLICIES
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 SHORTEST_S = 0.005  # of estimated decoding: less is mostly fixed costs, and its ratio says nothing of steps
-FIXED_STEPS = 20
+FIXED_STEPS = 20  # whose time is the scale of the noise that a request of any length has
 MOST_SLACK = 3.0  # bound on the time bound
 PRIOR_WEIGHT = 40  # requests that the profile's residuals count for: runs of a few steps are noisier than requests
 # Where nothing was measured yet: residuals of the kind that a quiet device shows.
 PRIOR_RATIOS = tuple(1.0 + 0.05 * (i / 40) ** 3 for i in range(41))
-
-
-def fixed_s(times: ExecutionTimes) -> float:
-    """The scale of noise that a request of any length has, in seconds: that of FIXED_STEPS steps."""
-    return FIXED_STEPS * times.step(0)
 
 
 @dataclass(frozen=True)
@@ -88,6 +83,11 @@ class Tracker:
             self.length = Adaptive(scores, each, step=step)
             self._times = OnlineQuantile(each, thinned(ratios, PRIOR_WEIGHT), step=step)
         self.steps, self.prefill = TimingFactor(), TimingFactor()
+
+    @staticmethod
+    def of(profile: Profile, policy: str = 'adaptive', **options) -> Tracker:
+        """A tracker that starts from what the profile says of timing noise; the rest as for the class."""
+        return Tracker(policy, ratios=profile.run_ratios, fixed_s=FIXED_STEPS * profile.times.step(0), **options)
 
     @staticmethod
     def _bounded(bound: float, largest: float) -> float:
@@ -161,10 +161,7 @@ class Tracker:
 
     def save(self, path: Path) -> None:
         """Write the state, whole or not at all. OSError where that fails."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-        partial.write_text(json.dumps(self.state()))
-        partial.replace(path)
+        write_whole(path, json.dumps(self.state()))
 
     def load(self, path: Path) -> bool:
         """Go on from a saved state, if there is one. A file that cannot be used is set aside, with a warning."""

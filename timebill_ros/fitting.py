@@ -54,8 +54,8 @@ def median_by_length(points: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.
 
 def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
     """All coefficients, least squares on the medians by length. ProfileError without two lengths of each."""
-    for kind in points if points.keys() >= {'prefill', 'step'} else ('prefill', 'step'):
-        if kind.startswith(('prefill', 'step')) and len({n for n, _ in points.get(kind, [])}) < 2:
+    for kind in ('prefill', 'step', *(kind for kind in points if kind.startswith('step:'))):
+        if len({n for n, _ in points.get(kind, [])}) < 2:
             raise ProfileError(f'a profile needs {kind} times at two lengths or more')
     found: dict[str, float] = {}
 

@@ -100,10 +100,10 @@ def choose(options: Sequence[Option], table: QualityTable | None, distribution: 
     for option, base in zip(options, paper, strict=True):
         ratios = [ratio for ratio, _ in table.variants.get(option.variant, ())]
         keeps = {n_x, n_min, base.n_keep, *(min(n_x, max(n_min, math.floor((1 - ratio) * n_x))) for ratio in ratios)}
+        worst = option.steps.scaled(caution)
         for n_keep in sorted(keeps, reverse=True):
             cost = eviction_s if n_keep < n_x else 0.0
             n_fit = planner.longest_fit(option.steps, n_keep, time_left_s - cost, n_max)
-            worst = option.steps.scaled(caution)
             cap = planner.longest_fit(worst, n_keep, time_left_s - reserve_s - cost * caution, n_max)
             ratio = 1 - n_keep / n_x if n_x else 0.0
             quality = table.of(option.variant, ratio) * table.of_cut(distribution, n_fit)

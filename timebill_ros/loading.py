@@ -14,7 +14,7 @@ from timebill_ros import length_predictor
 from timebill_ros.calibration import SCORES_FILE, load_scores
 from timebill_ros.engine import Engine
 from timebill_ros.execution_time import Identity, Profile, ProfileError
-from timebill_ros.feedback import Tracker, fixed_s
+from timebill_ros.feedback import Tracker
 from timebill_ros.knobs import QualityTable
 from timebill_ros.model import CausalLM, ModelError, fingerprint
 from timebill_ros.prediction import PredictionExecutor
@@ -75,10 +75,9 @@ def _key(settings: dict, expected: Identity) -> str:
 
 def make_tracker(settings: dict, scores: list[float], profile: Profile) -> Tracker:
     """The bounds to plan with, from the parameters; `scores` come from calibration."""
-    return Tracker(settings['pessimistic_length'], miss_rate=settings['miss_rate'], k=settings['pessimistic_factor'],
-                   scores=scores, ratios=profile.run_ratios, step=settings['adaptation_step'],
-                   fixed_s=fixed_s(profile.times),
-                   track_timing=settings['track_timing'])
+    return Tracker.of(profile, settings['pessimistic_length'], miss_rate=settings['miss_rate'],
+                      k=settings['pessimistic_factor'], scores=scores, step=settings['adaptation_step'],
+                      track_timing=settings['track_timing'])
 
 
 def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None,

@@ -67,7 +67,7 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
         # A visit grows at most with the square of its length; two lengths are the least that can be fitted.
         if len(cost) >= 2 and before - started + max(cost.values()) * (n / max(cost)) ** 2 > 0.5 * budget_s:
             break
-        _add(points, visit(model, predictor, n, chunk_tokens, draw))
+        add(points, visit(model, predictor, n, chunk_tokens, draw))
         cost[n] = time.monotonic() - before
         progress(min(1.0, (time.monotonic() - started) / budget_s))
     visits = [n for n in cost for _ in range(repeats - 1)]
@@ -76,13 +76,14 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
         spent = time.monotonic() - started
         if spent + cost[n] > budget_s:
             break
-        _add(points, visit(model, predictor, n, chunk_tokens, draw))
+        add(points, visit(model, predictor, n, chunk_tokens, draw))
         progress(max((done + 1) / len(visits), spent / budget_s))
     progress(1.0)
     return points
 
 
-def _add(points: Points, more: Points) -> None:
+def add(points: Points, more: Points) -> None:
+    """Put `more` points to those there are."""
     for kind, measured in more.items():
         points.setdefault(kind, []).extend(measured)
 

@@ -1,4 +1,4 @@
-"""Where the files that ship with this package lie, whichever way it was installed."""
+"""Where the files that ship with this package lie, whichever way it was installed, and how its own are written."""
 from __future__ import annotations
 
 import os
@@ -28,3 +28,11 @@ def cache_directory(setting: str = '') -> Path:
         return Path(setting).expanduser()
     base = os.environ.get('XDG_CACHE_HOME') or Path(os.environ.get('HOME') or '/tmp') / '.cache'
     return Path(base) / 'timebill_ros'
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, whole or not at all, and its folder where there is none. OSError where that fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')  # two processes may save at once
+    partial.write_text(text)
+    partial.replace(path)

@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from timebill_ros import profiling
+from timebill_ros import fitting, profiling, settings
 from timebill_ros.bench import recordings
 from timebill_ros.bench.competing_load import CompetingLoad
 from timebill_ros.bench.machine import describe, write
@@ -28,7 +28,8 @@ from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
 from timebill_ros.execution_time import Profile
-from timebill_ros.feedback import Tracker, fixed_s
+from timebill_ros.feedback import Tracker
+from timebill_ros.fitting import Points
 from timebill_ros.loading import load_model
 from timebill_ros.model import ModelError
 from timebill_ros.request import Request, Sampling
@@ -46,24 +47,20 @@ def between(lengths: list[float]) -> list[int]:
 def held_out(model, predictor, profile: Profile, *, chunk_tokens: int, repeats: int, condition: str,
              progress: Callable[[float], None]) -> list[dict]:
     """A row per kind: the error on the medians by length, and quantiles of all measured over estimated times."""
-    points: dict[str, list[list[float]]] = {}
+    points: Points = {}
     draw = random.Random(1)
     lengths = between([n for n, _ in profile.points['prefill']])
     visits = [n for n in lengths for _ in range(repeats)]
     draw.shuffle(visits)
     for done, n in enumerate(visits):
-        for kind, measured in profiling.visit(model, predictor, n, chunk_tokens, draw).items():
-            points.setdefault(kind, []).extend(measured)
+        profiling.add(points, profiling.visit(model, predictor, n, chunk_tokens, draw))
         progress((done + 1) / len(visits))
-    rows = []
+    rows, errors = [], fitting.errors(profile.times, points)
     for kind in KINDS:
         ratios = sorted((n, seconds / profile.times.estimate(kind, n)) for n, seconds in points[kind])
-        by_length: dict[float, list[float]] = {}
-        for n, ratio in ratios:
-            by_length.setdefault(n, []).append(ratio)
         values = sorted(ratio for _, ratio in ratios)
-        rows.append({'condition': condition, 'kind': kind, 'n': len(values), 'lengths': len(by_length),
-                     'mape': fmean(abs(1 / median(found) - 1) for found in by_length.values()),
+        rows.append({'condition': condition, 'kind': kind, 'n': len(values), 'mape': errors[kind],
+                     'lengths': len({n for n, _ in ratios}),
                      'residual_p50': median(values), 'residual_p99': values[math.ceil(0.99 * len(values)) - 1],
                      'ratios': [[n, round(ratio, 4)] for n, ratio in ratios]})
     return rows
@@ -96,8 +93,7 @@ def run(values: dict, out: Path, *, profile_path: Path | None, seconds: float, r
     from timebill_ros import plots
     if profile_path is None:
         profile_path = out.with_name('profile_for_' + out.stem + '.yaml')
-        options = [part for name in ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads',
-                                     'max_context_tokens', 'prefill_chunk_tokens', 'eviction_scorer') if values[name]
+        options = [part for name in settings.OF_MODELS if values[name]
                    for part in ('--' + name.replace('_', '-'), str(values[name]))]
         subprocess.run([sys.executable, '-m', 'timebill_ros.cli', 'profile', '--out', str(profile_path), '--seconds',
                         str(seconds), *options], check=True)
@@ -112,8 +108,7 @@ def run(values: dict, out: Path, *, profile_path: Path | None, seconds: float, r
             if condition == 'competing load':
                 other.start()
             scores = predictor.scores if predictor else []
-            engine = Engine(model, predictor, profile.times, Tracker(
-                scores=scores, ratios=profile.run_ratios, fixed_s=fixed_s(profile.times)),
+            engine = Engine(model, predictor, profile.times, Tracker.of(profile, scores=scores),
                             prefill_chunk_tokens=values['prefill_chunk_tokens'])
             with Progress() as bar:
                 tasks = [bar.add_task(f'{condition}: {what}', total=1.0) for what in ('lengths', 'requests')]

@@ -23,7 +23,7 @@ from timebill_ros.bench.machine import describe, write
 from timebill_ros.bench.miss_rate import interval
 from timebill_ros.bench.recordings import RATIOS, Recording
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
-from timebill_ros.feedback import Tracker, fixed_s
+from timebill_ros.feedback import Tracker
 from timebill_ros.profiling import make_profile, measure
 from timebill_ros.training import site_log
 from timebill_ros.training.site_log_scores import step_accuracy
@@ -108,8 +108,7 @@ def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests
     device = Device(profile.times, variants, max_new_tokens, model.max_context, values['max_eviction_ratio'])
 
     def make() -> Tracker:
-        return Tracker(miss_rate=miss_rate, scores=predictor.scores, ratios=profile.run_ratios,
-                       fixed_s=fixed_s(profile.times))
+        return Tracker.of(profile, miss_rate=miss_rate, scores=predictor.scores)
 
     rows = []
     for n_tokens in track(BUDGETS, 'replaying'):

@@ -41,7 +41,7 @@ from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
 from timebill_ros.execution_time import Profile
-from timebill_ros.feedback import Tracker, fixed_s
+from timebill_ros.feedback import Tracker
 from timebill_ros.processes import spread
 from timebill_ros.request import Strategy, Verdict
 from timebill_ros.training import site_log
@@ -55,8 +55,7 @@ FACTORS = (1.0, 3.0, 5.0, 8.0)
 
 def methods(scores: list[float], profile: Profile, miss_rate: float) -> list[Method]:
     def of(policy: str, **options) -> Callable[[], Tracker]:
-        return lambda: Tracker(policy, miss_rate=miss_rate, scores=scores, ratios=profile.run_ratios,
-                               fixed_s=fixed_s(profile.times), **options)
+        return lambda: Tracker.of(profile, policy, miss_rate=miss_rate, scores=scores, **options)
 
     return [*(Method(f'k = {k:.0f}', of('fixed', k=k, track_timing=False)) for k in FACTORS),
             Method('conformal', of('conformal', track_timing=False)), Method('adaptive', of('adaptive')),
@@ -82,7 +81,7 @@ def summary(outcomes: list[Outcome]) -> dict:
             'mean_score': fmean(o.recording.answer(o.plan.variant or next(iter(o.recording.answers)),
                                                    o.plan.eviction_ratio).score if o.in_time else 0.0
                                 for o in outcomes),
-            'refused': replay.verdict_shares(outcomes)['INFEASIBLE']}
+            'refused': fmean(o.plan.verdict is Verdict.INFEASIBLE for o in outcomes)}
 
 
 def replays(device: Device, found: dict[str, list[recordings.Recording]], tried: list[Method], *, n_replays: int,
@@ -206,8 +205,7 @@ def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n
     lives = []
     if n_live:
         for load in (False, True):
-            tracker = Tracker('adaptive', miss_rate=miss_rate, scores=scores, ratios=profile.run_ratios,
-                              fixed_s=fixed_s(profile.times))
+            tracker = Tracker.of(profile, miss_rate=miss_rate, scores=scores)
             engine = Engine(model, predictor, profile.times, tracker,
                             prefill_chunk_tokens=values['prefill_chunk_tokens'])
             with Progress() as bar:

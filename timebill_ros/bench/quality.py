@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean, stdev
@@ -19,7 +20,7 @@ from rich.table import Table
 
 from timebill_ros import planner
 from timebill_ros.bench.machine import describe, write
-from timebill_ros.deadline import Deadline
+from timebill_ros.deadline import Clock, Deadline
 from timebill_ros.decode import Control, decode
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Random
 from timebill_ros.loading import load_model
@@ -57,13 +58,20 @@ def request_for(task: SiteLogTask, max_new_tokens: int) -> Request:
 
 def answer(model: CausalLM, request: Request, logits, *, n_x: int, n_kv: int) -> str:
     """The answer on a filled cache of `n_kv` entries; `logits` [V] come from the prefill of its `n_x` tokens."""
+    return generate(model, request, logits, n_x=n_x, n_kv=n_kv)[0]
+
+
+def generate(model: CausalLM, request: Request, logits, *, n_x: int, n_kv: int,
+             clock: Clock = time.monotonic) -> tuple[str, int, FinishReason]:
+    """(text, number of tokens, why it ended) of the same. `clock` is read once for every token but the last."""
     cap = min(request.max_new_tokens, model.max_context - n_x)
-    control = Control(Deadline(request.deadline_s), tokens=[0] * cap)
+    control = Control(Deadline(request.deadline_s, clock), tokens=[0] * cap)
     stops = StopStrings(model.tokenizer, request.sampling.stop)
     reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv, cap=cap,
                     cap_reason=FinishReason.LENGTH, step_s=lambda n: 0.0, stops=stops, control=control)
     n = control.n_tokens
-    return stops.cut(decode_text(model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n]))
+    text = stops.cut(decode_text(model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n]))
+    return text, n, reason
 
 
 def answers(model: CausalLM, task: SiteLogTask, *, chunk_tokens: int, max_eviction_ratio: float,

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
 from rich.progress import track
 
 from timebill_ros import planner
-from timebill_ros.bench.quality import entries_to_keep
+from timebill_ros.bench.quality import RATIOS, entries_to_keep, generate
 from timebill_ros.calibration import surprise
-from timebill_ros.deadline import Deadline
-from timebill_ros.decode import Control, decode
 from timebill_ros.eviction import MAX_WINDOW
 from timebill_ros.execution_time import ExecutionTimes
 from timebill_ros.length_distribution import LengthDistribution
@@ -28,15 +27,12 @@ from timebill_ros.model import CausalLM, ModelError
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.processes import spread
 from timebill_ros.request import FinishReason, GoalError, Request, Sampling
-from timebill_ros.sampling import Sampler
-from timebill_ros.text import StopStrings
-from timebill_ros.text import decode as decode_text
+from timebill_ros.resources import write_whole
 from timebill_ros.threads import available_cores
 from timebill_ros.training import site_log
 from timebill_ros.training.site_log_scores import step_accuracy
 
 FORMAT = 1
-RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)
 # How much time is left for decoding when a plan is made: log-uniform between the profile's times, without eviction over
 # the longest prompts, for these lengths in tokens. Drawn apart from the prompts, as deadlines are.
 BUDGET_TOKENS = (30, 450)
@@ -74,7 +70,12 @@ class Recording:
 
     def answer(self, variant: str, ratio: float) -> Answer:
         """The answer at the grid's eviction ratio nearest to `ratio`."""
-        return self.answers[variant][str(min(RATIOS, key=lambda r: abs(r - ratio)))]
+        return self.answers[variant][str(nearest(ratio))]
+
+
+def nearest(ratio: float) -> float:
+    """The grid's eviction ratio that is nearest to `ratio`."""
+    return min(RATIOS, key=lambda r: abs(r - ratio))
 
 
 def sampled(task: site_log.SiteLogTask, temperature: float, max_new_tokens: int) -> Request:
@@ -91,46 +92,56 @@ def answer(model: CausalLM, task: site_log.SiteLogTask, request: Request, logits
         at.append(time.perf_counter())
         return at[-1]
 
-    cap = min(request.max_new_tokens, model.max_context - n_x)
-    control = Control(Deadline(request.deadline_s, clock), tokens=[0] * cap)
-    reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv, cap=cap,
-                    cap_reason=FinishReason.LENGTH, step_s=lambda n: 0.0, stops=StopStrings(model.tokenizer, ()),
-                    control=control)
+    text, n, reason = generate(model, request, logits, n_x=n_x, n_kv=n_kv, clock=clock)
     at.append(time.perf_counter())  # the last token is not guarded
-    n = control.n_tokens
-    text = decode_text(model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
     return Answer(text, n, reason is FinishReason.EOS, [round(b - a, 7) for a, b in zip(at, at[1:], strict=False)],
                   step_accuracy(task, text))
 
 
-def record(model: CausalLM, predictor, task: site_log.SiteLogTask, *, variants: list[str], temperature: float,
-           max_new_tokens: int, chunk_tokens: int, max_eviction_ratio: float, keep: int | None = None) -> Recording:
-    """All answers to one task; with `keep` only one, with that many entries kept, under the ratio 0."""
+@dataclass
+class Prompt:
+    """A task that has been read: prefilled, and its length predicted."""
+
+    request: Request
+    n_x: int
+    distribution: LengthDistribution
+    logits: torch.Tensor  # [V], from prefill
+    prefill_s: float
+
+
+def read(model: CausalLM, predictor, task: site_log.SiteLogTask, *, temperature: float, max_new_tokens: int,
+         chunk_tokens: int) -> Prompt:
+    """Fill the cache with a task's prompt. ModelError where it does not fit."""
     request = sampled(task, temperature, max_new_tokens)
     try:
         prompt = model.render(request)
         ids = model.tokenize(prompt, is_chat=True)
     except GoalError as error:
         raise ModelError(f'task {task.seed} of the {task.split} split: {error}') from error
-    n_x = len(ids)
     distribution = predictor.predict(prompt)
     model.reset()
     started = time.perf_counter()
     logits = model.prefill(ids, chunk_tokens=chunk_tokens)
-    prefill_s = time.perf_counter() - started
-    found = Recording(task.family, task.split, task.seed, n_x, prefill_s, 0.0, distribution.bucket_size,
-                      [round(p, 9) for p in distribution.to_list()])
+    return Prompt(request, len(ids), distribution, logits, time.perf_counter() - started)
+
+
+def record(model: CausalLM, predictor, task: site_log.SiteLogTask, *, variants: list[str], max_eviction_ratio: float,
+           **reading) -> Recording:
+    """All answers to one task; `reading` as in `read`."""
+    p = read(model, predictor, task, **reading)
+    found = Recording(task.family, task.split, task.seed, p.n_x, p.prefill_s, 0.0, p.distribution.bucket_size,
+                      [round(share, 9) for share in p.distribution.to_list()])
     prefilled = model.snapshot()
     for variant in variants:
         model.use_variant(variant)
         answers = found.answers[variant] = {}
-        for ratio in RATIOS if keep is None else (0.0,):
-            n_keep = entries_to_keep(n_x, ratio, max_eviction_ratio) if keep is None else keep
+        for ratio in RATIOS:
+            n_keep = entries_to_keep(p.n_x, ratio, max_eviction_ratio)
             model.restore(prefilled)
             started = time.perf_counter()
             model.evict(n_keep)
             found.eviction_s = max(found.eviction_s, time.perf_counter() - started)
-            answers[str(ratio)] = answer(model, task, request, logits, n_x=n_x, n_kv=n_keep)
+            answers[str(ratio)] = answer(model, task, p.request, p.logits, n_x=p.n_x, n_kv=n_keep)
     model.use_variant(model.variant)
     return found
 
@@ -157,19 +168,18 @@ def calibrate_share(seeds: list[int], values: dict, times: ExecutionTimes, optio
     """
     logging.disable()
     model, predictor = load_model(values)
+    reading = {name: options[name] for name in ('temperature', 'max_new_tokens', 'chunk_tokens')}
     for seed in seeds:
         task = site_log.generate(seed, split='calibration')
-        request = sampled(task, options['temperature'], options['max_new_tokens'])
-        prompt = model.render(request)
-        n_x = len(model.tokenize(prompt, is_chat=True))
-        distribution = predictor.predictor.predict(prompt)
-        n_max = min(options['max_new_tokens'], model.max_context - n_x)
-        plan = planner.plan(
-            steps=times.steps, n_x=n_x, n_min=planner.smallest_keep(n_x, options['max_eviction_ratio'], MAX_WINDOW),
-            time_left_s=budgets[seed], eviction_s=times.eviction(n_x), predicted=distribution.median(),
-            pessimistic=distribution.quantile(level), n_max=n_max)
-        recorded = record(model, predictor.predictor, task, **options, keep=plan.n_keep)
-        yield surprise(distribution, next(iter(recorded.answers[model.variant].values())).n)
+        p = read(model, predictor.predictor, task, **reading)
+        n_max = min(options['max_new_tokens'], model.max_context - p.n_x)
+        n_min = planner.smallest_keep(p.n_x, options['max_eviction_ratio'], MAX_WINDOW)
+        plan = planner.plan(steps=times.steps, n_x=p.n_x, n_min=n_min, time_left_s=budgets[seed],
+                            eviction_s=times.eviction(p.n_x), predicted=p.distribution.median(),
+                            pessimistic=p.distribution.quantile(level), n_max=n_max)
+        model.evict(plan.n_keep)
+        given = answer(model, task, p.request, p.logits, n_x=p.n_x, n_kv=plan.n_keep)
+        yield surprise(p.distribution, given.n)
 
 
 @dataclass
@@ -206,11 +216,8 @@ def prepare(values: dict, *, max_new_tokens: int, processes: int) -> Setting:
 
 
 def save(path: Path, recordings: dict[str, list[Recording]], facts: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(json.dumps({'format': FORMAT, 'facts': facts, 'recordings': {
+    write_whole(path, json.dumps({'format': FORMAT, 'facts': facts, 'recordings': {
         split: [asdict(recording) for recording in found] for split, found in recordings.items()}}))
-    partial.replace(path)
 
 
 def load(path: Path, facts: dict) -> dict[str, list[Recording]] | None:

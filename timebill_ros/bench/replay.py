@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from timebill_ros import knobs, planner
-from timebill_ros.bench.recordings import RATIOS, Recording, draw_budget
+from timebill_ros.bench.recordings import RATIOS, Recording, draw_budget, nearest
 from timebill_ros.eviction import MAX_WINDOW
 from timebill_ros.execution_time import ExecutionTimes
 from timebill_ros.feedback import Feedback, Tracker
@@ -93,8 +93,7 @@ def run_one(method: Method, tracker: Tracker, device: Device, recording: Recordi
     factor, bound = tracker.timing_factor, tracker.time_bound
     variant = plan.variant or device.variants[0]
     recorded, times = recording.answer(variant, plan.eviction_ratio), device.times.of_variant(variant)
-    on_grid = min(RATIOS, key=lambda r: abs(r - plan.eviction_ratio))
-    middle = recorded.n / 2
+    on_grid, middle = nearest(plan.eviction_ratio), recorded.n / 2
     scale = times.step(plan.n_keep + middle) / times.step((1 - on_grid) * recording.n_x + middle)
     spent = recording.eviction_s * slowdown if plan.n_keep < recording.n_x else 0.0
     cap = min(recorded.n, plan.length_cap)
@@ -136,8 +135,3 @@ def replay(method: Method, device: Device, before: list[Recording], after: list[
 def is_missed(outcome: Outcome) -> bool:
     """A promise that was not kept."""
     return outcome.promised and not outcome.in_time
-
-
-def verdict_shares(outcomes: list[Outcome]) -> dict[str, float]:
-    return {verdict.name: sum(o.plan.verdict is verdict for o in outcomes) / len(outcomes)
-            for verdict in Verdict if verdict is not Verdict.UNKNOWN}
