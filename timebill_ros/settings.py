@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from timebill_ros.request import Strategy
 
-STRATEGIES = {'kill': Strategy.KILL, 'truncate': Strategy.TRUNCATE}
+STRATEGIES = {'kill': Strategy.KILL, 'skip_next': Strategy.SKIP_NEXT, 'truncate': Strategy.TRUNCATE}
 POLICIES = ('adaptive', 'conformal', 'fixed')
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
 
@@ -92,6 +92,20 @@ PARAMETERS = (
               'invalid.', 's', 0.0, 86400.0, live=True),
     Parameter('default_overrun_strategy', 'truncate', 'Strategy of a goal that leaves it to the server.',
               choices=tuple(STRATEGIES), live=True),
+    Parameter('max_overrun_s', 5.0, 'How long a late SKIP_NEXT goal may go on after its deadline; it is cut then.', 's',
+              0.0, 3600.0, live=True),
+    Parameter('scheduling', 'edf', 'Which waiting goal starts next; edf: the highest priority, then the earliest '
+              'deadline; fcfs: first come, first served.', choices=('edf', 'fcfs'), live=True),
+    Parameter('drop_infeasible', 'kill', 'Goals that end at once with INFEASIBLE when not even the predicted length '
+              'fits any more, by strategy; where prefill alone does not fit, all do.', choices=('kill', 'never', 'all'),
+              live=True),
+    Parameter('preempt', 'never', 'Which goals stop the running one, which ends with PREEMPTED; priority: those of '
+              'higher priority, deadline: also those of the same priority with an earlier deadline.',
+              choices=('never', 'priority', 'deadline'), live=True),
+    Parameter('deadline_clock', 'ros', 'Which clock absolute deadlines go by once a goal is released; ros: ROS time, '
+              'which with use_sim_time follows /clock; monotonic: real time.', choices=('ros', 'monotonic')),
+    Parameter('clock_timeout_s', 5.0, 'With use_sim_time: how long /clock may stand still before deadlines go on by '
+              'its last pace, with a warning.', 's', 0.1, 3600.0),
     Parameter('delivery_margin_s', 0.03, 'Time kept before the deadline for carrying the result.', 's', 0.0, 10.0,
               live=True),
     Parameter('queue_size', 32, 'Goals that may wait; one more ends with BUSY.', 'goals', 0, 100000, live=True),
