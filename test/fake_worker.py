@@ -1,10 +1,12 @@
 """A dispatcher on a clock that stands still until a test moves it, and workers that do what the test says."""
 import threading
 
-from timebill_ros.dispatch import Dispatcher, Job
+from timebill_ros.dispatch import Dispatcher
+from timebill_ros.job import Job
 from timebill_ros.request import FinishReason, Outcome, Phase, Plan, Request, Strategy, Timing, Verdict, to_dict
 
-SETTINGS = {'queue_size': 32, 'worker_python': '/no/python'}
+SETTINGS = {'queue_size': 32, 'worker_python': '/no/python', 'scheduling': 'edf', 'drop_infeasible': 'kill',
+            'preempt': 'never'}
 START_S = 1000.0
 MARGIN_S = 0.1  # so the node ends a goal itself 0.05 s before its deadline
 
@@ -56,12 +58,14 @@ class FakeWorker:
 
     def done(self, job, text='the answer', reason=FinishReason.EOS, finished_s=START_S, verdict=Verdict.UNKNOWN,
              **outcome):
-        record = Outcome(text=text, finish_reason=reason, timing=Timing(verdict=verdict, queue_s=0.0), **outcome)
+        record = Outcome(**{'text': text, 'finish_reason': reason, 'timing': Timing(verdict=verdict, queue_s=0.0),
+                            **outcome})
         self.say({'event': 'done', 'id': job.request.request_id, 'outcome': to_dict(record),
                   'finished_s': finished_s})
 
 
-READY = {'event': 'ready', 'description': 'a model on a device', 'longest_pause_s': 0.0}
+READY = {'event': 'ready', 'description': 'a model on a device', 'longest_pause_s': 0.0,
+         'prefill': [[0, 0.0], [10, 2.0]]}
 
 
 class Harness:

@@ -35,7 +35,6 @@ REFUSED = [  # changes to a good request -> the offending value in the sentence
     (chat(('user', 'hi'), ('User', 'hi')), "messages[1].role must be one of system, user, assistant, tool, got 'User'"),
     (chat(('', 'hi')), "got ''"),
     (chat(('x' * 70, 'hi')), "got '" + 'x' * 64 + "'"),
-    ({'strategy': Strategy.SKIP_NEXT}, 'overrun_strategy 2'),
     ({'strategy': Strategy.DEFAULT}, 'overrun_strategy 0'),
     *[({'max_eviction_ratio': value}, f'max_eviction_ratio must be in [0, 1) or negative, got {value}')
       for value in (1.0, 1.5, -0.5, math.nan, math.inf, -math.inf)],

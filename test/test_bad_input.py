@@ -7,7 +7,6 @@ import pytest
 from builtin_interfaces.msg import Time
 from node_process import ABORTED, CONTEXT_TOKENS, SUCCEEDED, NodeProcess, Result, make_goal
 
-from timebill_ros.action import Generate
 from timebill_ros.msg import ChatMessage, RequestStatus, SamplingConfig
 
 MAX_CHARACTERS = 200_000
@@ -42,8 +41,6 @@ BAD = {
     'too many characters in messages': (
         messages(('user', 'w' * MAX_CHARACTERS), ('user', 'w')), Result.PROMPT_TOO_LONG, str(MAX_CHARACTERS + 1)),
     'unknown strategy': (dict(overrun_strategy=9), Result.INVALID_GOAL, '9'),
-    'a strategy not served': (
-        dict(overrun_strategy=Generate.Goal.STRATEGY_SKIP_NEXT), Result.INVALID_GOAL, 'overrun_strategy 2'),
     'NaN eviction ratio': (dict(max_eviction_ratio=NAN), Result.INVALID_GOAL, 'nan'),
     'eviction ratio 1': (dict(max_eviction_ratio=1.0), Result.INVALID_GOAL, '1.0'),
     'infinite eviction ratio': (dict(max_eviction_ratio=math.inf), Result.INVALID_GOAL, 'inf'),

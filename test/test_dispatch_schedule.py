@@ -1,11 +1,12 @@
-"""Random schedules of goals, cancels, hangs, crashes and estimates: every goal ends exactly once, by its deadline."""
+"""Random schedules of goals, cancels, hangs, crashes and estimates, under every way of scheduling: every goal ends
+exactly once, by its deadline, or under SKIP_NEXT by the end of its overrun."""
 import random
 
 import pytest
 from fake_worker import READY, Harness
 
-from timebill_ros.dispatch import HANG_GRACE_S
 from timebill_ros.request import ErrorCode, FinishReason, Phase, Strategy, Verdict
+from timebill_ros.supervisor import HANG_GRACE_S
 
 STEP_S = 0.02  # the clock moves in steps shorter than half a delivery margin, so no deadline is leapt over
 ANSWERS = [READY] * 6 + [None, {'event': 'failed', 'message': 'no'}, {'event': 'lost', 'reason': 'exit code 1'}]
@@ -16,7 +17,10 @@ class Schedule:
 
     def __init__(self, seed):
         self.rng = random.Random(seed)
-        self.harness = Harness(queue_size=self.rng.choice([0, 2, 8])).configured()
+        self.scheduling, self.preempt = self.rng.choice(['edf', 'fcfs']), self.rng.choice(['never'] * 2 + [
+            'priority', 'deadline'])
+        self.harness = Harness(queue_size=self.rng.choice([0, 2, 8]), scheduling=self.scheduling, preempt=self.preempt,
+                               drop_infeasible=self.rng.choice(['never', 'kill', 'all'])).configured()
         self.estimates = []
 
     def running(self, worker):
@@ -27,9 +31,11 @@ class Schedule:
                      and sent[-1] not in said), None)
 
     def submit(self):
+        strategy = self.rng.choice([Strategy.KILL, Strategy.TRUNCATE, Strategy.SKIP_NEXT])
         self.harness.dispatcher.submit(self.harness.job(
-            self.rng.choice([0.01, 0.5, 2.0, 10.0]), strategy=self.rng.choice([Strategy.KILL, Strategy.TRUNCATE]),
-            stop_at_line_end=self.rng.random() < 0.3))
+            self.rng.choice([0.01, 0.5, 2.0, 10.0]), strategy=strategy, stop_at_line_end=self.rng.random() < 0.3,
+            max_overrun_s=self.rng.choice([0.0, 0.5, 2.0]) if strategy is Strategy.SKIP_NEXT else 0.0,
+            priority=self.rng.choice([0, 0, 1, 7])))
 
     def cancel(self):
         if self.harness.jobs:
@@ -50,7 +56,11 @@ class Schedule:
         if job is not None:
             worker.said_done = getattr(worker, 'said_done', set()) | {job.request.request_id}
             reason = self.rng.choice([FinishReason.EOS, FinishReason.CAPPED, FinishReason.DEADLINE])
-            worker.done(job, reason=reason, finished_s=self.harness.now)
+            code = ErrorCode.NONE
+            if job.request.request_id in worker.ids('cancel') and self.rng.random() < 0.8:
+                reason, code = FinishReason.CANCELED, ErrorCode.CANCELED
+            worker.done(job, reason=reason, finished_s=self.harness.now, error_code=code,
+                        error_msg='canceled' if code else '')
 
     def crash(self):
         self.harness.answer, self.harness.refuse = self.rng.choice(ANSWERS), self.rng.random() < 0.1
@@ -88,21 +98,28 @@ class Schedule:
 
     def check_deadlines(self):
         harness = self.harness
-        assert not [job for job in harness.jobs if job.outcome is None and harness.now >= job.request.deadline_s]
-        assert not [job for job in harness.jobs if job.outcome is not None and job.timing.tardiness_s > 0]
+        for job in harness.jobs:
+            if job.outcome is None:
+                assert harness.now < job.request.deadline_s + job.request.max_overrun_s
+            else:
+                assert job.timing.tardiness_s <= job.request.max_overrun_s
         assert all(future.done() or harness.worker.alive for future in self.estimates)
 
 
-@pytest.mark.parametrize('seed', range(12))
+@pytest.mark.parametrize('seed', range(24))
 def test_every_goal_ends_exactly_once(seed):
     schedule = Schedule(seed)
     harness = schedule.harness
     schedule.run(150)
-    harness.creep(11.0)  # longer than any budget
+    harness.creep(13.0)  # longer than any budget and overrun
     jobs = harness.jobs
     assert len(jobs) > 20
     assert [harness.ends(job) for job in jobs] == [1] * len(jobs)
-    assert all(job.ended.is_set() and job.phase is Phase.DONE for job in jobs)
+    assert all(job.ended.is_set() and job.phase in (Phase.DONE, Phase.SKIPPED) for job in jobs)
+    codes = [job.outcome.error_code for job in jobs]
+    assert harness.dispatcher.counts['skipped'] == codes.count(ErrorCode.SKIPPED)
+    assert harness.dispatcher.counts['preempted'] == codes.count(ErrorCode.PREEMPTED)
+    assert schedule.preempt != 'never' or ErrorCode.PREEMPTED not in codes
     assert harness.dispatcher.counts['accepted'] == len(jobs)
     assert harness.dispatcher.n_waiting == 0
     assert all(future.done() for future in schedule.estimates)
@@ -115,7 +132,8 @@ def test_every_goal_ends_exactly_once(seed):
     for worker in harness.workers:
         given = worker.ids('run')
         assert set(given[:-1]) <= getattr(worker, 'said_done', set())
-        assert given == sorted(given, key=lambda name: int(name.split()[1]))  # first come, first served
+        if schedule.scheduling == 'fcfs':
+            assert given == sorted(given, key=lambda name: int(name.split()[1]))
 
     harness.answer, harness.refuse = READY, False
     harness.creep(31.0)  # the longest back-off

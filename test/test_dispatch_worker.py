@@ -4,8 +4,9 @@ from concurrent.futures import Future
 import pytest
 from fake_worker import READY, Harness, end_of
 
-from timebill_ros.dispatch import BACKOFF_S, ESTIMATE_TIMEOUT_S, HANG_GRACE_PAUSES, HANG_GRACE_S
+from timebill_ros.estimates import ESTIMATE_TIMEOUT_S
 from timebill_ros.request import ErrorCode, FinishReason, GoalError, Plan, Strategy, Verdict, to_dict
+from timebill_ros.supervisor import BACKOFF_S, HANG_GRACE_PAUSES, HANG_GRACE_S
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
 FAILED = {'event': 'failed', 'message': 'no such model'}
@@ -83,7 +84,7 @@ def dies(harness):
 
 @pytest.mark.parametrize('why', [never, fails, dies])
 def test_restarts_back_off_and_queued_goals_end_by_their_deadlines(harness, why):
-    running, queued = harness.submit(1000.0), harness.submit(3.0)
+    running, queued = harness.submit(1000.0), harness.submit(4.0)
     why(harness)
     harness.worker.die()
     harness.sync()
@@ -91,9 +92,10 @@ def test_restarts_back_off_and_queued_goals_end_by_their_deadlines(harness, why)
     during = harness.submit(2.0)  # accepted: the worker may come back in time
     assert (during.outcome, queued.outcome) == (None, None)
     harness.creep(2.0)
-    assert end_of(during) == (ErrorCode.WORKER_LOST, FinishReason.DEADLINE, '') and queued.outcome is None
-    harness.creep(1.0)
-    assert end_of(queued) == (ErrorCode.WORKER_LOST, FinishReason.DEADLINE, '')
+    assert end_of(during) == (ErrorCode.WORKER_LOST, FinishReason.ERROR, '') and queued.outcome is None
+    harness.creep(2.0)
+    assert end_of(queued) == (ErrorCode.WORKER_LOST, FinishReason.ERROR, '')
+    assert 'restarting' in queued.outcome.error_msg
     assert not harness.dispatcher.is_ready
 
     harness.creep(120.0)

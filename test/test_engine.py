@@ -36,7 +36,8 @@ class Bench:
         request = self.request(budget_s, **fields)
         self.model.calls, self.phases, self.plans = [], [], []
         self.control = Control(Deadline(request.deadline_s, self.clock), request.delivery_margin_s,
-                               on_phase=self.phases.append, on_plan=lambda plan, timing: self.plans.append(plan))
+                               request.max_overrun_s, on_phase=self.phases.append,
+                               on_plan=lambda plan, timing: self.plans.append(plan))
         outcome = self.engine.run(request, self.control)
         self.lateness_s = self.clock.now - request.deadline_s
         assert (outcome.error_code is ErrorCode.NONE) == (outcome.error_msg == '')
@@ -225,6 +226,63 @@ def test_an_estimate_is_the_plan_of_a_run_and_leaves_the_model_alone(budget_s):
     bench.run(budget_s)
     assert plan == bench.plans[0]
     assert whole.n_keep == N_X and whole.decode_wcet_s >= plan.decode_wcet_s
+
+
+# -- overrun strategies: what each does of the matrix in test_overrun.py while the model works ------------------------
+
+STRATEGIES = {
+    # strategy: what comes of a budget in which not even the predicted length fits, and of one that fits it
+    Strategy.KILL: (ErrorCode.TIMEOUT, FinishReason.DEADLINE),
+    Strategy.TRUNCATE: (ErrorCode.NONE, FinishReason.DEADLINE),
+    Strategy.SKIP_NEXT: (ErrorCode.NONE, FinishReason.EOS),
+}
+
+
+@pytest.mark.parametrize('strategy', STRATEGIES)
+def test_what_becomes_of_a_late_answer(strategy):
+    bench = Bench(predictions={})
+    outcome = bench.run(0.25, strategy=strategy, max_overrun_s=5.0 * (strategy is Strategy.SKIP_NEXT))
+    assert (outcome.error_code, outcome.finish_reason) == STRATEGIES[strategy]
+    assert outcome.timing.verdict is Verdict.INFEASIBLE and outcome.timing.kept_tokens == 50, 'planned for the deadline'
+    assert (bench.lateness_s > 0) == (strategy is Strategy.SKIP_NEXT)
+    assert (outcome.text == ANSWER.decode()) == (strategy is Strategy.SKIP_NEXT)
+
+
+@pytest.mark.parametrize('overrun_s', [0.0, 0.05, 0.1])
+def test_a_late_answer_is_cut_at_the_end_of_its_longest_overrun(overrun_s):
+    bench = Bench(predictions={})
+    outcome = bench.run(0.25, strategy=Strategy.SKIP_NEXT, max_overrun_s=overrun_s)
+    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.NONE, FinishReason.DEADLINE)
+    assert overrun_s - 0.03 < bench.lateness_s <= overrun_s + 1e-9
+    assert ANSWER.decode().startswith(outcome.text)
+
+
+def test_reading_a_long_prompt_goes_on_after_the_deadline_too():
+    bench = Bench(predictions={}, slowness=3.0)
+    outcome = bench.run(0.2, strategy=Strategy.SKIP_NEXT, max_overrun_s=5.0)
+    assert outcome.finish_reason is FinishReason.EOS and outcome.timing.prefill_s > 0.2
+
+
+@pytest.mark.parametrize('strategy', STRATEGIES)
+@pytest.mark.parametrize('drop', ['never', 'kill', 'all'])
+def test_an_infeasible_goal_ends_early_where_the_parameter_says_so(strategy, drop):
+    bench = Bench(predictions={})
+    bench.engine.drop_infeasible = drop
+    outcome = bench.run(0.25, strategy=strategy)
+    dropped = drop == 'all' or drop == 'kill' and strategy is Strategy.KILL
+    assert (outcome.error_code is ErrorCode.INFEASIBLE) == dropped
+    assert ('step' in bench.model.calls) != dropped
+    if dropped:
+        assert outcome.timing.verdict is Verdict.INFEASIBLE and bench.plans[0].verdict is Verdict.INFEASIBLE
+        assert '20 more tokens' in outcome.error_msg and '0.250 s' in outcome.error_msg
+        assert bench.lateness_s < -0.05
+    assert bench.run(GENEROUS, strategy=strategy).finish_reason is FinishReason.EOS
+
+
+def test_without_a_prediction_nothing_is_dropped():
+    bench = Bench()
+    bench.engine.drop_infeasible = 'all'
+    assert bench.run(0.25).finish_reason is FinishReason.DEADLINE
 
 
 # -- cancelling ------------------------------------------------------------------------------------------------------

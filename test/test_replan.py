@@ -6,7 +6,7 @@ from test_engine import N_X, Bench
 
 from timebill_ros.feedback import Tracker
 from timebill_ros.knobs import QualityTable
-from timebill_ros.request import FinishReason, Strategy, Verdict
+from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
 
 LONG = bytes(97 + i % 26 for i in range(80))  # 80 tokens, then the end of text
 TIGHT = 1.65  # 81 tokens take 1.57 s with the whole cache, prefill 0.11 s
@@ -62,6 +62,18 @@ def test_never_below_the_floor_and_where_that_does_not_help_the_cache_is_left_al
     limited = SlowingBench(slow=1.6)
     limited.run(2.0, max_eviction_ratio=0.3)
     assert all(n_keep >= 700 for n_keep in limited.evicted)
+
+
+@pytest.mark.parametrize(('drop', 'code'), [('never', ErrorCode.TIMEOUT), ('kill', ErrorCode.INFEASIBLE)])
+def test_a_goal_that_becomes_infeasible_while_it_is_decoded_ends_early_where_asked(drop, code):
+    bench = SlowingBench(slow=5.0, at=1, replan_tokens=8)
+    bench.engine.drop_infeasible = drop
+    seen = []
+    bench.engine.tracker.observe = seen.append
+    outcome = bench.run(2.0, strategy=Strategy.KILL)
+    assert (outcome.error_code, outcome.text) == (code, '')
+    assert outcome.timing.verdict is Verdict.FITS and seen[0].promised and not seen[0].ended, 'a missed promise'
+    assert (bench.lateness_s < -0.5) == (drop == 'kill')
 
 
 def test_a_device_that_keeps_its_times_is_left_alone():

@@ -1,7 +1,7 @@
 """The records: enums equal to the ROS interfaces, JSON there and back, and what each ending is worth."""
 import json
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 
@@ -20,7 +20,6 @@ from timebill_ros.request import (
     Strategy,
     Timing,
     Verdict,
-    settle,
     to_dict,
 )
 
@@ -98,57 +97,3 @@ def test_timing_takes_over_the_plan():
 def test_goal_error_carries_code_and_sentence():
     error = GoalError(ErrorCode.BUSY, 'too much')
     assert (error.code, str(error)) == (ErrorCode.BUSY, 'too much')
-
-
-LINES = 'take the cup\nopen the dra'
-CUT = 'take the cup\n'
-NOT_LATE = [FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH]
-TRUNCATE, KILL = Strategy.TRUNCATE, Strategy.KILL
-
-
-@pytest.mark.parametrize(('strategy', 'reason', 'text', 'at_line_end', 'closing', 'code', 'kept'), [
-    # An answer in time is left alone, whatever the goal says about late ones.
-    *[(strategy, reason, LINES, at_line_end, closing, ErrorCode.NONE, LINES)
-      for strategy in (TRUNCATE, KILL) for reason in NOT_LATE for at_line_end in (False, True)
-      for closing in ('', ' [cut]')],
-    # A canceled one keeps its text as it is.
-    *[(strategy, FinishReason.CANCELED, text, True, ' [cut]', ErrorCode.CANCELED, text)
-      for strategy in (TRUNCATE, KILL) for text in ('', LINES)],
-    # A late one under KILL keeps nothing.
-    *[(KILL, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.TIMEOUT, '')
-      for text in ('', LINES) for at_line_end in (False, True) for closing in ('', ' [cut]')],
-    # One that the plan capped came in time, so KILL keeps it too.
-    *[(strategy, FinishReason.CAPPED, LINES, True, closing, ErrorCode.NONE, CUT + closing)
-      for strategy in (TRUNCATE, KILL) for closing in ('', ' [cut]')],
-    (KILL, FinishReason.CAPPED, 'no whole line', True, ' [cut]', ErrorCode.TIMEOUT, ''),
-    # A late one under TRUNCATE keeps what there is, back to a line end where asked, and closes it.
-    (TRUNCATE, FinishReason.DEADLINE, LINES, False, '', ErrorCode.NONE, LINES),
-    (TRUNCATE, FinishReason.DEADLINE, LINES, False, ' [cut]', ErrorCode.NONE, LINES + ' [cut]'),
-    (TRUNCATE, FinishReason.DEADLINE, LINES, True, '', ErrorCode.NONE, CUT),
-    (TRUNCATE, FinishReason.DEADLINE, LINES, True, 'done\n', ErrorCode.NONE, CUT + 'done\n'),
-    (TRUNCATE, FinishReason.DEADLINE, CUT, True, '', ErrorCode.NONE, CUT),
-    # Nothing to keep is a failure, and closing text alone is no answer.
-    *[(TRUNCATE, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.TIMEOUT, '')
-      for text, at_line_end in (('', False), ('', True), ('no whole line', True)) for closing in ('', ' [cut]')],
-])
-def test_settle(strategy, reason, text, at_line_end, closing, code, kept):
-    request = replace(REQUESTS[0], strategy=strategy, stop_at_line_end=at_line_end, closing_text=closing)
-    timing = Timing(time_budget_s=1.5, generated_tokens=7)
-    outcome = settle(request, reason, text, timing)
-    assert (outcome.error_code, outcome.text, outcome.finish_reason) == (code, kept, reason)
-    assert outcome.timing is timing
-    assert bool(outcome.error_msg) == (code is not ErrorCode.NONE)
-    if code is ErrorCode.TIMEOUT:
-        assert '1.500 s' in outcome.error_msg and '7 tokens' in outcome.error_msg
-
-
-@pytest.mark.parametrize('n', range(10, 60))
-def test_an_answer_cut_at_a_line_end_and_closed_still_parses(n):
-    """What the closing text is for: the planner reads JSON, one entry per line, wherever the deadline fell."""
-    whole = '{"steps": [\n"open the drawer",\n"take the cup",\n"close the drawer",\n""]}'
-    request = replace(REQUESTS[0], strategy=TRUNCATE, stop_at_line_end=True, closing_text='"cut"]}')
-    outcome = settle(request, FinishReason.DEADLINE, whole[:n], Timing(time_budget_s=1.0))
-    if outcome.error_code is ErrorCode.NONE:
-        assert json.loads(outcome.text)['steps'][-1] == 'cut'
-    else:
-        assert '\n' not in whole[:n]

@@ -24,7 +24,8 @@ from timebill_ros.action import Generate
 from timebill_ros.msg import ChatMessage, RequestStatus, SamplingConfig, Timing
 from timebill_ros.srv import EstimateTime
 
-KILL, TRUNCATE = Generate.Goal.STRATEGY_KILL, Generate.Goal.STRATEGY_TRUNCATE
+KILL, SKIP_NEXT, TRUNCATE = (Generate.Goal.STRATEGY_KILL, Generate.Goal.STRATEGY_SKIP_NEXT,
+                             Generate.Goal.STRATEGY_TRUNCATE)
 LONG_PROMPT = ' '.join(f'w{i % 40}' for i in range(12000))
 
 
@@ -148,13 +149,13 @@ def test_waiting_counts_against_the_budget(node):
     first = node.send(make_goal(budget_s=2.5, max_new_tokens=LONG))
     second = node.send(make_goal(budget_s=1.0, max_new_tokens=5))
     status, result = second.result()
-    assert (status, result.error_code) == (ABORTED, Result.TIMEOUT)
-    assert result.timing.queue_s > 0.9 and result.timing.tardiness_s == 0
+    assert (status, result.error_code) == (ABORTED, Result.INFEASIBLE)  # when its prompt could not be read any more
+    assert 0.5 < result.timing.queue_s < 1.0 and result.timing.tardiness_s == 0
     assert first.arrived_s is None
     assert first.result()[0] == SUCCEEDED
 
 
-def test_goals_of_two_clients_run_first_come_first_served(node):
+def test_goals_of_two_clients_and_equal_urgency_run_first_come_first_served(node):
     with node.another_client() as other:
         sent = [client.send(make_goal(max_new_tokens=1000)) for client in (node, other, node, other)]
         results = [goal.result() for goal in sent]
@@ -165,6 +166,51 @@ def test_goals_of_two_clients_run_first_come_first_served(node):
     assert started[-4:] == [goal.id for goal in sent]
     waits = [result.timing.queue_s for _, result in results]
     assert waits == sorted(waits)
+
+
+def test_a_late_goal_under_skip_next_is_completed_and_those_released_meanwhile_are_skipped(node):
+    sent = node.send(make_goal(budget_s=0.5, max_new_tokens=3000, overrun_strategy=SKIP_NEXT))
+    wait_until(lambda: any(message.overrun for message in node.statuses if message.request_id == sent.id))
+    skipped = [node.send(make_goal('one', overrun_strategy=strategy)) for strategy in (SKIP_NEXT, TRUNCATE)]
+    for goal in skipped:
+        status, result = goal.result()
+        assert (status, result.error_code, result.finish_reason) == (ABORTED, Result.SKIPPED, Result.FINISH_SKIPPED)
+        assert sent.id in result.error_msg and result.text == ''
+    status, result = sent.result()
+    assert (status, result.error_code, result.finish_reason) == (SUCCEEDED, Result.NONE, Result.FINISH_LENGTH)
+    assert result.timing.generated_tokens == 3000
+    assert result.timing.tardiness_s == pytest.approx(result.timing.response_time_s - 0.5) and result.error_msg == ''
+    node.wait_for_phase(sent, RequestStatus.PHASE_DONE)
+    node.wait_for_phase(skipped[0], RequestStatus.PHASE_SKIPPED)
+    last = [message for message in node.statuses if message.request_id == sent.id][-1]
+    assert last.overrun and last.tardiness_s > 0
+    assert node.ask(make_goal('one'))[0] == SUCCEEDED
+
+
+def test_the_earliest_deadline_goes_first_and_a_higher_priority_before_it(node):
+    running = node.send(make_goal(max_new_tokens=LONG))
+    node.wait_for_phase(running, RequestStatus.PHASE_DECODE)
+    sent = [node.send(make_goal('one', budget_s, priority=priority)) for budget_s, priority in (
+        (50.0, 0), (40.0, 0), (60.0, 3))]
+    running.cancel()
+    for goal in sent:
+        assert goal.result()[0] == SUCCEEDED
+        node.wait_for_phase(goal, RequestStatus.PHASE_DONE)
+    started = [message.request_id for message in node.statuses if message.phase == RequestStatus.PHASE_DECODE]
+    assert started[-3:] == [sent[i].id for i in (2, 1, 0)]
+
+
+@pytest.mark.parametrize('strategy, keeps', [(KILL, False), (TRUNCATE, True)])
+def test_a_more_urgent_goal_preempts_where_that_is_asked_for(node, changed, strategy, keeps):
+    changed('preempt', 'priority', 'never')
+    running = node.send(make_goal(max_new_tokens=LONG, overrun_strategy=strategy))
+    wait_until(lambda: running.text)
+    with node.another_client() as other:
+        urgent = other.send(make_goal('one', priority=1))
+        status, result = running.result()
+        assert (status, result.error_code, result.finish_reason) == (ABORTED, Result.PREEMPTED, Result.FINISH_ERROR)
+        assert urgent.id in result.error_msg and bool(result.text) == keeps
+        assert urgent.result()[1].text == 'two three'
 
 
 def test_messages_go_through_the_chat_template(node):
@@ -227,10 +273,12 @@ def test_default_time_budget(node, changed):
     assert (status, result.timing.time_budget_s) == (SUCCEEDED, pytest.approx(12.5))
 
 
-@pytest.mark.parametrize('strategy, status', [('kill', ABORTED), ('truncate', SUCCEEDED)])
+@pytest.mark.parametrize('strategy, status', [('kill', ABORTED), ('truncate', SUCCEEDED),
+                                              ('skip_next', SUCCEEDED)])
 def test_default_overrun_strategy(node, changed, strategy, status):
     changed('default_overrun_strategy', strategy, 'truncate')
-    assert node.ask(make_goal(budget_s=0.6, max_new_tokens=LONG))[0] == status
+    ended, result = node.ask(make_goal(budget_s=0.6, max_new_tokens=2000))
+    assert ended == status and (result.timing.tardiness_s > 0) == (strategy == 'skip_next')
 
 
 def test_closing_text_and_line_end_make_a_truncated_answer_usable(node):
@@ -371,7 +419,7 @@ def test_live_parameters_change_while_active_and_others_say_why_not(node, change
     changed('max_eviction_ratio', 0.5, 0.95)
     for name, value, words in (('model', '/elsewhere', 'clean'), ('threads', 2, 'clean'),
                                ('delivery_margin_s', -1.0, ''), ('delivery_margin_s', float('nan'), 'nan'),
-                               ('default_overrun_strategy', 'skip_next', 'skip_next'),
+                               ('default_overrun_strategy', 'skip_late', 'skip_late'),
                                ('feedback_rate', 'fast', ''), ('queue_size', None, ''), ('no_such_parameter', 1, '')):
         result = node.set_parameter(name, value)
         assert not result.successful and result.reason and words in result.reason, (name, result)

@@ -102,7 +102,6 @@ def test_deadline(budget_s, deadline_in_s, default_s, expected_s):
     (dict(prompt=''), ErrorCode.INVALID_GOAL, 'empty'),
     (dict(prompt='x' * 1_000_001), ErrorCode.PROMPT_TOO_LONG, '1000001'),
     (dict(overrun_strategy=4), ErrorCode.INVALID_GOAL, '4'),
-    (dict(overrun_strategy=Generate.Goal.STRATEGY_SKIP_NEXT), ErrorCode.INVALID_GOAL, '2'),
     (dict(max_eviction_ratio=math.nan), ErrorCode.INVALID_GOAL, 'nan'),
     (dict(messages=[ChatMessage(role='robot', content='x')]), ErrorCode.INVALID_GOAL, "'robot'"),
     (dict(sampling=SamplingConfig(top_p=math.nan)), ErrorCode.INVALID_GOAL, 'nan'),

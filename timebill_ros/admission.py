@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import math
 
-from timebill_ros.request import ErrorCode, GoalError, Request, Strategy
+from timebill_ros.overrun import STRATEGIES
+from timebill_ros.request import ErrorCode, GoalError, Request
 
 ROLES = ('system', 'user', 'assistant', 'tool')
 MAX_STOP_STRINGS = 16
@@ -47,9 +48,8 @@ def check(request: Request, *, max_prompt_characters: int) -> None:
     if characters > max_prompt_characters:
         raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {characters} characters; the server takes at most '
                         f'{max_prompt_characters} (max_prompt_characters)')
-    if request.strategy not in (Strategy.KILL, Strategy.TRUNCATE):
-        raise _invalid(f'overrun_strategy {int(request.strategy)} is not served; use KILL ({int(Strategy.KILL)}) or '
-                       f'TRUNCATE ({int(Strategy.TRUNCATE)})')
+    if request.strategy not in STRATEGIES:
+        raise _invalid(f'overrun_strategy {int(request.strategy)} is not served')
     if not 0 <= request.max_eviction_ratio < 1:  # also false for NaN
         raise _invalid(f'max_eviction_ratio must be in [0, 1) or negative, got {request.max_eviction_ratio}')
     if len(request.closing_text) > MAX_CLOSING_CHARACTERS:

@@ -29,11 +29,14 @@ class Control:
     """What connects a running request to the outside: it is watched and steered from other threads.
 
     The engine writes `tokens` and `n_tokens`; anyone may read them while the loop runs. `canceled` and the deadline are
-    written from outside and read once per token or prefill chunk.
+    written from outside and read once per token or prefill chunk. Plans are made for the deadline; what stops the work
+    is `overrun_s` after it.
     """
 
     deadline: Deadline
     margin_s: float = 0.0  # kept free before the deadline for delivering the result
+    overrun_s: float = 0.0  # how long the work may go on after the deadline (SKIP_NEXT)
+    dropped: bool = False  # a plan made again expects no answer in time, and the goal wants to end where that is so
     canceled: bool = False
     tokens: list[int] = field(default_factory=list)  # allocated to the cap before the loop starts
     n_tokens: int = 0
@@ -42,7 +45,7 @@ class Control:
     revised: tuple[Plan, Timing] | None = None  # the latest plan made while decoding, for another thread to send
 
     def should_stop(self) -> bool:
-        return self.canceled or self.deadline.expired(self.margin_s)
+        return self.canceled or self.deadline.expired(self.margin_s - self.overrun_s)
 
 
 def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: int, cap_reason: FinishReason,
@@ -53,7 +56,8 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     `logits` [V] come from prefill and give token 0; `position` is the next token's position (the prompt length,
     whatever was evicted), `n_kv` the number of cached entries, `step_s(n_kv)` the estimated seconds of a step.
     After every `replan_tokens` tokens (0: never) `replan(n_tokens, n_kv, median of the last steps' seconds)` may evict
-    more; it returns the number of cached entries. GoalError where the model computes NaN or infinity.
+    more; it returns the number of cached entries, and may have set `control.dropped`: ERROR is returned then. GoalError
+    where the model computes NaN or infinity.
     """
     tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
     token = sampler.draw(logits)
@@ -84,9 +88,11 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
         if n >= next_plan:
             next_plan += replan_tokens
             n_kv = replan(n, n_kv, median(recent[2:n + 1] if n < _RECENT else recent))
+            if control.dropped:
+                return FinishReason.ERROR
             now = clock()  # what that took is no step time
         before = now
-        if now + max(pace, step_s(n_kv)) + control.margin_s > deadline.at_s:
+        if now + max(pace, step_s(n_kv)) + control.margin_s > deadline.at_s + control.overrun_s:
             return FinishReason.DEADLINE
         logits = model.step(token, position)
         token = sampler.draw(logits)

@@ -11,17 +11,20 @@ def _status(name: str, level: bytes, message: str, **values) -> DiagnosticStatus
                             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
 
 
-def report(state: str, dispatcher, description: str, missed_before: int) -> list[DiagnosticStatus]:
-    """The three statuses. `dispatcher` is None while unconfigured; `missed_before` counts misses reported before."""
+def report(state: str, dispatcher, description: str, missed_before: int,
+           clock_warning: str = '') -> list[DiagnosticStatus]:
+    """The three statuses. `dispatcher` is None while unconfigured; `missed_before` counts misses reported before;
+    `clock_warning` says what is wrong with ROS time."""
     ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
     if dispatcher is None:
         return [_status(name, ok, f'the node is {state}') for name in ('deadlines', 'execution time', 'worker')]
     counts = dispatcher.counts
     new = max(0, counts['missed'] - missed_before)  # configuring starts the count again
     rate = counts['missed'] / counts['promised'] if counts['promised'] else 0.0
-    deadlines = _status('deadlines', warn if new else ok,
-                        f'{new} promised goals missed since the last report' if new else 'every new promise was kept',
-                        **counts, miss_rate=f'{rate:.4f}', waiting=dispatcher.n_waiting)
+    message = f'{new} promised goals missed since the last report' if new else 'every new promise was kept'
+    deadlines = _status('deadlines', warn if new or clock_warning else ok,
+                        f'{clock_warning}; {message}' if clock_warning else message, **counts,
+                        miss_rate=f'{rate:.4f}', waiting=dispatcher.n_waiting)
     factor = dispatcher.tracked['timing_factor']
     usual = not is_unusual(factor)
     times = _status('execution time', ok if usual else warn, description if usual else

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import torch
 
-from timebill_ros import knobs, planner
+from timebill_ros import knobs, overrun, planner
 from timebill_ros.deadline import Clock
 from timebill_ros.decode import Control, decode
 from timebill_ros.eviction import MAX_WINDOW
@@ -33,10 +33,8 @@ from timebill_ros.request import (
     Phase,
     Plan,
     Request,
-    Strategy,
     Timing,
     Verdict,
-    settle,
 )
 from timebill_ros.sampling import Sampler
 from timebill_ros.text import StopStrings
@@ -52,13 +50,14 @@ class Engine:
     def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes, tracker: Tracker, *,
                  quality: knobs.QualityTable | None = None, prefill_chunk_tokens: int = 512,
                  prediction_wait_s: float = 0.02, predictor_max_tokens: int = 0, replan_tokens: int = 32,
-                 clock: Clock = time.monotonic):
+                 drop_infeasible: str = 'never', clock: Clock = time.monotonic):
         self.model = model
         self.predictor = predictor
         self.times = times
         self.tracker = tracker
         self.quality = quality
         self.replan_tokens = replan_tokens
+        self.drop_infeasible = drop_infeasible  # a choice of the parameter of this name
         self.prefill_chunk_tokens = prefill_chunk_tokens
         self.prediction_wait_s = prediction_wait_s
         self.predictor_max_tokens = predictor_max_tokens
@@ -72,12 +71,14 @@ class Engine:
         try:
             with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
                 reason, text = self._generate(request, control, timing)
-            return settle(request, reason, text, timing)
+            return overrun.settle(request, reason, text, timing)
         except GoalError as error:
             return Outcome(error.code, str(error), '', FinishReason.ERROR, timing)
         except Exception as error:  # the request ends with a code; the worker and its model go on
-            log.exception('request %s failed', request.request_id)
             code = ErrorCode.OUT_OF_MEMORY if _is_out_of_memory(error) else ErrorCode.UNKNOWN
+            log.error('request %s failed: %s', request.request_id, error, exc_info=code is ErrorCode.UNKNOWN)
+            if self.model.device.type == 'cuda' and code is ErrorCode.OUT_OF_MEMORY:
+                torch.cuda.empty_cache()  # what it could allocate before it failed
             return Outcome(code, f'{type(error).__name__}: {str(error)[:500]}', '', FinishReason.ERROR, timing)
 
     def _generate(self, request: Request, control: Control, timing: Timing) -> tuple[FinishReason, str]:
@@ -113,11 +114,16 @@ class Engine:
         left = control.deadline.remaining() - control.margin_s
         time_bound, reserve_s = self.tracker.time_bound, self.tracker.reserve_s
         plan = self.plan(distribution, n_x=n_x, n_min=n_min, n_max=n_max, time_left_s=left,
-                         may_cap=request.strategy is Strategy.KILL)
+                         may_cap=overrun.of(request).cut_is_lost)
         timing.set_plan(plan)
         planned = clock()
         timing.wcet_s = planned - prefill_started + plan.decode_wcet_s
         control.on_plan(plan, replace(timing))
+        # Without a predictor the predicted length is the longest one, and says nothing against a goal.
+        drops = self.predictor is not None and overrun.drops(request, self.drop_infeasible)
+        if drops and plan.verdict is Verdict.INFEASIBLE:
+            self.tracker.prefill.observe(timing.prefill_s, self.times.prefill(n_x))
+            raise self._infeasible(plan, left, request)
 
         evict_started = clock()
         model.use_variant(plan.variant)
@@ -138,7 +144,8 @@ class Engine:
         times = self.times.of_variant(plan.variant)
         replanner = Replanner(model, times, self.tracker.length, distribution, plan=plan, timing=timing,
                               control=control, n_min=n_min, n_max=plan.length_cap, started_s=prefill_started,
-                              caution=time_bound, reserve_s=reserve_s, for_promises=self.quality is not None)
+                              caution=time_bound, reserve_s=reserve_s, for_promises=self.quality is not None,
+                              drops=drops)
         with torch.inference_mode():  # entered once, not by every step
             reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv,
                             cap=plan.length_cap, cap_reason=cap_reason, step_s=times.steps.scaled(plan.timing_factor),
@@ -154,8 +161,16 @@ class Engine:
             decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n), distribution=distribution,
             pessimistic_tokens=plan.pessimistic_tokens, max_tokens=n_max, promised=plan.verdict.is_promise,
             factor=plan.timing_factor, time_bound=time_bound))
+        if reason is FinishReason.ERROR:
+            raise self._infeasible(replanner.plan, control.deadline.remaining() - control.margin_s, request, n)
         text = decode_text(model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
         return reason, stops.cut(text)
+
+    @staticmethod
+    def _infeasible(plan: Plan, left_s: float, request: Request, n: int = 0) -> GoalError:
+        return GoalError(ErrorCode.INFEASIBLE, f'{plan.predicted_tokens - n} more tokens are expected, and '
+                         f'{plan.fitting_tokens - n} fit the {max(left_s, 0.0):.3f} s that are left of the time budget '
+                         f'of {request.time_budget_s:.3f} s (drop_infeasible)')
 
     def estimate(self, request: Request) -> tuple[Plan, Plan, int, float]:
         """What the plan would be if `request` started now, without running the model.
@@ -177,6 +192,11 @@ class Engine:
         longest = self.model.max_context
         before = max(0, longest - self.prefill_chunk_tokens) if self.model.chunked_prefill else 0
         return max(self.times.chunk(before, longest - before), self.times.step(longest))
+
+    def prefill_table(self) -> list[tuple[int, float]]:
+        """(prompt tokens, estimated seconds), ascending to the context: for whoever cannot import the profile."""
+        lengths = [2 ** i for i in range(4, self.model.max_context.bit_length())]
+        return [(n, self.times.prefill(n)) for n in [0, *lengths, self.model.max_context]]
 
     def plan(self, distribution: LengthDistribution, *, n_x: int, n_min: int, n_max: int, time_left_s: float,
              may_cap: bool = False) -> Plan:

@@ -5,8 +5,6 @@ import time
 
 from rclpy.action.server import RCLError
 
-from timebill_ros import translation
-from timebill_ros.action import Generate
 from timebill_ros.request import ErrorCode, Outcome
 
 
@@ -18,8 +16,8 @@ def start_executing(handle, callback=None) -> None:
         handle.execute(callback)  # the goal is canceling now, and stays so
 
 
-def conclude(handle, outcome: Outcome) -> Generate.Result:
-    """Set the goal's terminal state and give its result."""
+def conclude(handle, outcome: Outcome) -> None:
+    """Set the goal's terminal state; its result goes out when the execute callback returns it."""
     if outcome.error_code is ErrorCode.NONE:
         handle.succeed()
     elif outcome.error_code is ErrorCode.CANCELED:
@@ -30,4 +28,3 @@ def conclude(handle, outcome: Outcome) -> Generate.Result:
         handle.canceled() if handle.is_cancel_requested else handle.abort()
     else:
         handle.abort()
-    return translation.to_result(outcome)

@@ -146,7 +146,8 @@ def load_engine(settings: dict, progress: Callable[[float], None] = lambda share
     engine = Engine(model, predictor, profile.times, tracker, quality=quality,
                     prefill_chunk_tokens=settings['prefill_chunk_tokens'],
                     prediction_wait_s=settings['prediction_wait_s'],
-                    predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'])
+                    predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
+                    drop_infeasible=settings['drop_infeasible'])
     t = profile.times
     description = (f'{model.name} in {model.variant} on {profile.identity.device}, context {model.max_context} tokens, '
                    f'{"predicted" if predictor else "unpredicted"} lengths, '

@@ -22,10 +22,11 @@ class Replanner:
 
     def __init__(self, model, times: ExecutionTimes, length: PessimisticLength, distribution: LengthDistribution, *,
                  plan: Plan, timing: Timing, control: Control, n_min: int, n_max: int, started_s: float,
-                 caution: float = 1.0, reserve_s: float = 0.0, for_promises: bool = False):
+                 caution: float = 1.0, reserve_s: float = 0.0, for_promises: bool = False, drops: bool = False):
         # caution, reserve_s: as in planner.plan. for_promises: evict only where that lets the pessimistic length fit,
-        # because a quality table has chosen the cache of an answer that will probably be cut.
-        self.caution, self.reserve_s, self.for_promises = caution, reserve_s, for_promises
+        # because a quality table has chosen the cache of an answer that will probably be cut. drops: set
+        # control.dropped where not even the predicted length fits any more.
+        self.caution, self.reserve_s, self.for_promises, self.drops = caution, reserve_s, for_promises, drops
         self.model, self.times, self.length, self.distribution = model, times, length, distribution
         self.plan, self.timing, self.control = plan, timing, control
         self.n_min, self.n_max, self.started_s = n_min, n_max, started_s
@@ -50,6 +51,7 @@ class Replanner:
                                             revised.verdict is not Verdict.INFEASIBLE)
         verdict = Verdict.FITS_WITH_EVICTION if revised.verdict is Verdict.FITS and self.timing.kept_tokens < \
             self.timing.prompt_tokens else revised.verdict
+        self.control.dropped = self.drops and verdict is Verdict.INFEASIBLE
         if not evicts and verdict is plan.verdict:
             return n_kv
         if evicts:

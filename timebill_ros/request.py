@@ -120,6 +120,7 @@ class Request:
     closing_text: str = ''
     stop_at_line_end: bool = False
     delivery_margin_s: float = 0.03  # kept free before the deadline for carrying the result to the client
+    max_overrun_s: float = 0.0  # how long it may go on after the deadline; more than 0 for SKIP_NEXT only
 
     @property
     def time_budget_s(self) -> float:
@@ -213,27 +214,3 @@ class Outcome:
 def to_dict(record) -> dict:
     """A record as JSON-ready data."""
     return dataclasses.asdict(record)
-
-
-def settle(request: Request, reason: FinishReason, text: str, timing: Timing) -> Outcome:
-    """Apply the overrun strategy: what a generation that stopped for `reason` with `text` is worth.
-
-    The one place where a deadline becomes a code, used by the worker for an answer it cut and by the node for one
-    that the worker owes. KILL keeps no text of an answer that the deadline cut. Otherwise, and where the plan's own cap
-    came first, the text so far is kept, back to the last line end where the goal asks for that, with the goal's closing
-    text after it; having nothing to keep is a failure, because an empty answer must not read as success. The closing
-    text is appended, not generated: it costs no steps, so the plan reserves none for it.
-    """
-    if reason is FinishReason.CANCELED:
-        return Outcome(ErrorCode.CANCELED, 'canceled by the client', text, reason, timing)
-    if reason not in (FinishReason.DEADLINE, FinishReason.CAPPED):
-        return Outcome(ErrorCode.NONE, '', text, reason, timing)
-    ended = 'the plan capped the answer' if reason is FinishReason.CAPPED else 'the deadline came'
-    ended += f' after {timing.generated_tokens} tokens (time budget {timing.time_budget_s:.3f} s)'
-    if request.strategy is Strategy.KILL and reason is FinishReason.DEADLINE:
-        return Outcome(ErrorCode.TIMEOUT, f'{ended}; KILL keeps no text', '', reason, timing)
-    if request.stop_at_line_end:
-        text = text[:text.rfind('\n') + 1]
-    if not text:
-        return Outcome(ErrorCode.TIMEOUT, f'{ended}, with nothing to keep', '', reason, timing)
-    return Outcome(ErrorCode.NONE, '', text + request.closing_text, reason, timing)

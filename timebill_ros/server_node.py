@@ -29,8 +29,11 @@ from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros import goal_handle, parameters, ros_logging, translation
 from timebill_ros.action import Generate
+from timebill_ros.clock_follower import ClockFollower
 from timebill_ros.diagnostics import report
-from timebill_ros.dispatch import ESTIMATE_TIMEOUT_S, Dispatcher, Job
+from timebill_ros.dispatch import Dispatcher
+from timebill_ros.estimates import ESTIMATE_TIMEOUT_S
+from timebill_ros.job import Job
 from timebill_ros.msg import RequestStatus
 from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Timing, Verdict
 from timebill_ros.srv import EstimateTime
@@ -65,6 +68,7 @@ class TimebillNode(LifecycleNode):
         self._server: ActionServer | None = None
         self._estimate_service = None
         self._status = None
+        self._clock_follower: ClockFollower | None = None
         self._state, self._accepting = 'unconfigured', False
         self._description, self._missed_before = '', 0
         self._lock = threading.Lock()  # enqueueing, canceling and the beginning of a drain take turns
@@ -76,6 +80,7 @@ class TimebillNode(LifecycleNode):
         self._action_group = ReentrantCallbackGroup()
         self._service_group = MutuallyExclusiveCallbackGroup()
         self._timer_group = MutuallyExclusiveCallbackGroup()
+        self._clock_group = MutuallyExclusiveCallbackGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group)
         ros_logging.bridge(self.get_logger())
@@ -87,7 +92,7 @@ class TimebillNode(LifecycleNode):
             self._settings = parameters.values(self)
             python = self._settings['worker_python']
             self._dispatcher = Dispatcher(lambda on_event: WorkerProcess(python, on_event), dict(self._settings),
-                                          self._on_change)
+                                          self._on_change, self._publish_health)
             self._description = self._wait_for_worker(self._dispatcher.configure())
             self.get_logger().info(f'ready: {self._description}')
             self._create_interfaces()
@@ -116,6 +121,7 @@ class TimebillNode(LifecycleNode):
             result_timeout=int(math.ceil(self._settings['result_timeout_s'])))
         self._estimate_service = self.create_service(EstimateTime, '~/estimate_time', self._on_estimate,
                                                      callback_group=self._service_group)
+        self._clock_follower = ClockFollower(self, self._settings, self._dispatcher.renew_deadlines, self._clock_group)
 
     def on_activate(self, state) -> TransitionCallbackReturn:
         result = super().on_activate(state)
@@ -159,6 +165,9 @@ class TimebillNode(LifecycleNode):
         if self._server is not None:
             self._server.destroy()
             self._server = None
+        if self._clock_follower is not None:
+            self._clock_follower.destroy()
+            self._clock_follower = None
         if self._estimate_service is not None:
             self.destroy_service(self._estimate_service)
             self._estimate_service = None
@@ -189,19 +198,38 @@ class TimebillNode(LifecycleNode):
         release_s = self._released.pop(id(handle.request), now)
         request_id = bytes(handle.goal_id.uuid).hex()
         try:
+            deadline_s = translation.seconds(handle.request.deadline)
+            left_s = self._clock_follower.left_s(deadline_s) if deadline_s else 0.0
+            if left_s is None:
+                raise GoalError(ErrorCode.INVALID_GOAL, f'deadline {deadline_s:.3f} is in simulated time, and no '
+                                '/clock message has come yet')
             request = translation.to_request(
-                handle.request, request_id, release_s=release_s, ros_now_s=self._ros_now_s() - (now - release_s),
+                handle.request, request_id, release_s=release_s, ros_now_s=deadline_s - left_s - (now - release_s),
                 settings=self._settings, margin_s=self._delivery_margin_s())
-            self._enqueue(handle, request)
+            self._enqueue(handle, self._job(request, handle.request))
         except GoalError as error:
             outcome = Outcome(error.code, str(error), '', FinishReason.ERROR, Timing())
             outcome.timing.response_time_s = time.monotonic() - release_s
             self._publish_status(translation.to_status(request_id, Phase.DONE, outcome.timing, outcome=outcome,
                                                        ros_now_s=self._ros_now_s()))
-            goal_handle.start_executing(handle, lambda handle: goal_handle.conclude(handle, outcome))
+            goal_handle.start_executing(handle, lambda handle: self._refuse(handle, outcome))
 
-    def _enqueue(self, handle, request: Request) -> None:
+    @staticmethod
+    def _refuse(handle, outcome: Outcome) -> Generate.Result:
+        goal_handle.conclude(handle, outcome)
+        return translation.to_result(outcome)
+
+    def _job(self, request: Request, goal: Generate.Goal) -> Job:
         job = Job(request)
+        if self._clock_follower.moves and translation.seconds(goal.deadline):
+            job.ros_deadline_s = translation.seconds(goal.deadline)
+            job.clock_epoch = self._clock_follower.time.epoch
+            budget_s = translation.seconds(goal.time_budget)
+            job.budget_deadline_s = request.release_s + budget_s if budget_s else math.inf
+        return job
+
+    def _enqueue(self, handle, job: Job) -> None:
+        request = job.request
         with self._lock:
             if not self._accepting:
                 raise GoalError(ErrorCode.INACTIVE, 'the server was deactivated')
@@ -242,12 +270,13 @@ class TimebillNode(LifecycleNode):
             outcome = job.outcome
             if outcome.text.startswith(sent) and len(outcome.text) > len(sent):
                 self._publish_feedback(handle, job, outcome.text[len(sent):])  # so that the deltas make up the text
-            outcome.timing.response_time_s = time.monotonic() - job.request.release_s
-            outcome.timing.tardiness_s = max(0.0, time.monotonic() - job.request.deadline_s)
-            result = goal_handle.conclude(handle, outcome)
+            goal_handle.conclude(handle, outcome)
+            set_s = time.monotonic()
+            outcome.timing.response_time_s = set_s - job.request.release_s
+            outcome.timing.tardiness_s = max(0.0, set_s - job.request.deadline_s)
             if outcome.finish_reason.is_natural or outcome.finish_reason is FinishReason.DEADLINE:
-                self._delivery_s.append(time.monotonic() - job.finished_s)
-            return result
+                self._delivery_s.append(set_s - job.finished_s)
+            return translation.to_result(outcome)
         finally:
             self._goals.pop(request_id, None)
 
@@ -275,7 +304,16 @@ class TimebillNode(LifecycleNode):
         self._publish_status(translation.to_status(
             job.request.request_id, job.phase, job.timing, ros_now_s=self._ros_now_s(),
             time_left_s=job.request.deadline_s - now, remaining_s=job.remaining_s(now), outcome=job.outcome,
-            timing_factor=self._dispatcher.tracked['timing_factor'], degraded=not self._dispatcher.is_ready))
+            timing_factor=self._dispatcher.tracked['timing_factor'], degraded=self._is_degraded(),
+            pace=self._clock_follower.time.factor if self._clock_follower else 1.0))
+
+    def _is_degraded(self) -> bool:
+        return not self._dispatcher.is_ready or bool(self._clock_follower and self._clock_follower.warning)
+
+    def _publish_health(self) -> None:
+        """The worker was lost or is back: a status that concerns no request."""
+        if self._accepting:
+            self._publish_status(translation.to_health(self._is_degraded(), self._ros_now_s()))
 
     def _publish_status(self, message: RequestStatus) -> None:
         if self._status is not None:
@@ -310,7 +348,9 @@ class TimebillNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         dispatcher = self._dispatcher
-        message = DiagnosticArray(status=report(self._state, dispatcher, self._description, self._missed_before))
+        message = DiagnosticArray(status=report(
+            self._state, dispatcher, self._description, self._missed_before,
+            self._clock_follower.warning if self._clock_follower else ''))
         message.header.stamp = self.get_clock().now().to_msg()
         self._missed_before = dispatcher.counts['missed'] if dispatcher is not None else 0
         self._diagnostics.publish(message)

@@ -44,10 +44,12 @@ def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, ros_no
         default_time_budget_s=settings['default_time_budget_s'])
     ratio = goal.max_eviction_ratio
     s = goal.sampling
+    if strategy is Strategy.DEFAULT:
+        strategy = STRATEGIES[settings['default_overrun_strategy']]
     request = Request(
         request_id, release_s, deadline_s, prompt='' if goal.messages else goal.prompt,
         messages=[{'role': m.role, 'content': m.content} for m in goal.messages],
-        strategy=STRATEGIES[settings['default_overrun_strategy']] if strategy is Strategy.DEFAULT else strategy,
+        strategy=strategy, max_overrun_s=settings['max_overrun_s'] if strategy is Strategy.SKIP_NEXT else 0.0,
         max_new_tokens=goal.max_new_tokens or settings['default_max_new_tokens'],
         sampling=Sampling(s.temperature, s.top_p, s.top_k, s.seed, list(s.stop)),
         max_eviction_ratio=settings['max_eviction_ratio'] if ratio < 0 else ratio,
@@ -72,22 +74,35 @@ def to_result(outcome: Outcome) -> Generate.Result:
 
 def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float, time_left_s: float = math.nan,
               remaining_s: tuple[float, float] = (math.nan, math.nan), outcome: Outcome | None = None,
-              timing_factor: float = 1.0, degraded: bool = False) -> RequestStatus:
+              timing_factor: float = 1.0, degraded: bool = False, pace: float = 1.0) -> RequestStatus:
     """A request's state now.
 
     `time_left_s` is the time to the deadline, `remaining_s` the estimated time to the end at the predicted and at the
-    pessimistic length; all are seconds from `ros_now_s`, NaN where unknown.
+    pessimistic length; all are real seconds from `ros_now_s`, NaN where unknown. `pace` is that of ROS time in
+    simulated seconds per real one.
     """
     expected_s, worst_s = remaining_s
+    late = outcome is None and time_left_s < 0  # it runs on
     message = RequestStatus(
-        request_id=request_id, phase=int(phase), verdict=int(timing.verdict), deadline=stamp(ros_now_s + time_left_s),
-        predicted_finish=stamp(ros_now_s + expected_s), slack_s=time_left_s - worst_s, wcet_s=timing.wcet_s,
-        response_time_s=timing.response_time_s, tardiness_s=timing.tardiness_s, eviction_ratio=timing.eviction_ratio,
+        request_id=request_id, phase=int(phase), verdict=int(timing.verdict),
+        deadline=stamp(ros_now_s + pace * time_left_s), predicted_finish=stamp(ros_now_s + pace * expected_s),
+        slack_s=time_left_s - worst_s, wcet_s=timing.wcet_s, response_time_s=timing.response_time_s,
+        tardiness_s=-time_left_s if late else timing.tardiness_s, eviction_ratio=timing.eviction_ratio,
         predicted_tokens=timing.predicted_tokens, pessimistic_tokens=timing.pessimistic_tokens,
-        generated_tokens=timing.generated_tokens, timing_factor=timing_factor, variant=timing.variant,
+        generated_tokens=timing.generated_tokens, timing_factor=timing_factor, variant=timing.variant, overrun=late,
         degraded=degraded)
     message.header.stamp = stamp(ros_now_s)
     if outcome is not None:
         message.finish_reason, message.error_code = int(outcome.finish_reason), int(outcome.error_code)
         message.overrun = outcome.finish_reason is FinishReason.DEADLINE or timing.tardiness_s > 0
+    return message
+
+
+def to_health(degraded: bool, ros_now_s: float) -> RequestStatus:
+    """A status that concerns no request: how the node is has changed."""
+    message = RequestStatus(degraded=degraded, timing_factor=math.nan)
+    for name, kind in message.get_fields_and_field_types().items():
+        if kind == 'double':
+            setattr(message, name, math.nan)
+    message.header.stamp = stamp(ros_now_s)
     return message

@@ -42,12 +42,15 @@ class Worker:
         self._lock = threading.Lock()
         self._running: tuple[str, object] | None = None  # request id and its Control
         self._canceled: set[str] = set()  # cancels that overtook their request
+        self._moved = ('', 0.0)  # a deadline that did
 
     def read(self) -> None:
         """The reader thread. When the node is gone there is nobody to work for, whatever the main thread does."""
         for message in self.channel.receive():
             if message['op'] == 'cancel':
                 self._cancel(message['id'])
+            elif message['op'] == 'deadline':
+                self._move_deadline(message['id'], message['deadline_s'])
             else:
                 self.commands.put(message)
         self._save_state()
@@ -82,7 +85,8 @@ class Worker:
         gc.collect()
         gc.freeze()  # the model's objects stay; later collections need not walk them
         self.channel.send({'event': 'ready', 'description': loaded.description,
-                           'longest_pause_s': self.engine.longest_pause_s(), 'tracked': self._tracked()})
+                           'longest_pause_s': self.engine.longest_pause_s(), 'prefill': self.engine.prefill_table(),
+                           'tracked': self._tracked()})
 
     def _set(self, message: dict) -> None:
         before = {name: self.settings.get(name) for name in TRACKER_SETTINGS}
@@ -91,6 +95,7 @@ class Worker:
             return  # loading failed; the node knows
         self.engine.prediction_wait_s = self.settings['prediction_wait_s']
         self.engine.replan_tokens = self.settings['replan_tokens']
+        self.engine.drop_infeasible = self.settings['drop_infeasible']
         if any(self.settings[name] != value for name, value in before.items()):
             from timebill_ros.loading import make_tracker
             scores = self.engine.predictor.scores if self.engine.predictor else []
@@ -121,11 +126,19 @@ class Worker:
             else:
                 self._canceled.add(request_id)
 
+    def _move_deadline(self, request_id: str, deadline_s: float) -> None:
+        """Simulated time goes on at another pace."""
+        with self._lock:
+            if self._running is not None and self._running[0] == request_id:
+                self._running[1].deadline.at_s = deadline_s
+            else:
+                self._moved = (request_id, deadline_s)
+
     def _run(self, message: dict) -> None:
         from timebill_ros.decode import Control
         request = Request.from_dict(message['request'])
         name = request.request_id
-        control = Control(Deadline(request.deadline_s), request.delivery_margin_s)
+        control = Control(Deadline(request.deadline_s), request.delivery_margin_s, request.max_overrun_s)
         control.on_phase = lambda phase: self.channel.send({'event': 'phase', 'id': name, 'phase': phase})
         control.on_plan = lambda plan, timing: self.channel.send(
             {'event': 'plan', 'id': name, 'plan': to_dict(plan), 'timing': to_dict(timing)})
@@ -133,6 +146,8 @@ class Worker:
             self._running = (name, control)
             control.canceled = name in self._canceled
             self._canceled.clear()
+            if self._moved[0] == name:
+                control.deadline.at_s = self._moved[1]
         streamer = _Streamer(self.channel, self.engine.model.tokenizer, request, control)
         outcome: Outcome = self.engine.run(request, control)
         streamer.close()

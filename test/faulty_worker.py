@@ -1,0 +1,65 @@
+"""The real worker with faults built in: give `python test/faulty_worker.py` as worker_python (see `interpreter`).
+
+Words of the prompt choose what goes wrong. All of it happens where such things happen, inside the model's own calls,
+so that everything around them is the real thing.
+"""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+FAULTS = ('w30', 'w31', 'w32', 'w33', 'w34', 'w35')
+OOM_IN_PREFILL, OOM_IN_DECODE, NAN, HANG_IN_PREFILL, HANG_IN_DECODE, CRASH = FAULTS
+
+
+def interpreter(folder: Path) -> str:
+    """A program that may be named as worker_python: it runs this file instead of the module it is asked for."""
+    path = folder / 'faulty_python'
+    path.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{Path(__file__).resolve()}" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def main() -> None:
+    import torch
+
+    from timebill_ros import worker
+    from timebill_ros.model import CausalLM
+
+    prefill, step, tokenize = CausalLM.prefill, CausalLM.step, CausalLM.tokenize
+
+    def noting(self, text, **options):
+        self.fault = next((word for word in FAULTS if word in text.split()), None)
+        self.steps = 0
+        return tokenize(self, text, **options)
+
+    def failing_prefill(self, ids, **options):
+        if getattr(self, 'fault', None) == OOM_IN_PREFILL:
+            raise torch.OutOfMemoryError('tried to allocate 99.00 GiB')
+        if getattr(self, 'fault', None) == HANG_IN_PREFILL:
+            time.sleep(3600.0)
+        return prefill(self, ids, **options)
+
+    def failing_step(self, token, position):
+        fault = getattr(self, 'fault', None)
+        self.steps = getattr(self, 'steps', 0) + 1
+        if fault is not None and self.steps >= 200:
+            if fault == OOM_IN_DECODE:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+            if fault == NAN:
+                return step(self, token, position) * float('nan')
+            if fault == HANG_IN_DECODE:
+                time.sleep(3600.0)
+            if fault == CRASH:
+                os.kill(os.getpid(), signal.SIGSEGV)
+        return step(self, token, position)
+
+    CausalLM.tokenize, CausalLM.prefill, CausalLM.step = noting, failing_prefill, failing_step
+    worker.main()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,88 @@
+"""One matrix for every overrun strategy: what a cut answer is worth, and what its client gets of it."""
+import json
+from dataclasses import replace
+
+import pytest
+
+from timebill_ros import settings
+from timebill_ros.overrun import STRATEGIES, drops, interrupt, of, settle
+from timebill_ros.request import ErrorCode, FinishReason, Request, Strategy, Timing
+
+LINES = 'take the cup\nopen the dra'
+CUT = 'take the cup\n'
+NOT_LATE = [FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH]
+KILL, SKIP_NEXT, TRUNCATE = EVERY = [Strategy.KILL, Strategy.SKIP_NEXT, Strategy.TRUNCATE]
+KEEPING = [SKIP_NEXT, TRUNCATE]
+REQUEST = Request('id', 10.5, 12.0, prompt='w')
+
+
+@pytest.mark.parametrize(('strategy', 'reason', 'text', 'at_line_end', 'closing', 'code', 'kept'), [
+    # An answer in time is left alone, whatever the goal says about late ones.
+    *[(strategy, reason, LINES, at_line_end, closing, ErrorCode.NONE, LINES)
+      for strategy in EVERY for reason in NOT_LATE for at_line_end in (False, True)
+      for closing in ('', ' [cut]')],
+    # A canceled one keeps its text as it is.
+    *[(strategy, FinishReason.CANCELED, text, True, ' [cut]', ErrorCode.CANCELED, text)
+      for strategy in EVERY for text in ('', LINES)],
+    # A late one under KILL keeps nothing.
+    *[(KILL, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.TIMEOUT, '')
+      for text in ('', LINES) for at_line_end in (False, True) for closing in ('', ' [cut]')],
+    # One that the plan capped came in time, so KILL keeps it too.
+    *[(strategy, FinishReason.CAPPED, LINES, True, closing, ErrorCode.NONE, CUT + closing)
+      for strategy in EVERY for closing in ('', ' [cut]')],
+    (KILL, FinishReason.CAPPED, 'no whole line', True, ' [cut]', ErrorCode.TIMEOUT, ''),
+    # A late one under the others keeps what there is, back to a line end where asked, and closes it.
+    *[(strategy, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.NONE, kept + closing)
+      for strategy in KEEPING for closing in ('', ' [cut]')
+      for text, at_line_end, kept in ((LINES, False, LINES), (LINES, True, CUT), (CUT, True, CUT))],
+    # Nothing to keep is a failure, and closing text alone is no answer.
+    *[(strategy, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.TIMEOUT, '') for strategy in KEEPING
+      for text, at_line_end in (('', False), ('', True), ('no whole line', True)) for closing in ('', ' [cut]')],
+])
+def test_settle(strategy, reason, text, at_line_end, closing, code, kept):
+    request = replace(REQUEST, strategy=strategy, stop_at_line_end=at_line_end, closing_text=closing)
+    timing = Timing(time_budget_s=1.5, generated_tokens=7)
+    outcome = settle(request, reason, text, timing)
+    assert (outcome.error_code, outcome.text, outcome.finish_reason) == (code, kept, reason)
+    assert outcome.timing is timing
+    assert bool(outcome.error_msg) == (code is not ErrorCode.NONE)
+    if code is ErrorCode.TIMEOUT:
+        assert '1.500 s' in outcome.error_msg and '7 tokens' in outcome.error_msg
+
+
+@pytest.mark.parametrize('n', range(10, 60))
+def test_an_answer_cut_at_a_line_end_and_closed_still_parses(n):
+    """What the closing text is for: the planner reads JSON, one entry per line, wherever the deadline fell."""
+    whole = '{"steps": [\n"open the drawer",\n"take the cup",\n"close the drawer",\n""]}'
+    request = replace(REQUEST, strategy=TRUNCATE, stop_at_line_end=True, closing_text='"cut"]}')
+    outcome = settle(request, FinishReason.DEADLINE, whole[:n], Timing(time_budget_s=1.0))
+    if outcome.error_code is ErrorCode.NONE:
+        assert json.loads(outcome.text)['steps'][-1] == 'cut'
+    else:
+        assert '\n' not in whole[:n]
+
+
+@pytest.mark.parametrize(('strategy', 'kept'), [(KILL, ''), (SKIP_NEXT, CUT + '.'), (TRUNCATE, CUT + '.')])
+@pytest.mark.parametrize('code', [ErrorCode.WORKER_LOST, ErrorCode.PREEMPTED])
+def test_an_interrupted_answer_keeps_what_its_strategy_keeps(strategy, kept, code):
+    request = replace(REQUEST, strategy=strategy, stop_at_line_end=True, closing_text='.')
+    outcome = interrupt(request, code, 'a sentence', LINES, Timing())
+    assert (outcome.error_code, outcome.error_msg, outcome.text, outcome.finish_reason) == (
+        code, 'a sentence', kept, FinishReason.ERROR)
+
+
+@pytest.mark.parametrize(('strategy', 'runs_on', 'cut_is_lost'), [
+    (KILL, False, True), (SKIP_NEXT, True, False), (TRUNCATE, False, False)])
+def test_what_each_strategy_lets_the_engine_do(strategy, runs_on, cut_is_lost):
+    request = replace(REQUEST, strategy=strategy)
+    assert (of(request).runs_on, of(request).cut_is_lost) == (runs_on, cut_is_lost)
+    assert [drops(request, value) for value in ('never', 'kill', 'all')] == [False, cut_is_lost, True]
+
+
+def test_every_strategy_but_the_default_is_there():
+    assert set(STRATEGIES) == set(Strategy) - {Strategy.DEFAULT} == set(settings.STRATEGIES.values())
+
+
+def test_the_end_of_a_longest_overrun_says_so():
+    request = replace(REQUEST, strategy=SKIP_NEXT, max_overrun_s=2.5)
+    assert '2.500 s' in settle(request, FinishReason.DEADLINE, '', Timing(time_budget_s=1.5)).error_msg

@@ -1,0 +1,51 @@
+"""Estimates that somebody waits for: asked of the worker between goals, answered once each, never hanging."""
+from __future__ import annotations
+
+import math
+from concurrent.futures import Future
+
+from timebill_ros.deadline import Clock
+from timebill_ros.request import ErrorCode, GoalError, Plan, Request, to_dict
+
+ESTIMATE_TIMEOUT_S = 5.0
+
+
+class Estimates:
+    """Called from the dispatcher's thread only."""
+
+    def __init__(self, clock: Clock):
+        self._clock = clock
+        self._open: dict[int, tuple[Future, float]] = {}  # by tag: who waits, until when
+
+    def ask(self, request: Request, future: Future) -> dict:
+        """The message that asks the worker."""
+        tag = id(future)
+        self._open[tag] = (future, self._clock() + ESTIMATE_TIMEOUT_S)
+        return {'op': 'estimate', 'tag': tag, 'request': to_dict(request)}
+
+    def answer(self, event: dict) -> None:
+        """The worker's answer; one that comes too late is nobody's."""
+        future, _ = self._open.pop(event['tag'], (None, 0.0))
+        if future is None:
+            return
+        if 'error_code' in event:
+            future.set_exception(GoalError(ErrorCode(event['error_code']), event['error_msg']))
+        else:
+            future.set_result({'plan': Plan.from_dict(event['plan']), 'whole': Plan.from_dict(event['whole']),
+                               'prompt_tokens': event['prompt_tokens'], 'prefill_s': event['prefill_s']})
+
+    def fail(self, code: ErrorCode, message: str) -> None:
+        """Nobody will answer any more."""
+        open_, self._open = self._open, {}
+        for future, _ in open_.values():
+            future.set_exception(GoalError(code, message))
+
+    def next_timer_s(self) -> float:
+        return min((until for _, until in self._open.values()), default=math.inf)
+
+    def check_timers(self) -> None:
+        now = self._clock()
+        for tag, (future, until) in list(self._open.items()):
+            if now >= until:
+                del self._open[tag]
+                future.set_exception(GoalError(ErrorCode.BUSY, 'the worker did not answer in time'))

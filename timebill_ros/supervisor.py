@@ -1,0 +1,179 @@
+"""Keeps one worker alive: starts it, replaces it when it is lost or hangs, and backs off when it does not come up.
+
+It has no thread and no lock of its own: the dispatcher calls it, from its thread, with the worker's events and at the
+times that `next_timer_s` asks for.
+"""
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from timebill_ros.deadline import Clock
+
+log = logging.getLogger(__name__)
+
+# How long a worker may go on after the node ended its goal, before it is taken for hung: so long, and so many times
+# longer than it is expected to compute without looking at a cancel.
+HANG_GRACE_S = 2.0
+HANG_GRACE_PAUSES = 5
+BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Supervisor:
+    """`start_worker(on_event)` returns a WorkerProcess or something like it; OSError if it cannot. `post(generation,
+    event)` takes the worker's events to the dispatcher's thread, which hands them to `hears`. `on_health()` is called
+    when `is_ready` has changed."""
+
+    def __init__(self, start_worker: Callable, settings: dict, post: Callable[[int, dict], None], clock: Clock,
+                 on_health: Callable[[], None]):
+        self._start_worker, self._post, self._clock, self._on_health = start_worker, post, clock, on_health
+        self.settings = settings  # shared with the dispatcher, which updates it
+        self.is_ready = False
+        self.restarts = 0
+        self.grace_s = HANG_GRACE_S
+        self._worker = None
+        self._generation = 0  # tells a dead worker's late messages from those of its successor
+        self._abandoned: tuple[str, float] | None = None  # a goal ended by the node that it still runs; since when
+        self._restart_s: float | None = None
+        self._spawned_s = 0.0
+        self._quickest_s = 0.0  # start of a worker that came up without measuring a profile, 0 until one has
+        self._profiled = False  # whether the worker that is starting does measure
+        self._failures = 0
+        self._configured: Future[str] | None = None
+
+    # -- what the dispatcher asks --------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int | None:
+        worker = self._worker
+        return worker.pid if worker is not None else None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a goal may be sent to it."""
+        return self.is_ready and self._abandoned is None
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether it is there or will be, as far as one can tell."""
+        return self.is_ready or self._restart_s is not None or self._worker is not None
+
+    def free_from_s(self) -> float:
+        """The earliest instant at which a goal may be sent, if nothing runs: later than now where it is restarting."""
+        now = self._clock()
+        if self.is_ready:
+            return now
+        spawned = self._restart_s if self._restart_s is not None else self._spawned_s
+        return max(now, spawned + self._quickest_s)
+
+    def next_timer_s(self) -> float:
+        times = [self._abandoned[1] + self.grace_s] if self._abandoned else []
+        return min([*times, *([self._restart_s] if self._restart_s is not None else [])], default=math.inf)
+
+    # -- what the dispatcher tells -------------------------------------------------------------------------------
+
+    def begin(self, configured: Future) -> None:
+        """Start a worker; the future gives its description, or a RuntimeError with a sentence."""
+        self._configured = configured
+        self._spawn()
+
+    def send(self, message: dict) -> None:
+        """To the worker, if there is one; where it is gone, its 'lost' event is on its way."""
+        if self._worker is not None:
+            self._worker.send(message)
+
+    def abandon(self, request_id: str) -> None:
+        """The node has ended this goal; the worker has `grace_s` to say that it stopped, too."""
+        self.send({'op': 'cancel', 'id': request_id})
+        self._abandoned = (request_id, self._clock())
+
+    def check_timers(self) -> None:
+        now = self._clock()
+        if self._abandoned and now >= self._abandoned[1] + self.grace_s:
+            log.error('the worker has not answered for %.1f s after the end of its goal; restarting it', self.grace_s)
+            self._abandoned = None
+            self._set_ready(False)  # the next goal waits for the next worker
+            self._worker.kill()  # its 'lost' event does the rest
+        if self._restart_s is not None and now >= self._restart_s:
+            self._restart_s = None
+            self._spawn()
+
+    def hears(self, generation: int, event: dict) -> bool:
+        """Take one event; True where something is left to do: it comes from the worker of now and concerns goals."""
+        if generation != self._generation:
+            return False
+        kind = event['event']
+        if kind == 'ready':
+            self._failures = 0
+            took = self._clock() - self._spawned_s
+            if not self._profiled:
+                self._quickest_s = min(took, self._quickest_s or took)
+            self.grace_s = HANG_GRACE_S + HANG_GRACE_PAUSES * event['longest_pause_s']
+            self._set_ready(True)
+            if self._configured is not None:
+                future, self._configured = self._configured, None
+                future.set_result(event['description'])
+            return True
+        elif kind == 'failed':
+            self._fail(event['message'])
+        elif kind == 'profiling':
+            self._profiled = True
+            log.info('measuring a profile of this device: %.0f %%', 100 * event['share'])
+        elif kind == 'lost':
+            self._abandoned = None
+            self._fail(f'the inference process ended ({event["reason"]})')
+            return True
+        elif kind == 'done' and self._abandoned and event['id'] == self._abandoned[0]:
+            self._abandoned = None  # it is free again; the goal has had its result
+        else:
+            return True
+        return False
+
+    def stop(self) -> None:
+        """End the worker, for good; returns when it is gone."""
+        self._set_ready(False)
+        self._generation += 1
+        self._restart_s = self._abandoned = None
+        if self._configured is not None:
+            future, self._configured = self._configured, None
+            future.set_exception(RuntimeError('the node is shutting down'))
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    # -- starting and failing ------------------------------------------------------------------------------------
+
+    def _set_ready(self, ready: bool) -> None:
+        if ready is not self.is_ready:
+            self.is_ready = ready
+            self._on_health()
+
+    def _spawn(self) -> None:
+        self._generation += 1
+        generation = self._generation
+        self._spawned_s, self._profiled = self._clock(), False
+        try:
+            self._worker = self._start_worker(lambda event: self._post(generation, event))
+        except OSError as error:
+            self._fail(f'worker_python {self.settings["worker_python"]!r} cannot be started: {error}')
+            return
+        self._worker.send({'op': 'configure', 'settings': self.settings})
+
+    def _fail(self, message: str) -> None:
+        """The worker is not coming up: tell configure, or try again later when it had been up before."""
+        worker, self._worker = self._worker, None
+        self._set_ready(False)
+        self._generation += 1  # whatever else it says is not heard
+        if worker is not None:
+            worker.kill()
+        if self._configured is not None:
+            future, self._configured = self._configured, None
+            future.set_exception(RuntimeError(message))
+            return
+        wait = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
+        self._failures += 1
+        self.restarts += 1
+        log.error('%s; starting a new one in %.0f s', message, wait)
+        self._restart_s = self._clock() + wait
