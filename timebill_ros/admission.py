@@ -35,6 +35,13 @@ def resolve_deadline(*, release_s: float, time_budget_s: float, deadline_in_s: f
     return release_s + min(budgets)
 
 
+def check_time(request: Request) -> None:
+    """GoalError where there is no time to carry even an empty result to the client."""
+    if request.time_budget_s <= request.delivery_margin_s:
+        raise GoalError(ErrorCode.INFEASIBLE, f'the time budget of {request.time_budget_s:.3f} s leaves nothing after '
+                        f'the delivery margin of {request.delivery_margin_s:.3f} s')
+
+
 def check(request: Request, *, max_prompt_characters: int) -> None:
     """GoalError with the offending value unless `request` can be tried."""
     if not request.prompt and not request.messages:

@@ -160,7 +160,7 @@ class Dispatcher:
         drop = self.settings['drop_infeasible']
         found = list(schedule.chances(schedule.order(self._waiting, self.settings['scheduling']), self._blocking(),
                                       self._service, lambda request: overrun.drops(request, drop)))
-        if self._starts_now():
+        if self._starts_now() and not found[0][1].hopeless:
             del found[0]  # the worker will look at it at once, and knows its tokens
         for job, chance in found:
             request = job.request
@@ -216,10 +216,6 @@ class Dispatcher:
             schedule.preempts(request, running.request, self.settings['preempt'])
         if not self._supervisor.is_coming:
             self._refuse(job, ErrorCode.INACTIVE, 'no worker is configured')
-        elif now >= request.deadline_s - request.delivery_margin_s:
-            job.timing.verdict = Verdict.INFEASIBLE
-            self._refuse(job, ErrorCode.INFEASIBLE, f'the time budget of {request.time_budget_s:.3f} s leaves nothing '
-                         f'after the delivery margin of {request.delivery_margin_s:.3f} s')
         elif running and running.is_late and not preempts:
             self._counts['skipped'] += 1
             self._refuse(job, ErrorCode.SKIPPED, f'goal {running.request.request_id} is late by '

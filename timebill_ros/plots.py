@@ -197,3 +197,41 @@ def execution_time(rows: list[dict], path: Path) -> None:
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     _save(figure, path)
+
+
+def load(lateness_s: list[float], samples: list[dict], start_s: float, path: Path) -> None:
+    """How late results were at their clients (negative: early), and the processes' memory over time."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout='constrained')
+    values = np.clip(np.array(lateness_s) * 1e3, -200, 120)
+    left.hist(values, bins=80, color=COLOURS['prefill'])
+    for at, label in ((0, 'deadline'), (20, '20 ms'), (100, '100 ms')):
+        left.axvline(at, color=COLOURS['eviction'], linewidth=1, linestyle='-' if at == 0 else ':')
+        left.annotate(label, (at, 1.0), xycoords=('data', 'axes fraction'), fontsize=7, rotation=90, va='top')
+    left.set(yscale='log', xlabel='result at the client, ms after the deadline (ends clipped)', ylabel='goals',
+             title=f'{len(values)} goals of KILL and TRUNCATE')
+    for name, colour in (('node', COLOURS['prefill']), ('worker', COLOURS['decode'])):
+        rows = [row for row in samples if f'{name}_mb' in row]
+        right.plot([(row['at_s'] - start_s) / 60 for row in rows], [row[f'{name}_mb'] for row in rows], '.',
+                   markersize=2, color=colour, label=f'{name}, resident MB')
+    right.set(xlabel='minutes', ylabel='MB', ylim=(0, None), title='memory; each gap is a worker lost')
+    right.legend(fontsize=8)
+    right.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def utilisation(rows: list[dict], path: Path) -> None:
+    """Share of goals on time and mean score over the offered load, a line per policy."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout='constrained')
+    policies = list(dict.fromkeys(row['policy'] for row in rows))
+    for axis, (name, title) in zip(axes, (('on_time', 'share of goals on time'), ('score', 'mean score (late: 0)')),
+                                   strict=True):
+        for policy, colour, marker in zip(policies, LINES, MARKERS, strict=False):
+            own = [row for row in rows if row['policy'] == policy]
+            loads, means = [row['offered_load'] for row in own], np.array([row[name]['mean'] for row in own])
+            bounds = np.array([row[name]['interval'] for row in own]).T
+            axis.errorbar(loads, means, yerr=np.abs(bounds - means), color=colour, marker=marker, capsize=2,
+                          label=policy)
+        axis.set(xlabel='offered load (arrival rate x mean unhurried time)', title=title, ylim=(0, 1.02))
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    _save(figure, path)

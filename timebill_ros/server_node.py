@@ -27,7 +27,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
-from timebill_ros import goal_handle, parameters, ros_logging, translation
+from timebill_ros import admission, goal_handle, parameters, ros_logging, translation
 from timebill_ros.action import Generate
 from timebill_ros.clock_follower import ClockFollower
 from timebill_ros.diagnostics import report
@@ -197,6 +197,7 @@ class TimebillNode(LifecycleNode):
         now = time.monotonic()
         release_s = self._released.pop(id(handle.request), now)
         request_id = bytes(handle.goal_id.uuid).hex()
+        request = None
         try:
             deadline_s = translation.seconds(handle.request.deadline)
             left_s = self._clock_follower.left_s(deadline_s) if deadline_s else 0.0
@@ -206,18 +207,31 @@ class TimebillNode(LifecycleNode):
             request = translation.to_request(
                 handle.request, request_id, release_s=release_s, ros_now_s=deadline_s - left_s - (now - release_s),
                 settings=self._settings, margin_s=self._delivery_margin_s())
+            admission.check_time(request)
             self._enqueue(handle, self._job(request, handle.request))
         except GoalError as error:
-            outcome = Outcome(error.code, str(error), '', FinishReason.ERROR, Timing())
-            outcome.timing.response_time_s = time.monotonic() - release_s
-            self._publish_status(translation.to_status(request_id, Phase.DONE, outcome.timing, outcome=outcome,
-                                                       ros_now_s=self._ros_now_s()))
-            goal_handle.start_executing(handle, lambda handle: self._refuse(handle, outcome))
+            self._refuse(handle, request_id, error, release_s, request)
 
-    @staticmethod
-    def _refuse(handle, outcome: Outcome) -> Generate.Result:
+    def _refuse(self, handle, request_id: str, error: GoalError, release_s: float, request: Request | None) -> None:
+        """End a goal that is not even enqueued, here and now: its budget may be of milliseconds."""
+        outcome = Outcome(error.code, str(error), '', FinishReason.ERROR, Timing())
+        timing, ended = outcome.timing, threading.Event()
+
+        def result(_) -> Generate.Result:  # rclpy sends what this returns, once a thread is free
+            ended.wait(1.0)
+            return translation.to_result(outcome)
+
+        goal_handle.start_executing(handle, result)
         goal_handle.conclude(handle, outcome)
-        return translation.to_result(outcome)
+        now = time.monotonic()
+        timing.response_time_s = now - release_s
+        if request is not None:
+            timing.time_budget_s, timing.tardiness_s = request.time_budget_s, max(0.0, now - request.deadline_s)
+        if error.code is ErrorCode.INFEASIBLE:
+            timing.verdict = Verdict.INFEASIBLE
+        ended.set()
+        self._publish_status(translation.to_status(request_id, Phase.DONE, timing, outcome=outcome,
+                                                   ros_now_s=self._ros_now_s()))
 
     def _job(self, request: Request, goal: Generate.Goal) -> Job:
         job = Job(request)

@@ -1,0 +1,45 @@
+"""An action server that does nothing, on an executor like the node's: what ROS 2 itself takes under the same load."""
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import rclpy
+from rclpy.action import ActionServer
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from timebill_ros.action import Generate
+
+NAME = '/empty/generate'
+
+
+def _execute(handle) -> Generate.Result:
+    handle.succeed()
+    return Generate.Result()
+
+
+def main() -> int:
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    ended: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: ended.append(number))
+    node = Node('empty')
+    deep = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+    ActionServer(node, Generate, NAME, execute_callback=_execute, callback_group=ReentrantCallbackGroup(),
+                 goal_service_qos_profile=deep, result_service_qos_profile=deep, result_timeout=30)
+    executor = MultiThreadedExecutor(num_threads=4)
+    executor.add_node(node)
+    while not ended:
+        executor.spin_once(timeout_sec=0.2)
+    executor.shutdown(timeout_sec=1.0)
+    time.sleep(0.05)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
