@@ -9,6 +9,7 @@ import contextlib
 import functools
 import itertools
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -236,8 +237,11 @@ class Client:
         """None where the node rejects it."""
         feedback: list[Generate.Feedback] = []
         sent_s = time.monotonic()
-        handle = wait_for(self.actions.send_goal_async(
-            goal, feedback_callback=lambda message: feedback.append(message.feedback)))
+        sent: queue.SimpleQueue = queue.SimpleQueue()
+        # On the executor's thread: see timebill_ros/client.py.
+        self._executor.create_task(lambda: self.actions.send_goal_async(
+            goal, feedback_callback=lambda message: feedback.append(message.feedback)).add_done_callback(sent.put))
+        handle = sent.get(timeout=WAIT_S).result()
         return Sent(handle, feedback, sent_s) if handle.accepted else None
 
     def ask(self, goal: Generate.Goal) -> tuple[int, Generate.Result]:

@@ -25,8 +25,8 @@ def resolve_deadline(*, release_s: float, time_budget_s: float, deadline_in_s: f
     """
     if time_budget_s < 0:
         raise _invalid(f'time_budget must be positive, got {time_budget_s} s')
-    if deadline_in_s is not None and deadline_in_s <= 0:
-        raise _invalid(f'deadline lies {-deadline_in_s:.3f} s in the past')
+    if deadline_in_s is not None and deadline_in_s <= 0:  # no mistake in the goal: it may have been long on its way
+        raise GoalError(ErrorCode.INFEASIBLE, f'deadline lies {-deadline_in_s:.3f} s in the past')
     budgets = ([time_budget_s] if time_budget_s > 0 else []) + ([deadline_in_s] if deadline_in_s is not None else [])
     if not budgets and default_time_budget_s > 0:
         budgets = [default_time_budget_s]

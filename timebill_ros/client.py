@@ -53,7 +53,10 @@ class PendingGoal:
         self._accepted_s = self._received_s = 0.0
         self._handle = self._response = None
         self._accepted, self._ended = threading.Event(), threading.Event()
-        client.actions.send_goal_async(goal, feedback_callback=on_feedback).add_done_callback(self._on_accepted)
+        # On the executor's thread: rclpy's send_goal_async notes the request after it was sent, and a response that
+        # another thread takes before that is lost.
+        client.on_executor(lambda: client.actions.send_goal_async(
+            goal, feedback_callback=on_feedback).add_done_callback(self._on_accepted))
 
     def _on_accepted(self, future) -> None:
         self._accepted_s = time.monotonic() - self._sent_s
@@ -79,7 +82,7 @@ class PendingGoal:
 
     def cancel(self) -> None:
         self._wait_accepted(5.0)
-        self._handle.cancel_goal_async()
+        self._client.on_executor(self._handle.cancel_goal_async)
 
     def _wait_accepted(self, timeout_s: float) -> None:
         if not self._accepted.wait(timeout_s):
@@ -118,6 +121,10 @@ class Client:
         self.actions.destroy()
         self.node.destroy_node()
         rclpy.shutdown()
+
+    def on_executor(self, work: Callable[[], object]) -> None:
+        """Have `work` done by the thread that takes responses."""
+        self._executor.create_task(work)
 
     def call(self, service, request, timeout_s: float):
         """A service's response; ServerUnavailable after `timeout_s`: rclpy's futures never time out by themselves."""

@@ -117,8 +117,11 @@ class LoadClient:
         def count(_):
             record['n_feedback'] += 1
 
-        future = self.actions.send_goal_async(goal, feedback_callback=count)
-        future.add_done_callback(lambda future: self._on_accepted(record, future))
+        def send():
+            self.actions.send_goal_async(goal, feedback_callback=count).add_done_callback(
+                lambda future: self._on_accepted(record, future))
+
+        self._executor.create_task(send)  # on its thread: see client.py
         if 'cancel_after_s' in spec:
             cancels.append((record['sent_s'] + spec['cancel_after_s'], record))
 
@@ -148,7 +151,7 @@ class LoadClient:
     def _cancel(self, record: dict) -> None:
         if 'handle' in record:  # otherwise it is not accepted yet: nothing can be canceled
             record['canceled_s'] = time.monotonic()
-            record['handle'].cancel_goal_async()
+            self._executor.create_task(record['handle'].cancel_goal_async)
 
     def _send_empty(self) -> None:
         record = {'sent_s': time.monotonic()}
@@ -159,7 +162,8 @@ class LoadClient:
             future.result().get_result_async().add_done_callback(
                 lambda _: record.update(received_s=time.monotonic()))
 
-        self.empties.send_goal_async(Generate.Goal(prompt='empty')).add_done_callback(accepted)
+        self._executor.create_task(lambda: self.empties.send_goal_async(
+            Generate.Goal(prompt='empty')).add_done_callback(accepted))
 
     def close(self) -> None:
         self._closed = True

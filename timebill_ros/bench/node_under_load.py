@@ -149,9 +149,10 @@ class Faults:
 
 @dataclass
 class Sampler:
-    """Memory, open files and threads of the node and its worker, once a second."""
+    """Memory, open files and threads of the node, its worker and whatever else is named, once a second."""
 
     node: Node
+    others: dict[str, int] = field(default_factory=dict)  # name -> process id
     rows: list[dict] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -159,7 +160,7 @@ class Sampler:
         while not self.stop.wait(1.0):
             worker = self.node.worker_pid()
             row = {'at_s': time.monotonic(), 'worker': worker, 'zombies': n_zombies(self.node.pid)}
-            for name, pid in (('node', self.node.pid), ('worker', worker)):
+            for name, pid in (('node', self.node.pid), ('worker', worker), *self.others.items()):
                 found = resources(pid) if pid is not None else None
                 if found is not None:
                     row.update({f'{name}_mb': found[0], f'{name}_files': found[1], f'{name}_threads': found[2]})
