@@ -169,8 +169,8 @@ class Engine:
     @staticmethod
     def _infeasible(plan: Plan, left_s: float, request: Request, n: int = 0) -> GoalError:
         return GoalError(ErrorCode.INFEASIBLE, f'{plan.predicted_tokens - n} more tokens are expected, and '
-                         f'{max(0, plan.fitting_tokens - n)} fit the {max(left_s, 0.0):.3f} s that are left of the time '
-                         f'budget of {request.time_budget_s:.3f} s (drop_infeasible)')
+                         f'{max(0, plan.fitting_tokens - n)} fit the {max(left_s, 0.0):.3f} s that are left of the '
+                         f'time budget of {request.time_budget_s:.3f} s (drop_infeasible)')
 
     def estimate(self, request: Request) -> tuple[Plan, Plan, int, float]:
         """What the plan would be if `request` started now, without running the model.
