@@ -1,30 +1,52 @@
 """Where simulated ROS time lies on the monotonic clock, learned from /clock messages. Pure: no rclpy.
 
-The mapping is renewed with each message: its pace is that of the last second of messages, its offset that of the
-message which arrived with the least delay (messages come late by some jitter, never early). A goal's deadline in ROS
-time moves with it, under these rules:
+Messages come late by some jitter, never early. So the mapping is the line that lies before every arrival of about the
+last second and is closest to them: its slope is the pace, simulated seconds per real second. It is renewed with each
+message, and a goal's deadline in ROS time moves with it, under these rules:
 
 - ROS time stands still and /clock says so: the deadline moves away with real time, but for `timeout_s` at most.
-- /clock stands still for longer, or no message comes at all: the last mapping holds, and the deadline is met in real
+- ROS time stands still for longer, or no message comes at all: the last mapping holds, and the deadline is met in real
   time. No goal lives for ever because a simulation was paused.
+- It goes on after a pause: the pace is the one before until it has been measured again.
 - ROS time jumps back: goals held keep the instants that they have (a new `epoch` begins); the pace is kept.
-- ROS time jumps forward: deadlines come nearer by the jump; the pace is kept.
+- ROS time jumps forward, by more than a second and ten times what the pace explains: deadlines come nearer by the
+  jump; the pace is kept.
+- NaN, infinite and negative times are ignored, and the pace is bounded to [0.01, 100].
 """
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import NamedTuple
 
 from timebill_ros.deadline import Clock
 
-WINDOW_S = 1.0  # of messages whose pace is measured
-MOST_MESSAGES = 64  # kept of a window: /clock may come at 1 kHz
-LEAST_S = 0.2  # a pace measured over less is not believed
+WINDOW_S = 1.25  # of messages whose pace is measured
+BIN_S = 0.0125  # one message is kept of each: /clock may come at 1 kHz
+LEAST_S = 0.3  # a pace measured over less is not believed
+STANDING_S = 0.1  # a time repeated for less is not a pause: some publish faster than they step
+GAP_S = 0.3  # silence that is no jitter, where it is also GAP_TIMES as long as messages are apart
+GAP_TIMES = 4.0
 BACK_S = 0.005  # going back by less is rounding
 FORWARD_S = 1.0  # a jump, where it is also FORWARD_TIMES as much as the pace explains
 FORWARD_TIMES = 10.0
+LATEST_S = 2.0 ** 32  # more than a message can hold
 SLOWEST, FASTEST = 0.01, 100.0  # bounds of the pace
+
+
+class Mapping(NamedTuple):
+    """It is `ros_s` at the monotonic instant `at_s`, and ROS time goes on at `pace`. Valid within its `epoch`."""
+
+    ros_s: float
+    at_s: float
+    pace: float
+    epoch: int
+
+    def instant(self, ros_s: float) -> float:
+        return self.at_s + (ros_s - self.ros_s) / self.pace
 
 
 class RosTime:
@@ -32,82 +54,106 @@ class RosTime:
 
     def __init__(self, timeout_s: float, clock: Clock = time.monotonic):
         self._timeout_s, self._clock = timeout_s, clock
-        self.epoch = 0
-        self.factor = 1.0  # simulated seconds per real second
-        self._window: deque[tuple[float, float]] = deque(maxlen=MOST_MESSAGES)  # (ROS time, arrival)
-        self._anchor: tuple[float, float, float] | None = None  # ROS time, the instant when it was that, pace
+        self.epoch = 0  # counts jumps back
+        self.factor = 1.0  # the pace; while ROS time stands still, the last known
+        self._window: deque[tuple[float, float]] = deque()  # (ROS time, arrival)
+        self._mapping: Mapping | None = None
         self._last = (-math.inf, -math.inf)  # the newest ROS time, and when it had last advanced
         self._jumped_s = -math.inf
 
     def observe(self, ros_s: float) -> None:
         """A /clock message has just arrived."""
-        if not (math.isfinite(ros_s) and ros_s >= 0):
+        if not 0 <= ros_s < LATEST_S:
             return
         now = self._clock()
         before_s, advanced_s = self._last
         step_s = ros_s - before_s
-        if step_s < -BACK_S and self._anchor is not None:
+        if step_s < -BACK_S:
             self.epoch += 1
             self._jumped_s = now
             self._restart(ros_s, now)
-        elif step_s > FORWARD_S and step_s > FORWARD_TIMES * self.factor * (now - self._window[-1][1]
-                                                                            if self._window else math.inf):
-            self._restart(ros_s, now)
         elif step_s <= 0:
-            if now - advanced_s <= self._timeout_s:  # it stands still: so does its distance from now
-                self._restart(max(ros_s, before_s), now)
+            if STANDING_S <= now - advanced_s <= self._timeout_s:
+                self._restart(before_s, now)  # it stands still: so does its distance from now
             return
-        elif self._window and self._window[-1][0] == before_s and now - advanced_s > WINDOW_S:
-            self._restart(ros_s, now)  # it goes on after a pause, which says nothing of its pace
+        elif self._window and self._breaks_off(step_s, now):
+            self._restart(ros_s, now)
         else:
             self._renew(ros_s, now)
         self._last = (ros_s, now)
 
+    def _breaks_off(self, step_s: float, now: float) -> bool:
+        """A jump forward, or the end of a silence, of which nobody knows whether ROS time stood still in it."""
+        window = self._window
+        silent_s = now - window[-1][1]
+        apart_s = (window[-1][1] - window[0][1]) / (len(window) - 1) if len(window) > 1 else self._timeout_s
+        return silent_s > max(GAP_S, GAP_TIMES * apart_s) or \
+            step_s > max(FORWARD_S, FORWARD_TIMES * self.factor * silent_s)
+
     def _restart(self, ros_s: float, now: float) -> None:
         self._window.clear()
         self._window.append((ros_s, now))
-        self._anchor = (ros_s, now, self.factor)
+        self._mapping = Mapping(ros_s, now, self.factor, self.epoch)
 
     def _renew(self, ros_s: float, now: float) -> None:
-        window = self._window
-        if len(window) < 2 or now - window[-1][1] >= WINDOW_S / MOST_MESSAGES:
-            window.append((ros_s, now))
+        window, mapping = self._window, self._mapping
+        starts_bin = len(window) < 2 or now // BIN_S > window[-1][1] // BIN_S
+        if not starts_bin and now >= mapping.instant(ros_s):
+            return  # later than others, so it tells nothing
+        if not starts_bin:
+            window.pop()
+        window.append((ros_s, now))
         while len(window) > 2 and now - window[0][1] > WINDOW_S:
             window.popleft()
-        first_ros_s, first_s = window[0]
-        if now - first_s >= LEAST_S:
-            self.factor = min(max((ros_s - first_ros_s) / (now - first_s), SLOWEST), FASTEST)
+        if now - window[0][1] >= LEAST_S:
+            self.factor = min(max(_pace(window), SLOWEST), FASTEST)
         # The message that came with the least delay puts ROS time at its earliest.
-        earliest_s = min(at_s + (ros_s - then_s) / self.factor for then_s, at_s in [*window, (ros_s, now)])
-        self._anchor = (ros_s, earliest_s, self.factor)
+        earliest_s = min(at_s + (ros_s - then_s) / self.factor for then_s, at_s in window)
+        self._mapping = Mapping(ros_s, earliest_s, self.factor, self.epoch)
 
     @property
     def state(self) -> str:
         """'none': no message ever; 'stopped': no advance for `timeout_s`; 'jumped': back, lately; else 'live'."""
         now = self._clock()
-        if self._anchor is None:
+        if self._mapping is None:
             return 'none'
         if now - self._last[1] > self._timeout_s:
             return 'stopped'
         return 'jumped' if now - self._jumped_s < self._timeout_s else 'live'
 
+    def mapping(self) -> Mapping | None:
+        """As it is now, whatever comes after; None where the last instants given hold: see `instant`."""
+        return None if self._clock() - self._last[1] > self._timeout_s else self._mapping
+
     def instant(self, ros_deadline_s: float) -> float | None:
-        """The monotonic instant of a ROS time by the newest mapping; None where the last instant given holds."""
-        anchor = self._anchor
-        if anchor is None or self._clock() - self._last[1] > self._timeout_s:
-            return None
-        ros_s, at_s, pace = anchor
-        return at_s + (ros_deadline_s - ros_s) / pace
+        """The monotonic instant of a ROS time; None without any message, or where ROS time has stood too long."""
+        mapping = self.mapping()
+        return mapping.instant(ros_deadline_s) if mapping else None
 
     def left_s(self, ros_deadline_s: float) -> float | None:
         """Real seconds from now to a ROS time, at the pace of now; None without any message.
 
         Where ROS time stands still it is as far away as if it went on now: a goal that is released then has its time.
         """
-        anchor, now = self._anchor, self._clock()
-        if anchor is None:
+        mapping, now = self._mapping, self._clock()
+        if mapping is None:
             return None
-        ros_s, at_s, pace = anchor
         if now - self._last[1] > self._timeout_s:
-            at_s = now
-        return at_s + (ros_deadline_s - ros_s) / pace - now
+            return (ros_deadline_s - mapping.ros_s) / mapping.pace
+        return mapping.instant(ros_deadline_s) - now
+
+
+def _pace(window: Iterable[tuple[float, float]]) -> float:
+    """Slope, in ROS time per arrival, of the line that no arrival lies before and that is closest in mid-window.
+
+    It is an edge of the lower convex hull of arrivals over ROS time, which delays of single messages do not move.
+    """
+    hull: list[tuple[float, float]] = []
+    for x, y in window:
+        while len(hull) > 1 and (hull[-1][1] - hull[-2][1]) * (x - hull[-2][0]) >= \
+                (y - hull[-2][1]) * (hull[-1][0] - hull[-2][0]):
+            hull.pop()
+        hull.append((x, y))
+    middle_s = (hull[0][1] + hull[-1][1]) / 2
+    (x0, y0), (x1, y1) = next((a, b) for a, b in pairwise(hull) if b[1] >= middle_s)
+    return (x1 - x0) / (y1 - y0)
