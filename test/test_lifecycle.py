@@ -7,7 +7,9 @@ import sys
 import time
 
 import pytest
+import stub_worker
 import yaml
+from lifecycle_msgs.msg import Transition
 from node_process import (
     ABORTED,
     LONG,
@@ -22,6 +24,7 @@ from node_process import (
     wait_until,
 )
 
+from timebill_ros.bench.node_under_load import n_zombies, resources
 from timebill_ros.msg import RequestStatus
 from timebill_ros.srv import EstimateTime
 
@@ -189,6 +192,39 @@ def test_cleanup_frees_the_worker_and_configure_brings_a_new_one_again_and_again
         pids.add(node.worker_pid())
         assert node.ask(make_goal('one'))[1].text == 'two three'
     assert len(pids) == 3
+
+
+def test_fifty_times_configured_and_cleaned_up_without_growth(tmp_path):
+    """The node's own growth: its worker is a process that ends each time, so one without a model will do."""
+    with NodeProcess(worker_python=stub_worker.interpreter(tmp_path)) as node:
+        def cycle():
+            assert node.configure() and node.transition(Transition.TRANSITION_ACTIVATE)
+            assert node.actions.wait_for_server(WAIT_S)
+            assert node.ask(make_goal('one'))[1].text == 'two three'
+            assert node.deactivate() and node.cleanup()
+
+        for _ in range(10):
+            cycle()
+        memory_mb, files, threads = resources(node.process.pid)
+        for _ in range(40):
+            cycle()
+        after = resources(node.process.pid)
+        assert after[1] <= files + 2 and after[2] <= threads + 1
+        assert after[0] - memory_mb < 20.0, f'grew from {memory_mb:.1f} to {after[0]:.1f} MB'
+        assert n_zombies(node.process.pid) == 0
+
+
+def test_goals_in_every_phase_when_the_node_is_deactivated_and_cleaned_up_at_once(active):
+    node = active
+    pid = node.worker_pid()
+    running = node.send(make_goal(' '.join(['w1'] * 12000)))  # still in prefill
+    node.wait_for_phase(running, RequestStatus.PHASE_PREFILL)
+    waiting = [node.send(make_goal('one')) for _ in range(3)]
+    assert node.deactivate() and node.cleanup()
+    for sent in (running, *waiting):
+        status, result = sent.result(10.0)
+        assert (status, result.error_code) == (ABORTED, Result.INACTIVE)
+    assert not process_exists(pid)
 
 
 def test_transitions_out_of_turn_change_nothing(active):

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -11,6 +13,7 @@ from node_process import (
     ABORTED,
     CANCELED,
     LONG,
+    ROOT,
     STEP_S,
     SUCCEEDED,
     NodeProcess,
@@ -345,6 +348,19 @@ def test_a_client_that_goes_away_leaves_the_node_serving(node):
         lost = [other.send(make_goal(max_new_tokens=500)) for _ in range(3)]
         wait_until(lambda: lost[0].text)
     assert node.ask(make_goal('one'))[0] == SUCCEEDED
+
+
+def test_a_client_that_is_killed_in_mid_goal_leaves_the_node_serving(node):
+    before = len(node.statuses)
+    client = subprocess.Popen([sys.executable, '-m', 'timebill_ros.cli', 'ask', 'w1 w2', '--raw', '--budget', '60',
+                               '--max-new-tokens', '3000', '--server', node.server], cwd=ROOT)
+    wait_until(lambda: any(message.phase == RequestStatus.PHASE_DECODE for message in node.statuses[before:]))
+    client.kill()
+    client.wait()
+    assert node.ask(make_goal('one', 30.0))[0] == SUCCEEDED  # after the other, which nobody canceled
+    request_id = node.statuses[before].request_id
+    assert any(message.request_id == request_id and message.phase == RequestStatus.PHASE_DONE
+               for message in node.statuses)
 
 
 def test_one_goal_more_than_the_queue_takes_is_told_busy(node, changed):

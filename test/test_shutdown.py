@@ -38,7 +38,8 @@ def to_group_twice(node, number):
 
 
 @pytest.mark.parametrize('number, send', [
-    (signal.SIGINT, to_node), (signal.SIGTERM, to_node_twice), (signal.SIGINT, to_group_twice)])
+    (signal.SIGINT, to_node), (signal.SIGTERM, to_node_twice), (signal.SIGINT, to_group_twice),
+    (signal.SIGTERM, to_group_twice)])
 def test_a_signal_ends_every_goal_with_a_result_within_two_seconds(number, send):
     with NodeProcess() as node:
         node.start()

@@ -393,7 +393,8 @@ def main(args: list[str] | None = None) -> int:
         signal.signal(number, lambda number, frame: signals.append(number))
     try:
         node = TimebillNode()
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+    except (InvalidParameterTypeException, InvalidParameterValueException, RuntimeError) as error:
+        # RuntimeError: of rcl, where the node may not be made, for instance under a security policy without it.
         print(f'timebill: {error}', file=sys.stderr)
         rclpy.shutdown()
         return 1

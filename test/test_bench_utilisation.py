@@ -1,0 +1,50 @@
+"""The utilisation bench: its arrivals and intervals, and one small point of it on a real node."""
+import json
+import random
+
+import pytest
+from node_process import parameters
+
+from timebill_ros.bench import utilisation
+from timebill_ros.bench.goal_checks import GoalRecord
+from timebill_ros.request import ErrorCode, Strategy
+
+
+@pytest.mark.parametrize('load', [0.5, 1.5])
+def test_arrivals_offer_the_load(load):
+    kinds = [{'vanilla_s': 0.1}, {'vanilla_s': 0.3}]
+    goals = utilisation.arrivals(kinds, load, 500.0, random.Random(1))
+    offered = sum(kinds[goal['kind']]['vanilla_s'] for goal in goals) / 500.0
+    assert offered == pytest.approx(load, rel=0.1)
+    assert all(1.0 <= goal['budget_s'] / kinds[goal['kind']]['vanilla_s'] <= 4.0 for goal in goals)
+    assert {goal['strategy'] for goal in goals} == {int(Strategy.KILL)}
+    assert goals == utilisation.arrivals(kinds, load, 500.0, random.Random(1)), 'the same for every policy'
+
+
+def test_a_mean_and_its_interval():
+    found = utilisation.mean_with_interval([0.0, 1.0] * 200)
+    low, high = found['interval']
+    assert found['mean'] == 0.5 and 0.42 < low < 0.47 and 0.53 < high < 0.58
+    assert utilisation.mean_with_interval([])['mean'] == 0.0
+
+
+def test_a_late_answer_scores_nothing():
+    good = dict(sent_s=0.0, budget_s=1.0, strategy=Strategy.KILL, received_s=0.9, status=4, text='x', reason=1)
+    goals = [(GoalRecord(**good), 0.8), (GoalRecord(**good, timing={'tardiness_s': 0.1}), 0.9),
+             (GoalRecord(**{**good, 'status': 6, 'code': int(ErrorCode.TIMEOUT)}), 0.7),
+             (GoalRecord(0.0, 1.0, Strategy.KILL), 0.0)]
+    row = utilisation.row_of('a policy', 0.5, goals)
+    assert row['on_time']['mean'] == 0.25 and row['score']['mean'] == pytest.approx(0.2)
+    assert row['codes'] == {'NONE': 2, 'TIMEOUT': 1, 'LOST': 1}
+
+
+def test_one_small_point_of_every_policy(tmp_path):
+    out = tmp_path / 'utilisation.json'
+    utilisation.run(out, parameters=parameters(), kinds=[{'prompt': 'w1 w2', 'max_new_tokens': 100}], loads=[0.5],
+                    seconds=3.0, show=False)
+    result = json.loads(out.read_text())
+    assert [row['policy'] for row in result['rows']] == list(utilisation.POLICIES)
+    for row in result['rows']:
+        assert row['goals'] > 3 and 'LOST' not in row['codes'] and row['score']['mean'] == row['on_time']['mean']
+    assert len({row['goals'] for row in result['rows']}) == 1
+    assert out.with_suffix('.png').stat().st_size > 10_000
