@@ -43,28 +43,31 @@ class ServiceTimes:
         self.prefill: Sequence[tuple[int, float]] = ()
         self._tokens: deque[float] = deque(maxlen=self.window)  # per character
         self._decode: deque[float] = deque(maxlen=self.window)
+        # Of these, reckoned once for each goal that ends, because they are asked for at every event.
+        self._fewest = self._usual = self._usual_decode_s = 0.0
 
     def observe(self, request: Request, outcome: Outcome) -> None:
         """Account for a goal that has ended; one that did not get far enough teaches nothing."""
         timing = outcome.timing
         if timing.prompt_tokens > 0:
             self._tokens.append(timing.prompt_tokens / max(1, characters(request)))
+            self._fewest, self._usual = min(self._tokens), median(self._tokens)
         if timing.decode_s > 0 and outcome.finish_reason.is_natural:  # false for NaN
             self._decode.append(timing.decode_s)
+            self._usual_decode_s = median(self._decode)
 
     def least_s(self, request: Request) -> float:
         """Reading the prompt if it has half as many tokens in a character as any lately; 0 while nothing is known.
 
         Half, because other languages and other kinds of text have fewer: goals end for this.
         """
-        return self._prefill_s(0.5 * min(self._tokens) * characters(request)) if self._tokens else 0.0
+        return self._prefill_s(0.5 * self._fewest * characters(request)) if self._tokens else 0.0
 
     def usual_s(self, request: Request) -> float:
         """What it may be expected to take as a whole; 0 while nothing is known."""
         if not self._tokens:
             return 0.0
-        return self._prefill_s(median(self._tokens) * characters(request)) + (median(self._decode) if self._decode
-                                                                             else 0.0)
+        return self._prefill_s(self._usual * characters(request)) + self._usual_decode_s
 
     def _prefill_s(self, n: float) -> float:
         """Interpolated, and beyond its ends the table's."""
