@@ -33,9 +33,10 @@ class ClockFollower:
     def _on_clock(self, message: Clock) -> None:
         self.time.observe(message.clock.sec + message.clock.nanosec * 1e-9)
         now = time.monotonic()
-        if self.moves and now >= self._renewed_s + RENEW_S:
+        if self.moves and now >= self._renewed_s + RENEW_S and (mapping := self.time.mapping()):
             self._renewed_s = now
-            self._renew(self.time.instant, self.time.epoch)
+            # As it is now: by the time that the dispatcher looks at it, ROS time may have jumped back.
+            self._renew(mapping.instant, mapping.epoch)
 
     @property
     def warning(self) -> str:

@@ -21,6 +21,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
@@ -82,7 +83,9 @@ class TimebillNode(LifecycleNode):
         self._timer_group = MutuallyExclusiveCallbackGroup()
         self._clock_group = MutuallyExclusiveCallbackGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
-        self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group)
+        # In real time: ROS time may stand still, which is what they then have to tell.
+        self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
         ros_logging.bridge(self.get_logger())
 
     # -- lifecycle -----------------------------------------------------------------------------------------------
