@@ -226,6 +226,7 @@ class TimebillNode(LifecycleNode):
 
         goal_handle.start_executing(handle, result)
         goal_handle.conclude(handle, outcome)
+        self._canceled_early.discard(request_id)
         now = time.monotonic()
         timing.response_time_s = now - release_s
         if request is not None:

@@ -270,6 +270,24 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
     return result
 
 
+def summary(result: dict) -> str:
+    """The figures that count, for people."""
+    late, accept, deliver = (result[key] for key in ('client_lateness_s', 'acceptance_s', 'delivery_s'))
+    node = result['node_mb']
+    return '\n'.join([
+        f'{result["goals"]} goals: {result["lost"]} lost, {result["wrong_code"]} with a wrong code, '
+        f'{result["late"]} set after their deadline by the node',
+        f'at the client {late["over_20_ms"]} of {late["goals"]} more than 20 ms late, {late["over_100_ms"]} more '
+        'than 100 ms',
+        f'acceptance p99 {1e3 * accept["timebill"]["p99"]:.1f} ms, of an empty action '
+        f'{1e3 * accept["empty_action"]["p99"]:.1f} ms',
+        f'from the end of decoding to the client, with the way of the goal: p99 {1e3 * deliver["timebill"]["p99"]:.1f} '
+        f'ms; an empty action as a whole {1e3 * deliver["empty_action"]["p99"]:.1f} ms',
+        f'worker killed {result["kills"]} times, hung {result["hangs"]} times',
+        f'memory of the node {node.get("per_hour", math.nan):+.1f} MB an hour, 95 % interval '
+        f'{node.get("interval")}', *result['wrong']])
+
+
 def _progress(start_s: float, seconds: float) -> None:
     from rich.progress import Progress
     with Progress() as bar:
