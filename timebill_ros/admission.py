@@ -7,6 +7,7 @@ from timebill_ros.overrun import STRATEGIES
 from timebill_ros.request import ErrorCode, GoalError, Request
 
 ROLES = ('system', 'user', 'assistant', 'tool')
+MAX_MESSAGES = 1024
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 256
 MAX_CLOSING_CHARACTERS = 1024
@@ -46,6 +47,8 @@ def check(request: Request, *, max_prompt_characters: int) -> None:
     """GoalError with the offending value unless `request` can be tried."""
     if not request.prompt and not request.messages:
         raise _invalid('the goal has an empty prompt and no messages')
+    if len(request.messages) > MAX_MESSAGES:
+        raise _invalid(f'the goal holds {len(request.messages)} messages; at most {MAX_MESSAGES} are taken')
     for index, message in enumerate(request.messages):
         if message['role'] not in ROLES:
             raise _invalid(f'messages[{index}].role must be one of {", ".join(ROLES)}, got {message["role"][:64]!r}')

@@ -17,7 +17,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from timebill_ros import attention, own_cache, variants
+from timebill_ros import attention, own_cache, special_tokens, variants
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.kv_cache import SlotCache
 from timebill_ros.request import ErrorCode, GoalError, Request
@@ -132,6 +132,8 @@ class CausalLM:
             text_config = config.get_text_config(decoder=True)
             self.dtype = choose_dtype(dtype, self.device, getattr(config, 'dtype', None))
             self.tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
+            self._special_texts = special_tokens.special_texts(self.tokenizer)
+            self._normalize = special_tokens.normalizer(self.tokenizer)
             self.eviction_refusal = _layout_refusal(text_config)
             load = dict(config=config, dtype=self.dtype, trust_remote_code=trust_remote_code,
                         use_safetensors=None if allow_unsafe_weights else True)
@@ -237,13 +239,15 @@ class CausalLM:
     # -- text ----------------------------------------------------------------------------------------------------
 
     def render(self, request: Request) -> str:
-        """The text the model sees: the raw prompt, or the messages through the model's chat template."""
+        """The text the model sees: the raw prompt, or the messages through the model's chat template, as text."""
         if not request.messages:
             return request.prompt
         if not getattr(self.tokenizer, 'chat_template', None):
             raise GoalError(ErrorCode.INVALID_GOAL, f'model {self.name} has no chat template; send prompt instead')
+        messages = [{**message, 'content': special_tokens.as_text(message['content'], self._special_texts,
+                                                                  self._normalize)} for message in request.messages]
         try:
-            return self.tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # templates raise jinja errors of their own for roles they refuse
             raise GoalError(ErrorCode.INVALID_GOAL, f'the chat template refuses the messages: {error}') from error
 

@@ -1,17 +1,36 @@
 """settings.py's table as ROS parameters: declared with bounds and units, checked when they change."""
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from timebill_ros import settings
 
 
+# Of rclpy itself.
+_RCLPY = ('use_sim_time', 'start_type_description_service')
+
+
 def declare(node) -> None:
-    """Declare every parameter, and `autostart`, which concerns the program and not the engine."""
-    for parameter in settings.PARAMETERS:
-        node.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
-    node.declare_parameter('autostart', False, ParameterDescriptor(
+    """Declare every parameter, and `autostart`, which concerns the program and not the engine.
+
+    `node` was made with automatically_declare_parameters_from_overrides: so what it was given is known by name, and a
+    name that is none of ours gets a warning. rclpy alone would pass over it in silence.
+    """
+    given = set(node.get_parameters_by_prefix(''))
+    known = {parameter.name: (parameter.default, _descriptor(parameter)) for parameter in settings.PARAMETERS}
+    known['autostart'] = (False, ParameterDescriptor(
         description='Configure and activate without a lifecycle manager, when run as a plain program.'))
+    for name in sorted(given - set(known)):
+        if name not in _RCLPY and not name.startswith('qos_overrides.'):
+            near = get_close_matches(name, known, n=1)
+            node.get_logger().warning(f'unknown parameter {name!r} is ignored' +
+                                      (f'; did you mean {near[0]!r}?' if near else ''))
+    for name, (default, descriptor) in known.items():
+        if name in given:
+            node.undeclare_parameter(name)  # and declare it again, so that what was given is checked
+        node.declare_parameter(name, default, descriptor)
 
 
 def values(node) -> dict:

@@ -61,7 +61,7 @@ class TimebillNode(LifecycleNode):
     goals, deactivate ends those it holds with INACTIVE, cleanup frees the model."""
 
     def __init__(self, **kwargs):
-        super().__init__('timebill', **kwargs)
+        super().__init__('timebill', automatically_declare_parameters_from_overrides=True, **kwargs)
         parameters.declare(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._settings: dict = {}

@@ -1,0 +1,104 @@
+"""Parameters of a running node: what is refused, what may change when, and names that are none."""
+from __future__ import annotations
+
+import math
+
+import pytest
+from node_process import SUCCEEDED, NodeProcess, make_goal
+from rcl_interfaces.srv import GetParameters, SetParametersAtomically
+from rclpy.parameter import Parameter
+
+from timebill_ros.settings import PARAMETERS
+
+LIVE = [parameter for parameter in PARAMETERS if parameter.live]
+FIXED = [parameter for parameter in PARAMETERS if not parameter.live]
+
+
+@pytest.fixture(scope='module')
+def node():
+    given = ['-p', 'modle:=x', '-p', 'use_sim_time:=false']
+    with NodeProcess(queue_sise=3, whatever_it_is=1.5, arguments=given) as node:
+        yield node.start()
+
+
+def by_name(parameter):
+    return parameter.name
+
+
+def get(node, name):
+    service = node._node.create_client(GetParameters, f'{node.server}/get_parameters')
+    node._services[GetParameters] = service
+    value = node.call(GetParameters, names=[name]).values[0]
+    return Parameter.from_parameter_msg(type('Message', (), {'name': name, 'value': value})).value
+
+
+def other_value(parameter):
+    if parameter.choices:
+        return next(choice for choice in parameter.choices if choice != parameter.default)
+    kind = type(parameter.default)
+    if kind is bool:
+        return not parameter.default
+    if kind is str:
+        return '/elsewhere'
+    return kind(parameter.high if parameter.default == parameter.low else parameter.low)
+
+
+def bad_values(parameter):
+    kind = type(parameter.default)
+    values = ['text'] if kind is not str else [3]
+    if parameter.choices:
+        values.append('nonsense')
+    if kind is float:
+        values += [math.nan, math.inf, parameter.high * 2 + 1]
+    if kind is int:
+        values += [int(parameter.low) - 1, int(parameter.high) + 1]
+    return values
+
+
+def test_names_that_are_none_are_told_with_the_nearest_that_is_one(node):
+    assert "unknown parameter 'queue_sise' is ignored; did you mean 'queue_size'?" in node.log
+    assert "unknown parameter 'modle' is ignored; did you mean 'model'?" in node.log
+    assert "unknown parameter 'whatever_it_is' is ignored" in node.log
+    assert node.log.count('unknown parameter') == 3, 'what rclpy itself knows is none of them'
+    assert get(node, 'queue_size') == 32
+
+
+@pytest.mark.parametrize('parameter', PARAMETERS, ids=by_name)
+def test_what_is_out_of_bounds_is_refused_and_changes_nothing(node, parameter):
+    before = get(node, parameter.name)
+    for value in bad_values(parameter):
+        result = node.set_parameter(parameter.name, value)
+        assert not result.successful and result.reason, (parameter.name, value)
+    assert get(node, parameter.name) == before
+
+
+@pytest.mark.parametrize('parameter', LIVE, ids=by_name)
+def test_live_parameters_change_while_the_node_is_active(node, parameter):
+    before = get(node, parameter.name)
+    value = other_value(parameter)
+    assert node.set_parameter(parameter.name, value).successful
+    assert get(node, parameter.name) == value
+    assert node.set_parameter(parameter.name, before).successful
+    assert node.state() == 'active'
+
+
+@pytest.mark.parametrize('parameter', FIXED, ids=by_name)
+def test_the_others_need_a_clean_up_first_and_say_so(node, parameter):
+    before = get(node, parameter.name)
+    result = node.set_parameter(parameter.name, other_value(parameter))
+    assert not result.successful and result.reason == \
+        f'{parameter.name} takes effect at configure; clean the node up first'
+    assert get(node, parameter.name) == before
+
+
+def test_of_several_at_once_all_change_or_none(node):
+    node._services[SetParametersAtomically] = node._node.create_client(
+        SetParametersAtomically, f'{node.server}/set_parameters_atomically')
+    changes = [Parameter('queue_size', value=3), Parameter('feedback_rate', value=math.nan)]
+    answer = node.call(SetParametersAtomically, parameters=[change.to_parameter_msg() for change in changes])
+    assert not answer.result.successful and 'feedback_rate' in answer.result.reason
+    assert (get(node, 'queue_size'), get(node, 'feedback_rate')) == (32, 20.0)
+
+
+def test_the_node_serves_after_all_that(node):
+    assert node.ask(make_goal('one'))[0] == SUCCEEDED
