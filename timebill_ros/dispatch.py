@@ -160,7 +160,8 @@ class Dispatcher:
         drop = self.settings['drop_infeasible']
         found = list(schedule.chances(schedule.order(self._waiting, self.settings['scheduling']), self._blocking(),
                                       self._service, lambda request: overrun.drops(request, drop)))
-        if self._starts_now() and not found[0][1].hopeless:
+        first = found[0][0].request
+        if self._starts_now() and self._clock() < first.deadline_s - first.delivery_margin_s:
             del found[0]  # the worker will look at it at once, and knows its tokens
         for job, chance in found:
             request = job.request

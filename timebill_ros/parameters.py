@@ -7,7 +7,6 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 
 from timebill_ros import settings
 
-
 # Of rclpy itself.
 _RCLPY = ('use_sim_time', 'start_type_description_service')
 

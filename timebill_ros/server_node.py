@@ -11,15 +11,12 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -28,32 +25,20 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
-from timebill_ros import admission, goal_handle, parameters, ros_logging, translation
+from timebill_ros import parameters, ros_logging, translation
 from timebill_ros.action import Generate
 from timebill_ros.clock_follower import ClockFollower
 from timebill_ros.diagnostics import report
 from timebill_ros.dispatch import Dispatcher
 from timebill_ros.estimates import ESTIMATE_TIMEOUT_S
+from timebill_ros.goal_server import GoalServer
 from timebill_ros.job import Job
 from timebill_ros.msg import RequestStatus
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Timing, Verdict
+from timebill_ros.request import ErrorCode, GoalError, Outcome, Phase, Request, Timing, Verdict
 from timebill_ros.srv import EstimateTime
 from timebill_ros.worker_process import WorkerProcess
 
-DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
-DELIVERY_S = 0.2  # how long they leave to DDS for carrying them
 FOREVER_S = 1e9
-# ROS's default keeps 10 requests and drops the oldest: a client that cancels 20 goals at once would lose half of them.
-SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
-
-
-@dataclass
-class _Goal:
-    """An accepted goal: rclpy's handle and our job. `executing`: its execute callback has been called for."""
-
-    handle: object
-    job: Job
-    executing: bool = False
 
 
 class TimebillNode(LifecycleNode):
@@ -66,17 +51,12 @@ class TimebillNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._settings: dict = {}
         self._dispatcher: Dispatcher | None = None
-        self._server: ActionServer | None = None
+        self._goals: GoalServer | None = None
         self._estimate_service = None
         self._status = None
         self._clock_follower: ClockFollower | None = None
-        self._state, self._accepting = 'unconfigured', False
+        self._state = 'unconfigured'
         self._description, self._missed_before = '', 0
-        self._lock = threading.Lock()  # enqueueing, canceling and the beginning of a drain take turns
-        self._canceled_early: set[str] = set()  # goals whose cancel came before they were enqueued
-        self._released: dict[int, float] = {}  # id of a goal request -> release; rclpy gives goal_callback no UUID
-        self._goals: dict[str, _Goal] = {}  # by request id: accepted and not yet concluded
-        self._delivery_s: deque[float] = deque(maxlen=64)  # from the worker's end to the result being set
         # One group each, so that a blocked callback of one kind delays no other kind.
         self._action_group = ReentrantCallbackGroup()
         self._service_group = MutuallyExclusiveCallbackGroup()
@@ -116,20 +96,16 @@ class TimebillNode(LifecycleNode):
     def _create_interfaces(self) -> None:
         self._status = self.create_lifecycle_publisher(
             RequestStatus, '~/status', QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE))
-        self._server = ActionServer(
-            self, Generate, '~/generate', execute_callback=self._execute, goal_callback=self._on_goal,
-            handle_accepted_callback=self._on_accepted, cancel_callback=self._on_cancel,
-            callback_group=self._action_group, goal_service_qos_profile=SERVICE_QOS,
-            result_service_qos_profile=SERVICE_QOS, cancel_service_qos_profile=SERVICE_QOS,
-            result_timeout=int(math.ceil(self._settings['result_timeout_s'])))
+        self._clock_follower = ClockFollower(self, self._settings, self._dispatcher.renew_deadlines, self._clock_group)
+        self._goals = GoalServer(self, self._settings, self._dispatcher, self._clock_follower, self._publish_job,
+                                 self._publish_refused, self._action_group)
         self._estimate_service = self.create_service(EstimateTime, '~/estimate_time', self._on_estimate,
                                                      callback_group=self._service_group)
-        self._clock_follower = ClockFollower(self, self._settings, self._dispatcher.renew_deadlines, self._clock_group)
 
     def on_activate(self, state) -> TransitionCallbackReturn:
         result = super().on_activate(state)
-        self._canceled_early.clear()
-        self._state, self._accepting = 'active', True
+        self._state = 'active'
+        self._goals.start()
         return result
 
     def on_deactivate(self, state) -> TransitionCallbackReturn:
@@ -149,25 +125,16 @@ class TimebillNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def _drain(self, message: str) -> None:
-        """End every goal held, wait until each result is set, and leave DDS a moment to carry them."""
-        with self._lock:
-            self._accepting = False
-        dispatcher = self._dispatcher
-        if dispatcher is None or not self._goals:
-            return
-        until = time.monotonic() + DRAIN_S
-        dispatcher.end_all(ErrorCode.INACTIVE, message).wait(DRAIN_S)
-        while self._goals and time.monotonic() < until:
-            time.sleep(0.005)
-        time.sleep(DELIVERY_S)
+        if self._goals is not None:
+            self._goals.drain(message)
 
     def _free(self) -> None:
         if self._dispatcher is not None:
             self._dispatcher.close()
             self._dispatcher = None
-        if self._server is not None:
-            self._server.destroy()
-            self._server = None
+        if self._goals is not None:
+            self._goals.destroy()
+            self._goals = None
         if self._clock_follower is not None:
             self._clock_follower.destroy()
             self._clock_follower = None
@@ -185,134 +152,12 @@ class TimebillNode(LifecycleNode):
         if dispatcher is not None:
             dispatcher.close()
 
-    # -- goals ---------------------------------------------------------------------------------------------------
-
-    def _on_goal(self, goal: Generate.Goal) -> GoalResponse:
-        if not self._accepting:
-            # A rejection carries no reason, so it is kept for the one thing that needs none.
-            self.get_logger().warning(f'goal rejected: the node is {self._state}, not active')
-            return GoalResponse.REJECT
-        self._released[id(goal)] = time.monotonic()
-        return GoalResponse.ACCEPT
-
-    def _on_accepted(self, handle) -> None:
-        """Only enqueues; a goal that cannot be tried is concluded at once, with its reason."""
-        now = time.monotonic()
-        release_s = self._released.pop(id(handle.request), now)
-        request_id = bytes(handle.goal_id.uuid).hex()
-        request = None
-        try:
-            deadline_s = translation.seconds(handle.request.deadline)
-            left_s = self._clock_follower.left_s(deadline_s) if deadline_s else 0.0
-            if left_s is None:
-                raise GoalError(ErrorCode.INVALID_GOAL, f'deadline {deadline_s:.3f} is in simulated time, and no '
-                                '/clock message has come yet')
-            request = translation.to_request(
-                handle.request, request_id, release_s=release_s, ros_now_s=deadline_s - left_s - (now - release_s),
-                settings=self._settings, margin_s=self._delivery_margin_s())
-            admission.check_time(request)
-            self._enqueue(handle, self._job(request, handle.request))
-        except GoalError as error:
-            self._refuse(handle, request_id, error, release_s, request)
-
-    def _refuse(self, handle, request_id: str, error: GoalError, release_s: float, request: Request | None) -> None:
-        """End a goal that is not even enqueued, here and now: its budget may be of milliseconds."""
-        outcome = Outcome(error.code, str(error), '', FinishReason.ERROR, Timing())
-        timing, ended = outcome.timing, threading.Event()
-
-        def result(_) -> Generate.Result:  # rclpy sends what this returns, once a thread is free
-            ended.wait(1.0)
-            return translation.to_result(outcome)
-
-        goal_handle.start_executing(handle, result)
-        goal_handle.conclude(handle, outcome)
-        self._canceled_early.discard(request_id)
-        now = time.monotonic()
-        timing.response_time_s = now - release_s
-        if request is not None:
-            timing.time_budget_s, timing.tardiness_s = request.time_budget_s, max(0.0, now - request.deadline_s)
-        if error.code is ErrorCode.INFEASIBLE:
-            timing.verdict = Verdict.INFEASIBLE
-        ended.set()
-        self._publish_status(translation.to_status(request_id, Phase.DONE, timing, outcome=outcome,
-                                                   ros_now_s=self._ros_now_s()))
-
-    def _job(self, request: Request, goal: Generate.Goal) -> Job:
-        job = Job(request)
-        if self._clock_follower.moves and translation.seconds(goal.deadline):
-            job.ros_deadline_s = translation.seconds(goal.deadline)
-            job.clock_epoch = self._clock_follower.time.epoch
-            budget_s = translation.seconds(goal.time_budget)
-            job.budget_deadline_s = request.release_s + budget_s if budget_s else math.inf
-        return job
-
-    def _enqueue(self, handle, job: Job) -> None:
-        request = job.request
-        with self._lock:
-            if not self._accepting:
-                raise GoalError(ErrorCode.INACTIVE, 'the server was deactivated')
-            self._goals[request.request_id] = _Goal(handle, job)
-            self._publish_job(job)
-            self._dispatcher.submit(job)
-            if request.request_id in self._canceled_early:
-                self._canceled_early.remove(request.request_id)
-                self._dispatcher.cancel(job)
-
-    def _on_cancel(self, handle) -> CancelResponse:
-        request_id = bytes(handle.goal_id.uuid).hex()
-        with self._lock:
-            goal, dispatcher = self._goals.get(request_id), self._dispatcher
-            if goal is None:
-                self._canceled_early.add(request_id)  # the client knows of its acceptance before _on_accepted does
-            elif dispatcher is not None:
-                dispatcher.cancel(goal.job)
-        return CancelResponse.ACCEPT
+    # -- status, estimates, diagnostics ----------------------------------------------------------------------------
 
     def _on_change(self, job: Job) -> None:
-        """From the dispatcher's thread: a goal started, was planned, moved on or ended."""
-        goal = self._goals.get(job.request.request_id)
-        if goal is not None and not goal.executing and (job.phase is Phase.PREFILL or job.outcome is not None):
-            goal.executing = True
-            goal_handle.start_executing(goal.handle)
+        if self._goals is not None:
+            self._goals.on_change(job)
         self._publish_job(job)
-
-    def _execute(self, handle) -> Generate.Result:
-        """Runs while a goal runs (or just at its end, if it ended while queued): feedback, then the result."""
-        request_id = bytes(handle.goal_id.uuid).hex()
-        job = self._goals[request_id].job
-        sent = ''
-        try:
-            while not job.ended.wait(1.0 / self._settings['feedback_rate']):
-                if len(job.text) > len(sent) or not job.n_tokens:
-                    sent += self._publish_feedback(handle, job, job.text[len(sent):])
-            outcome = job.outcome
-            if outcome.text.startswith(sent) and len(outcome.text) > len(sent):
-                self._publish_feedback(handle, job, outcome.text[len(sent):])  # so that the deltas make up the text
-            goal_handle.conclude(handle, outcome)
-            set_s = time.monotonic()
-            outcome.timing.response_time_s = set_s - job.request.release_s
-            outcome.timing.tardiness_s = max(0.0, set_s - job.request.deadline_s)
-            if outcome.finish_reason.is_natural or outcome.finish_reason is FinishReason.DEADLINE:
-                self._delivery_s.append(set_s - job.finished_s)
-            return translation.to_result(outcome)
-        finally:
-            self._goals.pop(request_id, None)
-
-    def _publish_feedback(self, handle, job: Job, delta: str) -> str:
-        now = time.monotonic()
-        expected_s, worst_s = job.remaining_s(now)
-        phase = job.phase if job.phase in (Phase.QUEUED, Phase.PREFILL) else Phase.DECODE
-        handle.publish_feedback(Generate.Feedback(
-            phase=int(phase), text_delta=delta, generated_tokens=job.n_tokens,
-            estimated_time_remaining_s=expected_s, slack_s=job.request.deadline_s - now - worst_s))
-        return delta
-
-    def _delivery_margin_s(self) -> float:
-        """The parameter, or what carrying a result has lately taken, whichever is more (within reason)."""
-        floor = self._settings['delivery_margin_s']
-        return min(max([floor, *self._delivery_s]), max(0.25, floor))
-
-    # -- status, estimates, diagnostics ----------------------------------------------------------------------------
 
     def _ros_now_s(self) -> float:
         return self.get_clock().now().nanoseconds * 1e-9
@@ -325,12 +170,20 @@ class TimebillNode(LifecycleNode):
             timing_factor=self._dispatcher.tracked['timing_factor'], degraded=self._is_degraded(),
             pace=self._clock_follower.time.factor if self._clock_follower else 1.0))
 
+    def _publish_refused(self, request_id: str, timing: Timing, outcome: Outcome) -> None:
+        """A goal that ended before it became a job."""
+        self._publish_status(translation.to_status(request_id, Phase.DONE, timing, outcome=outcome,
+                                                   ros_now_s=self._ros_now_s()))
+
+    def _is_active(self) -> bool:
+        return self._goals is not None and self._goals.is_accepting
+
     def _is_degraded(self) -> bool:
         return not self._dispatcher.is_ready or bool(self._clock_follower and self._clock_follower.warning)
 
     def _publish_health(self) -> None:
         """The worker was lost or is back: a status that concerns no request."""
-        if self._accepting:
+        if self._is_active():
             self._publish_status(translation.to_health(self._is_degraded(), self._ros_now_s()))
 
     def _publish_status(self, message: RequestStatus) -> None:
@@ -340,14 +193,14 @@ class TimebillNode(LifecycleNode):
     def _on_estimate(self, goal: EstimateTime.Request, response: EstimateTime.Response) -> EstimateTime.Response:
         response.wcet_without_eviction_s = response.wcet_with_eviction_s = response.eviction_ratio = math.nan
         try:
-            if not self._accepting:
+            if not self._is_active():
                 raise GoalError(ErrorCode.INACTIVE, f'the node is {self._state}, not active')
             now = time.monotonic()
             budget_s = translation.seconds(goal.time_budget)
             request: Request = translation.to_request(
                 Generate.Goal(prompt=goal.prompt, messages=goal.messages, max_new_tokens=goal.max_new_tokens,
                               time_budget=goal.time_budget),
-                'estimate', release_s=now, ros_now_s=0.0, margin_s=self._delivery_margin_s(),
+                'estimate', release_s=now, ros_now_s=0.0, margin_s=self._goals.delivery_margin_s(),
                 settings={**self._settings, 'default_time_budget_s': FOREVER_S})
             answer = self._dispatcher.estimate(request).result(ESTIMATE_TIMEOUT_S + 1.0)
         except GoalError as error:
