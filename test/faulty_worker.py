@@ -1,4 +1,4 @@
-"""The real worker with faults built in: give `python test/faulty_worker.py` as worker_python (see `interpreter`).
+"""The real worker with faults built in: named as worker_python by node_process.worker_program.
 
 Words of the prompt choose what goes wrong. All of it happens where such things happen, inside the model's own calls,
 so that everything around them is the real thing.
@@ -7,20 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
-from pathlib import Path
 
 FAULTS = ('w30', 'w31', 'w32', 'w33', 'w34', 'w35')
 OOM_IN_PREFILL, OOM_IN_DECODE, NAN, HANG_IN_PREFILL, HANG_IN_DECODE, CRASH = FAULTS
-
-
-def interpreter(folder: Path) -> str:
-    """A program that may be named as worker_python: it runs this file instead of the module it is asked for."""
-    path = folder / 'faulty_python'
-    path.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{Path(__file__).resolve()}" "$@"\n')
-    path.chmod(0o755)
-    return str(path)
 
 
 def main() -> None:

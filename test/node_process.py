@@ -114,6 +114,14 @@ def parameters(**changed) -> dict:
             **changed}
 
 
+def worker_program(script: str, folder: Path) -> str:
+    """A program that may be named as worker_python: it runs test/`script` instead of the module it is asked for."""
+    path = folder / script.removesuffix('.py')
+    path.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{ROOT / "test" / script}" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
 def make_goal(prompt: str = 'w1 w2', budget_s: float | None = WAIT_S, **fields) -> Generate.Goal:
     goal = Generate.Goal(prompt=prompt, **fields)
     if budget_s is not None:

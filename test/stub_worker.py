@@ -1,24 +1,15 @@
 """A worker without a model, for tests of the node alone: ready at once, and every request is answered with "two three".
 
-Given as worker_python through `interpreter`.
+Named as worker_python by node_process.worker_program.
 """
 from __future__ import annotations
 
 import socket
 import sys
 import time
-from pathlib import Path
 
 from timebill_ros.channel import Channel
 from timebill_ros.request import FinishReason, Outcome, Timing, to_dict
-
-
-def interpreter(folder: Path) -> str:
-    """A program that may be named as worker_python: it runs this file instead of the module it is asked for."""
-    path = folder / 'stub_python'
-    path.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{Path(__file__).resolve()}" "$@"\n')
-    path.chmod(0o755)
-    return str(path)
 
 
 def main() -> None:

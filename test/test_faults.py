@@ -18,6 +18,7 @@ from node_process import (
     make_goal,
     process_exists,
     wait_until,
+    worker_program,
 )
 
 from timebill_ros.action import Generate
@@ -29,7 +30,7 @@ KILL, TRUNCATE, SKIP_NEXT = (Generate.Goal.STRATEGY_KILL, Generate.Goal.STRATEGY
 
 @pytest.fixture(scope='module')
 def node(tmp_path_factory):
-    with NodeProcess(worker_python=faulty_worker.interpreter(tmp_path_factory.mktemp('faulty')),
+    with NodeProcess(worker_python=worker_program('faulty_worker.py', tmp_path_factory.mktemp('faulty')),
                      max_overrun_s=1.0) as node:
         yield node.start()
 

@@ -7,7 +7,6 @@ import sys
 import time
 
 import pytest
-import stub_worker
 import yaml
 from lifecycle_msgs.msg import Transition
 from node_process import (
@@ -22,6 +21,7 @@ from node_process import (
     process_exists,
     tiny_model,
     wait_until,
+    worker_program,
 )
 
 from timebill_ros.bench.node_under_load import n_zombies, resources
@@ -196,7 +196,7 @@ def test_cleanup_frees_the_worker_and_configure_brings_a_new_one_again_and_again
 
 def test_fifty_times_configured_and_cleaned_up_without_growth(tmp_path):
     """The node's own growth: its worker is a process that ends each time, so one without a model will do."""
-    with NodeProcess(worker_python=stub_worker.interpreter(tmp_path)) as node:
+    with NodeProcess(worker_python=worker_program('stub_worker.py', tmp_path)) as node:
         def cycle():
             assert node.configure() and node.transition(Transition.TRANSITION_ACTIVATE)
             assert node.actions.wait_for_server(WAIT_S)
