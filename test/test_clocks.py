@@ -178,10 +178,12 @@ def test_status_and_diagnostics_warn_while_the_clock_stands(node, sim):
     assert is_degraded(node)
     warning = wait_until(lambda: [*filter(None, clock_warnings(node, stood_s))], 10.0, 'no warning of a paused clock')
     assert 'stands still' in warning[0]
+    assert [message.degraded for message in node.statuses if not message.request_id][-1], 'told without being asked'
     settle(sim, 1.0)
     went_on_s = time.monotonic()
     assert not is_degraded(node)
     assert wait_until(lambda: clock_warnings(node, went_on_s), 10.0)[-1] is None
+    wait_until(lambda: not [message.degraded for message in node.statuses if not message.request_id][-1], 10.0)
 
 
 # -- jumps -----------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class TimebillNode(LifecycleNode):
         self._status = None
         self._clock_follower: ClockFollower | None = None
         self._state = 'unconfigured'
-        self._description, self._missed_before = '', 0
+        self._description, self._missed_before, self._told_degraded = '', 0, False
         # One group each, so that a blocked callback of one kind delays no other kind.
         self._action_group = ReentrantCallbackGroup()
         self._service_group = MutuallyExclusiveCallbackGroup()
@@ -104,7 +104,7 @@ class TimebillNode(LifecycleNode):
 
     def on_activate(self, state) -> TransitionCallbackReturn:
         result = super().on_activate(state)
-        self._state = 'active'
+        self._state, self._told_degraded = 'active', False
         self._goals.start()
         return result
 
@@ -182,9 +182,10 @@ class TimebillNode(LifecycleNode):
         return not self._dispatcher.is_ready or bool(self._clock_follower and self._clock_follower.warning)
 
     def _publish_health(self) -> None:
-        """The worker was lost or is back: a status that concerns no request."""
-        if self._is_active():
-            self._publish_status(translation.to_health(self._is_degraded(), self._ros_now_s()))
+        """The worker, or /clock, was lost or is back: a status that concerns no request, once for each change."""
+        if self._is_active() and self._is_degraded() is not self._told_degraded:
+            self._told_degraded = degraded = not self._told_degraded
+            self._publish_status(translation.to_health(degraded, self._ros_now_s()))
 
     def _publish_status(self, message: RequestStatus) -> None:
         if self._status is not None:
@@ -225,6 +226,8 @@ class TimebillNode(LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         self._missed_before = dispatcher.counts['missed'] if dispatcher is not None else 0
         self._diagnostics.publish(message)
+        if dispatcher is not None:
+            self._publish_health()  # nobody tells of a clock that stands still
 
     def _on_set_parameters(self, changes) -> SetParametersResult:
         try:
