@@ -308,3 +308,21 @@ def test_a_lost_worker_is_reported_with_its_reason():
 def test_an_interpreter_that_does_not_exist():
     with pytest.raises(OSError):
         WorkerProcess('/nowhere/python', print)
+
+
+def test_the_worker_keeps_to_its_cores_and_lets_others_go_first():
+    core = max(os.sched_getaffinity(0))
+    niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3)
+    with NodeProcess(cpu_affinity=str(core), worker_nice=max(0, niceness)) as node:
+        node.start()
+        pid = node.worker_pid()
+        assert os.sched_getaffinity(pid) == {core}
+        assert os.getpriority(os.PRIO_PROCESS, pid) == max(0, niceness)
+        assert os.sched_getaffinity(node.process.pid) == os.sched_getaffinity(0)
+        assert node.set_parameter('worker_nice', 5).reason.startswith('worker_nice takes effect at configure')
+
+
+def test_cores_that_are_not_there_fail_configure_with_a_sentence():
+    with NodeProcess(cpu_affinity='4000') as node:
+        assert not node.configure()
+        assert "cpu_affinity '4000' cannot be had" in node.log and node.state() == 'unconfigured'

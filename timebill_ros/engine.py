@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import torch
 
-from timebill_ros import knobs, overrun, planner
+from timebill_ros import knobs, overrun, planner, quiet
 from timebill_ros.deadline import Clock
 from timebill_ros.decode import Control, decode
 from timebill_ros.eviction import MAX_WINDOW
@@ -146,7 +146,7 @@ class Engine:
                               control=control, n_min=n_min, n_max=plan.length_cap, started_s=prefill_started,
                               caution=time_bound, reserve_s=reserve_s, for_promises=self.quality is not None,
                               drops=drops)
-        with torch.inference_mode():  # entered once, not by every step
+        with torch.inference_mode(), quiet.no_collection():  # entered once, not by every step
             reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv,
                             cap=plan.length_cap, cap_reason=cap_reason, step_s=times.steps.scaled(plan.timing_factor),
                             stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)

@@ -57,6 +57,11 @@ PARAMETERS = (
     Parameter('threads', 0, 'CPU threads for the model; 0: all cores this process may use, or one for weights '
               'of at most 16 MiB.', 'threads', 0, 1024),
     Parameter('predictor_threads', 1, 'CPU threads for the length predictor.', 'threads', 1, 1024),
+    Parameter('cpu_affinity', '', 'Cores that the inference process may use, as in 0,2-3; empty: all.'),
+    Parameter('worker_nice', 0, 'Niceness of the inference process: with more than 0, other programs of the robot go '
+              'first when cores are short.', 'levels', 0, 19),
+    Parameter('realtime_priority', 0, 'SCHED_FIFO priority of the thread that decodes; 0: none. Needs permission, and '
+              'a core to spare for everything else.', 'levels', 0, 99),
     Parameter('predictor_max_tokens', 0, 'Upper bound on N_p, the predictor input; 0: what prefill hides according '
               'to the profile.', 'tokens', 0, 1 << 20),
     Parameter('prediction_wait_s', 0.02, 'How long the plan waits for a prediction that is late when prefill ends.',

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 
+from timebill_ros import quiet
 from timebill_ros.channel import Channel
 from timebill_ros.deadline import Deadline
 from timebill_ros.request import ErrorCode, GoalError, Outcome, Request, to_dict
@@ -66,6 +67,9 @@ class Worker:
     def _configure(self, message: dict) -> None:
         # Imported here so that a missing torch is a sentence to the node, not an exit.
         try:
+            settings = message['settings']
+            quiet.use_cores(settings['cpu_affinity'])
+            quiet.be_nice(settings['worker_nice'])
             from timebill_ros.loading import load_engine
             last = 0.0
 
@@ -75,7 +79,7 @@ class Worker:
                     last = time.monotonic()
                     self.channel.send({'event': 'profiling', 'share': share})
 
-            self.settings = message['settings']
+            self.settings = settings
             loaded = load_engine(self.settings, progress)
         except Exception as error:
             log.debug('configure failed', exc_info=True)
@@ -84,6 +88,7 @@ class Worker:
         self.engine, self.profile = loaded.engine, loaded.profile
         gc.collect()
         gc.freeze()  # the model's objects stay; later collections need not walk them
+        quiet.be_real_time(settings['realtime_priority'])
         self.channel.send({'event': 'ready', 'description': loaded.description,
                            'longest_pause_s': self.engine.longest_pause_s(), 'prefill': self.engine.prefill_table(),
                            'tracked': self._tracked()})
@@ -155,6 +160,8 @@ class Worker:
             self._running = None
         self.channel.send({'event': 'done', 'id': name, 'outcome': to_dict(outcome), 'finished_s': time.monotonic(),
                            'tracked': self._tracked()})
+        if self.commands.empty():
+            gc.collect()  # the token loop does not
         self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:
             self._save_state()

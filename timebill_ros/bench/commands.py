@@ -141,7 +141,7 @@ def _add_load(benches) -> None:
     command.add_argument('--out', type=Path, default=Path('results/load.json'), help='JSON; the plot lies beside it')
     command.add_argument('--goals', type=int, default=10_000, metavar='N')
     command.add_argument('--clients', type=int, default=4, metavar='N', help='processes')
-    command.add_argument('--minutes', type=float, default=28.0, help='over which the goals are spread')
+    command.add_argument('--minutes', type=float, default=24.0, help='over which the goals are spread')
     command.add_argument('--kills', type=int, default=20, metavar='N', help='of the worker')
     command.add_argument('--hangs', type=int, default=10, metavar='N', help='of the worker')
     command.add_argument('--seed', type=int, default=1)

@@ -20,6 +20,7 @@ from rich.progress import track
 from rich.table import Table
 from transformers import AutoModelForCausalLM, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from timebill_ros import quiet
 from timebill_ros.bench.machine import describe, write
 from timebill_ros.calibration import FixedFactor
 from timebill_ros.deadline import Deadline
@@ -81,7 +82,7 @@ def time_bare(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
     logits = model.prefill(prompt, chunk_tokens=chunk_tokens)
     model.synchronize()
     at = []
-    with torch.inference_mode():
+    with torch.inference_mode(), quiet.no_collection():
         for position in range(len(prompt), len(prompt) + n_tokens - 1):
             token = logits.argmax(dim=-1)
             int(token)
@@ -124,7 +125,7 @@ def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, ratio: float, c
     replan = Replanner(model, times, FixedFactor(5.0), lengths, plan=Plan(Verdict.FITS),
                        timing=Timing(prompt_tokens=len(prompt), kept_tokens=n_keep), control=control,
                        n_min=1, n_max=n_tokens, started_s=0.0)
-    with torch.inference_mode():
+    with torch.inference_mode(), quiet.no_collection():
         decode(_Endless(model), Sampler(Sampling(), model.device), logits, position=len(prompt), n_kv=n_keep,
                cap=n_tokens, cap_reason=FinishReason.LENGTH, step_s=times.steps, stops=StopStrings(model.tokenizer, ()),
                control=control, replan_tokens=REPLAN_TOKENS, replan=replan)

@@ -32,6 +32,7 @@ STRATEGIES = [Strategy.TRUNCATE] * 11 + [Strategy.KILL] * 8 + [Strategy.SKIP_NEX
 SHORTEST, LONGEST = 0.2, 3.0  # budgets, in vanilla times
 MAX_OVERRUN_S = 1.0
 LEAST_VANILLA_S = 0.15
+FAULTS_SHARE = 0.65
 EMPTY_EVERY = 5  # an empty goal for every so many
 WARM_UP_S = 60.0  # of the memory of the node: caches fill
 QUEUE_SIZE = 32
@@ -95,6 +96,8 @@ def schedule(kinds: list[dict], n: int, seconds: float, rng: random.Random) -> l
 
 
 def fault_plan(kills: int, hangs: int, start_s: float, seconds: float, rng: random.Random) -> list[tuple[float, str]]:
+    """Spread over the first part of the time: the last worker lives long enough for its memory to be judged."""
+    seconds *= FAULTS_SHARE
     kinds = ['kill'] * kills + ['hang'] * hangs
     rng.shuffle(kinds)
     room = seconds / (len(kinds) + 1)
@@ -145,7 +148,7 @@ def slope(at_s, values) -> dict:
 
 
 def memory(rows: list[dict], start_s: float, warm_up_s: float) -> dict:
-    """Slopes of the node's memory, files and threads, and of its workers' within their lives."""
+    """Slopes of the node's memory, files and threads, and of those of the worker that lived longest."""
     warm = [row for row in rows if row['at_s'] - start_s > warm_up_s and 'node_mb' in row]
     result = {f'node_{name}': slope([row['at_s'] for row in warm], [row[f'node_{name}'] for row in warm])
               for name in ('mb', 'files', 'threads')}
@@ -155,16 +158,10 @@ def memory(rows: list[dict], start_s: float, warm_up_s: float) -> dict:
     for row in rows:
         if 'worker_mb' in row:
             lives.setdefault(row['worker'], []).append(row)
+    longest = max(lives.values(), key=len, default=[])
+    life = [row for row in longest if row['at_s'] - longest[0]['at_s'] > warm_up_s]
     for name in ('mb', 'files'):
-        at_s, values = [], []
-        for life in lives.values():
-            life = life[10:]  # loading, and the first goals
-            if len(life) >= 5:
-                level = np.mean([row[f'worker_{name}'] for row in life])
-                start = np.mean([row['at_s'] for row in life])
-                at_s += [row['at_s'] - start for row in life]
-                values += [row[f'worker_{name}'] - level for row in life]
-        result[f'worker_{name}'] = slope(at_s, values)
+        result[f'worker_{name}'] = slope([row['at_s'] for row in life], [row[f'worker_{name}'] for row in life])
     result['most_zombies'] = max((row['zombies'] for row in rows), default=0)
     return result
 
@@ -216,7 +213,7 @@ def analyse(records: list[GoalRecord], empty: list[dict], faults: list, queue_si
 
 
 def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] | None = None, n_goals: int = 10_000,
-        n_clients: int = 4, minutes: float = 20.0, kills: int = 20, hangs: int = 10, seed: int = 1,
+        n_clients: int = 4, minutes: float = 24.0, kills: int = 20, hangs: int = 10, seed: int = 1,
         show: bool = True, log: Path | None = None) -> dict:
     """The whole bench; the result, also written to `out` with a plot beside it. `log`: where the node's log goes."""
     rng = random.Random(seed)

@@ -1,0 +1,98 @@
+"""The token loop's surroundings: no collection inside it, and cores and priorities as asked or with a sentence."""
+import gc
+import logging
+import os
+import threading
+
+import pytest
+
+from timebill_ros import quiet
+
+
+def on_a_thread(work):
+    """What `work` returns, on a thread of its own, because affinity and priority are a thread's and stay with it."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+@pytest.mark.parametrize('before', [True, False])
+def test_nothing_is_collected_inside_and_afterwards_it_is_as_before(before):
+    try:
+        (gc.enable if before else gc.disable)()
+        with pytest.raises(RuntimeError), quiet.no_collection():
+            assert not gc.isenabled()
+            with quiet.no_collection():
+                pass
+            assert not gc.isenabled()
+            raise RuntimeError
+        assert gc.isenabled() is before
+    finally:
+        gc.enable()
+
+
+def test_the_engine_decodes_without_collecting():
+    from test_engine import Bench
+    seen = []
+    bench = Bench(on_step=lambda i: seen.append(gc.isenabled()))
+    bench.run()
+    assert seen and not any(seen) and gc.isenabled()
+
+
+@pytest.mark.parametrize(('text', 'cores'), [('0', {0}), ('0,2-4', {0, 2, 3, 4}), (' 1 , 3 ', {1, 3}), ('2-2', {2})])
+def test_cores(text, cores):
+    assert quiet.parse_cores(text) == cores
+
+
+@pytest.mark.parametrize('text', ['x', '0-', '3-1', '-1', '0,,1', '1.5', ' '])
+def test_what_names_no_cores(text):
+    with pytest.raises(ValueError, match='cpu_affinity') as caught:
+        quiet.parse_cores(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_a_thread_is_bound_to_cores():
+    core = min(os.sched_getaffinity(0))
+
+    def work():
+        quiet.use_cores('')
+        before = os.sched_getaffinity(0)
+        quiet.use_cores(str(core))
+        return before, os.sched_getaffinity(0)
+
+    before, after = on_a_thread(work)
+    assert before == os.sched_getaffinity(0) and after == {core}
+
+
+def test_cores_that_there_are_not():
+    with pytest.raises(ValueError, match="'4000' cannot be had.*may use cores"):
+        quiet.use_cores('4000')
+
+
+def test_niceness_is_never_less_than_it_was():
+    def work(value):
+        quiet.be_nice(value)
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert on_a_thread(lambda: work(0)) == own
+    assert on_a_thread(lambda: work(19)) == 19
+
+
+@pytest.mark.parametrize('permitted', [True, False])
+def test_real_time_is_had_or_there_is_a_sentence(permitted, monkeypatch, caplog):
+    asked = []
+
+    def schedule(pid, policy, parameters):
+        asked.append((pid, policy, parameters.sched_priority))
+        if not permitted:
+            raise PermissionError(1, 'Operation not permitted')
+
+    monkeypatch.setattr(os, 'sched_setscheduler', schedule)
+    with caplog.at_level(logging.WARNING):
+        assert quiet.be_real_time(0) and asked == []
+        assert quiet.be_real_time(7) is permitted
+    assert asked == [(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, 7)]
+    assert ('realtime_priority 7 is not permitted' in caplog.text) is not permitted
