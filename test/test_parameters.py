@@ -5,6 +5,7 @@ import math
 
 import pytest
 from node_process import SUCCEEDED, NodeProcess, make_goal
+from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
 
@@ -18,6 +19,8 @@ FIXED = [parameter for parameter in PARAMETERS if not parameter.live]
 def node():
     given = ['-p', 'modle:=x', '-p', 'use_sim_time:=false']
     with NodeProcess(queue_sise=3, whatever_it_is=1.5, arguments=given) as node:
+        for kind, name in ((GetParameters, 'get_parameters'), (SetParametersAtomically, 'set_parameters_atomically')):
+            node._services[kind] = node._node.create_client(kind, f'{node.server}/{name}')
         yield node.start()
 
 
@@ -26,10 +29,8 @@ def by_name(parameter):
 
 
 def get(node, name):
-    service = node._node.create_client(GetParameters, f'{node.server}/get_parameters')
-    node._services[GetParameters] = service
     value = node.call(GetParameters, names=[name]).values[0]
-    return Parameter.from_parameter_msg(type('Message', (), {'name': name, 'value': value})).value
+    return Parameter.from_parameter_msg(ParameterMessage(name=name, value=value)).value
 
 
 def other_value(parameter):
@@ -92,8 +93,6 @@ def test_the_others_need_a_clean_up_first_and_say_so(node, parameter):
 
 
 def test_of_several_at_once_all_change_or_none(node):
-    node._services[SetParametersAtomically] = node._node.create_client(
-        SetParametersAtomically, f'{node.server}/set_parameters_atomically')
     changes = [Parameter('queue_size', value=3), Parameter('feedback_rate', value=math.nan)]
     answer = node.call(SetParametersAtomically, parameters=[change.to_parameter_msg() for change in changes])
     assert not answer.result.successful and 'feedback_rate' in answer.result.reason
