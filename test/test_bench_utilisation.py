@@ -16,7 +16,7 @@ def test_arrivals_offer_the_load(load):
     goals = utilisation.arrivals(kinds, load, 500.0, random.Random(1))
     offered = sum(kinds[goal['kind']]['vanilla_s'] for goal in goals) / 500.0
     assert offered == pytest.approx(load, rel=0.1)
-    assert all(1.0 <= goal['budget_s'] / kinds[goal['kind']]['vanilla_s'] <= 4.0 for goal in goals)
+    assert all(1.19 <= goal['budget_s'] / kinds[goal['kind']]['vanilla_s'] <= 20.01 for goal in goals)
     assert {goal['strategy'] for goal in goals} == {int(Strategy.KILL)}
     assert goals == utilisation.arrivals(kinds, load, 500.0, random.Random(1)), 'the same for every policy'
 

@@ -161,7 +161,7 @@ def _run_load(options: argparse.Namespace) -> int:
 def _add_utilisation(benches) -> None:
     command = benches.add_parser('utilisation', help='scheduling and admission against first come, first served')
     command.add_argument('--out', type=Path, default=Path('results/utilisation.json'))
-    command.add_argument('--seconds', type=float, default=40.0, help='of arrivals for each load and policy')
+    command.add_argument('--seconds', type=float, default=30.0, help='of arrivals for each load and policy')
     command.add_argument('--seed', type=int, default=1)
     command.set_defaults(run=_run_utilisation, talks=True)
 
