@@ -17,10 +17,11 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from timebill_ros import attention, own_cache, special_tokens, variants
+from timebill_ros import attention, own_cache, variants
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.kv_cache import SlotCache
 from timebill_ros.request import ErrorCode, GoalError, Request
+from timebill_ros.special_tokens import SpecialTokens
 from timebill_ros.threads import for_decoding
 from timebill_ros.tokenizer import load_tokenizer
 
@@ -132,8 +133,7 @@ class CausalLM:
             text_config = config.get_text_config(decoder=True)
             self.dtype = choose_dtype(dtype, self.device, getattr(config, 'dtype', None))
             self.tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
-            self._special_texts = special_tokens.special_texts(self.tokenizer)
-            self._normalize = special_tokens.normalizer(self.tokenizer)
+            self._special_tokens = SpecialTokens(self.tokenizer)
             self.eviction_refusal = _layout_refusal(text_config)
             load = dict(config=config, dtype=self.dtype, trust_remote_code=trust_remote_code,
                         use_safetensors=None if allow_unsafe_weights else True)
@@ -244,12 +244,13 @@ class CausalLM:
             return request.prompt
         if not getattr(self.tokenizer, 'chat_template', None):
             raise GoalError(ErrorCode.INVALID_GOAL, f'model {self.name} has no chat template; send prompt instead')
-        messages = [{**message, 'content': special_tokens.as_text(message['content'], self._special_texts,
-                                                                  self._normalize)} for message in request.messages]
+        messages = [{**message, 'content': self._special_tokens.as_text(message['content'])}
+                    for message in request.messages]
         try:
             return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # templates raise jinja errors of their own for roles they refuse
-            raise GoalError(ErrorCode.INVALID_GOAL, f'the chat template refuses the messages: {error}') from error
+            raise GoalError(ErrorCode.INVALID_GOAL,
+                            f'the chat template refuses the messages: {str(error)[:200]}') from error
 
     def tokenize(self, text: str, *, is_chat: bool) -> list[int]:
         """Token ids; a chat template has already written the special tokens. GoalError where none or too many."""

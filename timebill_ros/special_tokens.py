@@ -8,40 +8,95 @@ is, to the byte. A goal's raw `prompt` is the client's own template and is left 
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Iterable
+
+from timebill_ros.request import ErrorCode, GoalError
 
 log = logging.getLogger(__name__)
 
 BREAK = ' '
+# What is broken may overlap with more of the same, so it is looked at again; each pass leaves less.
+MAX_PASSES = 8
+# Conversations that show what a template writes around turns. One that it refuses shows nothing.
+_PROBES = (('system', 'user', 'assistant', 'user'), ('user', 'assistant', 'user'), ('user', 'assistant', 'tool'))
 
 
-def special_texts(tokenizer) -> list[str]:
-    """Texts that `tokenizer` turns into special tokens, longest first. Not that of unknown words: any such word is."""
-    added = getattr(tokenizer, 'added_tokens_decoder', {}).values()
-    texts = {*getattr(tokenizer, 'all_special_tokens', ()), *(token.content for token in added if token.special)}
-    return sorted((text for text in texts - {getattr(tokenizer, 'unk_token', None)} if text.strip()),
-                  key=lambda text: (-len(text), text))
+class SpecialTokens:
+    """The texts of a tokenizer's special tokens, and of the markers that its chat template writes around turns."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        added = {token.content: token for token in getattr(tokenizer, 'added_tokens_decoder', {}).values()}
+        texts = _special(tokenizer, added) | _role_markers(tokenizer, added)
+        self.texts = sorted((text for text in texts if text.strip()), key=lambda text: (-len(text), text))
+        self._ids = {tokenizer.convert_tokens_to_ids(text) for text in self.texts}
+        self._pattern = _any_of(self.texts)
+        # Some tokens are looked for only after the text was normalized, and in their own normalized form: so another
+        # spelling (full-width, upper case) can stand for them.
+        normalizer = getattr(getattr(tokenizer, 'backend_tokenizer', None), 'normalizer', None)
+        late = [text for text in self.texts if text in added and added[text].normalized] if normalizer else []
+        self._normalize = normalizer.normalize_str if late else None
+        self._late_pattern = _any_of({self._normalize(text) for text in late} if late else ())
+
+    def as_text(self, content: str) -> str:
+        """`content` with each of the texts in it broken apart by a space, however they overlap or nest.
+
+        GoalError where that does not help, with a tokenizer that drops spaces.
+        """
+        broken = content
+        for _ in range(MAX_PASSES):
+            if self._pattern.search(broken):
+                broken = self._pattern.sub(_break, broken)
+            elif self._normalize and self._late_pattern.search(normalized := self._normalize(broken)):
+                broken = self._late_pattern.sub(_break, normalized)
+            else:
+                break
+        if broken is not content:
+            left = self._ids.intersection(self._tokenizer(broken, add_special_tokens=False, verbose=False)['input_ids'])
+            if left:
+                token = self._tokenizer.convert_ids_to_tokens(min(left))
+                raise GoalError(ErrorCode.INVALID_GOAL, f'a message holds the text of the special token {token!r}, '
+                                'which the tokenizer of this model does not let be broken apart')
+            log.debug('a message held the text of a special token; it was broken apart')
+        return broken
 
 
-def normalizer(tokenizer):
-    """str -> str as the tokenizer does before it looks for some of its tokens; None where it does not."""
-    backend = getattr(tokenizer, 'backend_tokenizer', None)
-    found = getattr(backend, 'normalizer', None)
-    return found.normalize_str if found is not None else None
+def _special(tokenizer, added: dict) -> set[str]:
+    """Texts of tokens that are marked as special."""
+    texts = {*getattr(tokenizer, 'all_special_tokens', ()), *(text for text, token in added.items() if token.special)}
+    unknown = getattr(tokenizer, 'unk_token', None)
+    others = {value for name, value in getattr(tokenizer, 'special_tokens_map', {}).items() if name != 'unk_token'
+              and isinstance(value, str)}
+    # Any word can become the token of unknown words, so its text gives nobody a power; but in some tokenizers that
+    # token also ends a text.
+    return texts if unknown in others else texts - {unknown}
 
 
-def as_text(content: str, texts: list[str], normalize=None) -> str:
-    """`content` with every text of `texts` in it broken apart by a space, however they overlap or nest."""
-    if normalize is not None and not _holds(content, texts) and _holds(normalized := normalize(content), texts):
-        content = normalized  # a look-alike that the tokenizer would take for the real thing
-    broken = content
-    while _holds(broken, texts):
-        for text in texts:
-            # A space inside keeps all of it readable; what has no inside is taken out.
-            broken = broken.replace(text, text[0] + BREAK + text[1:] if len(text) > 1 else BREAK)
-    if broken is not content:
-        log.debug('a message held the text of a special token; it was broken apart')
-    return broken
+def _role_markers(tokenizer, added: dict) -> set[str]:
+    """Added tokens that the chat template writes around turns: not every model marks them as special."""
+    if not getattr(tokenizer, 'chat_template', None):
+        return set()
+    written = ''
+    for roles in _PROBES:
+        try:
+            written += tokenizer.apply_chat_template([{'role': role, 'content': '-'} for role in roles],
+                                                     tokenize=False, add_generation_prompt=True)
+        except Exception:  # templates raise jinja errors of their own for roles they refuse
+            log.debug('the chat template refuses the roles %s', roles)
+    # A plain word or a colon among the added tokens is no marker: people write "user:", too.
+    return {text for text in added if text in written and len(text.strip()) > 2 and not text.isalnum()}
 
 
-def _holds(content: str, texts: list[str]) -> bool:
-    return any(text in content for text in texts)
+def _any_of(texts: Iterable[str]) -> re.Pattern:
+    """One search for all: tokenizers have hundreds. The longest is tried first; without texts it matches nothing."""
+    return re.compile('|'.join(re.escape(text) for text in sorted(texts, key=len, reverse=True)) or '(?!)')
+
+
+def _break(match: re.Match) -> str:
+    text = match[0]
+    inner = text.strip()
+    middle = len(inner) // 2
+    # A space inside keeps all of it readable; what has no inside is taken out.
+    apart = inner[:middle] + BREAK + inner[middle:] if middle else BREAK
+    return text.replace(inner, apart, 1)
