@@ -60,6 +60,25 @@ def test_a_goals_own_values_are_kept():
     assert (request.priority, request.closing_text, request.stop_at_line_end) == (9, '}', True)
 
 
+@pytest.mark.parametrize('strategy, error', [(0, False), (9, True)])
+def test_the_goal_itself_keeps_no_text(strategy, error):
+    """rclpy keeps goals for as long as their results."""
+    goal = Generate.Goal(prompt='p' * 9, closing_text='c', messages=[ChatMessage(role='user', content='hi')],
+                         sampling=SamplingConfig(stop=['s'], seed=3), time_budget=Duration(sec=2),
+                         overrun_strategy=strategy)
+    request = None
+    try:
+        request = translation.to_request(goal, 'ab' * 16, release_s=RELEASE_S, ros_now_s=ROS_NOW_S, settings=DEFAULTS,
+                                         margin_s=0.04)
+    except GoalError:
+        assert error
+    assert goal == Generate.Goal(sampling=SamplingConfig(seed=3), time_budget=Duration(sec=2),
+                                 overrun_strategy=strategy)
+    if request is not None:
+        assert (request.messages, request.closing_text, request.sampling.stop) == (
+            [{'role': 'user', 'content': 'hi'}], 'c', ['s'])
+
+
 def test_a_ratio_of_zero_is_not_the_default():
     assert to_request(max_eviction_ratio=0.0).max_eviction_ratio == 0
 
@@ -132,6 +151,11 @@ def test_result():
     result = translation.to_result(outcome)
     assert (result.error_code, result.error_msg, result.text) == (Generate.Result.TIMEOUT, 'late', 'text')
     assert (result.finish_reason, result.timing.prompt_tokens) == (Generate.Result.FINISH_DEADLINE, 4)
+
+
+def test_a_sentence_of_pages_is_cut():
+    result = translation.to_result(Outcome(ErrorCode.UNKNOWN, 'why ' * 10_000, '', FinishReason.ERROR))
+    assert result.error_msg == 'why ' * 250
 
 
 def test_status_of_a_running_request():

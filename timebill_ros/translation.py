@@ -12,6 +12,8 @@ from timebill_ros.msg import Timing as TimingMessage
 from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Sampling, Strategy, Timing
 from timebill_ros.settings import STRATEGIES
 
+MAX_ERROR_CHARACTERS = 1000  # of a sentence in a result; what torch says when it fails can be pages
+
 
 def seconds(stamp) -> float:
     """builtin_interfaces Duration or Time -> seconds."""
@@ -31,8 +33,19 @@ def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, ros_no
     """A goal as a request, the server's defaults filled in. GoalError for what cannot be one.
 
     `release_s` is monotonic; `ros_now_s` is the ROS time of the same instant, against which an absolute deadline is
-    measured.
+    measured. The goal is left without its texts: rclpy keeps every goal until its result expires, and with them any
+    client could fill the memory. So what all goals together take is bounded by those that wait and the one that runs:
+    (queue_size + 1) * max_prompt_characters characters, and little more for stop strings and the closing text.
     """
+    try:
+        return _to_request(goal, request_id, release_s, ros_now_s, settings, margin_s)
+    finally:
+        goal.prompt = goal.closing_text = ''
+        goal.messages, goal.sampling.stop = [], []
+
+
+def _to_request(goal: Generate.Goal, request_id: str, release_s: float, ros_now_s: float, settings: dict,
+                margin_s: float) -> Request:
     try:
         strategy = Strategy(goal.overrun_strategy)
     except ValueError:
@@ -68,8 +81,9 @@ def to_timing(timing: Timing) -> TimingMessage:
 
 
 def to_result(outcome: Outcome) -> Generate.Result:
-    return Generate.Result(error_code=int(outcome.error_code), error_msg=outcome.error_msg, text=outcome.text,
-                           finish_reason=int(outcome.finish_reason), timing=to_timing(outcome.timing))
+    return Generate.Result(error_code=int(outcome.error_code), error_msg=outcome.error_msg[:MAX_ERROR_CHARACTERS],
+                           text=outcome.text, finish_reason=int(outcome.finish_reason),
+                           timing=to_timing(outcome.timing))
 
 
 def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float, time_left_s: float = math.nan,
