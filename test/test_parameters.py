@@ -4,12 +4,17 @@ from __future__ import annotations
 import math
 
 import pytest
+import rclpy
 from node_process import SUCCEEDED, NodeProcess, make_goal
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
+from rclpy.context import Context
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from timebill_ros.settings import PARAMETERS
+from timebill_ros import parameters
+from timebill_ros.settings import PARAMETERS, check
 
 LIVE = [parameter for parameter in PARAMETERS if parameter.live]
 FIXED = [parameter for parameter in PARAMETERS if not parameter.live]
@@ -69,7 +74,11 @@ def test_what_is_out_of_bounds_is_refused_and_changes_nothing(node, parameter):
     before = get(node, parameter.name)
     for value in bad_values(parameter):
         result = node.set_parameter(parameter.name, value)
-        assert not result.successful and result.reason, (parameter.name, value)
+        assert not result.successful, (parameter.name, value)
+        if result.reason.startswith('Wrong parameter type'):
+            assert type(value) is not type(parameter.default), 'rclpy says so before anybody of ours is asked'
+        else:
+            assert parameter.name in result.reason and str(value) in result.reason
     assert get(node, parameter.name) == before
 
 
@@ -101,3 +110,53 @@ def test_of_several_at_once_all_change_or_none(node):
 
 def test_the_node_serves_after_all_that(node):
     assert node.ask(make_goal('one'))[0] == SUCCEEDED
+
+
+# -- at the start, in a node of the test's own ------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def declared():
+    """Makes a node that was given something, and returns its settings or raises what ends the program."""
+    context = Context()
+    rclpy.init(context=context)
+
+    def declare(*given: Parameter, arguments: tuple[str, ...] = ()) -> dict:
+        node = Node('timebill', context=context, parameter_overrides=list(given), cli_args=['--ros-args', *arguments],
+                    automatically_declare_parameters_from_overrides=True, start_parameter_services=False)
+        try:
+            parameters.declare(node)
+            return parameters.values(node)
+        finally:
+            node.destroy_node()
+
+    yield declare
+    rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize('parameter', PARAMETERS, ids=by_name)
+def test_what_a_node_is_given_at_the_start_is_checked(declared, parameter):
+    value = other_value(parameter)
+    assert declared(Parameter(parameter.name, value=value)) == check({parameter.name: value})
+    for value in bad_values(parameter):
+        with pytest.raises((InvalidParameterTypeException, InvalidParameterValueException, ValueError)) as caught:
+            declared(Parameter(parameter.name, value=value))
+        assert parameter.name in str(caught.value) and str(value) in str(caught.value)
+
+
+def test_a_file_shared_with_other_nodes_does_not_stop_this_one(declared, tmp_path, capfd):
+    file = tmp_path / 'robot.yaml'
+    file.write_text("""
+/**:
+  ros__parameters:
+    queue_size: 7
+    camera: {rate: 30.0, names: [left, right], sizes: [1, 2], on: [true, false], gains: [0.5]}
+    qos_overrides: {/scan: {subscription: {depth: 3}}}
+    use_sim_time: false
+/other_node:
+  ros__parameters: {queue_sise: 1}
+""")
+    assert declared(arguments=('--params-file', str(file))) == check({'queue_size': 7})
+    log = ''.join(capfd.readouterr())
+    for name in ('rate', 'names', 'sizes', 'on', 'gains'):
+        assert f"unknown parameter 'camera.{name}' is ignored" in log
+    assert log.count('unknown parameter') == 5
