@@ -155,6 +155,23 @@ def test_code_in_a_directory_runs_where_it_is_trusted(directory, tmp_path, caplo
     assert marker.exists() and 'trust_remote_code is on' in caplog.text
 
 
+@pytest.mark.parametrize('trusted', [False, True])
+def test_code_of_a_tokenizer_runs_only_where_it_is_trusted(trusted, directory, tmp_path, monkeypatch):
+    monkeypatch.setattr('transformers.dynamic_module_utils.HF_MODULES_CACHE', str(tmp_path / 'modules'))
+    monkeypatch.syspath_prepend(str(tmp_path / 'modules'))
+    marker = tmp_path / 'ran'
+    (directory / 'own_tokenizer.py').write_text(
+        f'import os\nos.makedirs({str(marker)!r}, exist_ok=True)\n'
+        'from transformers import PreTrainedTokenizerFast\nclass Own(PreTrainedTokenizerFast):\n    pass\n')
+    change(directory / 'tokenizer_config.json', tokenizer_class='Own', auto_map={
+        'AutoTokenizer': [None, 'own_tokenizer.Own']})
+    try:
+        load(directory, trust_remote_code=trusted)
+    except ModelError as error:
+        assert not trusted and 'trust_remote_code' in str(error)
+    assert marker.exists() == trusted
+
+
 # -- what identifies a model -----------------------------------------------------------------------------------------
 
 def test_a_fingerprint_belongs_to_config_and_weights(directory, tmp_path):
