@@ -11,14 +11,16 @@ from timebill_ros.request import ErrorCode, Strategy
 
 
 @pytest.mark.parametrize('load', [0.5, 1.5])
-def test_arrivals_offer_the_load(load):
+@pytest.mark.parametrize(('budgets', 'shortest', 'longest'), [('tight', 1.0, 4.0), ('mixed', 1.2, 20.0)])
+def test_arrivals_offer_the_load(load, budgets, shortest, longest):
     kinds = [{'vanilla_s': 0.1}, {'vanilla_s': 0.3}]
-    goals = utilisation.arrivals(kinds, load, 500.0, random.Random(1))
+    goals = utilisation.arrivals(kinds, load, budgets, 500.0, random.Random(1))
     offered = sum(kinds[goal['kind']]['vanilla_s'] for goal in goals) / 500.0
     assert offered == pytest.approx(load, rel=0.1)
-    assert all(1.19 <= goal['budget_s'] / kinds[goal['kind']]['vanilla_s'] <= 20.01 for goal in goals)
+    ratios = [goal['budget_s'] / kinds[goal['kind']]['vanilla_s'] for goal in goals]
+    assert shortest - 1e-9 <= min(ratios) < 1.1 * shortest and 0.9 * longest < max(ratios) <= longest + 1e-9
     assert {goal['strategy'] for goal in goals} == {int(Strategy.KILL)}
-    assert goals == utilisation.arrivals(kinds, load, 500.0, random.Random(1)), 'the same for every policy'
+    assert goals == utilisation.arrivals(kinds, load, budgets, 500.0, random.Random(1)), 'the same for every policy'
 
 
 def test_a_mean_and_its_interval():
@@ -33,17 +35,34 @@ def test_a_late_answer_scores_nothing():
     goals = [(GoalRecord(**good), 0.8), (GoalRecord(**good, timing={'tardiness_s': 0.1}), 0.9),
              (GoalRecord(**{**good, 'status': 6, 'code': int(ErrorCode.TIMEOUT)}), 0.7),
              (GoalRecord(0.0, 1.0, Strategy.KILL), 0.0)]
-    row = utilisation.row_of('a policy', 0.5, goals)
+    row = utilisation.row_of('a policy', 0.5, 'tight', goals)
     assert row['on_time']['mean'] == 0.25 and row['score']['mean'] == pytest.approx(0.2)
     assert row['codes'] == {'NONE': 2, 'TIMEOUT': 1, 'LOST': 1}
+
+
+def test_policies_are_compared_goal_by_goal():
+    """Arrivals that differ much, policies that differ by the same goals in ten: the interval of the difference is the
+    narrower one."""
+    kept = GoalRecord(0.0, 1.0, Strategy.KILL, received_s=0.9, status=4, text='x', reason=1)
+    lost = GoalRecord(0.0, 1.0, Strategy.KILL)
+    baseline = [(kept, 0.5) if i % 2 else (lost, 0.0) for i in range(400)]
+    better = [(kept, 0.5) if i % 2 or i % 20 == 0 else (lost, 0.0) for i in range(400)]
+    found = utilisation.above(better, baseline)
+    assert found['on_time']['mean'] == pytest.approx(0.05) and found['score']['mean'] == pytest.approx(0.025)
+    assert 0.02 < found['on_time']['interval'][0] and found['on_time']['interval'][1] < 0.08
+    assert utilisation.above(baseline, better)['on_time']['mean'] == pytest.approx(-0.05)
+    with pytest.raises(ValueError):
+        utilisation.above(better[1:], baseline)
 
 
 def test_one_small_point_of_every_policy(tmp_path):
     out = tmp_path / 'utilisation.json'
     utilisation.run(out, parameters=parameters(), kinds=[{'prompt': 'w1 w2', 'max_new_tokens': 100}], loads=[0.5],
-                    seconds=3.0, show=False)
+                    budgets=['mixed'], seconds=2.0, show=False)
     result = json.loads(out.read_text())
     assert [row['policy'] for row in result['rows']] == list(utilisation.POLICIES)
+    assert result['rows'][-1]['policy'] == result['baseline']
+    assert result['rows'][-1]['above_baseline']['on_time'] == {'mean': 0.0, 'interval': [0.0, 0.0]}
     for row in result['rows']:
         assert row['goals'] > 3 and 'LOST' not in row['codes'] and row['score']['mean'] == row['on_time']['mean']
     assert len({row['goals'] for row in result['rows']}) == 1

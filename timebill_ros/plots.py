@@ -220,18 +220,20 @@ def load(lateness_s: list[float], samples: list[dict], start_s: float, path: Pat
 
 
 def utilisation(rows: list[dict], path: Path) -> None:
-    """Share of goals on time and mean score over the offered load, a line per policy."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout='constrained')
-    policies = list(dict.fromkeys(row['policy'] for row in rows))
-    for axis, (name, title) in zip(axes, (('on_time', 'share of goals on time'), ('score', 'mean score (late: 0)')),
-                                   strict=True):
-        for policy, colour, marker in zip(policies, LINES, MARKERS, strict=False):
-            own = [row for row in rows if row['policy'] == policy]
-            loads, means = [row['offered_load'] for row in own], np.array([row[name]['mean'] for row in own])
-            bounds = np.array([row[name]['interval'] for row in own]).T
-            axis.errorbar(loads, means, yerr=np.abs(bounds - means), color=colour, marker=marker, capsize=2,
-                          label=policy)
-        axis.set(xlabel='offered load (arrival rate x mean unhurried time)', title=title, ylim=(0, 1.02))
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+    """Share of goals on time and mean score over the offered load: panels per mix of budgets, a line per policy."""
+    mixes, policies = (list(dict.fromkeys(row[key] for row in rows)) for key in ('budgets', 'policy'))
+    figure, axes = plt.subplots(len(mixes), 2, figsize=(10, 3.8 * len(mixes)), layout='constrained', squeeze=False)
+    for mix, panels in zip(mixes, axes, strict=True):
+        for axis, (name, title) in zip(panels, (('on_time', 'share of goals on time'),
+                                                ('score', 'mean score (late: 0)')), strict=True):
+            for policy, colour, marker in zip(policies, LINES, MARKERS, strict=False):
+                own = [row for row in rows if (row['policy'], row['budgets']) == (policy, mix)]
+                loads, means = [row['offered_load'] for row in own], np.array([row[name]['mean'] for row in own])
+                bounds = np.array([row[name]['interval'] for row in own]).T
+                axis.errorbar(loads, means, yerr=np.abs(bounds - means), color=colour, marker=marker, capsize=2,
+                              label=policy)
+            axis.set(xlabel='offered load (arrival rate x mean unhurried time)', title=f'{title}, {mix} budgets',
+                     ylim=(0, 1.02))
+            axis.grid(alpha=0.3)
+    axes[0][0].legend(fontsize=8)
     _save(figure, path)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 
 from timebill_ros.model_options import add_model_options, model_settings
@@ -135,6 +136,13 @@ def _run_knobs(options: argparse.Namespace) -> int:
                max_new_tokens=options.max_new_tokens, profile_s=options.seconds, processes=options.processes)
 
 
+def _end_when_terminated() -> None:
+    """SIGTERM ends a bench as Ctrl-C does: by its `finally` blocks, so that no node, worker or client goes on."""
+    def end(number, frame):
+        raise SystemExit(128 + number)
+    signal.signal(signal.SIGTERM, end)
+
+
 def _add_load(benches) -> None:
     command = benches.add_parser('load', help='clients, cancels, nonsense and faults on a running node: is every '
                                  'deadline held, is anything lost?')
@@ -152,6 +160,7 @@ def _run_load(options: argparse.Namespace) -> int:
     from timebill_ros.bench.load import run, summary
     from timebill_ros.demo import isolate
     isolate()
+    _end_when_terminated()
     result = run(options.out, n_goals=options.goals, n_clients=options.clients, minutes=options.minutes,
                  kills=options.kills, hangs=options.hangs, seed=options.seed)
     print(summary(result))
@@ -161,7 +170,9 @@ def _run_load(options: argparse.Namespace) -> int:
 def _add_utilisation(benches) -> None:
     command = benches.add_parser('utilisation', help='scheduling and admission against first come, first served')
     command.add_argument('--out', type=Path, default=Path('results/utilisation.json'))
-    command.add_argument('--seconds', type=float, default=30.0, help='of arrivals for each load and policy')
+    command.add_argument('--budgets', nargs='+', choices=['tight', 'mixed'], default=['tight', 'mixed'],
+                         help='1 to 4 unhurried times, or 1.2 to 20 (default: both)')
+    command.add_argument('--seconds', type=float, default=30.0, help='of arrivals for each load, budgets and policy')
     command.add_argument('--seed', type=int, default=1)
     command.set_defaults(run=_run_utilisation, talks=True)
 
@@ -170,5 +181,6 @@ def _run_utilisation(options: argparse.Namespace) -> int:
     from timebill_ros.bench.utilisation import run
     from timebill_ros.demo import isolate
     isolate()
-    run(options.out, seconds=options.seconds, seed=options.seed)
+    _end_when_terminated()
+    run(options.out, budgets=options.budgets, seconds=options.seconds, seed=options.seed)
     return 0

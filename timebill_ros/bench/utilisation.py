@@ -1,7 +1,8 @@
 """`timebill bench utilisation`: what scheduling and admission are worth when more is asked than can be served.
 
 Poisson arrivals at several offered loads, the same ones for every policy, through a real node over DDS. All goals are
-of KILL: a late answer is worth nothing.
+of KILL: a late answer is worth nothing. What a policy is worth depends on the budgets: where all are tight, there is
+little to put in order. So there are two mixes of them, and both are reported.
 """
 from __future__ import annotations
 
@@ -21,22 +22,27 @@ from timebill_ros.training.site_log_scores import step_accuracy
 
 LOADS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5)
 POLICIES = {
-    'EDF with admission': {'scheduling': 'edf', 'drop_infeasible': 'kill'},
+    'EDF with admission': {'scheduling': 'edf', 'drop_infeasible': 'all'},
+    'first come, first served, with admission': {'scheduling': 'fcfs', 'drop_infeasible': 'all'},
     'first come, first served': {'scheduling': 'fcfs', 'drop_infeasible': 'never'},
 }
-SHORTEST, LONGEST = 1.2, 20.0  # budgets, in vanilla times: some are urgent, some can wait
+BASELINE = 'first come, first served'
+# Budgets in vanilla times; mixed: some are urgent, some can wait.
+BUDGETS = {
+    'tight': lambda rng: rng.uniform(1.0, 4.0),
+    'mixed': lambda rng: math.exp(rng.uniform(math.log(1.2), math.log(20.0))),
+}
 N_CLIENTS = 2
 
 
-def arrivals(kinds: list[dict], load: float, seconds: float, rng: random.Random) -> list[dict]:
-    """Goals of a Poisson process whose rate times the mean vanilla time is `load`."""
+def arrivals(kinds: list[dict], load: float, budgets: str, seconds: float, rng: random.Random) -> list[dict]:
+    """Goals of a Poisson process whose rate times the mean vanilla time is `load`; `budgets`: a key of BUDGETS."""
     rate = load / (sum(kind['vanilla_s'] for kind in kinds) / len(kinds))
     goals, at_s = [], rng.expovariate(rate)
     while at_s < seconds:
         kind = rng.randrange(len(kinds))
         goals.append({'at_s': at_s, 'kind': kind, 'strategy': int(Strategy.KILL),
-                      'budget_s': math.exp(rng.uniform(math.log(SHORTEST), math.log(LONGEST))) *
-                      kinds[kind]['vanilla_s']})
+                      'budget_s': BUDGETS[budgets](rng) * kinds[kind]['vanilla_s']})
         at_s += rng.expovariate(rate)
     return goals
 
@@ -54,15 +60,28 @@ def is_on_time(record: GoalRecord) -> bool:
     return not record.is_lost and record.code == ErrorCode.NONE and record.tardiness_s == 0
 
 
-def row_of(policy: str, load: float, goals: list[tuple[GoalRecord, float]]) -> dict:
+def values_of(goals: list[tuple[GoalRecord, float]]) -> list[float]:
+    """What each answer is worth: its score, or nothing where it is not on time."""
+    return [score if is_on_time(record) else 0.0 for record, score in goals]
+
+
+def above(goals: list[tuple[GoalRecord, float]], baseline: list[tuple[GoalRecord, float]]) -> dict:
+    """By how much one policy is above another on the same arrivals, goal by goal: that they differ among themselves
+    does not widen these intervals."""
+    pairs = list(zip(goals, baseline, strict=True))
+    return {'on_time': mean_with_interval([is_on_time(one[0]) - is_on_time(other[0]) for one, other in pairs]),
+            'score': mean_with_interval(list(np.subtract(values_of(goals), values_of(baseline))))}
+
+
+def row_of(policy: str, load: float, budgets: str, goals: list[tuple[GoalRecord, float]]) -> dict:
     """One point: `goals` with the score of each answer."""
     codes: dict[str, int] = {}
     for record, _ in goals:
         name = 'LOST' if record.is_lost else ErrorCode(record.code).name
         codes[name] = codes.get(name, 0) + 1
-    return {'policy': policy, 'offered_load': load, 'goals': len(goals), 'codes': codes,
+    return {'policy': policy, 'offered_load': load, 'budgets': budgets, 'goals': len(goals), 'codes': codes,
             'on_time': mean_with_interval([is_on_time(record) for record, _ in goals]),
-            'score': mean_with_interval([score if is_on_time(record) else 0.0 for record, score in goals]),
+            'score': mean_with_interval(values_of(goals)),
             'late_at_client': sum(record.lateness_s > 0 for record, _ in goals if is_on_time(record))}
 
 
@@ -78,8 +97,20 @@ def set_parameters(node: Node, values: dict) -> None:
             raise RuntimeError(result.reason)
 
 
+def measure(node: Node, kinds: list[dict], goals: list[dict], seconds: float) -> list[tuple[GoalRecord, float]]:
+    """Sends the goals; what became of each, with the score of its answer, in an order that depends on `goals` only."""
+    sent_kinds = [{key: kind[key] for key in kind if key != 'task'} for kind in kinds]
+    jobs = [{'number': i, 'server': '/timebill', 'kinds': sent_kinds, 'wait_s': 20.0, 'empty_every': 0,
+             'goals': goals[i::N_CLIENTS]} for i in range(N_CLIENTS)]
+    with ClientProcesses(jobs) as clients:
+        clients.start()
+        answers = [row for output in clients.results(seconds + 60.0) for row in output['goals']]
+    return [(to_record(row), step_accuracy(kinds[row['kind']]['task'], row.get('text', ''))
+             if 'task' in kinds[row['kind']] else 1.0) for row in answers]
+
+
 def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] | None = None, loads=LOADS,
-        seconds: float = 30.0, seed: int = 1, show: bool = True) -> dict:
+        budgets=tuple(BUDGETS), seconds: float = 30.0, seed: int = 1, show: bool = True) -> dict:
     """The whole bench; the result, also written to `out` with a plot beside it. Policies take turns at each load."""
     from rich.progress import track
     kinds = kinds or site_log_kinds(24, seed)
@@ -87,21 +118,18 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
     rows = []
     with Node(parameters) as node:
         measure_vanilla(node, kinds)
-        sent_kinds = [{key: kind[key] for key in kind if key != 'task'} for kind in kinds]
-        points = [(load, policy) for load in loads for policy in POLICIES]
-        for load, policy in track(points, 'load', disable=not show):
-            set_parameters(node, POLICIES[policy])
-            goals = arrivals(kinds, load, seconds, random.Random(f'{seed} {load}'))
-            jobs = [{'number': i, 'server': '/timebill', 'kinds': sent_kinds, 'wait_s': 20.0, 'empty_every': 0,
-                     'goals': goals[i::N_CLIENTS]} for i in range(N_CLIENTS)]
-            with ClientProcesses(jobs) as clients:
-                clients.start()
-                answers = [row for output in clients.results(seconds + 60.0) for row in output['goals']]
-            rows.append(row_of(policy, load, [
-                (to_record(row), step_accuracy(kinds[row['kind']]['task'], row.get('text', ''))
-                 if 'task' in kinds[row['kind']] else 1.0) for row in answers]))
-    result = {'environment': environment(), 'parameters': parameters, 'policies': POLICIES, 'seconds': seconds,
-              'mean_vanilla_s': sum(kind['vanilla_s'] for kind in kinds) / len(kinds), 'rows': rows}
+        points = [(load, mix) for load in loads for mix in budgets]
+        for load, mix in track(points, 'load', disable=not show):
+            goals = arrivals(kinds, load, mix, seconds, random.Random(f'{seed} {load}'))
+            answers = {}
+            for policy, values in POLICIES.items():
+                set_parameters(node, values)
+                answers[policy] = measure(node, kinds, goals, seconds)
+            rows += [{**row_of(policy, load, mix, answers[policy]),
+                      'above_baseline': above(answers[policy], answers[BASELINE])} for policy in POLICIES]
+    result = {'environment': environment(), 'parameters': parameters, 'policies': POLICIES, 'baseline': BASELINE,
+              'seconds': seconds, 'mean_vanilla_s': sum(kind['vanilla_s'] for kind in kinds) / len(kinds),
+              'rows': rows}
     if out is not None:
         from timebill_ros import plots
         write(out, result)
