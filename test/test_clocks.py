@@ -4,6 +4,7 @@ Times are judged with wide slack: a wrong clock is off by seconds.
 """
 from __future__ import annotations
 
+import functools
 import time
 from types import SimpleNamespace
 
@@ -59,6 +60,21 @@ def settle(sim: SimClock, factor: float) -> None:
     time.sleep(SETTLE_S)
 
 
+def thrice(test):
+    """A machine that stalls for tenths of a second makes /clock seem to go at another pace; a mapping that is wrong is
+    wrong each time."""
+    @functools.wraps(test)
+    def tried(node, sim, **parameters):
+        for last in (False, False, True):
+            try:
+                return test(node=node, sim=sim, **parameters)
+            except AssertionError:
+                if last:
+                    raise
+                settle(sim, 1.0)
+    return tried
+
+
 def endless(sim: SimClock, ahead_s: float, budget_s: float | None = None) -> Generate.Goal:
     """A goal that only its deadline ends, `ahead_s` of simulated time from now."""
     return make_goal(budget_s=budget_s, deadline=translation.stamp(sim.now_s() + ahead_s), max_new_tokens=LONG,
@@ -77,7 +93,7 @@ def ends_after(sent, low_s: float, high_s: float) -> Result:
 def running(node: NodeProcess, goal: Generate.Goal, for_s: float):
     """Sends it and waits until it has run for `for_s`."""
     sent = node.send(goal)
-    wait_until(lambda: sent.feedback)
+    wait_until(lambda: sent.feedback, 10.0)
     time.sleep(max(0.0, sent.sent_s + for_s - time.monotonic()))
     return sent
 
@@ -85,6 +101,7 @@ def running(node: NodeProcess, goal: Generate.Goal, for_s: float):
 # -- the pace --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('factor, ahead_s', [(0.3, 1.2), (1.0, 2.0), (3.0, 6.0)])
+@thrice
 def test_a_deadline_in_simulated_time_is_met_at_its_pace(node, sim, factor, ahead_s):
     settle(sim, factor)
     real_s = ahead_s / factor
@@ -93,6 +110,7 @@ def test_a_deadline_in_simulated_time_is_met_at_its_pace(node, sim, factor, ahea
 
 
 @pytest.mark.parametrize('factor', [0.3, 3.0])
+@thrice
 def test_a_time_budget_is_in_real_time_at_any_pace(node, sim, factor):
     settle(sim, factor)
     sent = node.send(make_goal(budget_s=1.2, max_new_tokens=LONG))
@@ -100,12 +118,14 @@ def test_a_time_budget_is_in_real_time_at_any_pace(node, sim, factor):
     assert result.timing.time_budget_s == pytest.approx(1.2)
 
 
+@thrice
 def test_a_deadline_moves_away_when_the_simulation_slows_down(node, sim):
     sent = running(node, endless(sim, 2.0), 0.5)
     sim.set_factor(0.3)
     ends_after(sent, 4.0, 5.5 + SLACK_S)  # 0.5 s at 1, then 1.5 s at 0.3
 
 
+@thrice
 def test_a_deadline_comes_nearer_when_the_simulation_speeds_up(node, sim):
     settle(sim, 0.5)
     sent = running(node, endless(sim, 3.0), 0.5)
@@ -113,6 +133,7 @@ def test_a_deadline_comes_nearer_when_the_simulation_speeds_up(node, sim):
     ends_after(sent, 1.0, 1.4 + SLACK_S)  # 0.5 s at 0.5, then 2.75 s at 3; it would have been 6 s
 
 
+@thrice
 def test_a_time_budget_bounds_a_deadline_that_moves(node, sim):
     sent = running(node, endless(sim, 2.0, budget_s=3.0), 0.3)
     sim.set_factor(0.1)
@@ -121,6 +142,7 @@ def test_a_time_budget_bounds_a_deadline_that_moves(node, sim):
 
 # -- pauses ----------------------------------------------------------------------------------------------------------
 
+@thrice
 def test_a_short_pause_that_clock_tells_of_moves_the_deadline_away(node, sim):
     sent = running(node, endless(sim, 1.5), 0.4)
     sim.pause(messages=True)
@@ -129,12 +151,14 @@ def test_a_short_pause_that_clock_tells_of_moves_the_deadline_away(node, sim):
     ends_after(sent, 1.8, 2.3 + SLACK_S)  # without the pause: 1.5 s
 
 
+@thrice
 def test_a_clock_that_falls_silent_leaves_the_deadline_where_it_was(node, sim):
     sent = running(node, endless(sim, 1.5), 0.4)
     sim.pause(messages=False)
     ends_after(sent, 0.9, 1.5 + SLACK_S)
 
 
+@thrice
 def test_a_clock_that_goes_on_after_silence_moves_the_deadline_away(node, sim):
     sent = running(node, endless(sim, 2.0), 0.4)
     sim.pause(messages=False)
@@ -143,6 +167,7 @@ def test_a_clock_that_goes_on_after_silence_moves_the_deadline_away(node, sim):
     ends_after(sent, 2.3, 2.8 + SLACK_S)
 
 
+@thrice
 def test_no_goal_lives_for_ever_because_the_simulation_is_paused(node, sim):
     sent = running(node, endless(sim, 1.5), 0.4)
     sim.pause(messages=True)
@@ -150,6 +175,7 @@ def test_no_goal_lives_for_ever_because_the_simulation_is_paused(node, sim):
 
 
 @pytest.mark.parametrize('messages', [True, False])
+@thrice
 def test_a_goal_released_in_a_long_pause_has_its_time_and_ends(node, sim, messages):
     sim.pause(messages=messages)
     time.sleep(TIMEOUT_S + 0.3)
@@ -170,6 +196,7 @@ def is_degraded(node: NodeProcess) -> bool:
     return [message.degraded for message in node.statuses if message.request_id == sent.id][-1]
 
 
+@thrice
 def test_status_and_diagnostics_warn_while_the_clock_stands(node, sim):
     assert not is_degraded(node)
     sim.pause(messages=True)
@@ -188,6 +215,7 @@ def test_status_and_diagnostics_warn_while_the_clock_stands(node, sim):
 
 # -- jumps -----------------------------------------------------------------------------------------------------------
 
+@thrice
 def test_a_goal_keeps_its_deadline_when_time_jumps_back_and_later_ones_go_by_the_new_time(node, sim):
     sent = running(node, endless(sim, 1.5), 0.4)
     sim.jump(sim.now_s() - 300.0)
@@ -196,6 +224,7 @@ def test_a_goal_keeps_its_deadline_when_time_jumps_back_and_later_ones_go_by_the
     assert is_degraded(node) or time.monotonic() > sent.sent_s + 0.4 + TIMEOUT_S
 
 
+@thrice
 def test_a_jump_forward_brings_the_deadline_nearer(node, sim):
     sent = running(node, endless(sim, 50.0), 0.4)
     sim.jump(sim.now_s() + 48.4)
@@ -233,7 +262,7 @@ class StandIn:
     """As much of a node as the follower uses; its ROS time is set by the test."""
 
     def __init__(self, *, use_sim_time: bool):
-        self.use_sim_time, self.now_s, self.receive = use_sim_time, 1.7e9, None
+        self.use_sim_time, self.now_s = use_sim_time, 1.7e9
 
     def get_parameter(self, name):
         assert name == 'use_sim_time'
@@ -242,15 +271,12 @@ class StandIn:
     def get_clock(self):
         return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=int(self.now_s * 1e9)))
 
-    def create_subscription(self, kind, name, callback, *_, **__):
-        self.receive = callback
-
 
 @pytest.mark.parametrize('step_s', [-3600.0, 3600.0])
 def test_a_step_of_the_systems_clock_moves_no_deadline(step_s):
     system, renewed = StandIn(use_sim_time=False), []
     defaults = settings.check({'model': 'any'})
-    follower = ClockFollower(system, defaults, lambda *mapping: renewed.append(mapping), None)
+    follower = ClockFollower(system, defaults, lambda *mapping: renewed.append(mapping))
 
     def request(goal):  # as the server does at release
         absolute_s = translation.seconds(goal.deadline)
@@ -261,15 +287,16 @@ def test_a_step_of_the_systems_clock_moves_no_deadline(step_s):
     absolute = request(Generate.Goal(prompt='one', deadline=translation.stamp(1.7e9 + 2.0)))
     budget = request(Generate.Goal(prompt='one', time_budget=duration(3.0), deadline=translation.stamp(1.7e9 + 9.0)))
     system.now_s += step_s
-    assert not follower.moves and system.receive is None and not renewed
+    assert not follower.moves and not renewed
     assert absolute.deadline_s == pytest.approx(52.0, abs=1e-5) and budget.deadline_s == pytest.approx(53.0)
     assert follower.left_s(1.7e9 + 2.0) == pytest.approx(2.0 - step_s, abs=1e-5), 'goals to come go by the new time'
 
 
-def test_a_renewal_that_is_late_knows_nothing_of_a_jump_after_it():
+def test_a_renewal_that_is_late_knows_nothing_of_a_jump_after_it(monkeypatch):
     simulated, renewed = StandIn(use_sim_time=True), []
-    ClockFollower(simulated, settings.check({'model': 'any'}), lambda *mapping: renewed.append(mapping), None)
-    simulated.receive(ClockMessage(clock=translation.stamp(500.0)))
+    monkeypatch.setattr(ClockFollower, '_listen', lambda self: None)
+    follower = ClockFollower(simulated, settings.check({'model': 'any'}), lambda *mapping: renewed.append(mapping))
+    follower._on_clock(ClockMessage(clock=translation.stamp(500.0)))
     (instant, epoch), came_s = renewed[0], time.monotonic()
-    simulated.receive(ClockMessage(clock=translation.stamp(2.0)))
+    follower._on_clock(ClockMessage(clock=translation.stamp(2.0)))
     assert (epoch, instant(510.0)) == (0, pytest.approx(came_s + 10.0, abs=1.0)), 'not 508 s ahead'

@@ -1,9 +1,13 @@
 """Follows /clock where use_sim_time is on, and moves absolute deadlines with it."""
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
@@ -20,15 +24,40 @@ class ClockFollower:
     deadline.
     """
 
-    def __init__(self, node, settings: dict, renew: Callable, callback_group):
+    def __init__(self, node, settings: dict, renew: Callable):
         self._node, self._renew = node, renew
         self.is_simulated = bool(node.get_parameter('use_sim_time').value)
         self.moves = self.is_simulated and settings['deadline_clock'] == 'ros'
         self.time = RosTime(settings['clock_timeout_s'])
         self._renewed_s = 0.0
-        self._subscription = node.create_subscription(
-            Clock, '/clock', self._on_clock, QoSProfile(depth=BACKLOG, reliability=ReliabilityPolicy.BEST_EFFORT),
-            callback_group=callback_group) if self.is_simulated else None
+        self._closed = threading.Event()
+        self._listener = self._thread = None
+        if self.is_simulated:
+            self._listen()
+
+    def _listen(self) -> None:
+        """On a node and a thread of its own: rclpy's MultiThreadedExecutor was seen to stall for up to two seconds, and
+        to lose most messages, where one subscription is always ready, which a SingleThreadedExecutor never did."""
+        node = self._node
+        self._listener = Node(
+            f'{node.get_name()}_clock', namespace=node.get_namespace(), context=node.context, enable_rosout=False,
+            use_global_arguments=False, start_parameter_services=False,
+            parameter_overrides=[Parameter('start_type_description_service', value=False)])
+        self._listener.create_subscription(
+            Clock, node.resolve_topic_name('/clock'), self._on_clock,
+            QoSProfile(depth=BACKLOG, reliability=ReliabilityPolicy.BEST_EFFORT))
+        self._thread = threading.Thread(target=self._spin, name='clock', daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        executor = SingleThreadedExecutor(context=self._node.context)
+        executor.add_node(self._listener)
+        while not self._closed.is_set():
+            try:
+                executor.spin_once(timeout_sec=0.2)
+            except ExternalShutdownException:
+                break
+        executor.shutdown()
 
     def _on_clock(self, message: Clock) -> None:
         self.time.observe(message.clock.sec + message.clock.nanosec * 1e-9)
@@ -55,5 +84,8 @@ class ClockFollower:
         return self.time.left_s(ros_s)
 
     def destroy(self) -> None:
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
+        self._closed.set()
+        if self._listener is not None:
+            self._thread.join(2.0)
+            self._listener.destroy_node()
+            self._listener = None

@@ -26,7 +26,7 @@ from timebill_ros.deadline import Clock
 
 WINDOW_S = 1.25  # of messages whose pace is measured
 BIN_S = 0.0125  # one message is kept of each: /clock may come at 1 kHz
-LEAST_S = 0.3  # a pace measured over less is not believed
+LEAST_S = 0.75  # a pace measured over less is not believed
 STANDING_S = 0.1  # a time repeated for less is not a pause: some publish faster than they step
 GAP_S = 0.3  # silence that is no jitter, where it is also GAP_TIMES as long as messages are apart
 GAP_TIMES = 4.0

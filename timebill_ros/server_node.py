@@ -61,7 +61,6 @@ class TimebillNode(LifecycleNode):
         self._action_group = ReentrantCallbackGroup()
         self._service_group = MutuallyExclusiveCallbackGroup()
         self._timer_group = MutuallyExclusiveCallbackGroup()
-        self._clock_group = MutuallyExclusiveCallbackGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         # In real time: ROS time may stand still, which is what they then have to tell.
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group,
@@ -96,7 +95,7 @@ class TimebillNode(LifecycleNode):
     def _create_interfaces(self) -> None:
         self._status = self.create_lifecycle_publisher(
             RequestStatus, '~/status', QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE))
-        self._clock_follower = ClockFollower(self, self._settings, self._dispatcher.renew_deadlines, self._clock_group)
+        self._clock_follower = ClockFollower(self, self._settings, self._dispatcher.renew_deadlines)
         self._goals = GoalServer(self, self._settings, self._dispatcher, self._clock_follower, self._publish_job,
                                  self._publish_refused, self._action_group)
         self._estimate_service = self.create_service(EstimateTime, '~/estimate_time', self._on_estimate,
