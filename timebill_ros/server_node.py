@@ -204,7 +204,8 @@ class TimebillNode(LifecycleNode):
                 settings={**self._settings, 'default_time_budget_s': FOREVER_S})
             answer = self._dispatcher.estimate(request).result(ESTIMATE_TIMEOUT_S + 1.0)
         except GoalError as error:
-            response.error_code, response.error_msg = int(error.code), str(error)
+            response.error_code = int(error.code)
+            response.error_msg = str(error)[:translation.MAX_ERROR_CHARACTERS]
             return response
         except FutureTimeout:  # the dispatcher was closed meanwhile
             response.error_code, response.error_msg = int(ErrorCode.INACTIVE), 'the node is shutting down'
