@@ -55,6 +55,12 @@ def test_policies_are_compared_goal_by_goal():
         utilisation.above(better[1:], baseline)
 
 
+def test_each_policy_is_equally_often_at_each_place():
+    orders = [utilisation.in_turn(turn) for turn in range(2 * len(utilisation.POLICIES))]
+    for places in zip(*orders, strict=True):
+        assert {name: places.count(name) for name in utilisation.POLICIES} == dict.fromkeys(utilisation.POLICIES, 2)
+
+
 def test_one_small_point_of_every_policy(tmp_path):
     out = tmp_path / 'utilisation.json'
     utilisation.run(out, parameters=parameters(), kinds=[{'prompt': 'w1 w2', 'max_new_tokens': 100}], loads=[0.5],

@@ -97,6 +97,13 @@ def set_parameters(node: Node, values: dict) -> None:
             raise RuntimeError(result.reason)
 
 
+def in_turn(turn: int) -> list[str]:
+    """The policies, each first in every third turn: a node has learned from the goals of the one before."""
+    names = list(POLICIES)
+    first = turn % len(names)
+    return names[first:] + names[:first]
+
+
 def measure(node: Node, kinds: list[dict], goals: list[dict], seconds: float) -> list[tuple[GoalRecord, float]]:
     """Sends the goals; what became of each, with the score of its answer, in an order that depends on `goals` only."""
     sent_kinds = [{key: kind[key] for key in kind if key != 'task'} for kind in kinds]
@@ -119,11 +126,11 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
     with Node(parameters) as node:
         measure_vanilla(node, kinds)
         points = [(load, mix) for load in loads for mix in budgets]
-        for load, mix in track(points, 'load', disable=not show):
+        for turn, (load, mix) in enumerate(track(points, 'load', disable=not show)):
             goals = arrivals(kinds, load, mix, seconds, random.Random(f'{seed} {load}'))
             answers = {}
-            for policy, values in POLICIES.items():
-                set_parameters(node, values)
+            for policy in in_turn(turn):
+                set_parameters(node, POLICIES[policy])
                 answers[policy] = measure(node, kinds, goals, seconds)
             rows += [{**row_of(policy, load, mix, answers[policy]),
                       'above_baseline': above(answers[policy], answers[BASELINE])} for policy in POLICIES]
