@@ -229,7 +229,8 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
         jobs = [{'number': i, 'server': '/timebill', 'kinds': sent_kinds, 'wait_s': longest_s,
                  'empty_every': EMPTY_EVERY, 'goals': schedule(kinds, n_goals // n_clients, seconds, rng)}
                 for i in range(n_clients)]
-        empty_server = subprocess.Popen([sys.executable, '-m', 'timebill_ros.bench.empty_action'])
+        empty_server = subprocess.Popen([sys.executable, '-m', 'timebill_ros.bench.empty_action'],
+                                        stdin=subprocess.PIPE)
         try:
             with ClientProcesses(jobs) as clients:
                 start_s = time.monotonic()

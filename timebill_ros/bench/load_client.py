@@ -83,7 +83,8 @@ class LoadClient:
         if not self.actions.wait_for_server(DISCOVERY_S) or every and not self.empties.wait_for_server(DISCOVERY_S):
             raise RuntimeError('the servers were not found')
         print('ready', file=sys.stderr, flush=True)
-        sys.stdin.readline()  # everybody is there: the start
+        if not sys.stdin.readline():  # everybody is there: the start; the driver has ended: nothing
+            raise RuntimeError('the bench ended before its start')
         cancels: list[tuple[float, dict]] = []
         start_s = time.monotonic() + 0.2
         for number, spec in enumerate(self.job['goals']):
