@@ -175,14 +175,15 @@ def test_diagnostics_tell_of_a_lost_worker(node):
 
 
 def test_no_shared_memory_or_open_file_is_left_by_lost_workers(node):
-    def left():
-        own = [path.name for path in Path('/dev/shm').iterdir() if 'fastrtps' not in path.name]  # DDS's come and go
-        return sorted(own), len(list(Path(f'/proc/{node.process.pid}/fd').iterdir()))
+    def n_files():
+        return len(list(Path(f'/proc/{node.process.pid}/fd').iterdir()))
+
     node.ask(make_goal('one'))
-    before = left()
+    before = n_files()
     for _ in range(2):
         os.kill(pid := node.worker_pid(), signal.SIGKILL)
         wait_until(lambda: not process_exists(pid))
         wait_until(lambda: node.ask(make_goal('one', 5.0))[0] == SUCCEEDED)
-    after = left()
-    assert after[0] == before[0] and abs(after[1] - before[1]) <= 2
+        # torch and multiprocessing put the process id into the names of what they share.
+        assert not [path.name for path in Path('/dev/shm').iterdir() if f'_{pid}_' in path.name]
+    assert abs(n_files() - before) <= 2
