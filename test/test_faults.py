@@ -22,6 +22,7 @@ from node_process import (
 )
 
 from timebill_ros.action import Generate
+from timebill_ros.bench.node_under_load import n_zombies
 from timebill_ros.msg import RequestStatus
 
 KILL, TRUNCATE, SKIP_NEXT = (Generate.Goal.STRATEGY_KILL, Generate.Goal.STRATEGY_TRUNCATE,
@@ -45,19 +46,7 @@ def serves_again(node):
     node.wait_for_phase(sent, RequestStatus.PHASE_DONE)
     assert not [message for message in node.statuses if message.request_id == sent.id][-1].degraded
     wait_until(lambda: node.worker_pid() is not None)
-    assert not zombies(node.process.pid)
-
-
-def zombies(parent: int) -> list[int]:
-    found = []
-    for path in Path('/proc').glob('[0-9]*/stat'):
-        try:
-            state, ppid = path.read_text().rpartition(')')[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state == 'Z' and int(ppid) == parent:
-            found.append(int(path.parent.name))
-    return found
+    assert n_zombies(node.process.pid) == 0
 
 
 def ask(node, fault, budget_s=20.0, **fields):

@@ -54,10 +54,9 @@ def check(request: Request, *, max_prompt_characters: int) -> None:
             raise _invalid(f'messages[{index}].role must be one of {", ".join(ROLES)}, got {message["role"][:64]!r}')
     if request.messages and not any(message['content'] for message in request.messages):
         raise _invalid('all messages are empty')
-    characters = len(request.prompt) + sum(len(message['content']) for message in request.messages)
-    if characters > max_prompt_characters:
-        raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {characters} characters; the server takes at most '
-                        f'{max_prompt_characters} (max_prompt_characters)')
+    if request.characters > max_prompt_characters:
+        raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {request.characters} characters; the server takes '
+                        f'at most {max_prompt_characters} (max_prompt_characters)')
     if request.strategy not in STRATEGIES:
         raise _invalid(f'overrun_strategy {int(request.strategy)} is not served')
     if not 0 <= request.max_eviction_ratio < 1:  # also false for NaN

@@ -168,7 +168,7 @@ class Dispatcher:
             if chance.hopeless or (chance.verdict is Verdict.INFEASIBLE and overrun.drops(request, drop)):
                 job.timing.verdict = Verdict.INFEASIBLE
                 code = ErrorCode.INFEASIBLE if self.is_ready else ErrorCode.WORKER_LOST
-                self._end(job, Outcome(code, self._why_hopeless(request, chance), '', FinishReason.ERROR, job.timing))
+                self._refuse(job, code, self._why_hopeless(request, chance))
             elif chance.verdict is not job.timing.verdict:
                 job.timing.verdict = chance.verdict
                 self._on_change(job)

@@ -127,6 +127,11 @@ class Request:
         """T: the relative deadline."""
         return self.deadline_s - self.release_s
 
+    @property
+    def characters(self) -> int:
+        """Of the prompt, or of all messages."""
+        return len(self.prompt) + sum(len(message['content']) for message in self.messages)
+
     @staticmethod
     def from_dict(data: dict) -> Request:
         data = dict(data)

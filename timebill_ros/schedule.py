@@ -19,10 +19,6 @@ def urgency(request: Request) -> tuple[int, float]:
     return -request.priority, request.deadline_s
 
 
-def characters(request: Request) -> int:
-    return len(request.prompt) + sum(len(message['content']) for message in request.messages)
-
-
 def preempts(new: Request, running: Request, preempt: str) -> bool:
     """Whether `new` stops `running`, by the parameter `preempt`."""
     if preempt == 'deadline':
@@ -50,7 +46,7 @@ class ServiceTimes:
         """Account for a goal that has ended; one that did not get far enough teaches nothing."""
         timing = outcome.timing
         if timing.prompt_tokens > 0:
-            self._tokens.append(timing.prompt_tokens / max(1, characters(request)))
+            self._tokens.append(timing.prompt_tokens / max(1, request.characters))
             self._fewest, self._usual = min(self._tokens), median(self._tokens)
         if timing.decode_s > 0 and outcome.finish_reason.is_natural:  # false for NaN
             self._decode.append(timing.decode_s)
@@ -61,13 +57,13 @@ class ServiceTimes:
 
         Half, because other languages and other kinds of text have fewer: goals end for this.
         """
-        return self._prefill_s(0.5 * self._fewest * characters(request)) if self._tokens else 0.0
+        return self._prefill_s(0.5 * self._fewest * request.characters) if self._tokens else 0.0
 
     def usual_s(self, request: Request) -> float:
         """What it may be expected to take as a whole; 0 while nothing is known."""
         if not self._tokens:
             return 0.0
-        return self._prefill_s(self._usual * characters(request)) + self._usual_decode_s
+        return self._prefill_s(self._usual * request.characters) + self._usual_decode_s
 
     def _prefill_s(self, n: float) -> float:
         """Interpolated, and beyond its ends the table's."""

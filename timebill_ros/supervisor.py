@@ -112,8 +112,7 @@ class Supervisor:
                 self._quickest_s = min(took, self._quickest_s or took)
             self.grace_s = HANG_GRACE_S + HANG_GRACE_PAUSES * event['longest_pause_s']
             self._set_ready(True)
-            if self._configured is not None:
-                future, self._configured = self._configured, None
+            if (future := self._take_configured()) is not None:
                 future.set_result(event['description'])
             return True
         elif kind == 'failed':
@@ -136,8 +135,7 @@ class Supervisor:
         self._set_ready(False)
         self._generation += 1
         self._restart_s = self._abandoned = None
-        if self._configured is not None:
-            future, self._configured = self._configured, None
+        if (future := self._take_configured()) is not None:
             future.set_exception(RuntimeError('the node is shutting down'))
         if self._worker is not None:
             self._worker.close()
@@ -149,6 +147,11 @@ class Supervisor:
         if ready is not self.is_ready:
             self.is_ready = ready
             self._on_health()
+
+    def _take_configured(self) -> Future[str] | None:
+        """Who waits for configure; asked once, then nobody does."""
+        future, self._configured = self._configured, None
+        return future
 
     def _spawn(self) -> None:
         self._generation += 1
@@ -168,8 +171,7 @@ class Supervisor:
         self._generation += 1  # whatever else it says is not heard
         if worker is not None:
             worker.kill()
-        if self._configured is not None:
-            future, self._configured = self._configured, None
+        if (future := self._take_configured()) is not None:
             future.set_exception(RuntimeError(message))
             return
         wait = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]

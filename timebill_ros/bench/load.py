@@ -166,7 +166,7 @@ def memory(rows: list[dict], start_s: float, warm_up_s: float) -> dict:
     return result
 
 
-def _counts(names) -> dict[str, int]:
+def counts(names) -> dict[str, int]:
     return dict(sorted(Counter(names).items()))
 
 
@@ -193,9 +193,9 @@ def analyse(records: list[GoalRecord], empty: list[dict], faults: list, queue_si
     return {
         'goals': len(records), 'lost': len(records) - len(answered),
         'late': sum(r.tardiness_s > 0 for r in hard), 'wrong_code': len(errors),
-        'late_codes': _counts(ErrorCode(r.code).name for r in hard if r.tardiness_s > 0),
+        'late_codes': counts(ErrorCode(r.code).name for r in hard if r.tardiness_s > 0),
         'late_by_s': quantiles(r.tardiness_s for r in hard if r.tardiness_s > 0),
-        'wrong': [sentence for _, sentence in errors[:20]], 'codes': _counts(ErrorCode(r.code).name for r in answered),
+        'wrong': [sentence for _, sentence in errors[:20]], 'codes': counts(ErrorCode(r.code).name for r in answered),
         'malformed': sum(r.expected is not ErrorCode.NONE for r in records),
         'cancels_sent': sum(not math.isnan(r.canceled_s) for r in records),
         'skip_next_late': len(around.overruns), 'most_open': around.most_open,

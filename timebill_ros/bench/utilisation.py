@@ -15,7 +15,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
 from timebill_ros.bench.goal_checks import GoalRecord
-from timebill_ros.bench.load import environment, measure_vanilla, site_log_kinds, to_record, write
+from timebill_ros.bench.load import counts, environment, measure_vanilla, site_log_kinds, to_record, write
 from timebill_ros.bench.node_under_load import ClientProcesses, Node
 from timebill_ros.request import ErrorCode, Strategy
 from timebill_ros.training.site_log_scores import step_accuracy
@@ -75,10 +75,7 @@ def above(goals: list[tuple[GoalRecord, float]], baseline: list[tuple[GoalRecord
 
 def row_of(policy: str, load: float, budgets: str, goals: list[tuple[GoalRecord, float]]) -> dict:
     """One point: `goals` with the score of each answer."""
-    codes: dict[str, int] = {}
-    for record, _ in goals:
-        name = 'LOST' if record.is_lost else ErrorCode(record.code).name
-        codes[name] = codes.get(name, 0) + 1
+    codes = counts('LOST' if record.is_lost else ErrorCode(record.code).name for record, _ in goals)
     return {'policy': policy, 'offered_load': load, 'budgets': budgets, 'goals': len(goals), 'codes': codes,
             'on_time': mean_with_interval([is_on_time(record) for record, _ in goals]),
             'score': mean_with_interval(values_of(goals)),
