@@ -4,7 +4,6 @@ Times are judged with wide slack: a wrong clock is off by seconds.
 """
 from __future__ import annotations
 
-import functools
 import time
 from types import SimpleNamespace
 
@@ -60,24 +59,6 @@ def settle(sim: SimClock, factor: float) -> None:
     time.sleep(SETTLE_S)
 
 
-def thrice(test):
-    """A machine that stalls for tenths of a second makes /clock seem to go at another pace; so each has three tries.
-
-    Known to fail now and then even so: a goal may end well before its deadline in simulated time. That is a fault that
-    is not found yet; until it is, such a failure is told as an expected one.
-    """
-    @functools.wraps(test)
-    def tried(node, sim, **parameters):
-        for last in (False, False, True):
-            try:
-                return test(node=node, sim=sim, **parameters)
-            except AssertionError as error:
-                if last:
-                    pytest.xfail(f'a deadline in simulated time was not met: {str(error)[:200]}')
-                settle(sim, 1.0)
-    return tried
-
-
 def endless(sim: SimClock, ahead_s: float, budget_s: float | None = None) -> Generate.Goal:
     """A goal that only its deadline ends, `ahead_s` of simulated time from now."""
     return make_goal(budget_s=budget_s, deadline=translation.stamp(sim.now_s() + ahead_s), max_new_tokens=LONG,
@@ -104,7 +85,6 @@ def running(node: NodeProcess, goal: Generate.Goal, for_s: float):
 # -- the pace --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('factor, ahead_s', [(0.3, 1.2), (1.0, 2.0), (3.0, 6.0)])
-@thrice
 def test_a_deadline_in_simulated_time_is_met_at_its_pace(node, sim, factor, ahead_s):
     settle(sim, factor)
     real_s = ahead_s / factor
@@ -113,7 +93,6 @@ def test_a_deadline_in_simulated_time_is_met_at_its_pace(node, sim, factor, ahea
 
 
 @pytest.mark.parametrize('factor', [0.3, 3.0])
-@thrice
 def test_a_time_budget_is_in_real_time_at_any_pace(node, sim, factor):
     settle(sim, factor)
     sent = node.send(make_goal(budget_s=1.2, max_new_tokens=LONG))
@@ -121,14 +100,12 @@ def test_a_time_budget_is_in_real_time_at_any_pace(node, sim, factor):
     assert result.timing.time_budget_s == pytest.approx(1.2)
 
 
-@thrice
 def test_a_deadline_moves_away_when_the_simulation_slows_down(node, sim):
     sent = running(node, endless(sim, 2.0), 0.5)
     sim.set_factor(0.3)
     ends_after(sent, 4.0, 5.5 + SLACK_S)  # 0.5 s at 1, then 1.5 s at 0.3
 
 
-@thrice
 def test_a_deadline_comes_nearer_when_the_simulation_speeds_up(node, sim):
     settle(sim, 0.5)
     sent = running(node, endless(sim, 3.0), 0.5)
@@ -136,7 +113,6 @@ def test_a_deadline_comes_nearer_when_the_simulation_speeds_up(node, sim):
     ends_after(sent, 1.0, 1.4 + SLACK_S)  # 0.5 s at 0.5, then 2.75 s at 3; it would have been 6 s
 
 
-@thrice
 def test_a_time_budget_bounds_a_deadline_that_moves(node, sim):
     sent = running(node, endless(sim, 2.0, budget_s=3.0), 0.3)
     sim.set_factor(0.1)
@@ -145,7 +121,6 @@ def test_a_time_budget_bounds_a_deadline_that_moves(node, sim):
 
 # -- pauses ----------------------------------------------------------------------------------------------------------
 
-@thrice
 def test_a_short_pause_that_clock_tells_of_moves_the_deadline_away(node, sim):
     sent = running(node, endless(sim, 1.5), 0.4)
     sim.pause(messages=True)
@@ -154,14 +129,12 @@ def test_a_short_pause_that_clock_tells_of_moves_the_deadline_away(node, sim):
     ends_after(sent, 1.8, 2.3 + SLACK_S)  # without the pause: 1.5 s
 
 
-@thrice
 def test_a_clock_that_falls_silent_leaves_the_deadline_where_it_was(node, sim):
     sent = running(node, endless(sim, 1.5), 0.4)
     sim.pause(messages=False)
     ends_after(sent, 0.9, 1.5 + SLACK_S)
 
 
-@thrice
 def test_a_clock_that_goes_on_after_silence_moves_the_deadline_away(node, sim):
     sent = running(node, endless(sim, 2.0), 0.4)
     sim.pause(messages=False)
@@ -170,7 +143,6 @@ def test_a_clock_that_goes_on_after_silence_moves_the_deadline_away(node, sim):
     ends_after(sent, 2.3, 2.8 + SLACK_S)
 
 
-@thrice
 def test_no_goal_lives_for_ever_because_the_simulation_is_paused(node, sim):
     sent = running(node, endless(sim, 1.5), 0.4)
     sim.pause(messages=True)
@@ -178,7 +150,6 @@ def test_no_goal_lives_for_ever_because_the_simulation_is_paused(node, sim):
 
 
 @pytest.mark.parametrize('messages', [True, False])
-@thrice
 def test_a_goal_released_in_a_long_pause_has_its_time_and_ends(node, sim, messages):
     sim.pause(messages=messages)
     time.sleep(TIMEOUT_S + 0.3)
@@ -199,7 +170,6 @@ def is_degraded(node: NodeProcess) -> bool:
     return [message.degraded for message in node.statuses if message.request_id == sent.id][-1]
 
 
-@thrice
 def test_status_and_diagnostics_warn_while_the_clock_stands(node, sim):
     assert not is_degraded(node)
     sim.pause(messages=True)
@@ -218,7 +188,6 @@ def test_status_and_diagnostics_warn_while_the_clock_stands(node, sim):
 
 # -- jumps -----------------------------------------------------------------------------------------------------------
 
-@thrice
 def test_a_goal_keeps_its_deadline_when_time_jumps_back_and_later_ones_go_by_the_new_time(node, sim):
     sent = running(node, endless(sim, 1.5), 0.4)
     sim.jump(sim.now_s() - 300.0)
@@ -227,7 +196,6 @@ def test_a_goal_keeps_its_deadline_when_time_jumps_back_and_later_ones_go_by_the
     assert is_degraded(node) or time.monotonic() > sent.sent_s + 0.4 + TIMEOUT_S
 
 
-@thrice
 def test_a_jump_forward_brings_the_deadline_nearer(node, sim):
     sent = running(node, endless(sim, 50.0), 0.4)
     sim.jump(sim.now_s() + 48.4)

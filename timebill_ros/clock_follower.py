@@ -36,8 +36,8 @@ class ClockFollower:
             self._listen()
 
     def _listen(self) -> None:
-        """On a node and a thread of its own: rclpy's MultiThreadedExecutor was seen to stall for up to two seconds, and
-        to lose most messages, where one subscription is always ready, which a SingleThreadedExecutor never did."""
+        """On a node and a thread of its own, because simulators publish /clock at up to 1 kHz: handing each message to
+        a pool of threads would take the node's time, and a message that waits for one shifts the deadlines."""
         node = self._node
         self._listener = Node(
             f'{node.get_name()}_clock', namespace=node.get_namespace(), context=node.context, enable_rosout=False,

@@ -20,7 +20,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -31,6 +31,7 @@ from timebill_ros.clock_follower import ClockFollower
 from timebill_ros.diagnostics import report
 from timebill_ros.dispatch import Dispatcher
 from timebill_ros.estimates import ESTIMATE_TIMEOUT_S
+from timebill_ros.executor import PoolExecutor
 from timebill_ros.goal_server import GoalServer
 from timebill_ros.job import Job
 from timebill_ros.msg import RequestStatus
@@ -258,7 +259,7 @@ def main(args: list[str] | None = None) -> int:
         print(f'timebill: {error}', file=sys.stderr)
         rclpy.shutdown()
         return 1
-    executor = MultiThreadedExecutor(num_threads=4)
+    executor = PoolExecutor(4, node.get_logger())
     executor.add_node(node)
     threads = [threading.Thread(target=_spin, args=(executor, node.get_logger()), name='executor', daemon=True)]
     if node.get_parameter('autostart').value:
@@ -277,8 +278,8 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def _spin(executor: MultiThreadedExecutor, logger) -> None:
-    """Until the executor is shut down: a callback that raises ends rclpy's own spin, and must not end the node's."""
+def _spin(executor: PoolExecutor, logger) -> None:
+    """Until the executor is shut down: whatever rclpy raises in it must not end the node."""
     while True:
         try:
             executor.spin()
@@ -286,7 +287,7 @@ def _spin(executor: MultiThreadedExecutor, logger) -> None:
         except ExternalShutdownException:
             return
         except Exception:
-            logger.error(f'a callback failed: {traceback.format_exc()}')
+            logger.error(f'the executor failed: {traceback.format_exc()}')
             time.sleep(0.05)
 
 
