@@ -1,4 +1,4 @@
-"""An action server that does nothing, on an executor like the node's: what ROS 2 itself takes under the same load."""
+"""An action server that does nothing, on the node's executor: what ROS 2 itself takes under the same load."""
 from __future__ import annotations
 
 import signal
@@ -9,12 +9,12 @@ import time
 import rclpy
 from rclpy.action import ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros.action import Generate
+from timebill_ros.executor import PoolExecutor
 
 NAME = '/empty/generate'
 
@@ -35,7 +35,7 @@ def main() -> int:
     deep = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
     ActionServer(node, Generate, NAME, execute_callback=_execute, callback_group=ReentrantCallbackGroup(),
                  goal_service_qos_profile=deep, result_service_qos_profile=deep, result_timeout=30)
-    executor = MultiThreadedExecutor(num_threads=4)
+    executor = PoolExecutor(4, node.get_logger())
     executor.add_node(node)
     while not ended:
         executor.spin_once(timeout_sec=0.2)
