@@ -29,8 +29,10 @@ class SlotLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor | None = None) -> None:
         value_states = key_states if value_states is None else value_states
         _, heads, _, k_dim = key_states.shape
-        self.keys = key_states.new_zeros(1, heads, self.capacity, k_dim)
-        self.values = value_states.new_zeros(1, value_states.shape[1], self.capacity, value_states.shape[3])
+        with torch.inference_mode(False):  # so that they may be traced
+            # One slot to spare: a trace of filled slots must not take them for the whole buffer (compiled_step.py).
+            self.keys = key_states.new_zeros(1, heads, self.capacity + 1, k_dim)
+            self.values = value_states.new_zeros(1, value_states.shape[1], self.capacity + 1, value_states.shape[3])
         self.is_initialized = True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
@@ -97,6 +99,20 @@ class SlotCache(Cache):
     def __init__(self, capacity: int, windows: list[int | None]):
         super().__init__(layers=[SlotLayer(capacity, window) for window in windows])
         self.capacity = capacity
+
+    @classmethod
+    def of(cls, keys: list[torch.Tensor], values: list[torch.Tensor], lengths: list[int]) -> SlotCache:
+        """A cache over slots that there are, [1, H_kv, slots, D] for each layer, so many of them filled. No layer of it
+        has a window of its own: the slots are what each attends to."""
+        cache = cls(keys[0].shape[2], [None] * len(keys))
+        for layer, layer.keys, layer.values, layer.length in zip(cache.layers, keys, values, lengths, strict=True):
+            layer.capacity, layer.is_initialized = layer.keys.shape[2], True
+        return cache
+
+    @property
+    def device(self) -> torch.device:
+        """Of the slots; not before the first update."""
+        return self.layers[0].keys.device
 
     def evictable_layers(self) -> list[int]:
         """Indices of the full-attention layers. Sliding windows keep their own rule."""

@@ -40,7 +40,9 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
     model = CausalLM(name, device=settings['device'], dtype=settings['dtype'], threads=settings['threads'],
                      max_context_tokens=settings['max_context_tokens'], scorer=settings['eviction_scorer'],
                      trust_remote_code=settings['trust_remote_code'],
-                     allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'])
+                     allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'],
+                     compiled_steps=None if settings['compile_step'] == 'off' else
+                     cache_directory(settings['cache_dir']) / 'steps')
     if not predictor_name:
         log.warning('no length predictor: every response is planned as long as allowed')
         return model, None
@@ -149,7 +151,9 @@ def load_engine(settings: dict, progress: Callable[[float], None] = lambda share
                     predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
                     drop_infeasible=settings['drop_infeasible'])
     t = profile.times
-    description = (f'{model.name} in {model.variant} on {profile.identity.device}, context {model.max_context} tokens, '
+    steps = ' with compiled steps' if model.variant in model.compiled else ''
+    description = (f'{model.name} in {model.variant}{steps} on {profile.identity.device}, '
+                   f'context {model.max_context} tokens, '
                    f'{"predicted" if predictor else "unpredicted"} lengths, '
                    f'{"eviction by " + settings["eviction_scorer"] if model.supports_eviction else "no eviction"}; '
                    f'{where}: prefill of 1000 tokens {t.prefill(1000) * 1e3:.1f} ms, '

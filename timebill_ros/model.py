@@ -17,7 +17,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from timebill_ros import attention, own_cache, variants
+from timebill_ros import attention, compiled_step, own_cache, variants
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.kv_cache import SlotCache
 from timebill_ros.request import ErrorCode, GoalError, Request
@@ -113,12 +113,12 @@ class CausalLM:
 
     `supports_eviction` is false, and `eviction_refusal` says why, for models whose cache is not one full-attention
     key and value per token. Those that our cache does not fit run on their own cache and attention, some of them
-    without chunks in prefill.
+    without chunks in prefill. `compiled_steps`: folder of compiled decode steps; None: none are wanted.
     """
 
     def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
                  max_context_tokens: int = 8192, scorer: str = 'snapkv', trust_remote_code: bool = False,
-                 allow_unsafe_weights: bool = False, other_variants: str = ''):
+                 allow_unsafe_weights: bool = False, other_variants: str = '', compiled_steps: Path | None = None):
         if trust_remote_code:
             log.warning('trust_remote_code is on: code that ships with %s will run', name)
         if allow_unsafe_weights:
@@ -145,8 +145,9 @@ class CausalLM:
         if not self.eviction_refusal and not self.cache.evictable_layers():
             self.eviction_refusal = 'all its layers have a sliding window, which bounds their cache already'
         self.variant = str(self.dtype).removeprefix('torch.')
-        self._add_variants(other_variants)
         self.fingerprint = fingerprint(name, getattr(config, '_commit_hash', None))
+        self._add_variants(other_variants)
+        self._compile_steps(compiled_steps)
         self.eos_ids = _eos_ids(self.model, self.tokenizer)
 
     # -- loading -------------------------------------------------------------------------------------------------
@@ -184,7 +185,26 @@ class CausalLM:
 
     def use_variant(self, name: str) -> None:
         """Decode with the weights of this precision from now on; prefill keeps the model's own."""
-        self._decoder = self.variants[name]
+        self._decoder, self._compiled = self.variants[name], self.compiled.get(name)
+
+    def _compile_steps(self, directory: Path | None) -> None:
+        """Steps of each variant as one compiled program, where that can be had and is faster."""
+        if directory is None or self._own:
+            return
+        ids = [self.tokenizer.eos_token_id or 0] * (MAX_WINDOW + 2)
+        for name, model in self.variants.items():
+            facts = [self.fingerprint, name, str(self.dtype), device_name(self.device), *library_versions().values()]
+            self.reset()
+            self.prefill(ids, chunk_tokens=len(ids))
+            try:
+                self.compiled[name] = compiled_step.prepare(model, self.cache, self._options, facts, directory)
+            except compiled_step.NotCompiled as error:
+                log.info('decode steps of %s in %s run through its modules: %s', self.name, name, error)
+                continue
+            self.use_variant(name)
+            self.step(torch.tensor(ids[0]), len(ids))  # the first call of what was loaded
+        self.use_variant(self.variant)
+        self.reset()
 
     def _read(self, **load):
         model, info = AutoModelForCausalLM.from_pretrained(self.name, output_loading_info=True, **load)
@@ -194,6 +214,8 @@ class CausalLM:
 
     def _prepare(self, model, config) -> None:
         self.model = self._decoder = model.to(self.device).eval()
+        self.compiled: dict[str, compiled_step.CompiledStep] = {}  # by variant
+        self._compiled: compiled_step.CompiledStep | None = None  # of the variant in use
         self._n_prompt = 0  # entries of the prompt in the cache; what was generated follows them
         self.threads = self.prefill_threads = for_decoding(self._requested_threads, sum(
             p.numel() * p.element_size() for p in model.parameters()))
@@ -308,13 +330,15 @@ class CausalLM:
         """
         self._token.copy_(token.view(1, 1))
         self._position.fill_(position)
+        if self._compiled is not None:
+            return self._compiled(self._token, self._position)
         return self._forward(self._decoder, self._token, self._position)
 
     def _forward(self, model, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         if self._own:
             return self._own.forward(ids, positions)
         out = model(input_ids=ids, position_ids=positions, past_key_values=self.cache, use_cache=True,
-                         **self._options)
+                    **self._options)
         return out.logits[0, -1]
 
     @torch.inference_mode()

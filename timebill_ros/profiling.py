@@ -30,7 +30,8 @@ STEPS = 12  # decode steps per point; their median is the point
 def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
     """What a profile of this model and predictor on this device is valid for."""
     return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
-                    predictor=predictor.fingerprint if predictor else 'none')
+                    predictor=predictor.fingerprint if predictor else 'none',
+                    compiled=', '.join(model.compiled))
 
 
 def length_grid(longest: int, n: int) -> list[int]:

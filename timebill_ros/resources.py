@@ -23,7 +23,8 @@ def embedded_directory() -> Path:
 
 
 def cache_directory(setting: str = '') -> Path:
-    """Where self-made profiles go: the setting, or the user's cache folder (XDG base directory specification)."""
+    """Where self-made profiles and compiled steps go: the setting, or the user's cache folder (XDG base directory
+    specification)."""
     if setting:
         return Path(setting).expanduser()
     base = os.environ.get('XDG_CACHE_HOME') or Path(os.environ.get('HOME') or '/tmp') / '.cache'

@@ -45,8 +45,8 @@ PARAMETERS = (
     Parameter('profile', '', 'YAML profile of this device and model; empty: the cached one, or one measured while '
               'configuring.'),
     Parameter('self_profile_s', 20.0, 'Longest time for measuring a profile while configuring.', 's', 1.0, 600.0),
-    Parameter('cache_dir', '', 'Where self-made profiles are kept; empty: $XDG_CACHE_HOME/timebill_ros or '
-              '~/.cache/timebill_ros.'),
+    Parameter('cache_dir', '', 'Where self-made profiles and compiled steps are kept; empty: '
+              '$XDG_CACHE_HOME/timebill_ros or ~/.cache/timebill_ros.'),
     Parameter('worker_python', '', 'Python interpreter with torch and transformers; empty: the one that runs the '
               'node.'),
     Parameter('worker_start_timeout_s', 300.0, 'Longest time for loading and profiling while configuring.', 's',
@@ -70,6 +70,9 @@ PARAMETERS = (
               64, 1 << 20),
     Parameter('prefill_chunk_tokens', 256, 'Prefill checks cancel and deadline after each chunk.', 'tokens', 16,
               1 << 17),
+    Parameter('compile_step', 'auto', 'The decode step as one compiled program, kept in cache_dir; auto: where a '
+              'compiler is installed and the model allows it, off: always through the modules of the model.',
+              choices=('auto', 'off')),
     Parameter('eviction_scorer', 'snapkv', 'Which cache entries matter.',
               choices=('snapkv', 'key_norm', 'recent', 'random')),
     Parameter('max_eviction_ratio', 0.95, 'alpha_max: largest share of the prompt cache that may be evicted.', '', 0.0,
@@ -125,7 +128,7 @@ PARAMETERS = (
 )
 # Those that choose model, device and cache: options of the commands that load a model.
 OF_MODELS = ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads', 'max_context_tokens',
-             'prefill_chunk_tokens', 'eviction_scorer', 'variants')
+             'prefill_chunk_tokens', 'compile_step', 'eviction_scorer', 'variants')
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 
