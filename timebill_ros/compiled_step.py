@@ -28,7 +28,7 @@ from timebill_ros.resources import write_whole
 
 log = logging.getLogger(__name__)
 
-REVISION = 2  # of what is compiled; files of another one are not loaded
+REVISION = 3  # of what is compiled; files of another one are not loaded
 TIMED_S = 1.0  # how long either way of stepping is timed, at most
 TIMED_STEPS = 30
 
@@ -194,6 +194,8 @@ def _compile(model: nn.Module, cache: SlotCache, options: dict, package: Path,
             _Step(model, slides, options),
             (one, one.clone(), torch.zeros(length, dtype=torch.long, device=cache.device), keys, values),
             dynamic_shapes=(None, None, {0: n}, shapes, shapes), strict=False)
+        if cache.device.type == 'cpu':
+            program = program.run_decompositions({torch.ops.aten.linear.default: _row_by_row})
         partial = package.with_name(f'{package.stem}.{os.getpid()}.pt2')
         torch._inductor.aoti_compile_and_package(program, package_path=str(partial), inductor_configs={
             'aot_inductor.package_constants_in_so': False})
@@ -203,6 +205,18 @@ def _compile(model: nn.Module, cache: SlotCache, options: dict, package: Path,
         save_file(constants, package.with_suffix('.safetensors'))
     partial.replace(package)
     compilations += 1
+
+
+def _row_by_row(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """linear() of one token, x [1, 1, K] and weight [N, K] -> [1, 1, N], as products and sums that the compiler fuses.
+
+    BLAS libraries are made for matrices: for one row they were seen to read weights at a quarter of the memory's pace
+    (and half-precision ones slower still), which such a loop reaches. Sums are in float32.
+    """
+    out = (weight.to(torch.float32) * x.to(torch.float32).view(1, -1)).sum(-1)
+    if bias is not None:
+        out = out + bias
+    return out.to(x.dtype).view(*x.shape[:-1], -1)
 
 
 @torch.inference_mode()
