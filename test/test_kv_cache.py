@@ -56,7 +56,8 @@ def test_nothing_moves_while_a_sequence_comes_and_goes():
         assert layer.get_seq_length() == 5
         layer.reset()
         fill(layer, 5)
-    assert (layer.keys.data_ptr(), layer.values.data_ptr()) == where and layer.keys.shape == (1, HEADS, 17, DIM), "one to spare"
+    assert (layer.keys.data_ptr(), layer.values.data_ptr()) == where
+    assert layer.keys.shape == (1, HEADS, 17, DIM), 'one to spare'
 
 
 def test_keep_compacts_each_head_by_its_own_indices_and_appends_after_them():

@@ -6,7 +6,10 @@ import torch
 from timebill_ros.feedback import Tracker
 from timebill_ros.knobs import QualityTable
 from timebill_ros.model import CausalLM, ModelError
-from timebill_ros.variants import make, parse
+from timebill_ros.resources import cache_directory
+from timebill_ros.variants import Int8Linear, make, parse
+
+STEPS = cache_directory() / 'steps'
 
 
 @pytest.mark.parametrize(('names', 'found'), [('', []), ('int8', ['int8']), (' int8 , int4,int8', ['int8', 'int4'])])
@@ -16,33 +19,50 @@ def test_names(names, found):
 
 @pytest.mark.parametrize('names', ['int3', 'int8;int4', 'float32'])
 def test_unknown_names_are_refused(names):
-    with pytest.raises(ValueError, match='is none of int8, int4'):
+    with pytest.raises(ValueError, match='is none of int8, int4, bfloat16, float16'):
         parse(names)
 
 
-def test_int8_shares_the_cache_and_its_logits_are_close():
-    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')
-    assert list(model.variants) == ['float32', 'int8']
+@pytest.mark.parametrize(('dtype', 'variant', 'steps'), [
+    ('float32', 'int8', None), ('bfloat16', 'int8', None), ('float32', 'float16', None), ('bfloat16', 'float16', None),
+    ('float32', 'int8', STEPS), ('float32', 'float16', STEPS)])
+def test_a_variant_shares_the_cache_and_its_logits_are_close(dtype, variant, steps):
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, dtype=dtype,
+                     other_variants=variant, compiled_steps=steps)
+    assert list(model.variants) == [dtype, variant] and list(model.compiled) == ([dtype, variant] if steps else [])
     ids = tiny_models.prompt_ids(100)
-    steps = {}
-    for variant in model.variants:
-        model.use_variant('float32')
+    logits_of = {}
+    for name in model.variants:
+        model.use_variant(dtype)
         model.reset()
         logits = model.prefill(ids, chunk_tokens=37)
         model.evict(60)
-        model.use_variant(variant)
-        steps[variant] = model.step(logits.argmax(), 100).clone()
+        model.use_variant(name)
+        logits_of[name] = model.step(logits.argmax(), 100).float().clone()
         assert model.cache.get_seq_length() == 61
-    assert not torch.equal(steps['float32'], steps['int8'])
-    assert torch.nn.functional.cosine_similarity(steps['float32'], steps['int8'], dim=0) > 0.99
-    model.use_variant('float32')
+    assert not torch.equal(logits_of[dtype], logits_of[variant])
+    assert torch.nn.functional.cosine_similarity(logits_of[dtype], logits_of[variant], dim=0) > 0.99
+    model.use_variant(dtype)
     with pytest.raises(KeyError):
         model.use_variant('int4')
 
 
+def test_int8_rounds_each_row_by_its_own_scale_and_shares_what_it_does_not_quantize():
+    linear = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor([[127.0, -63.6, 0.4], [0.0, 0.0, 0.0]]))
+    quantized = Int8Linear(linear)
+    assert quantized.weight.tolist() == [[127, -64, 0], [0, 0, 0]] and quantized.scale[0] == 1.0
+    x = torch.tensor([[1.0, 2.0, 3.0]])
+    torch.testing.assert_close(quantized(x), torch.tensor([[127.0 - 128.0, 0.0]]) + linear.bias)
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')
+    assert model.variants['int8'].model.embed_tokens.weight is model.model.model.embed_tokens.weight
+    assert not any(isinstance(module, torch.nn.Linear) for module in model.variants['int8'].modules())
+
+
 @pytest.mark.parametrize(('options', 'sentence'), [
     ({'other_variants': 'int4'}, 'int4 is not available on a CPU'), ({'other_variants': 'int3'}, "'int3' is none of"),
-    ({'other_variants': 'int8', 'dtype': 'bfloat16'}, 'needs float32 activations'),
+    ({'other_variants': 'bfloat16', 'dtype': 'bfloat16'}, 'runs in bfloat16 already'),
 ])
 def test_what_cannot_be_made_is_said(options, sentence):
     with pytest.raises(ModelError, match=sentence):

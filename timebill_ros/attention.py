@@ -71,20 +71,22 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
     window = getattr(module, 'timebill_window', None)
     if window is not None and window.recording:
         window.push(query, scaling)
+    computed_in = query.dtype
+    query = query.to(key.dtype)  # weights of another precision than the cache's: see variants.py
     _, n_heads, n_query, head_dim = query.shape
     n_kv_heads, n_key = key.shape[1], key.shape[2]
     if n_query == 1:
         # Decoding: the query group of a KV head takes the place of the query length, which needs neither repeated
         # keys nor a mask. The cache layer has already cut a sliding window to size.
         out = scaled_dot_product_attention(query.view(1, n_kv_heads, -1, head_dim), key, value, scale=scaling)
-        return out.reshape(1, 1, n_heads, -1), None
+        return out.reshape(1, 1, n_heads, -1).to(computed_in), None
     gqa = {'enable_gqa': True} if n_heads != n_kv_heads else {}
     if n_key == n_query and (sliding_window is None or n_key <= sliding_window):
         out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, **gqa)
     else:
         mask = _masks.get(n_query, n_key, sliding_window, query.device)
         out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, **gqa)
-    return out.transpose(1, 2).contiguous(), None
+    return out.transpose(1, 2).contiguous().to(computed_in), None
 
 
 AttentionInterface.register(NAME, attention)

@@ -238,8 +238,9 @@ def _compare(model: nn.Module, compiled: CompiledStep, cache: SlotCache, options
         logits.argmax().item()  # waits for the device
         return logits, time.perf_counter() - start_s
 
-    expected, got = timed(modules)[0].float(), timed(compiled)[0].float()
-    if not (got - expected).norm() <= torch.finfo(cache.layers[0].keys.dtype).eps ** 0.5 * expected.norm():
+    expected, got = timed(modules)[0], timed(compiled)[0]
+    rounding = torch.finfo(expected.dtype).eps ** 0.5
+    if not (got.float() - expected.float()).norm() <= rounding * expected.float().norm():
         raise ValueError('its logits are not those of the modules')
     taken: dict[str, list[float]] = {'modules_s': [], 'compiled_s': []}
     until_s = time.perf_counter() + TIMED_S

@@ -91,7 +91,7 @@ PARAMETERS = (
               live=True),
     Parameter('keep_state', True, 'Keep what finished requests taught in cache_dir, for the next start.'),
     Parameter('variants', '', 'Other weight precisions to load and choose from for decoding, comma-separated: int8, '
-              'int4. Each takes memory of its own. Used only with a quality table.'),
+              'int4, bfloat16, float16. Each takes memory of its own. Used only with a quality table.'),
     Parameter('quality_table', '', 'JSON file of measured quality by eviction ratio and variant (timebill bench '
               'knobs); empty: the smallest eviction that fits, as in the paper.'),
     Parameter('default_max_new_tokens', 256, 'Longest response where the goal does not say.', 'tokens', 1, 1 << 20,

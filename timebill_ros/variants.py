@@ -6,12 +6,12 @@ through it. Which one, if any, is the planner's choice (knobs.py), from what was
 from __future__ import annotations
 
 import copy
-import warnings
 
 import torch
 from torch import nn
 
-VARIANTS = ('int8', 'int4')
+HALVES = ('bfloat16', 'float16')
+VARIANTS = ('int8', 'int4', *HALVES)
 
 
 def parse(names: str) -> list[str]:
@@ -24,26 +24,50 @@ def parse(names: str) -> list[str]:
 
 
 def make(model: nn.Module, variant: str, device: torch.device) -> nn.Module:
-    """A copy of `model` with its linear layers in int8 or int4. ValueError where this device or torch cannot.
+    """A copy of `model` with its linear layers in another precision. ValueError where this device or torch cannot.
 
-    CPU: PyTorch's dynamic quantization (int8 weights, activations quantized per call). CUDA: weight-only by torchao.
+    Quantized is the weight only: on CUDA by torchao, on a CPU by `Int8Linear`, which shares everything else with the
+    model and is fast where decode steps are compiled (compiled_step.py). Which is faster is in the profile.
     """
-    if device.type == 'cpu':
-        if variant != 'int8':
-            raise ValueError(f'variant {variant} is not available on a CPU, only int8')
-        return _dynamic_int8(model)
-    return _weight_only(model, variant)
+    if variant in HALVES:
+        dtype = getattr(torch, variant)
+        if model.dtype == dtype:
+            raise ValueError(f'the model runs in {variant} already')
+        return copy.deepcopy(model).to(dtype).eval()
+    if device.type != 'cpu':
+        return _weight_only(model, variant)
+    if variant != 'int8':
+        raise ValueError(f'variant {variant} is not available on a CPU, only int8 and {", ".join(HALVES)}')
+    return _int8(model)
 
 
-def _dynamic_int8(model: nn.Module) -> nn.Module:
-    if model.dtype != torch.float32:
-        raise ValueError(f'variant int8 needs float32 activations on a CPU, and this model runs in {model.dtype}')
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # deprecated in favour of torchao, which is an optional package
-            return torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {nn.Linear}, dtype=torch.qint8).eval()
-    except (AttributeError, RuntimeError) as error:
-        raise ValueError(f'this PyTorch cannot quantize to int8: {error}') from error
+class Int8Linear(nn.Module):
+    """A linear layer, weight [N, K], with 8 bits a weight and one float32 scale a row, symmetric and rounded to
+    nearest."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        weight = linear.weight.detach().to(torch.float32)
+        scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
+        self.register_buffer('weight', (weight / scale[:, None]).round().to(torch.int8))
+        self.register_buffer('scale', scale)
+        self.bias = linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # In float32 whatever x is: a compiler was seen to make slow code of int8 by way of bfloat16.
+        y = nn.functional.linear(x.to(torch.float32), self.weight.to(torch.float32)) * self.scale
+        return (y if self.bias is None else y + self.bias).to(x.dtype)
+
+
+def _int8(model: nn.Module) -> nn.Module:
+    # Parameters are shared: what is not quantized, as embeddings and norms, is in memory once.
+    shared = {id(parameter): parameter for parameter in model.parameters()}
+    quantized = copy.deepcopy(model, shared)
+    for name, module in list(quantized.named_modules()):
+        if isinstance(module, nn.Linear):
+            parent, _, leaf = name.rpartition('.')
+            setattr(quantized.get_submodule(parent), leaf, Int8Linear(module))
+    return quantized.eval()
 
 
 def _weight_only(model: nn.Module, variant: str) -> nn.Module:

@@ -1,0 +1,100 @@
+"""llama.cpp on the same shape, as a peer to be measured against: the optional packages llama-cpp-python and gguf.
+
+The weights are random. Only the shape and the precision count for time.
+"""
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+PRECISIONS = ('F16', 'Q8_0', 'Q4_0')
+
+
+def is_installed() -> bool:
+    try:
+        import gguf  # noqa: F401
+        import llama_cpp  # noqa: F401
+        return True
+    except ImportError:
+        return False
+
+
+def write(path: Path, shape: dict, precision: str, seed: int = 0) -> None:
+    """A GGUF file of a Qwen2 model of `shape` (entries of its config) with random weights in `precision`."""
+    import gguf
+    kind = gguf.GGMLQuantizationType[precision]
+    rng = np.random.default_rng(seed)
+    width, layers, inner = shape['hidden_size'], shape['num_hidden_layers'], shape['intermediate_size']
+    heads, kv_heads = shape['num_attention_heads'], shape['num_key_value_heads']
+    kv_width = width // heads * kv_heads
+    file = gguf.GGUFWriter(path, 'qwen2')
+    file.add_context_length(shape['max_position_embeddings'])
+    file.add_embedding_length(width)
+    file.add_block_count(layers)
+    file.add_feed_forward_length(inner)
+    file.add_head_count(heads)
+    file.add_head_count_kv(kv_heads)
+    file.add_rope_freq_base(float(shape['rope_theta']))
+    file.add_layer_norm_rms_eps(1e-6)
+    file.add_file_type({'F16': gguf.LlamaFileType.MOSTLY_F16, 'Q8_0': gguf.LlamaFileType.MOSTLY_Q8_0,
+                        'Q4_0': gguf.LlamaFileType.MOSTLY_Q4_0}[precision])
+    file.add_tokenizer_model('gpt2')
+    file.add_tokenizer_pre('qwen2')
+    file.add_token_list([f'w{i}' for i in range(shape['vocab_size'])])
+    file.add_token_types([gguf.TokenType.NORMAL] * shape['vocab_size'])
+    file.add_token_merges(['w 0'])
+    file.add_eos_token_id(1)
+
+    def add(name: str, rows: int, columns: int) -> None:
+        weight = (0.02 * rng.standard_normal((rows, columns), dtype=np.float32))
+        data = weight.astype(np.float16) if precision == 'F16' else gguf.quants.quantize(weight, kind)
+        file.add_tensor(name, data, raw_dtype=kind)
+
+    def add_vector(name: str, n: int, value: float) -> None:
+        file.add_tensor(name, np.full(n, value, dtype=np.float32))
+
+    add('token_embd.weight', shape['vocab_size'], width)
+    add_vector('output_norm.weight', width, 1.0)
+    for i in range(layers):
+        add_vector(f'blk.{i}.attn_norm.weight', width, 1.0)
+        add_vector(f'blk.{i}.ffn_norm.weight', width, 1.0)
+        for name, rows in (('attn_q', width), ('attn_k', kv_width), ('attn_v', kv_width)):
+            add(f'blk.{i}.{name}.weight', rows, width)
+            add_vector(f'blk.{i}.{name}.bias', rows, 0.0)
+        add(f'blk.{i}.attn_output.weight', width, width)
+        add(f'blk.{i}.ffn_gate.weight', inner, width)
+        add(f'blk.{i}.ffn_up.weight', inner, width)
+        add(f'blk.{i}.ffn_down.weight', width, inner)
+    file.write_header_to_file()
+    file.write_kv_data_to_file()
+    file.write_tensors_to_file()
+    file.close()
+
+
+class Peer:
+    """One loaded file."""
+
+    def __init__(self, path: Path, *, n_context: int, threads: int):
+        from llama_cpp import Llama
+        self._llama = Llama(str(path), n_ctx=n_context, n_threads=threads, n_threads_batch=threads, verbose=False)
+
+    def prefill(self, ids: list[int]) -> float:
+        """Seconds for a new sequence."""
+        self._llama.reset()
+        start_s = time.perf_counter()
+        self._llama.eval(ids)
+        return time.perf_counter() - start_s
+
+    def steps(self, n: int) -> list[float]:
+        """Seconds of `n` decode steps that go on from there, each with an arg max over its logits."""
+        from llama_cpp import llama_get_logits_ith
+        vocabulary, seconds, token = self._llama.n_vocab(), [], 5
+        for _ in range(n):
+            start_s = time.perf_counter()
+            self._llama.eval([token])
+            logits = np.ctypeslib.as_array(llama_get_logits_ith(self._llama.ctx, -1), (vocabulary,))
+            token = int(logits.argmax())
+            seconds.append(time.perf_counter() - start_s)
+        return seconds
