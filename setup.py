@@ -93,7 +93,8 @@ setup(
     packages=find_packages(include=[NAME, NAME + '.*']),
     data_files=[],
     install_requires=['numpy', 'pyyaml', 'rich', 'matplotlib'],
-    extras_require={'ros': ROS, 'worker': WORKER, 'datasets': ['datasets'], 'torchao': ['torchao'], 'test': TEST},
+    extras_require={'ros': ROS, 'worker': WORKER, 'datasets': ['datasets'], 'torchao': ['torchao'],
+                    'llamacpp': ['llama-cpp-python==0.3.36', 'gguf==0.17.1'], 'test': TEST},
     distclass=PlatformWheel,
     cmdclass={'build_py': BuildWithInterfaces},
     entry_points={'console_scripts': [

@@ -255,3 +255,11 @@ def test_a_bad_command_line_is_a_sentence_and_exit_code_1(arguments, words):
                            capture_output=True, text=True, timeout=WAIT_S)
     assert ended.returncode == 1
     assert words in ended.stderr and 'Traceback' not in ended.stderr
+
+
+def test_a_node_with_compiled_steps_answers_as_one_without():
+    with NodeProcess(compile_step='auto', profile='') as node:  # the profile at hand is of steps that are not
+        node.start()
+        assert 'with compiled steps' in node.log
+        status, result = node.ask(make_goal('one', 20.0))
+        assert (status, result.text) == (SUCCEEDED, 'two three')

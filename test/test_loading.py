@@ -74,7 +74,7 @@ def test_a_model_that_cannot_be_evicted_is_described_so(tmp_path, measured):
 
 @pytest.mark.parametrize(('values', 'sentence'), [
     (dict(quality_table='/nowhere/quality.json'), '/nowhere/quality.json cannot be used'),
-    (dict(variants='int3'), "'int3' is none of int8, int4"),
+    (dict(variants='int3'), "'int3' is none of int8, int4, bfloat16, float16"),
 ])
 def test_knobs_that_cannot_be_had_are_named(values, sentence, tmp_path, measured):
     with pytest.raises((ValueError, ModelError), match=sentence):
@@ -100,6 +100,41 @@ def test_a_profile_of_other_prefill_chunks_is_a_warning(tmp_path, measured, capl
     profile = next((tmp_path / 'profiles').iterdir())
     loading.load_engine(chosen(tmp_path, prefill_chunk_tokens=32, profile=str(profile)))
     assert 'prefill chunks of 64 tokens, and prefill_chunk_tokens is 32' in caplog.text
+
+
+def test_the_chunks_of_prefill_are_chosen_once_for_a_device(tmp_path, measured, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(loading, 'choose_chunk', lambda model: sizes.append(1) or 64)
+    values = [chosen(tmp_path), chosen(tmp_path)]
+    for one in values:
+        assert loading.load_engine(one).engine.prefill_chunk_tokens == 64 == one['prefill_chunk_tokens']
+    assert sizes == [1], 'so that profiles stay valid'
+    next((tmp_path / 'chunks').iterdir()).write_text('many')
+    loading.load_engine(chosen(tmp_path))
+    assert len(sizes) == 2
+
+
+def test_a_chunk_is_what_the_device_reads_in_the_time():
+    from timebill_ros import profiling
+    seconds_per_token, asked = 0.0, []
+
+    class Reader:
+        max_context = 512
+
+        def reset(self):
+            pass
+
+        synchronize = reset
+
+        def prefill(self, ids, *, chunk_tokens):
+            asked.append(chunk_tokens)
+            time.sleep(seconds_per_token * len(ids))
+
+    assert profiling.choose_chunk(Reader()) == 256, 'half of the context at most'
+    seconds_per_token = 0.001
+    assert profiling.choose_chunk(Reader()) in (16, 32)
+    seconds_per_token = 0.1
+    assert profiling.choose_chunk(Reader()) == 16 and max(asked) == 256
 
 
 @pytest.mark.parametrize('damage', ['no directory', 'no facts', 'no weights', 'broken facts', 'broken head'])

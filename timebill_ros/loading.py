@@ -16,10 +16,10 @@ from timebill_ros.engine import Engine
 from timebill_ros.execution_time import Identity, Profile, ProfileError
 from timebill_ros.feedback import Tracker
 from timebill_ros.knobs import QualityTable
-from timebill_ros.model import CausalLM, ModelError, fingerprint
+from timebill_ros.model import CausalLM, ModelError, device_name, fingerprint
 from timebill_ros.prediction import PredictionExecutor
-from timebill_ros.profiling import identity, make_profile, measure
-from timebill_ros.resources import cache_directory, embedded_directory
+from timebill_ros.profiling import MAX_CHUNK, MIN_CHUNK, choose_chunk, identity, make_profile, measure
+from timebill_ros.resources import cache_directory, embedded_directory, write_whole
 from timebill_ros.threads import for_prefill
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,10 @@ NOISY = 0.25  # mean fit error, as a share, from which a self-made profile is no
 
 
 def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
-    """The model and its length predictor, None where there is none. ModelError with a sentence on failure."""
+    """The model and its length predictor, None where there is none. ModelError with a sentence on failure.
+
+    Where `settings` leave `prefill_chunk_tokens` to the device, what was chosen is entered there.
+    """
     transformers.utils.logging.disable_progress_bar()  # a node's log is not a terminal
     name, predictor_name = settings['model'], settings['length_predictor']
     if not name:
@@ -43,6 +46,8 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
                      allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'],
                      compiled_steps=None if settings['compile_step'] == 'off' else
                      cache_directory(settings['cache_dir']) / 'steps')
+    if not settings['prefill_chunk_tokens']:
+        settings['prefill_chunk_tokens'] = _chunk_tokens(settings, model)
     if not predictor_name:
         log.warning('no length predictor: every response is planned as long as allowed')
         return model, None
@@ -58,6 +63,25 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f'length predictor {predictor_name} cannot be used: {error}') from error
     return model, executor
+
+
+def _chunk_tokens(settings: dict, model: CausalLM) -> int:
+    """What this device reads in a chunk of prefill: as found before, so that profiles stay valid, or measured now."""
+    facts = [model.fingerprint, model.variant, device_name(model.device)]
+    path = cache_directory(settings['cache_dir']) / 'chunks' / hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]
+    try:
+        known = int(path.read_text())
+        if MIN_CHUNK <= known <= MAX_CHUNK:
+            return known
+    except (OSError, ValueError):
+        pass
+    chosen = choose_chunk(model)
+    log.info('prefill reads chunks of %d tokens', chosen)
+    try:
+        write_whole(path, f'{chosen}\n')
+    except OSError as error:
+        log.warning('the size of prefill chunks could not be kept: %s', error)
+    return chosen
 
 
 def cached_profile_path(settings: dict, expected: Identity) -> Path:

@@ -6,9 +6,9 @@ import argparse
 from timebill_ros import settings
 
 
-def add_model_options(command: argparse.ArgumentParser) -> None:
-    """The node's parameters that choose model, device and cache, under the same names."""
-    for name in settings.OF_MODELS:
+def add_model_options(command: argparse.ArgumentParser, but: tuple[str, ...] = ()) -> None:
+    """The node's parameters that choose model, device and cache, under the same names, without `but`."""
+    for name in (name for name in settings.OF_MODELS if name not in but):
         parameter = settings.BY_NAME[name]
         command.add_argument('--' + name.replace('_', '-'), dest=name, type=type(parameter.default),
                              default=parameter.default, choices=parameter.choices or None,

@@ -237,3 +237,27 @@ def utilisation(rows: list[dict], path: Path) -> None:
             axis.grid(alpha=0.3)
     axes[0][0].legend(fontsize=8)
     _save(figure, path)
+
+
+def device(found: list[dict], path: Path) -> None:
+    """For each shape, measured steps over cache entries and their fit, and prefill; `found` as in the JSON."""
+    figure, axes = plt.subplots(2, len(found), figsize=(4.6 * len(found), 7), layout='constrained', squeeze=False)
+    for (steps, prefill), one in zip(axes.T, found, strict=True):
+        for axis, kind in ((steps, 'step'), (prefill, 'prefill')):
+            lengths, seconds = np.array(one['points'][kind], dtype=float).T
+            axis.plot(lengths, seconds * 1e3, '.', color='#999999', label='measured')
+            axis.set(xlabel=TITLES[kind][1], ylabel='ms', xlim=(0, None), ylim=(0, None))
+            axis.grid(alpha=0.3)
+        for method, colour in (('model.generate', COLOURS['eviction']), ('timebill', COLOURS['prefill'])):
+            rows = [row for row in one['decode'] if row['method'] == method]
+            steps.plot([row['cache_tokens'] * (1 - row['eviction_ratio']) for row in rows],
+                       [row['median_ms'] for row in rows], 'o', color=colour, markersize=5,
+                       label=f'{method}, in its loop')
+        grid = np.linspace(0, max(n for n, _ in one['points']['step']), 200)
+        times = one['times']
+        steps.plot(grid, 1e3 * (times['p'] * grid + times['q'] + times['bend'] * np.maximum(0, grid - times['knee'])),
+                   color=COLOURS['prefill'], label='fit')
+        steps.legend(loc='lower right', fontsize=8)
+        steps.set_title(f'{one["shape"]} in {one["dtype"]}: one decode step', fontsize=10)
+        prefill.set_title('prefill', fontsize=10)
+    _save(figure, path)

@@ -24,6 +24,8 @@ from timebill_ros.request import Sampling
 from timebill_ros.sampling import Sampler
 
 SHORTEST = 2 * MAX_WINDOW
+CHUNK_S = 0.04
+MIN_CHUNK, MAX_CHUNK = 16, 2048
 STEPS = 12  # decode steps per point; their median is the point
 
 
@@ -32,6 +34,25 @@ def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
     return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
                     predictor=predictor.fingerprint if predictor else 'none',
                     compiled=', '.join(model.compiled))
+
+
+def choose_chunk(model: CausalLM) -> int:
+    """The most tokens, a power of two, that prefill reads in CHUNK_S on an empty cache (over a full one it takes
+    longer): cancels and deadlines are looked at between chunks."""
+    best = MIN_CHUNK
+    while 2 * best <= min(MAX_CHUNK, model.max_context // 2):
+        ids, seconds = [0] * 2 * best, []
+        for _ in range(3):
+            model.reset()
+            start = time.perf_counter()
+            model.prefill(ids, chunk_tokens=len(ids))
+            model.synchronize()
+            seconds.append(time.perf_counter() - start)
+        if min(seconds) > CHUNK_S:
+            break
+        best *= 2
+    model.reset()
+    return best
 
 
 def length_grid(longest: int, n: int) -> list[int]:

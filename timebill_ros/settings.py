@@ -68,8 +68,8 @@ PARAMETERS = (
               's', 0.0, 10.0, live=True),
     Parameter('max_context_tokens', 8192, 'Size of the preallocated KV cache; bounded by the model context.', 'tokens',
               64, 1 << 20),
-    Parameter('prefill_chunk_tokens', 256, 'Prefill checks cancel and deadline after each chunk.', 'tokens', 16,
-              1 << 17),
+    Parameter('prefill_chunk_tokens', 0, 'Prefill checks cancel and deadline after each chunk; 0: the most that this '
+              'device reads in 40 ms, measured once.', 'tokens', 0, 1 << 17),
     Parameter('compile_step', 'auto', 'The decode step as one compiled program, kept in cache_dir; auto: where a '
               'compiler is installed and the model allows it, off: always through the modules of the model.',
               choices=('auto', 'off')),

@@ -11,7 +11,7 @@ from timebill_ros.model_options import add_model_options, model_settings
 def add_benches(benches) -> None:
     """Every measurement, as a subcommand of `benches`."""
     for add in (_add_decode, _add_quality, _add_length_predictor, _add_execution_time, _add_miss_rate, _add_knobs,
-                _add_load, _add_utilisation):
+                _add_load, _add_utilisation, _add_device):
         add(benches)
 
 
@@ -19,14 +19,18 @@ def _add_decode(benches) -> None:
     command = benches.add_parser('decode', help='time per token against model.generate, with and without eviction')
     add_model_options(command)
     command.add_argument('--out', type=Path, default=Path('results/decode.json'))
-    command.add_argument('--tokens', type=int, default=100, help='tokens per answer')
+    command.add_argument('--tokens', type=int, default=200, help='tokens per answer')
     command.add_argument('--rounds', type=int, default=9, help='interleaved repeats')
+    command.add_argument('--shape', default='', choices=['', 'Qwen2.5-0.5B', 'Qwen2.5-1.5B', 'tiny'],
+                         help='also a model of this shape with random weights, in every precision, beside llama.cpp '
+                         'where llama-cpp-python and gguf are installed')
     command.set_defaults(run=_run_decode)
 
 
 def _run_decode(options: argparse.Namespace) -> int:
     from timebill_ros.bench.decode import run
-    return run(model_settings(options), options.out, n_tokens=options.tokens, rounds=options.rounds)
+    return run(model_settings(options), options.out, n_tokens=options.tokens, rounds=options.rounds,
+               shape=options.shape)
 
 
 def _add_quality(benches) -> None:
@@ -184,3 +188,31 @@ def _run_utilisation(options: argparse.Namespace) -> int:
     _end_when_terminated()
     run(options.out, budgets=options.budgets, seconds=options.seconds, seed=options.seed)
     return 0
+
+
+def _add_device(benches) -> None:
+    command = benches.add_parser('device', help='models of public shapes with random weights: profile, decoding, '
+                                 'eviction and bandwidth of this device')
+    add_model_options(command, but=('model', 'length_predictor', 'variants', 'max_context_tokens'))
+    command.add_argument('--out', type=Path, help='(default: results/device_<device>.json)')
+    command.add_argument('--shapes', nargs='+', metavar='NAME',
+                         help='of Qwen2.5-7B, Qwen2.5-1.5B, Qwen2.5-0.5B and tiny (default: the first three on a GPU, '
+                         'the last two on a CPU)')
+    command.add_argument('--longest', type=int, help='prompt tokens (default: 32,000 on a GPU, 2,048 on a CPU)')
+    command.add_argument('--seconds', type=float, default=60.0, help='for the profile of each shape')
+    command.add_argument('--tokens', type=int, default=64, help='per answer')
+    command.add_argument('--rounds', type=int, default=3, help='interleaved repeats')
+    command.set_defaults(run=_run_device)
+
+
+def _run_device(options: argparse.Namespace) -> int:
+    from timebill_ros.bench import shapes
+    from timebill_ros.bench.device import run
+    from timebill_ros.model import choose_device
+    on_cpu = choose_device(options.device).type == 'cpu'
+    names = options.shapes or (['Qwen2.5-0.5B', 'tiny'] if on_cpu else ['Qwen2.5-7B', 'Qwen2.5-1.5B', 'Qwen2.5-0.5B'])
+    if unknown := [name for name in names if name not in shapes.SHAPES]:
+        raise ValueError(f'shape {unknown[0]!r} is none of {", ".join(shapes.SHAPES)}')
+    return run(model_settings(options), options.out, shape_names=names,
+               longest=options.longest or (2048 if on_cpu else 32_000), seconds=options.seconds,
+               n_tokens=options.tokens, rounds=options.rounds)

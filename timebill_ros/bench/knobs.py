@@ -95,8 +95,8 @@ def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests
     with Progress() as bar:
         task = bar.add_task('profile of all variants', total=1.0)
         profile = make_profile(model, predictor, measure(
-            model, predictor, chunk_tokens=values['prefill_chunk_tokens'], budget_s=profile_s,
-            progress=lambda share: bar.update(task, completed=share)), values['prefill_chunk_tokens'])
+            model, predictor, chunk_tokens=setting.options['chunk_tokens'], budget_s=profile_s,
+            progress=lambda share: bar.update(task, completed=share)), setting.options['chunk_tokens'])
     found = {split: setting.record(split, n_prompts) for split in ('validation', 'test')}
     table = quality_table(model.tokenizer, found['validation'])
     table_path.parent.mkdir(parents=True, exist_ok=True)

@@ -207,7 +207,7 @@ def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n
         for load in (False, True):
             tracker = Tracker.of(profile, miss_rate=miss_rate, scores=scores)
             engine = Engine(model, predictor, profile.times, tracker,
-                            prefill_chunk_tokens=values['prefill_chunk_tokens'])
+                            prefill_chunk_tokens=setting.options['chunk_tokens'])
             with Progress() as bar:
                 task = bar.add_task('live' + (' under load' if load else ''), total=n_live)
                 lives.append(live(engine, n_live, temperature=temperature, max_new_tokens=max_new_tokens, load=load,

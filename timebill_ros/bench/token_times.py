@@ -1,0 +1,136 @@
+"""Seconds between consecutive tokens: of our token loop, of the least loop around our step, of model.generate."""
+from __future__ import annotations
+
+import contextlib
+import math
+from statistics import median
+from time import perf_counter
+
+import torch
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+from timebill_ros import quiet
+from timebill_ros.calibration import FixedFactor
+from timebill_ros.deadline import Deadline
+from timebill_ros.decode import Control, decode
+from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.length_distribution import LengthDistribution
+from timebill_ros.model import CausalLM
+from timebill_ros.replan import Replanner
+from timebill_ros.request import FinishReason, Plan, Sampling, Timing, Verdict
+from timebill_ros.sampling import Sampler
+from timebill_ros.text import StopStrings
+
+REPLAN_TOKENS = 32
+# Times that no plan finds too long: what is measured is the loop, not its decisions.
+INSTANT = ExecutionTimes(a=0, b=0, c=0, p=1e-9, q=1e-4)
+
+
+class _Times(StoppingCriteria):
+    """Called by generate once per token; never stops it."""
+
+    def __init__(self):
+        self.at: list[float] = []
+
+    def __call__(self, input_ids, scores, **kwargs):
+        self.at.append(perf_counter())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+class _Endless:
+    """The model without an end-of-sequence token: every row decodes equally many tokens."""
+
+    eos_ids: frozenset[int] = frozenset()
+
+    def __init__(self, model: CausalLM):
+        self.step = model.step
+
+
+def differences(at: list[float]) -> list[float]:
+    return [b - a for a, b in zip(at, at[1:], strict=False)]
+
+
+def time_generate(reference, prompt: list[int], n_tokens: int, *, static: bool = False,
+                  within: contextlib.AbstractContextManager | None = None) -> list[float]:
+    """Of model.generate, greedy; `static`: on transformers' static cache; `within`: a context around the call."""
+    times = _Times()
+    config = GenerationConfig(max_new_tokens=n_tokens, do_sample=False, eos_token_id=None, pad_token_id=0,
+                              cache_implementation='static' if static else None)
+    ids = torch.tensor([prompt], device=reference.device)
+    with within or contextlib.nullcontext():
+        reference.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config,
+                           stopping_criteria=StoppingCriteriaList([times]))
+    return differences(times.at)
+
+
+def _prefilled(model: CausalLM, prompt: list[int], chunk_tokens: int, n_keep: int) -> torch.Tensor:
+    model.reset()
+    logits = model.prefill(prompt, chunk_tokens=chunk_tokens)
+    if n_keep < len(prompt):
+        model.evict(n_keep)
+    model.synchronize()
+    return logits
+
+
+def time_bare(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: int) -> list[float]:
+    """Of the least loop that there is around the model's step, greedy."""
+    logits = _prefilled(model, prompt, chunk_tokens, len(prompt))
+    at = []
+    with torch.inference_mode(), quiet.no_collection():
+        for position in range(len(prompt), len(prompt) + n_tokens - 1):
+            token = logits.argmax(dim=-1)
+            int(token)
+            at.append(perf_counter())
+            logits = model.step(token, position)
+    return differences(at)
+
+
+def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: int, ratio: float = 0.0,
+              variant: str = '') -> list[float]:
+    """Of our token loop as the engine runs it, guarded and planned again, after evicting `ratio` of the prompt and
+    with the weights of `variant`."""
+    n_keep = int((1 - ratio) * len(prompt))
+    logits = _prefilled(model, prompt, chunk_tokens, n_keep)
+    at: list[float] = []
+
+    def clock() -> float:  # the guard reads the clock once per token
+        at.append(perf_counter())
+        return at[-1]
+
+    # Far enough for every token, near enough that the plans made again have something to compute.
+    control = Control(Deadline(perf_counter() + 3600.0, clock), tokens=[0] * n_tokens)
+    lengths = LengthDistribution(4, [1 / 128] * 128)
+    replan = Replanner(model, INSTANT, FixedFactor(5.0), lengths, plan=Plan(Verdict.FITS),
+                       timing=Timing(prompt_tokens=len(prompt), kept_tokens=n_keep), control=control,
+                       n_min=1, n_max=n_tokens, started_s=0.0)
+    model.use_variant(variant or model.variant)
+    try:
+        with torch.inference_mode(), quiet.no_collection():
+            decode(_Endless(model), Sampler(Sampling(), model.device), logits, position=len(prompt), n_kv=n_keep,
+                   cap=n_tokens, cap_reason=FinishReason.LENGTH, step_s=INSTANT.steps,
+                   stops=StopStrings(model.tokenizer, ()), control=control, replan_tokens=REPLAN_TOKENS, replan=replan)
+    finally:
+        model.use_variant(model.variant)
+    return differences(at)
+
+
+def spin(seconds: float, n: int) -> list[float]:
+    """By how much each of `n` loops that only look at the clock overran `seconds`: the machine's own jitter."""
+    excess = []
+    with quiet.no_collection():
+        for _ in range(n):
+            start = perf_counter()
+            while (now := perf_counter()) - start < seconds:
+                pass
+            excess.append(now - start - seconds)
+    return excess
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
+
+
+def milliseconds(values: list[float]) -> dict[str, float]:
+    """Count, median and tails."""
+    return {'n': len(values), 'median_ms': 1e3 * median(values), 'p99_ms': 1e3 * quantile(values, 0.99),
+            'p99.9_ms': 1e3 * quantile(values, 0.999)}
