@@ -199,5 +199,12 @@ def test_code_that_others_may_have_written_is_not_run(tmp_path, caplog):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, caplog):
+    (tmp_path / 'file').write_text('')
+    with caplog.at_level('INFO'):
+        assert not load(directory=tmp_path / 'file' / 'steps').compiled
+    assert f'{tmp_path / "file" / "steps"} cannot be used' in caplog.text
+
+
 def test_models_on_a_cache_of_their_own_have_none(tmp_path):
     assert not load('mamba', tmp_path).compiled and not list(tmp_path.iterdir())

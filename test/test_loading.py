@@ -26,7 +26,7 @@ POINTS = {'prefill': [[64, 0.01], [128, 0.02]], 'step': [[64, 0.001], [128, 0.00
 
 def chosen(cache_dir, **values):
     return settings.check({'model': str(tiny_models.directory('qwen2')), 'device': 'cpu', 'threads': 1,
-                           'self_profile_s': 1.0, 'cache_dir': str(cache_dir), **values})
+                           'self_profile_s': 1.0, 'cache_dir': str(cache_dir), 'compile_step': 'off', **values})
 
 
 @functools.cache
@@ -131,9 +131,9 @@ def test_a_chunk_is_what_the_device_reads_in_the_time():
             time.sleep(seconds_per_token * len(ids))
 
     assert profiling.choose_chunk(Reader()) == 256, 'half of the context at most'
-    seconds_per_token = 0.001
-    assert profiling.choose_chunk(Reader()) in (16, 32)
-    seconds_per_token = 0.1
+    seconds_per_token = 0.0005
+    assert profiling.choose_chunk(Reader()) in (16, 32, 64)
+    seconds_per_token = 0.005
     assert profiling.choose_chunk(Reader()) == 16 and max(asked) == 256
 
 

@@ -18,7 +18,7 @@ NAME = 'timebill_ros'
 ROSDEP_KEYS = {'matplotlib': 'python3-matplotlib', 'numpy': 'python3-numpy', 'rich': 'python3-rich',
                'yaml': 'python3-yaml'}
 # They come by pip into worker_python's environment.
-FROM_PIP = {'safetensors', 'tokenizers', 'torch', 'transformers', 'datasets', 'torchao'}
+FROM_PIP = {'safetensors', 'tokenizers', 'torch', 'transformers', 'datasets', 'torchao', 'kvpress', 'llama_cpp', 'gguf'}
 
 
 @pytest.fixture(scope='module')

@@ -114,6 +114,13 @@ def prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str],
     import torch._inductor
     if not hasattr(torch._inductor, 'aoti_load_package'):
         raise NotCompiled(f'PyTorch {torch.__version__} has no ahead-of-time compiler that can be loaded from')
+    try:
+        return _prepare(model, cache, options, facts, directory)
+    except OSError as error:
+        raise NotCompiled(f'{directory} cannot be used: {error}') from error
+
+
+def _prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str], directory: Path) -> CompiledStep:
     _check_owner(directory)
     key = hashlib.sha256('|'.join([*facts, str(cache.capacity), str(REVISION)]).encode()).hexdigest()[:16]
     package, notes = directory / f'{key}.pt2', directory / f'{key}.json'
@@ -130,7 +137,7 @@ def prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str],
         known = _make(model, cache, options, package, weights, facts)
         write_whole(notes, json.dumps(known, indent=1) + '\n')
     if known['reason']:
-        raise NotCompiled(known['reason'])
+        raise NotCompiled(f'{known["reason"]} (noted in {notes})')
     return CompiledStep(package, weights, cache)
 
 
