@@ -39,6 +39,12 @@ class NotCompiled(RuntimeError):
     """Why a model's step runs through its modules."""
 
 
+def forward(model: nn.Module, ids: torch.Tensor, positions: torch.Tensor, cache: SlotCache,
+            options: dict) -> torch.Tensor:
+    """Through the modules: ids and positions [1, L] appended to the cache -> logits [V] after the last one."""
+    return model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, **options).logits[0, -1]
+
+
 class _Step(nn.Module):
     """What is traced: token and position [1, 1], `filled` [n] of any content, the slots of every layer -> logits [V].
 
@@ -53,9 +59,7 @@ class _Step(nn.Module):
     def forward(self, token, position, filled, keys, values):
         lengths = [key.shape[2] - 1 if slides else filled.shape[0] - 1
                    for key, slides in zip(keys, self._slides, strict=True)]
-        out = self.model(input_ids=token, position_ids=position, past_key_values=SlotCache.of(keys, values, lengths),
-                         use_cache=True, **self._options)
-        return out.logits[0, -1]
+        return forward(self.model, token, position, SlotCache.of(keys, values, lengths), self._options)
 
 
 def _slides(cache: SlotCache) -> list[bool]:
@@ -234,8 +238,7 @@ def _compare(model: nn.Module, compiled: CompiledStep, cache: SlotCache, options
     position = torch.full_like(token, lengths[0])
 
     def modules(token, position):
-        return model(input_ids=token, position_ids=position, past_key_values=cache, use_cache=True,
-                     **options).logits[0, -1]
+        return forward(model, token, position, cache, options)
 
     def timed(step) -> tuple[torch.Tensor, float]:
         for layer, length in zip(cache.layers, lengths, strict=True):

@@ -337,9 +337,7 @@ class CausalLM:
     def _forward(self, model, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         if self._own:
             return self._own.forward(ids, positions)
-        out = model(input_ids=ids, position_ids=positions, past_key_values=self.cache, use_cache=True,
-                    **self._options)
-        return out.logits[0, -1]
+        return compiled_step.forward(model, ids, positions, self.cache, self._options)
 
     @torch.inference_mode()
     def evict(self, n_keep: int) -> None:
