@@ -1,4 +1,6 @@
 """Weights of another precision beside the model's own: same prompt, same cache, nearly the same answer."""
+import copy
+
 import pytest
 import tiny_models
 import torch
@@ -25,7 +27,8 @@ def test_unknown_names_are_refused(names):
 
 @pytest.mark.parametrize(('dtype', 'variant', 'steps'), [
     ('float32', 'int8', None), ('bfloat16', 'int8', None), ('float32', 'float16', None), ('bfloat16', 'float16', None),
-    ('float32', 'int4', None), ('float32', 'int8', STEPS), ('float32', 'float16', STEPS), ('float32', 'int4', STEPS)])
+    ('float32', 'int4', None), ('float32', 'int8', STEPS), ('float32', 'float16', STEPS), ('float32', 'int4', STEPS),
+    ('bfloat16', 'int8', STEPS)])
 def test_a_variant_shares_the_cache_and_its_logits_are_close(dtype, variant, steps):
     model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, dtype=dtype,
                      other_variants=variant, compiled_steps=steps)
@@ -76,6 +79,20 @@ def test_int8_rounds_each_row_by_its_own_scale_and_shares_what_it_does_not_quant
     model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')
     assert model.variants['int8'].model.embed_tokens.weight is model.model.model.embed_tokens.weight
     assert not any(isinstance(module, torch.nn.Linear) for module in model.variants['int8'].modules())
+
+
+@pytest.mark.parametrize('kind', ['qwen2', 'gemma3', 'gemma2'])
+def test_weights_in_half_precision_cost_less_than_activations_in_it(kind):
+    """A variant of a model in bfloat16 computes in float32: it comes nearer to what the weights say."""
+    name, ids = str(tiny_models.directory(kind)), tiny_models.prompt_ids(40)
+    whole = CausalLM(name, device='cpu', threads=1, dtype='bfloat16').model
+    input_ids = torch.tensor([ids])
+    with torch.inference_mode():
+        variant = make(whole, 'float16', torch.device('cpu'))
+        exact = copy.deepcopy(whole).float()(input_ids).logits
+        errors = [(model(input_ids).logits.float() - exact).norm() for model in (variant, whole)]
+        assert variant(input_ids).logits.dtype == torch.float32
+    assert errors[0] < 0.2 * errors[1]
 
 
 @pytest.mark.parametrize(('options', 'sentence'), [

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -302,6 +303,27 @@ def test_a_lost_worker_is_reported_with_its_reason():
     process.kill()
     assert 'SIGKILL' in listener.wait('lost')['reason']
     process.send({'op': 'set', 'settings': {}})  # nobody hears it, and nothing happens
+    process.close()
+
+
+@pytest.mark.parametrize('end', ['closed', 'worker killed', 'node killed'])
+def test_its_temporary_files_go_with_it_however_it_ends(end, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    listener = Listener()
+    process = WorkerProcess('', listener)
+    process.send({'op': 'configure', 'settings': {**_settings(), 'compile_step': 'auto', 'profile': ''}})
+    assert 'with compiled steps' in listener.wait('ready')['description']
+    folder, = tmp_path.iterdir()
+    assert list(folder.glob('**/*.so')), 'what the compiled step was unpacked to'
+    if end == 'node killed':
+        process._scratch._finalizer.detach()  # this process takes its part: it does nothing more
+        process._scratch.cleanup = lambda: None
+        process._channel.close()
+    elif end == 'worker killed':
+        process.kill()
+    else:
+        process.close()
+    wait_until(lambda: not list(tmp_path.iterdir()), message='files are left')
     process.close()
 
 

@@ -6,6 +6,8 @@ through it. Which one, if any, is the planner's choice (knobs.py), from what was
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -26,17 +28,30 @@ def parse(names: str) -> list[str]:
 def make(model: nn.Module, variant: str, device: torch.device) -> nn.Module:
     """A copy of `model` with its linear layers in another precision. ValueError where this device or torch cannot.
 
-    Quantized is the weight only: on CUDA by torchao, on a CPU by the classes below, which share everything else with
-    the model and are fast where decode steps are compiled (compiled_step.py). Which is faster is in the profile.
+    On a CPU it is the weights only that have it, by the classes below, which share everything else with the model and
+    are fast where decode steps are compiled (compiled_step.py); activations are in float32, which keeps more of the
+    quality and costs nothing there. On CUDA, half precision is of everything, and torchao quantizes weights. Which is
+    faster is in the profile.
     """
+    if variant in HALVES and model.dtype == getattr(torch, variant):
+        raise ValueError(f'the model runs in {variant} already')
+    if device.type == 'cpu':
+        return _with_linears(model, LINEARS[variant])
     if variant in HALVES:
-        dtype = getattr(torch, variant)
-        if model.dtype == dtype:
-            raise ValueError(f'the model runs in {variant} already')
-        return copy.deepcopy(model).to(dtype).eval()
-    if device.type != 'cpu':
-        return _weight_only(model, variant)
-    return _quantized(model, Int8Linear if variant == 'int8' else Int4Linear)
+        return copy.deepcopy(model).to(getattr(torch, variant)).eval()
+    return _weight_only(model, variant)
+
+
+class HalfLinear(nn.Module):
+    """A linear layer, weight [N, K], with 16 bits a weight."""
+
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype):
+        super().__init__()
+        self.register_buffer('weight', linear.weight.detach().to(dtype))
+        self.bias = linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.weight.to(x.dtype), self.bias)
 
 
 class Int8Linear(nn.Module):
@@ -52,9 +67,8 @@ class Int8Linear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # In float32 whatever x is: a compiler was seen to make slow code of int8 by way of bfloat16.
-        y = nn.functional.linear(x.to(torch.float32), self.weight.to(torch.float32)) * self.scale
-        return (y if self.bias is None else y + self.bias).to(x.dtype)
+        y = nn.functional.linear(x, self.weight.to(x.dtype)) * self.scale
+        return y if self.bias is None else y + self.bias
 
 
 class Int4Linear(nn.Module):
@@ -81,25 +95,48 @@ class Int4Linear(nn.Module):
         low = (self.weight & 15).to(torch.float32) - 8
         high = (self.weight >> 4).to(torch.float32) - 8
         if x.numel() == x.shape[-1]:  # one token: nothing is unpacked to memory where this is compiled
-            half = x.to(torch.float32).view(2, self.GROUP // 2, -1)
+            half = x.view(2, self.GROUP // 2, -1)
             y = ((low * half[0] + high * half[1]) * self.scale[:, None]).sum((1, 2)).view(*x.shape[:-1], -1)
         else:
             weight = (torch.cat([low, high], dim=1) * self.scale[:, None]).flatten(1)
-            y = nn.functional.linear(x.to(torch.float32), weight)
-        return (y if self.bias is None else y + self.bias).to(x.dtype)
+            y = nn.functional.linear(x, weight)
+        return y if self.bias is None else y + self.bias
 
 
-def _quantized(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
-    """`kind` in the place of every linear layer; Int8Linear where the width is no multiple of an int4 group."""
-    # Parameters are shared: what is not quantized, as embeddings and norms, is in memory once.
+class _InFloat32(nn.Module):
+    """An embedding whose rows come out in float32, and with them every activation after it."""
+
+    def __init__(self, embedding: nn.Module):
+        super().__init__()
+        self.embedding = embedding
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.embedding(ids).to(torch.float32)
+
+
+LINEARS = {
+    'int8': Int8Linear,
+    'int4': lambda linear: (Int8Linear if linear.in_features % Int4Linear.GROUP else Int4Linear)(linear),
+    **{name: functools.partial(HalfLinear, dtype=getattr(torch, name)) for name in HALVES},
+}
+
+
+def _with_linears(model: nn.Module, make_linear: Callable[[nn.Linear], nn.Module]) -> nn.Module:
+    """The model with other linear layers, and with activations in float32."""
+    # Parameters are shared: what is not replaced, as embeddings and norms, is in memory once.
     shared = {id(parameter): parameter for parameter in model.parameters()}
-    quantized = copy.deepcopy(model, shared)
-    for name, module in list(quantized.named_modules()):
+    made = copy.deepcopy(model, shared)
+    for name, module in list(made.named_modules()):
         if isinstance(module, nn.Linear):
             parent, _, leaf = name.rpartition('.')
-            fits = kind is Int8Linear or module.in_features % Int4Linear.GROUP == 0
-            setattr(quantized.get_submodule(parent), leaf, (kind if fits else Int8Linear)(module))
-    return quantized.eval()
+            setattr(made.get_submodule(parent), leaf, make_linear(module))
+    if model.dtype != torch.float32:
+        made.set_input_embeddings(_InFloat32(made.get_input_embeddings()))
+        for module in made.modules():  # norms and biases
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                if parameter.dim() == 1:
+                    setattr(module, name, nn.Parameter(parameter.to(torch.float32), requires_grad=False))
+    return made.eval()
 
 
 def _weight_only(model: nn.Module, variant: str) -> nn.Module:

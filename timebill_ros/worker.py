@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import queue
+import shutil
 import socket
 import sys
 import threading
@@ -33,8 +34,9 @@ TRACKER_SETTINGS = ('pessimistic_length', 'miss_rate', 'pessimistic_factor', 'ad
 class Worker:
     """Serves one node over one channel."""
 
-    def __init__(self, channel: Channel):
+    def __init__(self, channel: Channel, scratch: str = ''):
         self.channel = channel
+        self._scratch = scratch
         self.commands: queue.SimpleQueue[dict] = queue.SimpleQueue()
         self.engine = None
         self.profile = None
@@ -55,6 +57,8 @@ class Worker:
             else:
                 self.commands.put(message)
         self._save_state()
+        if self._scratch:  # the node may have been killed, and nobody else would
+            shutil.rmtree(self._scratch, ignore_errors=True)
         os._exit(0)
 
     def serve(self) -> None:
@@ -219,12 +223,16 @@ class _Streamer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--fd', type=int, required=True, help='inherited socket to the node')
-    channel = Channel(socket.socket(fileno=parser.parse_args().fd))
+    parser.add_argument('--scratch', default='', help='a folder for temporary files, removed at the end')
+    arguments = parser.parse_args()
+    channel = Channel(socket.socket(fileno=arguments.fd))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format='[%(levelname)s] [timebill worker]: %(message)s')
     sleep_while_waiting()
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
-    worker = Worker(channel)
+    if arguments.scratch:
+        os.environ['TMPDIR'] = arguments.scratch
+    worker = Worker(channel, arguments.scratch)
     threading.Thread(target=worker.read, name='reader', daemon=True).start()
     worker.serve()
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 
@@ -33,20 +34,23 @@ class WorkerProcess:
     """One inference process, in a session of its own so that a terminal's Ctrl-C does not reach it.
 
     `on_event` gets every message, and at the end {'event': 'lost', 'reason': ...}, from a thread of this object.
-    OSError from the constructor where the interpreter cannot be started.
+    OSError from the constructor where the interpreter cannot be started. It has a folder for temporary files (into
+    which compiled steps are unpacked) that goes with it, however it ends.
     """
 
     def __init__(self, python: str, on_event: Callable[[dict], None]):
         python = python or sys.executable
+        self._scratch = tempfile.TemporaryDirectory(prefix='timebill_worker_', ignore_cleanup_errors=True)
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [python, '-m', 'timebill_ros.worker', '--fd', str(theirs.fileno())], pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), env=worker_environment(python),
-                    start_new_session=True)
+                    [python, '-m', 'timebill_ros.worker', '--fd', str(theirs.fileno()), '--scratch',
+                     self._scratch.name], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                    stdout=sys.stderr.fileno(), env=worker_environment(python), start_new_session=True)
         except OSError:
             ours.close()
+            self._scratch.cleanup()
             raise
         self._channel = Channel(ours)
         self._on_event = on_event
@@ -74,6 +78,7 @@ class WorkerProcess:
         self._outgoing.put(None)
         # The pipe is closed: the process is ending or has ended. Reap it, so that none is left as a zombie.
         self._kill_after(5.0)
+        self._scratch.cleanup()
         code = self._process.returncode
         reason = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
         self._on_event({'event': 'lost', 'reason': reason})
