@@ -39,7 +39,7 @@ class MockModel:
     device = torch.device('cpu')
     name, variant, eos_ids = 'mock', 'float32', frozenset({EOS})
     supports_eviction = True
-    chunked_prefill = True
+    chunked_prefill, looks_per_chunk = True, 1
     max_context = 4000
     variants = {'float32': None}
 

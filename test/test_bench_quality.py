@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from timebill_ros.bench import quality
 from timebill_ros.cli import main
 from timebill_ros.eviction import SCORERS, Random
-from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.model import CausalLM
+from timebill_ros.model_directory import ModelError
 from timebill_ros.training import site_log
 from timebill_ros.training.tokenizer import build_tokenizer, save_tokenizer
 

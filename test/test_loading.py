@@ -17,7 +17,8 @@ from timebill_ros.calibration import FixedFactor
 from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control
 from timebill_ros.execution_time import ProfileError
-from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.model import CausalLM
+from timebill_ros.model_directory import ModelError
 from timebill_ros.profiling import identity
 from timebill_ros.request import ErrorCode, Request
 
@@ -100,41 +101,6 @@ def test_a_profile_of_other_prefill_chunks_is_a_warning(tmp_path, measured, capl
     profile = next((tmp_path / 'profiles').iterdir())
     loading.load_engine(chosen(tmp_path, prefill_chunk_tokens=32, profile=str(profile)))
     assert 'prefill chunks of 64 tokens, and prefill_chunk_tokens is 32' in caplog.text
-
-
-def test_the_chunks_of_prefill_are_chosen_once_for_a_device(tmp_path, measured, monkeypatch):
-    sizes = []
-    monkeypatch.setattr(loading, 'choose_chunk', lambda model: sizes.append(1) or 64)
-    values = [chosen(tmp_path), chosen(tmp_path)]
-    for one in values:
-        assert loading.load_engine(one).engine.prefill_chunk_tokens == 64 == one['prefill_chunk_tokens']
-    assert sizes == [1], 'so that profiles stay valid'
-    next((tmp_path / 'chunks').iterdir()).write_text('many')
-    loading.load_engine(chosen(tmp_path))
-    assert len(sizes) == 2
-
-
-def test_a_chunk_is_what_the_device_reads_in_the_time():
-    from timebill_ros import profiling
-    seconds_per_token, asked = 0.0, []
-
-    class Reader:
-        max_context = 512
-
-        def reset(self):
-            pass
-
-        synchronize = reset
-
-        def prefill(self, ids, *, chunk_tokens):
-            asked.append(chunk_tokens)
-            time.sleep(seconds_per_token * len(ids))
-
-    assert profiling.choose_chunk(Reader()) == 256, 'half of the context at most'
-    seconds_per_token = 0.0005
-    assert profiling.choose_chunk(Reader()) in (16, 32, 64)
-    seconds_per_token = 0.005
-    assert profiling.choose_chunk(Reader()) == 16 and max(asked) == 256
 
 
 @pytest.mark.parametrize('damage', ['no directory', 'no facts', 'no weights', 'broken facts', 'broken head'])

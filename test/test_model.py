@@ -5,7 +5,8 @@ import pytest
 import tiny_models
 import torch
 
-from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.model import CausalLM
+from timebill_ros.model_directory import ModelError
 from timebill_ros.request import ErrorCode, GoalError, Request
 
 N_X, N_NEW = 100, 20
@@ -158,9 +159,9 @@ def test_other_models_are_refused_for_eviction_with_a_reason(kind, reason):
 
 # -- stopping --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('kind', ['qwen2', 'gpt_oss'])
 @pytest.mark.parametrize('stop_after', [1, 2, 9])
-def test_prefill_stops_between_two_chunks(kind, stop_after):
+def test_prefill_of_another_cache_stops_between_two_chunks(stop_after):
+    kind = 'gpt_oss'
     model, ids = load(kind), tiny_models.prompt_ids(N_X)
     model.reset()
     asked = []
@@ -174,9 +175,27 @@ def test_prefill_stops_between_two_chunks(kind, stop_after):
     assert greedy(model, ids, N_NEW, 37) == reference(kind)
 
 
-def test_prefill_does_not_ask_after_its_last_chunk():
-    model = load('qwen2')
+@pytest.mark.parametrize(('stop_after', 'forwards'), [(1, 1), (3, 1), (4, 1), (5, 2), (11, 3)])
+def test_prefill_stops_before_any_layer(stop_after, forwards):
+    """Of three; between two chunks it is asked once more."""
+    model, ids, asked = load('qwen2'), tiny_models.prompt_ids(N_X), []
+
+    def should_stop():
+        asked.append(1)
+        return len(asked) >= stop_after
+
     model.reset()
+    assert model.looks_per_chunk == 3
+    logits, seen = count_forwards(model, lambda: model.prefill(ids, chunk_tokens=10, should_stop=should_stop))
+    assert logits is None and (len(asked), seen) == (stop_after, forwards)
+    assert greedy(model, ids, N_NEW, 37) == reference('qwen2')
+    assert len(asked) == stop_after, 'nobody asks later'
+
+
+def test_prefill_does_not_ask_after_its_last_chunk():
+    model = load('gpt_oss')
+    model.reset()
+    assert model.looks_per_chunk == 1
     logits, forwards = count_forwards(
         model, lambda: model.prefill(tiny_models.prompt_ids(10), chunk_tokens=10, should_stop=lambda: True))
     assert logits is not None and forwards == 1

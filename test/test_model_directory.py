@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from timebill_ros.model import CausalLM, ModelError, choose_device, choose_dtype, device_name, fingerprint
+from timebill_ros.devices import choose_device, choose_dtype, device_name
+from timebill_ros.model import CausalLM
+from timebill_ros.model_directory import ModelError, fingerprint
 
 
 def load(path, **options):

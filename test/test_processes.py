@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from timebill_ros.model import ModelError
+from timebill_ros.model_directory import ModelError
 from timebill_ros.processes import spread
 
 

@@ -7,7 +7,8 @@ import torch
 
 from timebill_ros.feedback import Tracker
 from timebill_ros.knobs import QualityTable
-from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.model import CausalLM
+from timebill_ros.model_directory import ModelError
 from timebill_ros.resources import cache_directory
 from timebill_ros.variants import Int4Linear, Int8Linear, make, parse
 
@@ -92,7 +93,7 @@ def test_weights_in_half_precision_cost_less_than_activations_in_it(kind):
         exact = copy.deepcopy(whole).float()(input_ids).logits
         errors = [(model(input_ids).logits.float() - exact).norm() for model in (variant, whole)]
         assert variant(input_ids).logits.dtype == torch.float32
-    assert errors[0] < 0.2 * errors[1]
+    assert errors[0] < 0.5 * errors[1]
 
 
 @pytest.mark.parametrize(('options', 'sentence'), [

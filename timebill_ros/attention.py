@@ -7,6 +7,8 @@ part of its cache has been evicted. SnapKV needs the queries of the prompt's las
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -14,12 +16,20 @@ from transformers import AttentionInterface
 NAME = 'timebill'
 
 
+class Stopped(Exception):
+    """A layer was asked to stop, and the forward that it belongs to is left half done."""
+
+
 class QueryWindow:
-    """The last `size` prompt queries of one layer, [1, H_q, <= size, D], kept across prefill chunks."""
+    """The last `size` prompt queries of one layer, [1, H_q, <= size, D], kept across prefill chunks.
+
+    `recording` while a prompt is read, and `should_stop` is asked before each layer of each chunk then.
+    """
 
     def __init__(self, size: int):
         self.size = size
         self.recording = False
+        self.should_stop: Callable[[], bool] = bool
         self.queries: torch.Tensor | None = None
         self.scaling = 1.0
 
@@ -70,6 +80,8 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
         scaling = query.shape[-1] ** -0.5
     window = getattr(module, 'timebill_window', None)
     if window is not None and window.recording:
+        if window.should_stop():
+            raise Stopped
         window.push(query, scaling)
     computed_in = query.dtype
     query = query.to(key.dtype)  # weights of another precision than the cache's: see variants.py

@@ -204,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
         from timebill_ros.client import ServerUnavailable
         expected += (ServerUnavailable,)
     elif options.command in ('profile', 'bench'):
-        from timebill_ros.model import ModelError
+        from timebill_ros.model_directory import ModelError
         expected += (ModelError,)
     try:
         return options.run(options)

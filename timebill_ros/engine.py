@@ -188,10 +188,10 @@ class Engine:
         return plan, whole, n_x, prefill_s
 
     def longest_pause_s(self) -> float:
-        """Estimated longest time between two looks at the control: the last chunk of the longest prompt, or a step."""
+        """Estimated longest time between two looks at the control: in the longest prompt's last chunk, or a step."""
         longest = self.model.max_context
         before = max(0, longest - self.prefill_chunk_tokens) if self.model.chunked_prefill else 0
-        return max(self.times.chunk(before, longest - before), self.times.step(longest))
+        return max(self.times.chunk(before, longest - before) / self.model.looks_per_chunk, self.times.step(longest))
 
     def prefill_table(self) -> list[tuple[int, float]]:
         """(prompt tokens, estimated seconds), ascending to the context: for whoever cannot import the profile."""

@@ -33,6 +33,7 @@ class Identity:
     predictor: str  # the same of the length predictor, or 'none'
     dtype: str  # torch dtype of weights and cache, e.g. 'float32'
     compiled: str = ''  # precisions whose decode step is a compiled program, comma-separated
+    placement: str = 'beside'  # of the length predictor, see tuning.py
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import transformers
 
-from timebill_ros import length_predictor
+from timebill_ros import length_predictor, tuning
 from timebill_ros.calibration import SCORES_FILE, load_scores
 from timebill_ros.engine import Engine
 from timebill_ros.execution_time import Identity, Profile, ProfileError
 from timebill_ros.feedback import Tracker
 from timebill_ros.knobs import QualityTable
-from timebill_ros.model import CausalLM, ModelError, device_name, fingerprint
+from timebill_ros.model import CausalLM
+from timebill_ros.model_directory import ModelError, fingerprint
 from timebill_ros.prediction import PredictionExecutor
-from timebill_ros.profiling import MAX_CHUNK, MIN_CHUNK, choose_chunk, identity, make_profile, measure
-from timebill_ros.resources import cache_directory, embedded_directory, write_whole
-from timebill_ros.threads import for_prefill
+from timebill_ros.profiling import identity, make_profile, measure
+from timebill_ros.resources import cache_directory, embedded_directory
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,9 @@ NOISY = 0.25  # mean fit error, as a share, from which a self-made profile is no
 def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
     """The model and its length predictor, None where there is none. ModelError with a sentence on failure.
 
-    Where `settings` leave `prefill_chunk_tokens` to the device, what was chosen is entered there.
+    Where `settings` leave `prefill_chunk_tokens` open, what was chosen (tuning.py) is entered there.
     """
+    _take_from_profile(settings)
     transformers.utils.logging.disable_progress_bar()  # a node's log is not a terminal
     name, predictor_name = settings['model'], settings['length_predictor']
     if not name:
@@ -46,42 +47,38 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
                      allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'],
                      compiled_steps=None if settings['compile_step'] == 'off' else
                      cache_directory(settings['cache_dir']) / 'steps')
+    tuned = cache_directory(settings['cache_dir']) / 'tuning'
     if not settings['prefill_chunk_tokens']:
-        settings['prefill_chunk_tokens'] = _chunk_tokens(settings, model)
+        settings['prefill_chunk_tokens'] = tuning.chunk_tokens(model, tuned)
     if not predictor_name:
         log.warning('no length predictor: every response is planned as long as allowed')
         return model, None
-    try:
-        predictor = length_predictor.load(predictor_name, device=model.device,
+
+    def make(device) -> PredictionExecutor:
+        predictor = length_predictor.load(predictor_name, device=device,
                                           trust_remote_code=settings['trust_remote_code'])
         executor = PredictionExecutor(predictor, fingerprint(predictor_name), threads=settings['predictor_threads'],
                                       scores=load_scores(Path(predictor_name) / SCORES_FILE),
                                       directory=predictor_name)
         executor.submit('warm up', 64).result()
-        if model.device.type == 'cpu':
-            model.prefill_threads = for_prefill(model.threads, beside=settings['predictor_threads'])
+        return executor
+
+    try:
+        executor = tuning.place(model, make, settings['predictor_placement'], threads=settings['predictor_threads'],
+                                chunk=settings['prefill_chunk_tokens'], directory=tuned)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f'length predictor {predictor_name} cannot be used: {error}') from error
     return model, executor
 
 
-def _chunk_tokens(settings: dict, model: CausalLM) -> int:
-    """What this device reads in a chunk of prefill: as found before, so that profiles stay valid, or measured now."""
-    facts = [model.fingerprint, model.variant, device_name(model.device)]
-    path = cache_directory(settings['cache_dir']) / 'chunks' / hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]
-    try:
-        known = int(path.read_text())
-        if MIN_CHUNK <= known <= MAX_CHUNK:
-            return known
-    except (OSError, ValueError):
-        pass
-    chosen = choose_chunk(model)
-    log.info('prefill reads chunks of %d tokens', chosen)
-    try:
-        write_whole(path, f'{chosen}\n')
-    except OSError as error:
-        log.warning('the size of prefill chunks could not be kept: %s', error)
-    return chosen
+def _take_from_profile(settings: dict) -> None:
+    """What the user's profile was measured with, where the settings leave that open. ProfileError for a bad one."""
+    if not settings['profile']:
+        return
+    profile = Profile.load(settings['profile'])
+    settings['prefill_chunk_tokens'] = settings['prefill_chunk_tokens'] or profile.times.chunk_tokens
+    if settings['predictor_placement'] == 'auto':
+        settings['predictor_placement'] = profile.identity.placement
 
 
 def cached_profile_path(settings: dict, expected: Identity) -> Path:

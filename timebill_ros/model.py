@@ -5,98 +5,33 @@ template. Batch size is 1 throughout; token ids are int64.
 """
 from __future__ import annotations
 
-import hashlib
 import inspect
 import logging
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from timebill_ros import attention, compiled_step, own_cache, variants
+from timebill_ros.devices import choose_device, choose_dtype, device_name, library_versions
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.kv_cache import SlotCache
+from timebill_ros.model_directory import (
+    ModelError,
+    check_directory,
+    eos_ids,
+    fingerprint,
+    layout_refusal,
+    sliding_windows,
+)
 from timebill_ros.request import ErrorCode, GoalError, Request
 from timebill_ros.special_tokens import SpecialTokens
 from timebill_ros.threads import for_decoding
 from timebill_ros.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
-
-
-class ModelError(RuntimeError):
-    """A model that cannot be loaded; the sentence says why."""
-
-
-def choose_device(name: str) -> torch.device:
-    """'auto' is CUDA where there is one. ModelError for a device that this machine lacks."""
-    if name == 'auto':
-        name = 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f'device {name!r} cannot be used: {str(error).splitlines()[0]}') from error
-    return device
-
-
-def choose_dtype(name: str, device: torch.device, stored: torch.dtype | None) -> torch.dtype:
-    """'auto': bfloat16 on a CUDA device that computes in it, otherwise the precision the weights are stored in."""
-    if name != 'auto':
-        return getattr(torch, name)
-    if device.type == 'cuda':
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return stored or torch.float32
-
-
-def device_name(device: torch.device) -> str:
-    """Hardware and, on a CPU, the thread count: what a profile is valid for."""
-    if device.type == 'cuda':
-        return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    try:
-        entries = dict(line.split(':', 1) for line in Path('/proc/cpuinfo').read_text().splitlines() if ':' in line)
-        entries = {key.strip(): value.strip() for key, value in entries.items()}
-        name = entries.get('model name') or entries.get('Model') or entries.get('Hardware') or name  # x86, Arm boards
-    except OSError:
-        pass
-    n = torch.get_num_threads()
-    return f'{name}, {n} thread{"s" if n > 1 else ""}'
-
-
-def fingerprint(name: str, commit: str | None = None) -> str:
-    """Identifies a model by its config and the headers and sizes of its weight files (not by reading gigabytes)."""
-    root = Path(name)
-    if not root.is_dir():
-        return f'{name}@{commit or "unknown"}'
-    digest = hashlib.sha256()
-    for path in sorted(p for p in root.rglob('*') if p.name in ('config.json', 'length_predictor.json')
-                       or p.suffix in ('.safetensors', '.bin')):
-        digest.update(f'{path.relative_to(root)} {path.stat().st_size}'.encode())
-        with path.open('rb') as file:
-            digest.update(file.read(65536))
-    return digest.hexdigest()[:16]
-
-
-def check_directory(name: str, *, allow_unsafe_weights: bool) -> None:
-    """ModelError naming the file that a local model directory lacks. Hub ids are left to transformers."""
-    root = Path(name)
-    if not root.exists():
-        if root.is_absolute() or name.startswith('.') or name.count('/') != 1:
-            raise ModelError(f'model {name!r} is neither a directory nor a hub id (owner/name)')
-        return
-    if not (root / 'config.json').is_file():
-        raise ModelError(f'model directory {name} lacks config.json')
-    if not any(root.glob('*.safetensors')) and not (allow_unsafe_weights and any(root.glob('*.bin'))):
-        raise ModelError(f'model directory {name} lacks *.safetensors weights (other formats can run code when loaded; '
-                         'see the parameter allow_unsafe_weights)')
-    if not any((root / file).is_file() for file in ('tokenizer.json', 'tokenizer.model', 'vocab.json', 'vocab.txt',
-                                                    'tokenizer_config.json')):
-        raise ModelError(f'model directory {name} lacks tokenizer files (tokenizer.json)')
 
 
 @dataclass(frozen=True)
@@ -134,7 +69,7 @@ class CausalLM:
             self.dtype = choose_dtype(dtype, self.device, getattr(config, 'dtype', None))
             self.tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
             self._special_tokens = SpecialTokens(self.tokenizer)
-            self.eviction_refusal = _layout_refusal(text_config)
+            self.eviction_refusal = layout_refusal(text_config)
             load = dict(config=config, dtype=self.dtype, trust_remote_code=trust_remote_code,
                         use_safetensors=None if allow_unsafe_weights else True)
             self._load(load, text_config, max_context_tokens)
@@ -148,7 +83,7 @@ class CausalLM:
         self.fingerprint = fingerprint(name, getattr(config, '_commit_hash', None))
         self._add_variants(other_variants)
         self._compile_steps(compiled_steps)
-        self.eos_ids = _eos_ids(self.model, self.tokenizer)
+        self.eos_ids = eos_ids(self.model, self.tokenizer)
 
     # -- loading -------------------------------------------------------------------------------------------------
 
@@ -229,7 +164,7 @@ class CausalLM:
             ids = torch.arange(MAX_WINDOW + 2, device=self.device)[None] % config.vocab_size
             self._own = own_cache.choose(model, config, ids)
             return
-        self.cache = SlotCache(self.max_context, _sliding_windows(config))
+        self.cache = SlotCache(self.max_context, sliding_windows(config))
         for module in model.modules():
             index = getattr(module, 'layer_idx', None)
             if index is not None and hasattr(module, 'is_causal'):
@@ -257,6 +192,15 @@ class CausalLM:
     def chunked_prefill(self) -> bool:
         """Whether prefill can stop between chunks."""
         return self._own is None or self._own.chunked
+
+    @property
+    def looks_per_chunk(self) -> int:
+        """How often prefill of one chunk asks whether to stop, at about equal intervals.
+
+        A GPU computes later than it is asked to, so that on one only the look before a chunk that has been waited for
+        would say something.
+        """
+        return max(1, len(self._windows)) if self.device.type == 'cpu' else 1
 
     # -- text ----------------------------------------------------------------------------------------------------
 
@@ -296,13 +240,17 @@ class CausalLM:
     @torch.inference_mode()
     def prefill(self, ids: list[int], *, chunk_tokens: int,
                 should_stop: Callable[[], bool] = lambda: False) -> torch.Tensor | None:
-        """Fill the cache with the prompt; logits [V] of the next token, or None if `should_stop` between chunks."""
+        """Fill the cache with the prompt; logits [V] of the next token, or None if `should_stop`.
+
+        That is asked between chunks and, on our cache and attention, before each layer of them. After None the cache
+        holds nothing of use until `reset`.
+        """
         if not self.chunked_prefill:
             chunk_tokens = len(ids)
         prompt = torch.tensor([ids], dtype=torch.long).to(self.device)
         positions = torch.arange(len(ids), device=self.device)[None]
         for window in self._windows.values():
-            window.recording = True
+            window.recording, window.should_stop = True, should_stop
         self._use_threads(self.prefill_threads)
         try:
             logits = None
@@ -313,10 +261,12 @@ class CausalLM:
                 logits = self._forward(self.model, prompt[:, start:end], positions[:, start:end])
             self._n_prompt = len(ids)
             return logits
+        except attention.Stopped:
+            return None
         finally:
             self._use_threads(self.threads)
             for window in self._windows.values():
-                window.recording = False
+                window.recording, window.should_stop = False, bool
 
     def _use_threads(self, n: int) -> None:
         if self.device.type == 'cpu' and n != torch.get_num_threads():
@@ -372,39 +322,3 @@ class CausalLM:
         """Wait for the device: a time that was not preceded by this is not a time."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
-
-
-# Config entries of state-space and other recurrent layers, which may stand beside attention.
-_RECURRENT = ('state_size', 'ssm_state_size', 'mamba_d_state', 'lru_width', 'linear_conv_kernel_dim', 'conv_L_cache')
-
-
-def _layout_refusal(config) -> str:
-    """Why the cache of this architecture cannot be evicted; empty where it can."""
-    if getattr(config, 'kv_lora_rank', None):
-        return 'its cache is compressed (multi-head latent attention)'
-    if not hasattr(config, 'num_attention_heads') or any(hasattr(config, name) for name in _RECURRENT):
-        return 'it has a recurrent state'
-    kinds = set(getattr(config, 'layer_types', None) or ['full_attention'])
-    if not kinds <= {'full_attention', 'sliding_attention'}:
-        return f'it has layers of the kinds {", ".join(sorted(kinds - {"full_attention", "sliding_attention"}))}'
-    return ''
-
-
-def _sliding_windows(config) -> list[int | None]:
-    """Per decoder layer its sliding window in tokens, None for full attention."""
-    window = getattr(config, 'sliding_window', None)
-    kinds = getattr(config, 'layer_types', None)
-    if kinds is None:
-        kinds = ['sliding_attention' if window else 'full_attention'] * config.num_hidden_layers
-    return [window if kind == 'sliding_attention' else None for kind in kinds]
-
-
-def _eos_ids(model, tokenizer) -> frozenset[int]:
-    ids = getattr(model.generation_config, 'eos_token_id', None)
-    ids = ids if isinstance(ids, (list, tuple)) else [ids]
-    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)
-
-
-def library_versions() -> dict[str, str]:
-    return {'torch': str(torch.__version__), 'transformers': transformers.__version__,
-            'python': platform.python_version()}

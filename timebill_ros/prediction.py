@@ -42,6 +42,7 @@ class PredictionExecutor:
         self.scores = list(scores)  # of calibration prompts, see calibration.py
         self.fingerprint = fingerprint  # of the predictor's files, for the profile
         self.directory = directory  # where it was loaded from
+        self.placement = 'beside'  # see tuning.py
         self._clock = clock
         self._cuda = predictor.device.type == 'cuda'
         self._executor = ThreadPoolExecutor(1, 'length-predictor', initializer=self._prepare, initargs=(threads,))

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 
-from timebill_ros.model import ModelError
+from timebill_ros.model_directory import ModelError
 
 
 def spread(work: Callable[..., Iterable], items: list, n_processes: int, *arguments) -> Iterator:

@@ -15,17 +15,16 @@ from collections.abc import Callable
 import torch
 
 from timebill_ros import fitting
+from timebill_ros.devices import device_name, library_versions
 from timebill_ros.eviction import MAX_WINDOW
 from timebill_ros.execution_time import Identity, Profile
 from timebill_ros.fitting import Points
-from timebill_ros.model import CausalLM, device_name, library_versions
+from timebill_ros.model import CausalLM
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.request import Sampling
 from timebill_ros.sampling import Sampler
 
 SHORTEST = 2 * MAX_WINDOW
-CHUNK_S = 0.04
-MIN_CHUNK, MAX_CHUNK = 16, 2048
 STEPS = 12  # decode steps per point; their median is the point
 
 
@@ -33,26 +32,7 @@ def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
     """What a profile of this model and predictor on this device is valid for."""
     return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
                     predictor=predictor.fingerprint if predictor else 'none',
-                    compiled=', '.join(model.compiled))
-
-
-def choose_chunk(model: CausalLM) -> int:
-    """The most tokens, a power of two, that prefill reads in CHUNK_S on an empty cache (over a full one it takes
-    longer): cancels and deadlines are looked at between chunks."""
-    best = MIN_CHUNK
-    while 2 * best <= min(MAX_CHUNK, model.max_context // 2):
-        ids, seconds = [0] * 2 * best, []
-        for _ in range(3):
-            model.reset()
-            start = time.perf_counter()
-            model.prefill(ids, chunk_tokens=len(ids))
-            model.synchronize()
-            seconds.append(time.perf_counter() - start)
-        if min(seconds) > CHUNK_S:
-            break
-        best *= 2
-    model.reset()
-    return best
+                    compiled=', '.join(model.compiled), placement=predictor.placement if predictor else 'beside')
 
 
 def length_grid(longest: int, n: int) -> list[int]:

@@ -56,6 +56,10 @@ PARAMETERS = (
               'stored.', choices=DTYPES),
     Parameter('threads', 0, 'CPU threads for the model; 0: all cores this process may use, or one for weights '
               'of at most 16 MiB.', 'threads', 0, 1024),
+    Parameter('predictor_placement', 'auto', 'Where the length predictor runs while prefill does. beside: on '
+              'cores that prefill leaves to it, or on a stream of lower priority of the same GPU; shared: on the cores '
+              'of prefill; cpu: away from the GPU of the model; auto: as the profile was measured, or what is quicker '
+              'here.', choices=('auto', 'beside', 'shared', 'cpu')),
     Parameter('predictor_threads', 1, 'CPU threads for the length predictor.', 'threads', 1, 1024),
     Parameter('cpu_affinity', '', 'Cores that the inference process may use, as in 0,2-3; empty: all.'),
     Parameter('worker_nice', 0, 'Niceness of the inference process: with more than 0, other programs of the robot go '
@@ -68,8 +72,9 @@ PARAMETERS = (
               's', 0.0, 10.0, live=True),
     Parameter('max_context_tokens', 8192, 'Size of the preallocated KV cache; bounded by the model context.', 'tokens',
               64, 1 << 20),
-    Parameter('prefill_chunk_tokens', 0, 'Prefill checks cancel and deadline after each chunk; 0: the most that this '
-              'device reads in 40 ms, measured once.', 'tokens', 0, 1 << 17),
+    Parameter('prefill_chunk_tokens', 0, 'Prefill reads a prompt in chunks of this size; 0: as the profile was '
+              'measured, or the quickest of those that let it look at cancels and the deadline every 40 ms.', 'tokens',
+              0, 1 << 17),
     Parameter('compile_step', 'auto', 'The decode step as one compiled program, kept in cache_dir; auto: where a '
               'compiler is installed and the model allows it, off: always through the modules of the model.',
               choices=('auto', 'off')),
@@ -127,8 +132,8 @@ PARAMETERS = (
               'you trust the file.'),
 )
 # Those that choose model, device and cache: options of the commands that load a model.
-OF_MODELS = ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads', 'max_context_tokens',
-             'prefill_chunk_tokens', 'compile_step', 'eviction_scorer', 'variants')
+OF_MODELS = ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads', 'predictor_placement',
+             'max_context_tokens', 'prefill_chunk_tokens', 'compile_step', 'eviction_scorer', 'variants')
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 

@@ -208,7 +208,7 @@ def _add_device(benches) -> None:
 def _run_device(options: argparse.Namespace) -> int:
     from timebill_ros.bench import shapes
     from timebill_ros.bench.device import run
-    from timebill_ros.model import choose_device
+    from timebill_ros.devices import choose_device
     on_cpu = choose_device(options.device).type == 'cpu'
     names = options.shapes or (['Qwen2.5-0.5B', 'tiny'] if on_cpu else ['Qwen2.5-7B', 'Qwen2.5-1.5B', 'Qwen2.5-0.5B'])
     if unknown := [name for name in names if name not in shapes.SHAPES]:

@@ -29,7 +29,8 @@ from timebill_ros.engine import Engine
 from timebill_ros.feedback import Tracker
 from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.loading import load_model
-from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.model import CausalLM
+from timebill_ros.model_directory import ModelError
 from timebill_ros.threads import available_cores
 
 GENERATE, STATIC, KVPRESS = 'model.generate', 'model.generate, static cache', 'model.generate, kvpress SnapKV'
@@ -65,10 +66,10 @@ def time_plans(model: CausalLM) -> list[float]:
 
 
 def measure(model: CausalLM, reference, rows: list[Row], *, n_tokens: int, rounds: int,
-            chunk_tokens: int) -> dict[Row, list[float]]:
-    """Seconds between tokens by row, over interleaved rounds."""
+            chunk_tokens: int) -> dict[Row, list[list[float]]]:
+    """Seconds between tokens by row and answer, over interleaved rounds."""
     draw = random.Random(0)
-    seconds: dict[Row, list[float]] = {row: [] for row in rows}
+    answers: dict[Row, list[list[float]]] = {row: [] for row in rows}
     for index in track(range(rounds + 1), 'measuring'):
         for row in draw.sample(rows, len(rows)):
             method, n_x, ratio, threads = row
@@ -83,9 +84,9 @@ def measure(model: CausalLM, reference, rows: list[Row], *, n_tokens: int, round
             else:
                 measured = token_times.time_generate(reference, prompt, n_tokens, static=method == STATIC)
             if index:  # the first round warms up
-                seconds[row] += measured
+                answers[row].append(measured)
     torch.set_num_threads(model.threads)
-    return seconds
+    return answers
 
 
 def run(values: dict, out: Path, *, n_tokens: int, rounds: int, shape: str = '') -> int:
@@ -98,14 +99,15 @@ def run(values: dict, out: Path, *, n_tokens: int, rounds: int, shape: str = '')
     rows: list[Row] = [(method, n_x, ratio, threads) for method, n_x, ratio in ROWS
                        if n_x + n_tokens <= model.max_context and (method != KVPRESS or _press(ratio))
                        for threads in ({model.threads, cores} if method == GENERATE else {model.threads})]
-    seconds = measure(model, reference, rows, n_tokens=n_tokens, rounds=rounds,
+    answers = measure(model, reference, rows, n_tokens=n_tokens, rounds=rounds,
                       chunk_tokens=values['prefill_chunk_tokens'])
+    seconds = {row: sum(taken, []) for row, taken in answers.items()}
     medians = {row: median(taken) for row, taken in seconds.items()}
     baseline = {n_x: min(medians[row] for row in rows if row[0] in (GENERATE, STATIC) and row[1] == n_x)
                 for _, n_x, *_ in rows}
     results = [{'method': method, 'threads': threads, 'cache_tokens': n_x, 'eviction_ratio': ratio,
-                **token_times.milliseconds(taken), 'tokens_per_s': 1 / median(taken),
-                'speedup': baseline[n_x] / median(taken)}
+                **token_times.milliseconds(taken), **token_times.settling(answers[method, n_x, ratio, threads]),
+                'tokens_per_s': 1 / median(taken), 'speedup': baseline[n_x] / median(taken)}
                for (method, n_x, ratio, threads), taken in seconds.items()]
     _show(results)
     overhead = []
@@ -132,10 +134,11 @@ def run(values: dict, out: Path, *, n_tokens: int, rounds: int, shape: str = '')
 
 
 def _show(results: list[dict]) -> None:
-    table = Table('method', 'threads', 'cache', 'evicted', 'median ms', 'p99 ms', 'p99.9 ms', 'tokens/s',
-                  'against generate')
+    table = Table('method', 'threads', 'cache', 'evicted', 'median ms', 'p99 ms', 'p99.9 ms', 'first ms',
+                  f'p99.9 after {token_times.SETTLED}', 'tokens/s', 'against generate')
     for r in results:
         table.add_row(r['method'], str(r['threads']), str(r['cache_tokens']), f'{r["eviction_ratio"]:.0%}',
                       f'{r["median_ms"]:.3f}', f'{r["p99_ms"]:.3f}', f'{r["p99.9_ms"]:.3f}',
+                      f'{r["first_ms"]:.3f}', f'{r.get("settled_p99.9_ms", float("nan")):.3f}',
                       f'{r["tokens_per_s"]:.0f}', f'{r["speedup"]:.2f}x')
     Console().print(table)

@@ -23,9 +23,10 @@ from timebill_ros import fitting, length_predictor, profiling, settings
 from timebill_ros.bench import shapes, token_times
 from timebill_ros.bench.execution_time import between
 from timebill_ros.bench.machine import describe_device, write
+from timebill_ros.devices import choose_device
 from timebill_ros.execution_time import ProfileError
 from timebill_ros.loading import load_model
-from timebill_ros.model import CausalLM, choose_device
+from timebill_ros.model import CausalLM
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.resources import embedded_directory
 

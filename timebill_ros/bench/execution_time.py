@@ -31,7 +31,7 @@ from timebill_ros.execution_time import Profile
 from timebill_ros.feedback import Tracker
 from timebill_ros.fitting import Points
 from timebill_ros.loading import load_model
-from timebill_ros.model import ModelError
+from timebill_ros.model_directory import ModelError
 from timebill_ros.request import Request, Sampling
 from timebill_ros.training import site_log
 

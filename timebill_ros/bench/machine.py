@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from timebill_ros.model import CausalLM, device_name, library_versions
+from timebill_ros.devices import device_name, library_versions
+from timebill_ros.model import CausalLM
 from timebill_ros.threads import available_cores
 
 

@@ -24,7 +24,8 @@ from timebill_ros.deadline import Clock, Deadline
 from timebill_ros.decode import Control, decode
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Random
 from timebill_ros.loading import load_model
-from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.model import CausalLM
+from timebill_ros.model_directory import ModelError
 from timebill_ros.processes import spread
 from timebill_ros.request import FinishReason, GoalError, Request
 from timebill_ros.sampling import Sampler

@@ -23,7 +23,8 @@ from timebill_ros.eviction import MAX_WINDOW
 from timebill_ros.execution_time import ExecutionTimes
 from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.loading import load_model
-from timebill_ros.model import CausalLM, ModelError
+from timebill_ros.model import CausalLM
+from timebill_ros.model_directory import ModelError
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.processes import spread
 from timebill_ros.request import FinishReason, GoalError, Request, Sampling

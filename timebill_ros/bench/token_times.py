@@ -130,6 +130,16 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
 
 
+SETTLED = 3  # steps after prefill that find the processor's caches full of other things
+
+
+def settling(answers: list[list[float]]) -> dict[str, float]:
+    """Of each answer's steps: the median first one, and the tail of those after the first SETTLED."""
+    later = [seconds for answer in answers for seconds in answer[SETTLED:]]
+    return {'first_ms': 1e3 * median(answer[0] for answer in answers), 'settled_after': SETTLED,
+            **({'settled_p99.9_ms': 1e3 * quantile(later, 0.999)} if later else {})}
+
+
 def milliseconds(values: list[float]) -> dict[str, float]:
     """Count, median and tails."""
     return {'n': len(values), 'median_ms': 1e3 * median(values), 'p99_ms': 1e3 * quantile(values, 0.99),

@@ -37,7 +37,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, logging
 from timebill_ros.calibration import SCORES_FILE, save_scores, surprise
 from timebill_ros.length_distribution import LengthDistribution, bucket_of
 from timebill_ros.length_predictor import LengthPredictor, compress
-from timebill_ros.model import fingerprint
+from timebill_ros.model_directory import fingerprint
 from timebill_ros.tokenizer import load_tokenizer
 from timebill_ros.training import length_labels
 from timebill_ros.training.hardware import hardware

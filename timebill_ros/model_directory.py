@@ -1,0 +1,71 @@
+"""What the files of a model say without its weights: whether it can be loaded, which one it is, how it caches."""
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+
+class ModelError(RuntimeError):
+    """A model that cannot be loaded; the sentence says why."""
+
+
+def fingerprint(name: str, commit: str | None = None) -> str:
+    """Identifies a model by its config and the headers and sizes of its weight files (not by reading gigabytes)."""
+    root = Path(name)
+    if not root.is_dir():
+        return f'{name}@{commit or "unknown"}'
+    digest = hashlib.sha256()
+    for path in sorted(p for p in root.rglob('*') if p.name in ('config.json', 'length_predictor.json')
+                       or p.suffix in ('.safetensors', '.bin')):
+        digest.update(f'{path.relative_to(root)} {path.stat().st_size}'.encode())
+        with path.open('rb') as file:
+            digest.update(file.read(65536))
+    return digest.hexdigest()[:16]
+
+
+def check_directory(name: str, *, allow_unsafe_weights: bool) -> None:
+    """ModelError naming the file that a local model directory lacks. Hub ids are left to transformers."""
+    root = Path(name)
+    if not root.exists():
+        if root.is_absolute() or name.startswith('.') or name.count('/') != 1:
+            raise ModelError(f'model {name!r} is neither a directory nor a hub id (owner/name)')
+        return
+    if not (root / 'config.json').is_file():
+        raise ModelError(f'model directory {name} lacks config.json')
+    if not any(root.glob('*.safetensors')) and not (allow_unsafe_weights and any(root.glob('*.bin'))):
+        raise ModelError(f'model directory {name} lacks *.safetensors weights (other formats can run code when loaded; '
+                         'see the parameter allow_unsafe_weights)')
+    if not any((root / file).is_file() for file in ('tokenizer.json', 'tokenizer.model', 'vocab.json', 'vocab.txt',
+                                                    'tokenizer_config.json')):
+        raise ModelError(f'model directory {name} lacks tokenizer files (tokenizer.json)')
+
+
+# Config entries of state-space and other recurrent layers, which may stand beside attention.
+_RECURRENT = ('state_size', 'ssm_state_size', 'mamba_d_state', 'lru_width', 'linear_conv_kernel_dim', 'conv_L_cache')
+
+
+def layout_refusal(config) -> str:
+    """Why the cache of this architecture cannot be evicted; empty where it can."""
+    if getattr(config, 'kv_lora_rank', None):
+        return 'its cache is compressed (multi-head latent attention)'
+    if not hasattr(config, 'num_attention_heads') or any(hasattr(config, name) for name in _RECURRENT):
+        return 'it has a recurrent state'
+    kinds = set(getattr(config, 'layer_types', None) or ['full_attention'])
+    if not kinds <= {'full_attention', 'sliding_attention'}:
+        return f'it has layers of the kinds {", ".join(sorted(kinds - {"full_attention", "sliding_attention"}))}'
+    return ''
+
+
+def sliding_windows(config) -> list[int | None]:
+    """Per decoder layer its sliding window in tokens, None for full attention."""
+    window = getattr(config, 'sliding_window', None)
+    kinds = getattr(config, 'layer_types', None)
+    if kinds is None:
+        kinds = ['sliding_attention' if window else 'full_attention'] * config.num_hidden_layers
+    return [window if kind == 'sliding_attention' else None for kind in kinds]
+
+
+def eos_ids(model, tokenizer) -> frozenset[int]:
+    ids = getattr(model.generation_config, 'eos_token_id', None)
+    ids = ids if isinstance(ids, (list, tuple)) else [ids]
+    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)
