@@ -64,6 +64,17 @@ def test_the_observation_window_fills_at_most_half_of_what_is_kept(n_keep, windo
     assert observation_window(n_keep) == window
 
 
+@pytest.mark.parametrize('scorer', SCORERS)
+def test_eviction_waits_for_no_device(scorer):
+    """Tensors on the device 'meta' have no values: to look at one, as waiting for a device does, is an error."""
+    layer, queries = filled_layer(N_X)
+    layer.keys, layer.values = layer.keys.to('meta'), layer.values.to('meta')
+    evict(layer, SCORERS[scorer](), queries.to('meta'), 0.3, 60, n_prompt=90)
+    assert layer.get_seq_length() == 70
+    with pytest.raises(RuntimeError):
+        int(layer.keys.argmax())
+
+
 # -- each scorer by its definition -----------------------------------------------------------------------------------
 
 def test_snapkv_by_its_definition():

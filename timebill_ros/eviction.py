@@ -53,13 +53,16 @@ class SnapKV(Scorer):
         _, n_heads, _, head_dim = queries.shape
         n_kv_heads, n_key = keys.shape[1], keys.shape[2]
         group = n_heads // n_kv_heads
+        if keys.device.type == 'cpu' and keys.dtype == torch.float16:  # its products take ten times longer there
+            queries, keys = queries.float(), keys.float()
         # The group's queries side by side, [1, H_kv, group * W, D], so that keys are not repeated.
         grouped = queries.reshape(1, n_kv_heads, group * window, head_dim)
-        logits = (grouped @ keys.transpose(2, 3)) * scaling
+        # In float32 before anything else: a softmax from half precision takes ten times longer on a CPU.
+        logits = (grouped @ keys.transpose(2, 3)).float() * scaling
         logits = logits.view(1, n_kv_heads, group, window, n_key)
         future = torch.ones(window, window, dtype=torch.bool, device=keys.device).triu(1)
         logits[..., n_key - window:] = logits[..., n_key - window:].masked_fill(future, float('-inf'))
-        weights = logits.softmax(dim=-1, dtype=torch.float32)[..., :n_key - window]
+        weights = logits.softmax(dim=-1)[..., :n_key - window]
         scores = weights.mean(dim=-2).view(1, n_heads, -1)  # the mean over W commutes with the pooling
         scores = avg_pool1d(scores, self.kernel_size, stride=1, padding=self.kernel_size // 2)
         return _keep_window(scores.view(1, n_kv_heads, group, -1).mean(dim=2), window)
