@@ -2,11 +2,16 @@
 import gc
 import logging
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from timebill_ros import quiet
+
+ROOT = Path(__file__).parents[1]
 
 
 def on_a_thread(work):
@@ -31,6 +36,35 @@ def test_nothing_is_collected_inside_and_afterwards_it_is_as_before(before):
         assert gc.isenabled() is before
     finally:
         gc.enable()
+
+
+FAULTS = '''
+import resource, torch
+from timebill_ros import quiet
+from timebill_ros.quiet import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(12 << 18).exp()  # 12 MiB, twice
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+{call}
+faults()
+print(faults())
+'''
+
+
+@pytest.mark.parametrize(('call', 'few'), [('', False), ('assert keep_freed_memory()', True)])
+def test_what_is_freed_comes_back_without_the_kernel(call, few):
+    """In a process of its own: 12 MiB are 3072 pages, and every other one a fault where pages come one by one."""
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'GLIBC_TUNABLES': 'glibc.malloc.mmap_threshold=131072'}
+    done = subprocess.run([sys.executable, '-c', FAULTS.format(call=call)], env=env, check=True, capture_output=True,
+                          text=True)
+    assert (int(done.stdout) < 1000) is few
+
+
+def test_another_c_library_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(quiet.ctypes, 'CDLL', lambda name: object())
+    assert not quiet.keep_freed_memory()
 
 
 def test_the_engine_decodes_without_collecting():

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from timebill_ros import settings
+from timebill_ros import quiet, settings
 from timebill_ros.model_options import add_model_options, model_settings
 from timebill_ros.threads import sleep_while_waiting
 
@@ -195,6 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point. Errors that a user can act on are a sentence and exit status 1, not a traceback."""
     from timebill_ros.execution_time import ProfileError
     sleep_while_waiting()  # as in the worker, so that what is measured here holds there
+    quiet.keep_freed_memory()
     options, rest = parser().parse_known_args(arguments)
     if rest and options.command != 'train-length-predictor':
         parser().error(f'unrecognized arguments: {" ".join(rest)}')

@@ -1,7 +1,8 @@
-"""Keeps other work away from the token loop: garbage collection, other cores' work, other programs."""
+"""Keeps other work away from the model: garbage collection, the kernel's pages, other cores' work, other programs."""
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -21,6 +22,20 @@ def no_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep what is freed for the next request, up to blocks of 32 MiB, its most.
+
+    As it comes, glibc gives large blocks back to the kernel, which hands them out again page by page: of a prefill of
+    1000 tokens that was seen to take a tenth, of scoring a cache half. False where the C library is another one.
+    """
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return all([mallopt(mmap_threshold, 32 << 20), mallopt(trim_threshold, 1 << 30), mallopt(top_pad, 64 << 20)])
 
 
 def parse_cores(text: str) -> set[int]:

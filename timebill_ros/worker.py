@@ -228,6 +228,7 @@ def main() -> None:
     channel = Channel(socket.socket(fileno=arguments.fd))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format='[%(levelname)s] [timebill worker]: %(message)s')
     sleep_while_waiting()
+    quiet.keep_freed_memory()
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
     if arguments.scratch:
