@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 REVISION = 3  # of what is compiled; files of another one are not loaded
 TIMED_S = 1.0  # how long either way of stepping is timed, at most
 TIMED_STEPS = 30
+TRIES = 2  # starts that may fail to compile a step, as a full memory or disk may have it, before it is given up
 
 compilations = 0  # so far in this process
 
@@ -137,12 +138,15 @@ def _prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str]
         except Exception as error:  # whatever has become of the file
             log.warning('%s cannot be loaded and is made again: %s', package, _line(error))
             known = None
-    if known is None or not known['reason']:
-        known = _make(model, cache, options, package, weights, facts)
+    tried, step = known.get('tried', TRIES) if known else 0, None
+    if known is None or not known['reason'] or tried < TRIES:
+        known, step = _make(model, cache, options, package, weights, facts)
+        if 'tried' in known:
+            known['tried'] += tried
         write_whole(notes, json.dumps(known, indent=1) + '\n')
     if known['reason']:
         raise NotCompiled(f'{known["reason"]} (noted in {notes})')
-    return CompiledStep(package, weights, cache)
+    return step
 
 
 def _line(error: Exception) -> str:
@@ -166,8 +170,9 @@ def _read(notes: Path) -> dict | None:
 
 
 def _make(model: nn.Module, cache: SlotCache, options: dict, package: Path, weights: dict[str, torch.Tensor],
-          facts: list[str]) -> dict:
-    """Compiles to `package`; what was found out. NotCompiled where this machine lacks a compiler, which may change."""
+          facts: list[str]) -> tuple[dict, CompiledStep | None]:
+    """Compiles to `package`; what was found out, and the step. NotCompiled where this machine lacks a compiler, which
+    may change."""
     if cache.device.type == 'cpu' and not any(map(shutil.which, [os.environ.get('CXX', 'g++'), 'clang++'])):
         raise NotCompiled('no C++ compiler is installed (g++, clang++ or $CXX)')
     log.info('compiling the decode step, once for this model and device')
@@ -177,11 +182,12 @@ def _make(model: nn.Module, cache: SlotCache, options: dict, package: Path, weig
         compiled = CompiledStep(package, weights, cache)
         seconds = _compare(model, compiled, cache, options)
     except Exception as error:  # tracers and compilers raise many kinds
-        return {'reason': f'its step cannot be compiled ({_line(error)})', 'facts': facts}
+        return {'reason': f'its step cannot be compiled ({_line(error)})', 'tried': 1, 'facts': facts}, None
     log.info('compiled in %.1f s: a step takes %.3f ms, through the modules %.3f ms', time.monotonic() - start_s,
              1e3 * seconds['compiled_s'], 1e3 * seconds['modules_s'])
     slower = seconds['compiled_s'] >= seconds['modules_s']
-    return {'reason': 'its modules are as fast as its compiled step' if slower else '', **seconds, 'facts': facts}
+    reason = 'its modules are as fast as its compiled step' if slower else ''
+    return {'reason': reason, **seconds, 'facts': facts}, compiled
 
 
 def _compile(model: nn.Module, cache: SlotCache, options: dict, package: Path,
