@@ -34,6 +34,7 @@ def arguments():
         DeclareLaunchArgument('autostart', default_value='true', choices=['true', 'false'],
                               description='configure the node and then activate it'),
         DeclareLaunchArgument('node_name', default_value='timebill', description='name of the node'),
+        DeclareLaunchArgument('enclave', default_value='', description='SROS 2 enclave of the node; empty: none'),
         DeclareLaunchArgument('namespace', default_value='', description='namespace of the node'),
         DeclareLaunchArgument('log_level', default_value='info',
                               description='debug, info, warn, error or fatal, or <logger>:=<level>'),
@@ -49,13 +50,14 @@ def overrides(context):
 
 
 def start(context):
+    enclave = LaunchConfiguration('enclave').perform(context)
     node = LifecycleNode(
         package='timebill_ros',
         executable='timebill_node',
         name=LaunchConfiguration('node_name'),
         namespace=LaunchConfiguration('namespace'),
         parameters=[ParameterFile(LaunchConfiguration('params_file')), overrides(context)],
-        ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+        ros_arguments=['--log-level', LaunchConfiguration('log_level'), *(['--enclave', enclave] if enclave else [])],
         output='screen',
         emulate_tty=True,
     )

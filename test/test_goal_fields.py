@@ -53,12 +53,12 @@ def goals(draw):
     return goal
 
 
-@given(goals(), st.floats(0, 1e9), st.floats(0, 2 ** 31 - 1))
+@given(goals(), st.floats(0, 1e9), st.none() | st.floats(-2.0 ** 32, 2.0 ** 32))
 @settings(max_examples=500, deadline=None)
-def test_a_goal_becomes_a_request_that_can_be_tried_or_a_sentence(goal, release_s, ros_now_s):
+def test_a_goal_becomes_a_request_that_can_be_tried_or_a_sentence(goal, release_s, deadline_in_s):
     try:
-        request = translation.to_request(goal, 'ab' * 16, release_s=release_s, ros_now_s=ros_now_s, settings=SETTINGS,
-                                         margin_s=0.03)
+        request = translation.to_request(goal, 'ab' * 16, release_s=release_s, deadline_in_s=deadline_in_s,
+                                         settings=SETTINGS, margin_s=0.03)
     except GoalError as error:
         assert error.code in (ErrorCode.INVALID_GOAL, ErrorCode.PROMPT_TOO_LONG, ErrorCode.INFEASIBLE)
         assert 10 < len(str(error)) < 500
@@ -75,7 +75,8 @@ def test_a_goal_becomes_a_request_that_can_be_tried_or_a_sentence(goal, release_
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_request_reaches_the_worker_as_it_is(goal):
     try:
-        request = translation.to_request(goal, 'ab' * 16, release_s=1.0, ros_now_s=0.0, settings=SETTINGS, margin_s=.03)
+        request = translation.to_request(goal, 'ab' * 16, release_s=1.0, deadline_in_s=2.0, settings=SETTINGS,
+                                         margin_s=0.03)
     except GoalError:
         return
     ours, theirs = socket.socketpair()

@@ -29,6 +29,7 @@ class StandIn(LifecycleNode):
         self.declare_parameters('', [(name, '') for name in ('model', 'profile')])
         self.write(['up', self.get_fully_qualified_name(), self.value('model'), self.value('profile'),
                     self.get_parameter('use_sim_time').value])
+        self.write(['enclave', sys.argv[sys.argv.index('--enclave') + 1] if '--enclave' in sys.argv else None])
 
     def value(self, name):
         return self.get_parameter(name).value
@@ -146,22 +147,22 @@ def test_autostart_configures_then_activates(launch):
     launched = launch()
     launched.wait_for('activate')
     assert launched.events() == [
-        ['up', '/timebill', 'from_file', 'from_file', False], 'configure', 'activate']
+        ['up', '/timebill', 'from_file', 'from_file', False], ['enclave', None], 'configure', 'activate']
 
 
 def test_only_given_arguments_override_the_params_file(launch):
     # A directory called 7 is still a string.
     launched = launch('model:=7', 'node_name:=planner', 'namespace:=arm', 'use_sim_time:=true',
-                      'autostart:=false')
-    launched.wait_for('up')
-    assert launched.events()[0] == ['up', '/arm/planner', '7', 'from_file', True]
+                      'enclave:=/arm', 'autostart:=false')
+    launched.wait_for('enclave')
+    assert launched.events() == [['up', '/arm/planner', '7', 'from_file', True], ['enclave', '/arm']]
 
 
 def test_without_autostart_the_node_stays_unconfigured(launch):
     launched = launch('autostart:=false')
-    launched.wait_for('up')
+    launched.wait_for('enclave')
     time.sleep(SETTLE_S)
-    assert len(launched.events()) == 1
+    assert len(launched.events()) == 2
 
 
 def test_a_failed_configure_is_said_and_goes_no_further(launch):
@@ -170,7 +171,7 @@ def test_a_failed_configure_is_said_and_goes_no_further(launch):
     time.sleep(SETTLE_S)
     assert launched.process.poll() is None
     launched.stop()
-    assert launched.events()[1:] == ['configure']
+    assert launched.events()[2:] == ['configure']
     assert 'configure failed' in launched.output and 'stays unconfigured' in launched.output
 
 
@@ -178,4 +179,4 @@ def test_a_node_that_an_operator_deactivates_stays_inactive(launch):
     launched = launch('model:=deactivates')
     launched.wait_for('deactivate')
     time.sleep(SETTLE_S)
-    assert launched.events()[1:] == ['configure', 'activate', 'deactivate']
+    assert launched.events()[2:] == ['configure', 'activate', 'deactivate']

@@ -20,7 +20,10 @@ ROS_NOW_S = 1_700_000_000.25
 def to_request(changed: dict | None = None, **fields):
     fields.setdefault('prompt', 'p')
     fields.setdefault('time_budget', Duration(sec=2))
-    return translation.to_request(Generate.Goal(**fields), 'ab' * 16, release_s=RELEASE_S, ros_now_s=ROS_NOW_S,
+    goal = Generate.Goal(**fields)
+    absolute_s = translation.seconds(goal.deadline)
+    return translation.to_request(goal, 'ab' * 16, release_s=RELEASE_S,
+                                  deadline_in_s=absolute_s - ROS_NOW_S if absolute_s else None,
                                   settings={**DEFAULTS, **(changed or {})}, margin_s=0.04)
 
 
@@ -68,7 +71,7 @@ def test_the_goal_itself_keeps_no_text(strategy, error):
                          overrun_strategy=strategy)
     request = None
     try:
-        request = translation.to_request(goal, 'ab' * 16, release_s=RELEASE_S, ros_now_s=ROS_NOW_S, settings=DEFAULTS,
+        request = translation.to_request(goal, 'ab' * 16, release_s=RELEASE_S, deadline_in_s=None, settings=DEFAULTS,
                                          margin_s=0.04)
     except GoalError:
         assert error

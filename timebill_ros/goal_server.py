@@ -95,16 +95,17 @@ class GoalServer:
         request_id = bytes(handle.goal_id.uuid).hex()
         request = None
         try:
-            deadline_s = translation.seconds(handle.request.deadline)
-            left_s = self._clock.left_s(deadline_s) if deadline_s else 0.0
-            if left_s is None:
+            deadline_s, epoch = translation.seconds(handle.request.deadline), self._clock.time.epoch
+            left_s = self._clock.left_s(deadline_s) if deadline_s else None
+            if deadline_s and left_s is None:
                 raise GoalError(ErrorCode.INVALID_GOAL, f'deadline {deadline_s:.3f} is in simulated time, and no '
                                 '/clock message has come yet')
             request = translation.to_request(
-                handle.request, request_id, release_s=release_s, ros_now_s=deadline_s - left_s - (now - release_s),
-                settings=self._settings, margin_s=self.delivery_margin_s())
+                handle.request, request_id, release_s=release_s,
+                deadline_in_s=left_s + now - release_s if deadline_s else None, settings=self._settings,
+                margin_s=self.delivery_margin_s())
             admission.check_time(request)
-            self._enqueue(handle, self._job(request, handle.request))
+            self._enqueue(handle, self._job(request, handle.request, epoch))
         except GoalError as error:
             self._refuse(handle, request_id, error, release_s, request)
 
@@ -129,11 +130,12 @@ class GoalServer:
         ended.set()
         self._publish_status(request_id, timing, outcome)
 
-    def _job(self, request: Request, goal: Generate.Goal) -> Job:
+    def _job(self, request: Request, goal: Generate.Goal, epoch: int) -> Job:
+        """`epoch`: of the clock that the deadline was read by, or the one before a jump since: then it stays put."""
         job = Job(request)
         if self._clock.moves and translation.seconds(goal.deadline):
             job.ros_deadline_s = translation.seconds(goal.deadline)
-            job.clock_epoch = self._clock.time.epoch
+            job.clock_epoch = epoch
             budget_s = translation.seconds(goal.time_budget)
             job.budget_deadline_s = request.release_s + budget_s if budget_s else math.inf
         return job

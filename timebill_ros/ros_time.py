@@ -122,13 +122,9 @@ class RosTime:
         return 'jumped' if now - self._jumped_s < self._timeout_s else 'live'
 
     def mapping(self) -> Mapping | None:
-        """As it is now, whatever comes after; None where the last instants given hold: see `instant`."""
+        """As it is now, whatever comes after; None without any message, or where ROS time has stood too long: then the
+        last instants given hold."""
         return None if self._clock() - self._last[1] > self._timeout_s else self._mapping
-
-    def instant(self, ros_deadline_s: float) -> float | None:
-        """The monotonic instant of a ROS time; None without any message, or where ROS time has stood too long."""
-        mapping = self.mapping()
-        return mapping.instant(ros_deadline_s) if mapping else None
 
     def left_s(self, ros_deadline_s: float) -> float | None:
         """Real seconds from now to a ROS time, at the pace of now; None without any message.

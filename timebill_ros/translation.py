@@ -28,32 +28,30 @@ def stamp(time_s: float) -> Time:
     return Time(sec=sec, nanosec=min(int((time_s - sec) * 1e9), 999_999_999))
 
 
-def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, ros_now_s: float, settings: dict,
+def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, deadline_in_s: float | None, settings: dict,
                margin_s: float) -> Request:
     """A goal as a request, the server's defaults filled in. GoalError for what cannot be one.
 
-    `release_s` is monotonic; `ros_now_s` is the ROS time of the same instant, against which an absolute deadline is
-    measured. The goal is left without its texts: rclpy keeps every goal until its result expires, and with them any
-    client could fill the memory. So what all goals together take is bounded by those that wait and the one that runs:
+    `release_s` is monotonic, and the goal's absolute deadline, if it has one, is `deadline_in_s` after it. The goal is
+    left without its texts: rclpy keeps every goal until its result expires, and with them any client could fill the
+    memory. So what all goals together take is bounded by those that wait and the one that runs:
     (queue_size + 1) * max_prompt_characters characters, and little more for stop strings and the closing text.
     """
     try:
-        return _to_request(goal, request_id, release_s, ros_now_s, settings, margin_s)
+        return _to_request(goal, request_id, release_s, deadline_in_s, settings, margin_s)
     finally:
         goal.prompt = goal.closing_text = ''
         goal.messages, goal.sampling.stop = [], []
 
 
-def _to_request(goal: Generate.Goal, request_id: str, release_s: float, ros_now_s: float, settings: dict,
+def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline_in_s: float | None, settings: dict,
                 margin_s: float) -> Request:
     try:
         strategy = Strategy(goal.overrun_strategy)
     except ValueError:
         raise GoalError(ErrorCode.INVALID_GOAL, f'unknown overrun_strategy {goal.overrun_strategy}') from None
-    absolute_s = seconds(goal.deadline)
     deadline_s = admission.resolve_deadline(
-        release_s=release_s, time_budget_s=seconds(goal.time_budget),
-        deadline_in_s=absolute_s - ros_now_s if absolute_s != 0 else None,
+        release_s=release_s, time_budget_s=seconds(goal.time_budget), deadline_in_s=deadline_in_s,
         default_time_budget_s=settings['default_time_budget_s'])
     ratio = goal.max_eviction_ratio
     s = goal.sampling

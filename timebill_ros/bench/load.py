@@ -69,6 +69,11 @@ def site_log_kinds(n: int, seed: int, shortest: int = 600, longest: int = 1600) 
     return [{'messages': list(task.messages), 'max_new_tokens': 256, 'task': task} for task in tasks]
 
 
+def without_tasks(kinds: list[dict]) -> list[dict]:
+    """What clients are sent."""
+    return [{key: kind[key] for key in kind if key != 'task'} for kind in kinds]
+
+
 def measure_vanilla(node: Node, kinds: list[dict], repeats: int = 3) -> None:
     """Adds 'vanilla_s' to each kind: the fastest unhurried response, as the client sees it."""
     from timebill_ros.bench.load_client import make_goal
@@ -224,9 +229,8 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
         measure_vanilla(node, kinds)
         # A budget below what ROS 2 itself takes says nothing: prompts whose shortest one would be that are left out.
         kinds = [kind for kind in kinds if kind['vanilla_s'] >= LEAST_VANILLA_S] or kinds
-        sent_kinds = [{key: kind[key] for key in kind if key != 'task'} for kind in kinds]
         longest_s = LONGEST * max(kind['vanilla_s'] for kind in kinds) + MAX_OVERRUN_S + 10.0
-        jobs = [{'number': i, 'server': '/timebill', 'kinds': sent_kinds, 'wait_s': longest_s,
+        jobs = [{'number': i, 'server': '/timebill', 'kinds': without_tasks(kinds), 'wait_s': longest_s,
                  'empty_every': EMPTY_EVERY, 'goals': schedule(kinds, n_goals // n_clients, seconds, rng)}
                 for i in range(n_clients)]
         empty_server = subprocess.Popen([sys.executable, '-m', 'timebill_ros.bench.empty_action'],

@@ -15,7 +15,15 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
 from timebill_ros.bench.goal_checks import GoalRecord
-from timebill_ros.bench.load import counts, environment, measure_vanilla, site_log_kinds, to_record, write
+from timebill_ros.bench.load import (
+    counts,
+    environment,
+    measure_vanilla,
+    site_log_kinds,
+    to_record,
+    without_tasks,
+    write,
+)
 from timebill_ros.bench.node_under_load import ClientProcesses, Node
 from timebill_ros.request import ErrorCode, Strategy
 from timebill_ros.training.site_log_scores import step_accuracy
@@ -103,8 +111,7 @@ def in_turn(turn: int) -> list[str]:
 
 def measure(node: Node, kinds: list[dict], goals: list[dict], seconds: float) -> list[tuple[GoalRecord, float]]:
     """Sends the goals; what became of each, with the score of its answer, in an order that depends on `goals` only."""
-    sent_kinds = [{key: kind[key] for key in kind if key != 'task'} for kind in kinds]
-    jobs = [{'number': i, 'server': '/timebill', 'kinds': sent_kinds, 'wait_s': 20.0, 'empty_every': 0,
+    jobs = [{'number': i, 'server': '/timebill', 'kinds': without_tasks(kinds), 'wait_s': 20.0, 'empty_every': 0,
              'goals': goals[i::N_CLIENTS]} for i in range(N_CLIENTS)]
     with ClientProcesses(jobs) as clients:
         clients.start()
