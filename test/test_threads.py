@@ -41,11 +41,14 @@ def test_prefill_and_decoding_each_use_theirs():
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(('given', 'policy'), [(None, 'PASSIVE'), ('ACTIVE', 'ACTIVE')])
-def test_waiting_threads_sleep_unless_told_otherwise(given, policy):
-    environment = {name: value for name, value in os.environ.items() if name != 'OMP_WAIT_POLICY'}
-    code = 'from timebill_ros.threads import *; sleep_while_waiting(); import os, sys; ' \
-           'print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)'
+@pytest.mark.parametrize(('given', 'found'), [
+    ({}, ['PASSIVE', '400']), ({'OMP_WAIT_POLICY': 'ACTIVE'}, ['ACTIVE', 'None']),
+    ({'GOMP_SPINCOUNT': '0'}, ['PASSIVE', '0'])])
+def test_waiting_threads_soon_sleep_unless_told_otherwise(given, found):
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')}
+    code = 'from timebill_ros.threads import *; wait_briefly(); import os, sys; ' \
+           'print(os.environ["OMP_WAIT_POLICY"], os.environ.get("GOMP_SPINCOUNT"), "torch" in sys.modules)'
     printed = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, check=True,
-                             env={**environment, **({'OMP_WAIT_POLICY': given} if given else {})}).stdout
-    assert printed.split() == [policy, 'False']
+                             env={**environment, **given}).stdout
+    assert printed.split() == [*found, 'False']

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from timebill_ros import quiet, settings
 from timebill_ros.model_options import add_model_options, model_settings
-from timebill_ros.threads import sleep_while_waiting
+from timebill_ros.threads import wait_briefly
 
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
 
@@ -194,7 +194,7 @@ def _demo(options: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Errors that a user can act on are a sentence and exit status 1, not a traceback."""
     from timebill_ros.execution_time import ProfileError
-    sleep_while_waiting()  # as in the worker, so that what is measured here holds there
+    wait_briefly()  # as in the worker, so that what is measured here holds there
     quiet.keep_freed_memory()
     options, rest = parser().parse_known_args(arguments)
     if rest and options.command != 'train-length-predictor':

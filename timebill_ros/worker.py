@@ -21,7 +21,7 @@ from timebill_ros import quiet
 from timebill_ros.channel import Channel
 from timebill_ros.deadline import Deadline
 from timebill_ros.request import ErrorCode, GoalError, Outcome, Request, to_dict
-from timebill_ros.threads import sleep_while_waiting
+from timebill_ros.threads import wait_briefly
 
 log = logging.getLogger('timebill_ros.worker')
 
@@ -227,7 +227,7 @@ def main() -> None:
     arguments = parser.parse_args()
     channel = Channel(socket.socket(fileno=arguments.fd))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format='[%(levelname)s] [timebill worker]: %(message)s')
-    sleep_while_waiting()
+    wait_briefly()
     quiet.keep_freed_memory()
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')

@@ -27,9 +27,8 @@ from timebill_ros.training.site_log_scores import step_accuracy
 
 N_PROMPT, N_TOKENS = 512, 24
 GENERATE = 'model.generate'
-# (dtype of prefill, cache and, where no variant is named, decoding; variant)
-OURS = (('float32', ''), ('bfloat16', ''), ('float16', ''), ('float32', 'int8'), ('bfloat16', 'int8'),
-        ('float32', 'int4'))
+# Precision of the model, as prefill and the cache have it, and what else it decodes with.
+OURS = {'float32': ('bfloat16', 'float16', 'int8', 'int4'), 'bfloat16': ('int8',)}
 N_TASKS = 60
 
 
@@ -69,15 +68,14 @@ def measure(values: dict, shape: str, *, rounds: int) -> dict:
 
 
 def _label(dtype: str, variant: str) -> str:
-    return f'{variant} after {dtype}' if variant else dtype
+    return f'{variant} after {dtype}' if variant != dtype else dtype
 
 
 def _measure(values: dict, shape: str, folder: Path, rounds: int) -> list[dict]:
     directory = str(shapes.write(folder / shape, shape))
-    models: dict[tuple[str, str], CausalLM] = {}
-    for dtype, variant in OURS:
-        models[dtype, variant] = _load(values, model=directory, dtype=dtype, variants=variant)
-    threads = models[OURS[0]].threads
+    models = {dtype: _load(values, model=directory, dtype=dtype, variants=', '.join(variants))
+              for dtype, variants in OURS.items()}
+    threads = models['float32'].threads
     reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     peers = {}
     if llama_peer.is_installed():
@@ -90,13 +88,14 @@ def _measure(values: dict, shape: str, folder: Path, rounds: int) -> list[dict]:
     for index in track(range(rounds + 1), shape):
         prompt = [draw.randrange(1, shapes.WORDS) for _ in range(N_PROMPT)]
         found: dict[tuple[str, str], tuple[list[float], float]] = {}
-        for (dtype, variant), model in models.items():
+        for dtype, model in models.items():
             start_s = time.perf_counter()
             model.reset()
             model.prefill(prompt, chunk_tokens=N_PROMPT)
             prefill_s = time.perf_counter() - start_s
-            found['timebill', _label(dtype, variant)] = (
-                token_times.time_ours(model, prompt, N_TOKENS, N_PROMPT, variant=variant), prefill_s)
+            for variant in model.variants:
+                found['timebill', _label(dtype, variant)] = (
+                    token_times.time_ours(model, prompt, N_TOKENS, N_PROMPT, variant=variant), prefill_s)
         torch.set_num_threads(threads)
         found[GENERATE, 'float32'] = token_times.time_generate(reference, prompt, N_TOKENS), float('nan')
         for name, peer in peers.items():
@@ -107,8 +106,8 @@ def _measure(values: dict, shape: str, folder: Path, rounds: int) -> list[dict]:
                 steps.setdefault(key, []).extend(taken)
                 prefills.setdefault(key, []).append(prefill_s)
     baseline = median(steps[GENERATE, 'float32'])
-    compiled = {_label(dtype, variant): (variant or dtype) in model.compiled
-                for (dtype, variant), model in models.items()}
+    compiled = {_label(dtype, variant): variant in model.compiled
+                for dtype, model in models.items() for variant in model.variants}
     return [{'method': method, 'precision': name, 'threads': threads, **token_times.milliseconds(taken),
              'prefill_s': None if method == GENERATE else median(prefills[method, name]),
              'compiled': compiled.get(name, False) if method == 'timebill' else None,
