@@ -16,6 +16,7 @@ import os
 import shutil
 import stat
 import time
+import warnings
 from pathlib import Path
 from statistics import median
 
@@ -208,7 +209,8 @@ def _compile(model: nn.Module, cache: SlotCache, options: dict, package: Path,
         values.append(layer.values[:, :, :seen])
         shapes.append({2: torch.export.Dim(f'w{layer.sliding_window}', min=2, max=layer.sliding_window)}
                       if slide else None)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore', FutureWarning)  # of PyTorch about itself
         program = torch.export.export(
             _Step(model, slides, options),
             (one, one.clone(), torch.zeros(length, dtype=torch.long, device=cache.device), keys, values),
