@@ -2,11 +2,15 @@
 import json
 
 import pytest
+import tiny_models
+from transformers import AutoModelForCausalLM
 
+from timebill_ros.bench import token_times
 from timebill_ros.bench.execution_time import between
 from timebill_ros.cli import main
 from timebill_ros.knobs import QualityTable
 from timebill_ros.loading import load_model
+from timebill_ros.model import CausalLM
 from timebill_ros.profiling import make_profile, measure
 from timebill_ros.settings import check
 
@@ -26,6 +30,18 @@ def is_picture(path):
 
 def test_lengths_between_those_of_a_profile():
     assert between([64, 64, 256, 1024]) == [128, 512]
+
+
+@pytest.mark.parametrize('static', [False, True])
+def test_generate_goes_past_the_end_of_the_text_as_our_loop_does(static):
+    """Every token would end it."""
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1)
+    reference = AutoModelForCausalLM.from_pretrained(model.name).eval()
+    reference.generation_config.eos_token_id = [*range(tiny_models.VOCABULARY)]
+    assert len(token_times.time_generate(reference, [9, 10, 11], 70, static=static)) == 69
+    # Plans made again read the clock, too, and the last token needs none.
+    ours, bare = (time(model, [9, 10, 11], 70, 16) for time in (token_times.time_ours, token_times.time_bare))
+    assert len(ours) == len(bare) == 68
 
 
 def test_execution_time(profile, tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -263,3 +265,5 @@ def test_a_node_with_compiled_steps_answers_as_one_without():
         assert 'with compiled steps' in node.log
         status, result = node.ask(make_goal('one', 20.0))
         assert (status, result.text) == (SUCCEEDED, 'two three')
+        unpacked = Path(tempfile.gettempdir()).glob('timebill_worker_*/**/*.so')
+        assert list(unpacked), 'so that what PyTorch unpacks goes with the worker, see test_worker.py'

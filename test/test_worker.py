@@ -309,14 +309,11 @@ def test_a_lost_worker_is_reported_with_its_reason():
 @pytest.mark.parametrize('end', ['closed', 'worker killed', 'node killed'])
 def test_its_temporary_files_go_with_it_however_it_ends(end, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
-    listener = Listener()
-    process = WorkerProcess('', listener)
-    process.send({'op': 'configure', 'settings': {**_settings(), 'compile_step': 'auto', 'profile': ''}})
-    assert 'with compiled steps' in listener.wait('ready')['description']
+    process = WorkerProcess('', Listener())
     folder, = tmp_path.iterdir()
-    assert list(folder.glob('**/*.so')), 'what the compiled step was unpacked to'
+    (folder / 'unpacked').touch()
     if end == 'node killed':
-        process._scratch._finalizer.detach()  # this process takes its part: it does nothing more
+        process._scratch._finalizer.detach()  # this process does nothing more
         process._scratch.cleanup = lambda: None
         process._channel.close()
     elif end == 'worker killed':
