@@ -52,7 +52,8 @@ def test_bench_decode_of_a_shape_has_every_precision_and_what_it_costs_in_qualit
                '--out', out) == 0
     result = json.loads(out.read_text())['shape']
     ours = {row['precision'] for row in result['rows'] if row['method'] == 'timebill'}
-    assert ours == {'float32', 'bfloat16', 'float16', 'int8 after float32', 'int8 after bfloat16', 'int4 after float32'}
+    assert ours == {'float32', 'bfloat16', 'int8 after bfloat16',
+                    *(f'{name} after float32' for name in ('bfloat16', 'float16', 'int8', 'int4'))}
     assert all(row['median_ms'] > 0 and not row['compiled'] for row in result['rows'])
     assert {row['precision'] for row in result['quality']} == {'float32', 'bfloat16', 'float16', 'int8', 'int4'}
 

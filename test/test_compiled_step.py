@@ -111,11 +111,11 @@ def test_the_cache_may_be_filled_to_its_end_and_no_further():
 
 
 @pytest.mark.parametrize('threads, dtype', [(1, 'bfloat16'), (2, 'float32')])
-def test_a_file_is_valid_for_one_precision_and_thread_count(compiled, threads, dtype, monkeypatch):
+def test_a_file_is_valid_for_one_precision_and_thread_count(compiled, threads, dtype, monkeypatch, tmp_path):
     made = []
     monkeypatch.setattr(compiled_step, '_make', lambda *arguments: made.append(1) or ({'reason': 'of the test'}, None))
     model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=threads, dtype=dtype,
-                     compiled_steps=STEPS)
+                     compiled_steps=copy_of_steps(tmp_path))
     assert made and not model.compiled
 
 

@@ -201,7 +201,7 @@ class TimebillNode(LifecycleNode):
             request: Request = translation.to_request(
                 Generate.Goal(prompt=goal.prompt, messages=goal.messages, max_new_tokens=goal.max_new_tokens,
                               time_budget=goal.time_budget),
-                'estimate', release_s=now, ros_now_s=0.0, margin_s=self._goals.delivery_margin_s(),
+                'estimate', release_s=now, deadline_in_s=None, margin_s=self._goals.delivery_margin_s(),
                 settings={**self._settings, 'default_time_budget_s': FOREVER_S})
             answer = self._dispatcher.estimate(request).result(ESTIMATE_TIMEOUT_S + 1.0)
         except GoalError as error:
