@@ -267,3 +267,4 @@ def test_a_node_with_compiled_steps_answers_as_one_without():
         assert (status, result.text) == (SUCCEEDED, 'two three')
         unpacked = Path(tempfile.gettempdir()).glob('timebill_worker_*/**/*.so')
         assert list(unpacked), 'so that what PyTorch unpacks goes with the worker, see test_worker.py'
+        assert list((tiny_model() / 'cache' / 'steps' / 'compiler').iterdir()), 'what takes seconds to find out stays'

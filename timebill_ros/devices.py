@@ -1,6 +1,7 @@
 """Which device and precision to compute on, and what a device is called."""
 from __future__ import annotations
 
+import contextlib
 import platform
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def choose_dtype(name: str, device: torch.device, stored: torch.dtype | None) ->
     if device.type == 'cuda':
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return stored or torch.float32
+
+
+def before_others(device: torch.device) -> contextlib.AbstractContextManager:
+    """Work inside goes before that of other streams on a GPU that both share; elsewhere this is nothing."""
+    return torch.cuda.stream(torch.cuda.Stream(device, priority=-1)) if device.type == 'cuda' else \
+        contextlib.nullcontext()
 
 
 def device_name(device: torch.device) -> str:

@@ -7,7 +7,6 @@ every call returns an Outcome with a code and, on failure, a sentence.
 """
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from concurrent.futures import Future
@@ -19,6 +18,7 @@ import torch
 from timebill_ros import knobs, overrun, planner, quiet
 from timebill_ros.deadline import Clock
 from timebill_ros.decode import Control, decode
+from timebill_ros.devices import before_others
 from timebill_ros.eviction import MAX_WINDOW
 from timebill_ros.execution_time import ExecutionTimes
 from timebill_ros.feedback import Feedback, Tracker
@@ -62,14 +62,13 @@ class Engine:
         self.prediction_wait_s = prediction_wait_s
         self.predictor_max_tokens = predictor_max_tokens
         self.clock = clock
-        # Prefill and decoding outrank prediction on a GPU that both share.
-        self._stream = torch.cuda.Stream(model.device, priority=-1) if model.device.type == 'cuda' else None
+        self._before_prediction = before_others(model.device)
 
     def run(self, request: Request, control: Control) -> Outcome:
         """The whole flow of one request. The outcome's timing is complete but for what the node adds at the end."""
         timing = Timing(time_budget_s=request.time_budget_s, variant=self.model.variant)
         try:
-            with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
+            with self._before_prediction:
                 reason, text = self._generate(request, control, timing)
             return overrun.settle(request, reason, text, timing)
         except GoalError as error:

@@ -20,7 +20,7 @@ from timebill_ros.model import CausalLM
 from timebill_ros.model_directory import ModelError, fingerprint
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.profiling import identity, make_profile, measure
-from timebill_ros.resources import cache_directory, embedded_directory
+from timebill_ros.resources import cache_directory, embedded_directory, steps_directory
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
                      trust_remote_code=settings['trust_remote_code'],
                      allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'],
                      compiled_steps=None if settings['compile_step'] == 'off' else
-                     cache_directory(settings['cache_dir']) / 'steps')
+                     steps_directory(settings['cache_dir']))
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     if not settings['prefill_chunk_tokens']:
         settings['prefill_chunk_tokens'] = tuning.chunk_tokens(model, tuned)

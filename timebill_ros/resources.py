@@ -31,6 +31,11 @@ def cache_directory(setting: str = '') -> Path:
     return Path(base) / 'timebill_ros'
 
 
+def steps_directory(setting: str = '') -> Path:
+    """Where compiled steps go, see compiled_step.py."""
+    return cache_directory(setting) / 'steps'
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file, whole or not at all, and its folder where there is none. OSError where that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from timebill_ros.devices import device_name
+from timebill_ros.devices import before_others, device_name
 from timebill_ros.model import CausalLM
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.resources import write_whole
@@ -38,7 +38,7 @@ def kept(directory: Path, what: str, facts: list[str], options: Container, choos
     path = directory / f'{what}-{hashlib.sha256("|".join(facts).encode()).hexdigest()[:16]}.json'
     try:
         known = json.loads(path.read_text())
-        if known['chosen'] in options:
+        if known['chosen'] in options and isinstance(known['seconds'], dict):
             return known
     except (OSError, ValueError, TypeError, KeyError):
         pass
@@ -117,7 +117,7 @@ def place(model: CausalLM, make: Callable[[torch.device], PredictionExecutor], w
     model.prefill_threads = options[chosen]
     made[chosen].placement = chosen
     compared = ', '.join(f'{name} {1e3 * seconds:.0f} ms' for name, seconds in found.get('seconds', {}).items())
-    log.info('the length predictor runs %s%s', places[chosen], f'; prefill of {found["prompt_tokens"]} tokens and '
+    log.info('the length predictor runs %s%s', places[chosen], f'; prefill of {found.get("prompt_tokens")} tokens and '
              f'its prediction take: {compared}' if compared else '')
     return made[chosen]
 
@@ -135,7 +135,8 @@ def choose_placement(model: CausalLM, executors: dict[str, PredictionExecutor], 
             model.prefill_threads = threads[name]
             start = time.perf_counter()
             future = executor.submit(text, n)
-            _seconds_of_prefill(model, ids, chunk)
+            with before_others(model.device):  # as the engine does
+                _seconds_of_prefill(model, ids, chunk)
             future.result()
             if trial:  # the first one warms up
                 seconds[name].append(time.perf_counter() - start)

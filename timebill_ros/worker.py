@@ -21,6 +21,7 @@ from timebill_ros import quiet
 from timebill_ros.channel import Channel
 from timebill_ros.deadline import Deadline
 from timebill_ros.request import ErrorCode, GoalError, Outcome, Request, to_dict
+from timebill_ros.resources import steps_directory
 from timebill_ros.threads import wait_briefly
 
 log = logging.getLogger('timebill_ros.worker')
@@ -74,6 +75,9 @@ class Worker:
             settings = message['settings']
             quiet.use_cores(settings['cpu_affinity'])
             quiet.be_nice(settings['worker_nice'])
+            # PyTorch's compiler keeps there what it finds out, for seconds at every start; it reads this when imported.
+            # As it comes it is a folder for temporary files, which here goes with the process.
+            os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(steps_directory(settings['cache_dir']) / 'compiler'))
             from timebill_ros.loading import load_engine
             last = 0.0
 
