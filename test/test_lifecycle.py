@@ -260,7 +260,7 @@ def test_a_bad_command_line_is_a_sentence_and_exit_code_1(arguments, words):
 
 
 def test_a_node_with_compiled_steps_answers_as_one_without(monkeypatch):
-    monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR', raising=False)  # PyTorch sets it where it is imported, as it may be here
+    monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR', raising=False)  # PyTorch sets it where it is imported
     with NodeProcess(compile_step='auto', profile='') as node:  # the profile at hand is of steps that are not
         node.start()
         assert 'with compiled steps' in node.log
