@@ -40,7 +40,6 @@ def test_nothing_is_collected_inside_and_afterwards_it_is_as_before(before):
 
 FAULTS = '''
 import resource, torch
-from timebill_ros import quiet
 from timebill_ros.quiet import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

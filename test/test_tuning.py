@@ -46,7 +46,7 @@ class Predictor:
     """Done when it is asked."""
 
     def __init__(self):
-        self.closed, self.fingerprint, self.placement = False, 'predictor', ''
+        self.closed, self.placement = False, ''
 
     def submit(self, text, n):
         return self
@@ -77,8 +77,9 @@ def test_nothing_much_longer_than_the_time_is_tried():
 def place(tmp_path, reader, wanted='auto', threads=1):
     made = []
     executor = tuning.place(reader, lambda device: made.append(Predictor()) or made[-1], wanted,
-                            threads=threads, chunk=16, directory=tmp_path)
+                            fingerprint='predictor', threads=threads, chunk=16, directory=tmp_path)
     assert [one.closed for one in made].count(False) == 1 and not executor.closed
+    assert len(made) == 1, 'on one device there is one'
     return executor.placement, reader.prefill_threads
 
 

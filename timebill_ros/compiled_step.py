@@ -9,7 +9,6 @@ Nothing is compiled while goals run: the trace is for every cache length at once
 """
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -25,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from timebill_ros.kv_cache import SlotCache
-from timebill_ros.resources import write_whole
+from timebill_ros.resources import key_of, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +129,7 @@ def prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str],
 
 def _prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str], directory: Path) -> CompiledStep:
     _check_owner(directory)
-    key = hashlib.sha256('|'.join([*facts, str(cache.capacity), str(REVISION)]).encode()).hexdigest()[:16]
+    key = key_of([*facts, str(cache.capacity), str(REVISION)])
     package, notes = directory / f'{key}.pt2', directory / f'{key}.json'
     weights = {name: tensor for tensors in (model.named_parameters, model.named_buffers)
                for name, tensor in tensors(prefix='model', remove_duplicate=False)}
@@ -141,8 +140,9 @@ def _prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str]
         except Exception as error:  # whatever has become of the file
             log.warning('%s cannot be loaded and is made again: %s', package, _line(error))
             known = None
-    tried, step = known.get('tried', TRIES) if known else 0, None
-    if known is None or not known['reason'] or tried < TRIES:
+    step = None
+    if known is None or not known['reason'] or known.get('tried', TRIES) < TRIES:
+        tried = known.get('tried', 0) if known else 0
         known, step = _make(model, cache, options, package, weights, facts)
         if 'tried' in known:
             known['tried'] += tried

@@ -1,7 +1,6 @@
 """From settings to a ready engine: model, length predictor, profile. What `configure` does in the worker."""
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from timebill_ros.model import CausalLM
 from timebill_ros.model_directory import ModelError, fingerprint
 from timebill_ros.prediction import PredictionExecutor
 from timebill_ros.profiling import identity, make_profile, measure
-from timebill_ros.resources import cache_directory, embedded_directory, steps_directory
+from timebill_ros.resources import cache_directory, embedded_directory, key_of, steps_directory
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +53,21 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
         log.warning('no length predictor: every response is planned as long as allowed')
         return model, None
 
+    predictor_fingerprint = fingerprint(predictor_name)
+
     def make(device) -> PredictionExecutor:
         predictor = length_predictor.load(predictor_name, device=device,
                                           trust_remote_code=settings['trust_remote_code'])
-        executor = PredictionExecutor(predictor, fingerprint(predictor_name), threads=settings['predictor_threads'],
+        executor = PredictionExecutor(predictor, predictor_fingerprint, threads=settings['predictor_threads'],
                                       scores=load_scores(Path(predictor_name) / SCORES_FILE),
                                       directory=predictor_name)
         executor.submit('warm up', 64).result()
         return executor
 
     try:
-        executor = tuning.place(model, make, settings['predictor_placement'], threads=settings['predictor_threads'],
-                                chunk=settings['prefill_chunk_tokens'], directory=tuned)
+        executor = tuning.place(model, make, settings['predictor_placement'], fingerprint=predictor_fingerprint,
+                                threads=settings['predictor_threads'], chunk=settings['prefill_chunk_tokens'],
+                                directory=tuned)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f'length predictor {predictor_name} cannot be used: {error}') from error
     return model, executor
@@ -92,8 +94,7 @@ def state_path(settings: dict, expected: Identity) -> Path:
 
 
 def _key(settings: dict, expected: Identity) -> str:
-    facts = [*asdict(expected).values(), str(settings['prefill_chunk_tokens']), settings['variants']]
-    return hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]
+    return key_of([*asdict(expected).values(), str(settings['prefill_chunk_tokens']), settings['variants']])
 
 
 def make_tracker(settings: dict, scores: list[float], profile: Profile) -> Tracker:

@@ -1,7 +1,9 @@
 """Where the files that ship with this package lie, whichever way it was installed, and how its own are written."""
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[1]
@@ -34,6 +36,11 @@ def cache_directory(setting: str = '') -> Path:
 def steps_directory(setting: str = '') -> Path:
     """Where compiled steps go, see compiled_step.py."""
     return cache_directory(setting) / 'steps'
+
+
+def key_of(facts: Iterable[str]) -> str:
+    """A name for files that hold for these facts only."""
+    return hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -5,7 +5,6 @@ would come out one way today and the other way tomorrow.
 """
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import random
@@ -19,7 +18,7 @@ import torch
 from timebill_ros.devices import before_others, device_name
 from timebill_ros.model import CausalLM
 from timebill_ros.prediction import PredictionExecutor
-from timebill_ros.resources import write_whole
+from timebill_ros.resources import key_of, write_whole
 from timebill_ros.threads import for_prefill
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ ON_GPU = {'beside': 'on a stream of lower priority of the same GPU', 'cpu': 'on 
 
 def kept(directory: Path, what: str, facts: list[str], options: Container, choose: Callable[[], dict]) -> dict:
     """What `choose` found before for the same `facts`, or finds now: its entry 'chosen' is one of `options`."""
-    path = directory / f'{what}-{hashlib.sha256("|".join(facts).encode()).hexdigest()[:16]}.json'
+    path = directory / f'{what}-{key_of(facts)}.json'
     try:
         known = json.loads(path.read_text())
         if known['chosen'] in options and isinstance(known['seconds'], dict):
@@ -86,12 +85,12 @@ def _seconds_of_prefill(model: CausalLM, ids: list[int], chunk: int) -> float:
 
 # -- the length predictor ---------------------------------------------------------------------------------------------
 
-def place(model: CausalLM, make: Callable[[torch.device], PredictionExecutor], wanted: str, *, threads: int,
-          chunk: int, directory: Path) -> PredictionExecutor:
+def place(model: CausalLM, make: Callable[[torch.device], PredictionExecutor], wanted: str, *, fingerprint: str,
+          threads: int, chunk: int, directory: Path) -> PredictionExecutor:
     """The length predictor that `make` puts on a device, where it runs best or, if that is not 'auto', as `wanted`.
 
-    `threads` are its own on a CPU. The model's prefill is told how many it has then. ValueError for a placement that
-    this device does not have.
+    `fingerprint` is the predictor's, `threads` are its own on a CPU. The model's prefill is told how many it has then.
+    ValueError for a placement that this device does not have.
     """
     on_cpu = model.device.type == 'cpu'
     places = ON_CPU if on_cpu else ON_GPU
@@ -101,25 +100,31 @@ def place(model: CausalLM, make: Callable[[torch.device], PredictionExecutor], w
     if wanted != 'auto' and wanted not in options:
         raise ValueError(f'predictor_placement {wanted!r} is not to be had with a model on {model.device}, '
                          f'only {" and ".join(options)}')
-    if on_cpu and len(set(options.values())) == 1:
-        wanted = 'beside' if wanted == 'auto' else wanted  # they are the same
-    tried = options if wanted == 'auto' else {wanted: options[wanted]}
-    made = {name: make(torch.device('cpu') if name == 'cpu' else model.device) for name in tried}
-    chosen, found = wanted, {}
-    if wanted == 'auto':
-        facts = [model.fingerprint, model.variant, device_name(model.device), made['beside'].fingerprint, str(threads),
-                 str(chunk)]
-        found = kept(directory, 'placement', facts, options, lambda: choose_placement(model, made, options, chunk))
-        chosen = found['chosen']
-    for name, executor in made.items():
-        if name != chosen:
-            executor.close()
-    model.prefill_threads = options[chosen]
-    made[chosen].placement = chosen
+    made: dict[str, PredictionExecutor] = {}  # by device: only where one is tried or chosen
+
+    def executor_at(name: str) -> PredictionExecutor:
+        device = torch.device('cpu') if name == 'cpu' else model.device
+        if str(device) not in made:
+            made[str(device)] = make(device)
+        return made[str(device)]
+
+    found = {'chosen': wanted}
+    if wanted == 'auto' and on_cpu and len(set(options.values())) == 1:
+        found = {'chosen': 'beside'}  # they are the same
+    elif wanted == 'auto':
+        facts = [model.fingerprint, model.variant, device_name(model.device), fingerprint, str(threads), str(chunk)]
+        found = kept(directory, 'placement', facts, options, lambda: choose_placement(
+            model, {name: executor_at(name) for name in options}, options, chunk))
+    chosen = found['chosen']
+    executor = executor_at(chosen)
+    for other in made.values():
+        if other is not executor:
+            other.close()
+    model.prefill_threads, executor.placement = options[chosen], chosen
     compared = ', '.join(f'{name} {1e3 * seconds:.0f} ms' for name, seconds in found.get('seconds', {}).items())
     log.info('the length predictor runs %s%s', places[chosen], f'; prefill of {found.get("prompt_tokens")} tokens and '
              f'its prediction take: {compared}' if compared else '')
-    return made[chosen]
+    return executor
 
 
 def choose_placement(model: CausalLM, executors: dict[str, PredictionExecutor], threads: dict[str, int],
