@@ -7,6 +7,7 @@ import time
 import pytest
 import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
+from std_srvs.srv import Trigger
 
 from timebill_ros.executor import PoolExecutor
 
@@ -120,3 +121,41 @@ def test_a_timer_of_a_node_goes_on_while_a_callback_blocks(node, make):
         time.sleep(0.01)
     go_on.set()
     assert len(ticks) >= before + 10
+
+
+def test_shutdown_waits_for_the_answer_of_a_service_that_takes_time(node, make):
+    asked, go_on = threading.Event(), threading.Event()
+
+    def answer(_, response):
+        asked.set()
+        assert go_on.wait(20.0)
+        response.success, response.message = True, 'late'
+        return response
+
+    service = node.create_service(Trigger, 'slow', answer)
+    client = node.create_client(Trigger, 'slow')
+    executor, _ = make(4)
+    assert client.wait_for_service(20.0)
+    client.call_async(Trigger.Request())
+    wait_for(asked)
+    assert executor.shutdown(0.05) is False  # it still runs
+    threading.Timer(0.2, go_on.set).start()
+    assert executor.shutdown(20.0) is True and go_on.is_set()
+    node.destroy_service(service)
+    assert not executor._logger.errors
+
+
+def test_no_callback_begins_after_shutdown(node, make):
+    executor, given = make(2)
+    began, go_on, after = threading.Event(), threading.Event(), threading.Event()
+    executor.create_task(lambda: (began.set(), go_on.wait(20.0)))
+    wait_for(began)
+    ends = threading.Thread(target=executor.shutdown, args=(20.0,))
+    ends.start()
+    while not executor._is_ending:
+        time.sleep(0.001)
+    executor.create_task(after.set)
+    time.sleep(0.1)
+    go_on.set()
+    ends.join(20.0)
+    assert not ends.is_alive() and not after.is_set() and len(given) == 1

@@ -1,6 +1,7 @@
 """An executor that gives each callback to its pool of threads once."""
 from __future__ import annotations
 
+import math
 import threading
 import time
 import traceback
@@ -33,6 +34,7 @@ class PoolExecutor(Executor):
         self._logger = logger
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix='callback')
         self._given = set()  # tasks that a thread has, or is going to take
+        self._is_ending = False
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         try:
@@ -44,6 +46,10 @@ class PoolExecutor(Executor):
             return
         begun = threading.Event()
         self._given.add(task)
+        if self._is_ending:  # asked after the task was added: shutdown sets this before it looks for tasks
+            self._given.discard(task)
+            time.sleep(YIELD_S)
+            return
         self._pool.submit(self._run, task, begun)
         begun.wait(BEGIN_S)
 
@@ -59,6 +65,16 @@ class PoolExecutor(Executor):
             self._given.discard(task)
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
-        is_idle = super().shutdown(timeout_sec)
+        """Begin no callback any more and wait for those that run; whether they all ended.
+
+        rclpy's own shutdown does not wait (it asks whether it was called right after it noted that it was), so the
+        answer of a service that takes time could meet a node that was destroyed.
+        """
+        self._is_ending = True
+        until_s = time.monotonic() + (math.inf if timeout_sec is None or timeout_sec < 0 else timeout_sec)
+        while self._given and time.monotonic() < until_s:
+            time.sleep(YIELD_S)
+        are_done = not self._given
+        super().shutdown(0.0)
         self._pool.shutdown(wait=False)
-        return is_idle
+        return are_done
