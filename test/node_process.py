@@ -91,7 +91,7 @@ with torch.no_grad():
         head[vocabulary[following], dimension] = 2000
 model.save_pretrained(directory)
 
-loaded, _ = load_model(settings.check({'model': directory, 'threads': 1, 'compile_step': 'off'}))
+loaded, _ = load_model(settings.check({'model': directory, 'threads': 1, 'compile_step': 'never'}))
 Profile(identity(loaded, None), ExecutionTimes(a=0.0, b=prefill_s, c=1e-3, p=0.0, q=step_s), 'today').save(
     directory + '/profile.yaml')
 """
@@ -111,7 +111,7 @@ def parameters(**changed) -> dict:
     compiled: they would be so fast that no answer lasts until a deadline."""
     return {'model': str(tiny_model()), 'profile': str(tiny_model() / 'profile.yaml'), 'threads': 1,
             'cache_dir': str(tiny_model() / 'cache'), 'self_profile_s': 1.0, 'max_context_tokens': CONTEXT_TOKENS,
-            'prefill_chunk_tokens': 16, 'compile_step': 'off', 'pessimistic_length': 'fixed', 'track_timing': False,
+            'prefill_chunk_tokens': 16, 'compile_step': 'never', 'pessimistic_length': 'fixed', 'track_timing': False,
             'keep_state': False, **changed}
 
 

@@ -21,7 +21,7 @@ def kinds():
 @pytest.fixture(scope='module')
 def result(tmp_path_factory):
     out = tmp_path_factory.mktemp('load') / 'load.json'
-    load.run(out, parameters=parameters(), kinds=kinds(), n_goals=240, n_clients=2, minutes=0.75, kills=2, hangs=1,
+    load.run(out, parameters=parameters(), kinds=kinds(), n_goals=240, n_clients=2, minutes=0.4, kills=2, hangs=1,
              show=False)
     assert out.with_suffix('.png').stat().st_size > 10_000
     return json.loads(out.read_text())

@@ -261,7 +261,7 @@ def test_a_bad_command_line_is_a_sentence_and_exit_code_1(arguments, words):
 
 def test_a_node_with_compiled_steps_answers_as_one_without(monkeypatch):
     monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR', raising=False)  # PyTorch sets it where it is imported
-    with NodeProcess(compile_step='auto', profile='') as node:  # the profile at hand is of steps that are not
+    with NodeProcess(compile_step='auto', profile='', self_profile_s=1.0) as node:
         node.start()
         assert 'with compiled steps' in node.log
         status, result = node.ask(make_goal('one', 20.0))

@@ -27,7 +27,7 @@ POINTS = {'prefill': [[64, 0.01], [128, 0.02]], 'step': [[64, 0.001], [128, 0.00
 
 def chosen(cache_dir, **values):
     return settings.check({'model': str(tiny_models.directory('qwen2')), 'device': 'cpu', 'threads': 1,
-                           'self_profile_s': 1.0, 'cache_dir': str(cache_dir), 'compile_step': 'off', **values})
+                           'self_profile_s': 1.0, 'cache_dir': str(cache_dir), 'compile_step': 'never', **values})
 
 
 @functools.cache

@@ -22,7 +22,7 @@ def test_the_client_in_the_readme_works_as_printed(tmp_path):
     with (tmp_path / 'log').open('w') as log:
         node = subprocess.Popen(
             [sys.executable, '-m', 'timebill_ros.server_node', '--ros-args', '-p', 'autostart:=true',
-             '-p', 'self_profile_s:=5.0', '-p', f'cache_dir:={tmp_path}'],
+             '-p', 'self_profile_s:=3.0', '-p', 'compile_step:=never', '-p', f'cache_dir:={tmp_path}'],
             cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         with Client() as client:

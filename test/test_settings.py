@@ -32,6 +32,8 @@ def test_every_parameter_is_declared_whole(parameter):
         assert parameter.unit or parameter.name in shares
     if parameter.choices:
         assert parameter.default in parameter.choices
+        # As `-p name:=choice` and YAML files have them: a bare `off` would be a boolean.
+        assert [yaml.safe_load(choice) for choice in parameter.choices] == list(parameter.choices)
 
 
 def test_names_are_unique():

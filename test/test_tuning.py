@@ -130,7 +130,7 @@ def test_what_cannot_be_kept_is_chosen_all_the_same(tmp_path, caplog):
 def chosen(cache_dir, **values):
     return settings.check({'model': str(tiny_models.directory('qwen2')), 'device': 'cpu', 'threads': 2,
                            'length_predictor': str(tiny_models.predictor_directory()), 'self_profile_s': 1.0,
-                           'cache_dir': str(cache_dir), 'compile_step': 'off', **values})
+                           'cache_dir': str(cache_dir), 'compile_step': 'never', **values})
 
 
 def test_a_profile_brings_what_it_was_measured_with(tmp_path, monkeypatch):

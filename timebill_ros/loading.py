@@ -44,7 +44,7 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
                      max_context_tokens=settings['max_context_tokens'], scorer=settings['eviction_scorer'],
                      trust_remote_code=settings['trust_remote_code'],
                      allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'],
-                     compiled_steps=None if settings['compile_step'] == 'off' else
+                     compiled_steps=None if settings['compile_step'] == 'never' else
                      steps_directory(settings['cache_dir']))
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     if not settings['prefill_chunk_tokens']:

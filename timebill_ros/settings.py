@@ -76,8 +76,8 @@ PARAMETERS = (
               'measured, or the quickest of those that let it look at cancels and the deadline every 40 ms.', 'tokens',
               0, 1 << 17),
     Parameter('compile_step', 'auto', 'The decode step as one compiled program, kept in cache_dir; auto: where a '
-              'compiler is installed and the model allows it, off: always through the modules of the model.',
-              choices=('auto', 'off')),
+              'compiler is installed and the model allows it, never: always through the modules of the model.',
+              choices=('auto', 'never')),
     Parameter('eviction_scorer', 'snapkv', 'Which cache entries matter.',
               choices=('snapkv', 'key_norm', 'recent', 'random')),
     Parameter('max_eviction_ratio', 0.95, 'alpha_max: largest share of the prompt cache that may be evicted.', '', 0.0,
