@@ -93,7 +93,8 @@ def test_miss_rate(profile, tmp_path):
 def test_knobs(tmp_path):
     out, table = tmp_path / 'knobs.json', tmp_path / 'quality_table.json'
     assert main(['bench', 'knobs', '--out', str(out), '--table', str(table), '--prompts', '2', '--requests', '3',
-                 '--max-new-tokens', '16', '--seconds', '3', '--processes', '1', '--variants', 'int8']) == 0
+                 '--max-new-tokens', '16', '--seconds', '3', '--processes', '1', '--variants', 'int8',
+                 '--compile-step', 'never']) == 0
     assert set(QualityTable.load(table).variants) == {'float32', 'int8'}
     result = json.loads(out.read_text())
     assert {row['method'] for row in result['rows']} == {'eviction only', 'knobs'}

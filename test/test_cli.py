@@ -48,7 +48,7 @@ def test_bench_decode_of_a_shape_has_every_precision_and_what_it_costs_in_qualit
     monkeypatch.setattr(precision, 'N_TOKENS', 4)
     out = tmp_path / 'decode.json'
     assert run('bench', 'decode', '--model', tiny_models.build(tmp_path / 'm', 'qwen2', max_position_embeddings=2048),
-               '--max-context-tokens', '1100', '--tokens', 8, '--rounds', 1, '--compile-step', 'off', '--shape', 'tiny',
+               '--max-context-tokens', '1100', '--tokens', 8, '--rounds', 1, '--compile-step', 'never', '--shape', 'tiny',
                '--out', out) == 0
     result = json.loads(out.read_text())['shape']
     ours = {row['precision'] for row in result['rows'] if row['method'] == 'timebill'}
@@ -61,7 +61,7 @@ def test_bench_decode_of_a_shape_has_every_precision_and_what_it_costs_in_qualit
 def test_bench_device_on_a_cpu(tmp_path):
     out = tmp_path / 'device.json'
     assert run('bench', 'device', '--shapes', 'tiny', '--longest', 300, '--seconds', 2, '--tokens', 4, '--rounds', 1,
-               '--device', 'cpu', '--threads', 1, '--compile-step', 'off', '--out', out) == 0
+               '--device', 'cpu', '--threads', 1, '--compile-step', 'never', '--out', out) == 0
     result = json.loads(out.read_text())
     shape, = result['shapes']
     assert result['read_bandwidth_bytes_per_s'] > 0 and shape['held_out'] and shape['eviction']

@@ -1,9 +1,12 @@
 """The plan looked at again while decoding: a device that slows down, an answer that grows longer than predicted."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mock_model import TIMES
 from test_engine import N_X, Bench
 
+from timebill_ros import planner, replan
 from timebill_ros.feedback import Tracker
 from timebill_ros.knobs import QualityTable
 from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
@@ -100,6 +103,20 @@ def test_with_a_quality_table_the_cache_of_an_answer_that_will_be_cut_is_left_as
     outcome = promised.run(2.0)
     assert outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.EOS and promised.evicted, \
         'a promise is still kept'
+
+
+@pytest.mark.parametrize('slow', [1.0, 1.2, 1.6, 5.0])
+@pytest.mark.parametrize('budget_s', [1.3, TIGHT, 2.0])
+@pytest.mark.parametrize('predicted', [20, 81])
+def test_the_short_way_where_a_promise_still_holds_decides_as_the_whole_plan(slow, budget_s, predicted, monkeypatch):
+    def run():
+        bench = SlowingBench(slow=slow, predicted=predicted, replan_tokens=8)
+        outcome = bench.run(budget_s)
+        return outcome, bench.evicted, bench.control.revised
+
+    short = run()
+    monkeypatch.setattr(replan, 'planner', SimpleNamespace(fits=lambda *_: False, plan=planner.plan))
+    assert run() == short
 
 
 def test_single_slow_steps_cost_no_cache_entries():

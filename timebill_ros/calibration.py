@@ -98,10 +98,13 @@ class OnlineQuantile:
         self.miss_rate, self.step = miss_rate, step
         self.level = miss_rate
         self.scores: deque[float] = deque(thinned(scores, window), maxlen=window)
+        self._bound: float | None = None  # until it is asked for
 
     def bound(self) -> float:
         """What the next score is expected to keep to; infinite where nothing can be said."""
-        return conformal_quantile(self.scores, self.level) if self.level > 0 else math.inf
+        if self._bound is None:  # asked for again and again while one answer is decoded
+            self._bound = conformal_quantile(self.scores, self.level) if self.level > 0 else math.inf
+        return self._bound
 
     def observe(self, missed: bool, score: float | None = None, *, counts: bool = True) -> None:
         """Account for one outcome: whether it exceeded its bound, and its score where that is known.
@@ -118,6 +121,7 @@ class OnlineQuantile:
         self._clamp()
         if score is not None:
             self.scores.append(score)
+        self._bound = None
 
     def _clamp(self) -> None:
         # Where even an infinite bound does not help (a time), the level must not run away from where it can return.
@@ -134,6 +138,7 @@ class OnlineQuantile:
         self.level = level
         self._clamp()
         self.scores = deque(scores, maxlen=self.scores.maxlen)
+        self._bound = None
 
 
 class PessimisticLength(ABC):

@@ -1,6 +1,7 @@
 """A predicted response length is a distribution over buckets of equal width, not a number. numpy only."""
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,10 +42,11 @@ class LengthDistribution:
         # Summed from the far end, so that small tails keep their digits.
         tails = np.cumsum(p[::-1])[::-1]
         p.setflags(write=False)
-        tails.setflags(write=False)
         object.__setattr__(self, 'bucket_size', int(self.bucket_size))
         object.__setattr__(self, 'probabilities', p)
-        object.__setattr__(self, '_tails', tails)
+        # Plain numbers, rising: they are looked up between two tokens, where numpy costs more than it saves.
+        object.__setattr__(self, '_minus_tails', (-tails).tolist())
+        object.__setattr__(self, '_sums', np.cumsum(p).tolist())
 
     @classmethod
     def point(cls, n: int, bucket_size: int = 1) -> 'LengthDistribution':
@@ -72,8 +74,7 @@ class LengthDistribution:
         if not 0 < level <= 1:
             raise ValueError(f'quantile level must be above 0 and at most 1, got {level}')
         # The sum of rounded terms may end a hair short of a level that it should reach.
-        reached = np.cumsum(self.probabilities) >= level - 1e-12
-        return int(reached.argmax() + 1) * self.bucket_size
+        return (bisect_left(self._sums, level - 1e-12) + 1) * self.bucket_size
 
     def interpolated(self, level: float) -> float:
         """The quantile at `level` (0..1], in tokens, with each bucket's lengths taken as equally likely.
@@ -88,14 +89,14 @@ class LengthDistribution:
 
     def tail(self, n: int) -> float:
         """Probability of the length n (tokens, n >= 1) or more, n's bucket counted whole."""
-        return float(self._tails[min(bucket_of(n, self.bucket_size), self.n_buckets - 1)])
+        return -self._minus_tails[min(bucket_of(n, self.bucket_size), self.n_buckets - 1)]
 
     def longest_with_tail(self, level: float) -> int | None:
         """Upper edge, in tokens, of the last bucket whose tail is at least `level`; None where that is the last one.
 
         Lengths beyond the last bucket are counted in it, so it has no upper edge.
         """
-        i = int(np.searchsorted(-self._tails, -level, side='right')) - 1  # tails fall
+        i = bisect_right(self._minus_tails, -level) - 1
         return None if i >= self.n_buckets - 1 else max(i + 1, 1) * self.bucket_size
 
     def median(self) -> int:

@@ -12,6 +12,11 @@ from timebill_ros.request import Plan, Verdict
 from timebill_ros.step_time import StepTime
 
 
+def fits(steps: StepTime, n_keep: int, n: int, d: float) -> bool:
+    """Whether `n` tokens decode within `d` seconds over `n_keep` kept entries."""
+    return steps.decode(n_keep, n) <= d
+
+
 def longest_fit(steps: StepTime, n_keep: int, d: float, n_max: int) -> int:
     """N_fit: the longest response, at most `n_max` tokens, that `d` seconds of decoding allow; 0 where d < 0.
 
@@ -81,6 +86,6 @@ def plan(*, steps: StepTime, n_x: int, n_min: int, time_left_s: float, eviction_
 
 def _least_eviction(steps: StepTime, n_x: int, n_min: int, left_s: float, eviction_s: float, n: int) -> int | None:
     """The most entries with which `n` tokens fit into the time left, an eviction paid for; None where none do."""
-    if steps.decode(n_x, n) <= left_s:
+    if fits(steps, n_x, n, left_s):
         return n_x
     return largest_keep(steps, n_x, n_min, left_s - eviction_s, n)  # never n_x: paying makes that no better

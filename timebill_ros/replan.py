@@ -28,6 +28,7 @@ class Replanner:
         # control.dropped where not even the predicted length fits any more.
         self.caution, self.reserve_s, self.for_promises, self.drops = caution, reserve_s, for_promises, drops
         self.model, self.times, self.length, self.distribution = model, times, length, distribution
+        self._steps = times.steps
         self.plan, self.timing, self.control = plan, timing, control
         self.n_min, self.n_max, self.started_s = n_min, n_max, started_s
         self.profiled_s = 0.0  # profile's time for the segments that are over
@@ -35,22 +36,27 @@ class Replanner:
 
     def __call__(self, n: int, n_kv: int, pace: float) -> int:
         """After `n` tokens, with `n_kv` cached entries and steps of `pace` seconds lately -> cached entries."""
-        times, plan = self.times, self.plan
+        plan, timing = self.plan, self.timing
         # A device that seems faster than it was planned for is no reason to plan for less.
-        slow = max(pace / times.step(n_kv), plan.timing_factor) if times.step(n_kv) > 0 else plan.timing_factor
+        step_s = self._steps(n_kv)
+        slow = max(pace / step_s, plan.timing_factor) if step_s > 0 else plan.timing_factor
+        steps = self._steps.scaled(slow)
         left = self.control.deadline.remaining() - self.control.margin_s
         n_w = self.length.pessimistic(self.distribution, self.n_max, n)
-        n_hat = min(expected(self.distribution, self.n_max, n), n_w)
-        generated = n_kv - self.timing.kept_tokens
         # The planner's rules with the tokens so far as part of the cache, and the next token as the first.
+        still = Verdict.FITS_WITH_EVICTION if timing.kept_tokens < timing.prompt_tokens else Verdict.FITS
+        if plan.verdict is still and \
+                planner.fits(steps.scaled(self.caution), n_kv, n_w - n + 1, left - self.reserve_s):
+            return n_kv  # as mostly: no more is worked out, because the next token waits for this
+        n_hat = min(expected(self.distribution, self.n_max, n), n_w)
+        generated = n_kv - timing.kept_tokens
         revised = planner.plan(
-            steps=times.steps.scaled(slow), n_x=n_kv, n_min=min(self.n_min + generated, n_kv), time_left_s=left,
-            eviction_s=times.eviction(n_kv) * slow, predicted=n_hat - n + 1, pessimistic=n_w - n + 1,
+            steps=steps, n_x=n_kv, n_min=min(self.n_min + generated, n_kv), time_left_s=left,
+            eviction_s=self.times.eviction(n_kv) * slow, predicted=n_hat - n + 1, pessimistic=n_w - n + 1,
             n_max=self.n_max - n + 1, caution=self.caution, reserve_s=self.reserve_s)
         evicts = revised.n_keep < n_kv and (revised.verdict.is_promise or not self.for_promises and
                                             revised.verdict is not Verdict.INFEASIBLE)
-        verdict = Verdict.FITS_WITH_EVICTION if revised.verdict is Verdict.FITS and self.timing.kept_tokens < \
-            self.timing.prompt_tokens else revised.verdict
+        verdict = still if revised.verdict is Verdict.FITS else revised.verdict
         self.control.dropped = self.drops and verdict is Verdict.INFEASIBLE
         if not evicts and verdict is plan.verdict:
             return n_kv
@@ -61,7 +67,7 @@ class Replanner:
             plan, verdict=verdict, n_keep=self.timing.kept_tokens, eviction_ratio=self.timing.eviction_ratio,
             predicted_tokens=n_hat, pessimistic_tokens=n_w, fitting_tokens=n - 1 + revised.fitting_tokens,
             decode_wcet_s=revised.decode_wcet_s, decode_expected_s=revised.decode_expected_s, timing_factor=slow)
-        told = replace(self.timing)
+        told = replace(timing)
         told.set_plan(self.plan)
         told.generated_tokens = n
         told.wcet_s = self.control.deadline.clock() - self.started_s + self.plan.decode_wcet_s

@@ -18,13 +18,12 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 from timebill_ros.bench import precision, token_times
-from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.engine import Engine
 from timebill_ros.feedback import Tracker
 from timebill_ros.length_distribution import LengthDistribution
@@ -55,7 +54,7 @@ def _press(ratio: float):
 
 def time_plans(model: CausalLM) -> list[float]:
     """Seconds of single planning calls with the default bounds, over budgets from none to plenty."""
-    engine = Engine(model, None, token_times.INSTANT, Tracker(scores=[i / 100 for i in range(300)]))
+    engine = Engine(model, None, token_times.INSTANT, Tracker(scores=token_times.SCORES))
     lengths = LengthDistribution(4, [1 / 128] * 128)
     seconds = []
     for i in range(PLANS):
@@ -141,4 +140,4 @@ def _show(results: list[dict]) -> None:
                       f'{r["median_ms"]:.3f}', f'{r["p99_ms"]:.3f}', f'{r["p99.9_ms"]:.3f}',
                       f'{r["first_ms"]:.3f}', f'{r.get("settled_p99.9_ms", float("nan")):.3f}',
                       f'{r["tokens_per_s"]:.0f}', f'{r["speedup"]:.2f}x')
-    Console().print(table)
+    print_table(table)

@@ -16,14 +16,13 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 from timebill_ros import fitting, length_predictor, profiling, settings
 from timebill_ros.bench import shapes, token_times
 from timebill_ros.bench.execution_time import between
-from timebill_ros.bench.machine import describe_device, write
+from timebill_ros.bench.machine import describe_device, print_table, write
 from timebill_ros.devices import before_others, choose_device
 from timebill_ros.execution_time import ProfileError
 from timebill_ros.loading import load_model
@@ -191,7 +190,7 @@ def _show(result: dict) -> None:
     for r in result['decode']:
         table.add_row(r['method'], str(r['cache_tokens']), f'{r["eviction_ratio"]:.0%}', f'{r["median_ms"]:.3f}',
                       f'{r["p99.9_ms"]:.3f}', f'{r["speedup"]:.2f}x', f'{r["share_of_bandwidth"]:.0%}')
-    Console().print(table)
+    print_table(table)
     for r in result['held_out']:
         print(f'{r["kind"]} at {r["lengths"]} held-out lengths from {r["from_tokens"]}: mean error {r["mape"]:.1%}')
     for r in result['prediction']:

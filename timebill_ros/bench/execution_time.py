@@ -16,14 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from timebill_ros import fitting, profiling, settings
 from timebill_ros.bench import recordings
 from timebill_ros.bench.competing_load import CompetingLoad
-from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
@@ -124,7 +123,7 @@ def run(values: dict, out: Path, *, profile_path: Path | None, seconds: float, r
     for w in wcet:
         share = 'no promises' if w['share_exceeded'] is None else f'{w["share_exceeded"]:.1%} beyond their WCET'
         table.add_row(w['condition'], 'requests', str(w['n_promised']), share, '', '')
-    Console().print(table)
+    print_table(table)
     write(out, {'machine': machine, 'profile': {'date': profile.date, 'held_out_errors': profile.held_out_errors},
                 'rows': rows, 'requests': wcet})
     plots.execution_time(rows, out.with_suffix('.png'))

@@ -13,13 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
 from timebill_ros import knobs
 from timebill_ros.bench import recordings, replay
-from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.bench.miss_rate import interval
 from timebill_ros.bench.recordings import RATIOS, Recording
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
@@ -133,4 +132,4 @@ def show(rows: list[dict]) -> None:
                       f'{r["share_promised"]:.0%}', '' if r['miss_rate'] is None else f'{r["miss_rate"]:.3f}',
                       f'{r["mean_eviction_ratio"]:.2f}', f'{r["shares"]["cut"]:.0%}',
                       f'{r["shares"]["other weights"]:.0%}', end_section=r['method'] == 'knobs')
-    Console().print(table)
+    print_table(table)

@@ -20,12 +20,11 @@ from statistics import fmean, median
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from timebill_ros import length_predictor, plots
-from timebill_ros.bench.machine import describe_device, write
+from timebill_ros.bench.machine import describe_device, print_table, write
 from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.tokenizer import load_tokenizer
 from timebill_ros.training import length_labels
@@ -142,4 +141,4 @@ def show(found: list[dict]) -> None:
         if row['family'] == 'all':
             table.add_row(row['method'], row['split'], str(row['n']), f'{row["mae"]:.2f}', f'{row["rmse"]:.2f}',
                           f'{row["r2"]:.3f}', f'{row["r2_within_families"]:.3f}')
-    Console().print(table)
+    print_table(table)

@@ -4,9 +4,12 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import sys
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from timebill_ros.devices import device_name, library_versions
 from timebill_ros.model import CausalLM
@@ -29,3 +32,8 @@ def write(path: Path, result: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + '\n')
     print(f'written to {path}')
+
+
+def print_table(table: Table) -> None:
+    """As wide as the terminal; into a file or a pipe as wide as it gets."""
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

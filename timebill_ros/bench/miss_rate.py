@@ -27,13 +27,12 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
 from timebill_ros.bench import recordings, replay
 from timebill_ros.bench.competing_load import CompetingLoad
-from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.bench.recordings import sampled
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
 from timebill_ros.calibration import SCORES_FILE, load_scores, save_scores
@@ -232,4 +231,4 @@ def show(rows: list[dict]) -> None:
                       '' if r['miss_rate'] is None else f'{r["miss_rate"]:.3f}', f'{low:.3f} to {high:.3f}',
                       '' if after is None else f'{after:.3f}', f'{r["mean_eviction_ratio"]:.3f}',
                       f'{r["mean_score"]:.3f}', f'{r["refused"]:.1%}', end_section=r['method'] == 'oracle')
-    Console().print(table)
+    print_table(table)

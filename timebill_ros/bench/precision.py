@@ -13,13 +13,13 @@ from pathlib import Path
 from statistics import fmean, median
 
 import torch
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 from timebill_ros import settings
 from timebill_ros.bench import llama_peer, quality, shapes, token_times
+from timebill_ros.bench.machine import print_table
 from timebill_ros.loading import load_model
 from timebill_ros.model import CausalLM
 from timebill_ros.training import site_log
@@ -120,6 +120,6 @@ def _show(shape: str, rows: list[dict], scores: list[dict]) -> None:
     for r in rows:
         table.add_row(r['method'], r['precision'], f'{r["median_ms"]:.2f}', f'{r["p99_ms"]:.2f}',
                       '' if r['prefill_s'] is None else f'{r["prefill_s"]:.2f}', f'{r["speedup"]:.2f}x')
-    Console().print(table)
+    print_table(table)
     for s in scores:
         print(f'{s["precision"]}: the embedded model scores {s["mean_score"]:.3f} on {s["tasks"]} test tasks')

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean, stdev
 
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from timebill_ros import planner
-from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.deadline import Clock, Deadline
 from timebill_ros.decode import Control, decode
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Random
@@ -160,7 +159,7 @@ def run(values: dict, out: Path, *, n_tasks: int, max_new_tokens: int, processes
             table.add_row(r['scorer'], f'{r["eviction_ratio"]:.0%}', f'{r["step_accuracy"]:.3f}',
                           f'{low:.3f} to {high:.3f}', f'{r["exact_match"]:.3f}', f'{r["token_f1"]:.3f}',
                           end_section=r['eviction_ratio'] == RATIOS[-1])
-    Console().print(table)
+    print_table(table)
     write(out, {'machine': machine, 'split': 'test', 'tasks': n_tasks, 'processes': processes,
                 **options, 'rows': rows, 'by_prompt_tokens': by_prompt_tokens})
     picture = out.with_suffix('.png')

@@ -10,10 +10,10 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from timebill_ros import quiet
-from timebill_ros.calibration import FixedFactor
 from timebill_ros.deadline import Deadline
 from timebill_ros.decode import Control, decode
 from timebill_ros.execution_time import ExecutionTimes
+from timebill_ros.feedback import Tracker
 from timebill_ros.length_distribution import LengthDistribution
 from timebill_ros.model import CausalLM
 from timebill_ros.replan import Replanner
@@ -24,6 +24,7 @@ from timebill_ros.text import StopStrings
 REPLAN_TOKENS = 32
 # Times that no plan finds too long: what is measured is the loop, not its decisions.
 INSTANT = ExecutionTimes(a=0, b=0, c=0, p=1e-9, q=1e-4)
+SCORES = [i / 100 for i in range(300)]  # of calibration prompts, as many as are kept
 
 
 class _Times(StoppingCriteria):
@@ -103,8 +104,9 @@ def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
 
     # Far enough for every token, near enough that the plans made again have something to compute.
     control = Control(Deadline(perf_counter() + 3600.0, clock), tokens=[0] * n_tokens)
-    lengths = LengthDistribution(4, [1 / 128] * 128)
-    replan = Replanner(model, INSTANT, FixedFactor(5.0), lengths, plan=Plan(Verdict.FITS),
+    lengths, length = LengthDistribution(4, [1 / 128] * 128), Tracker(scores=SCORES).length
+    length.pessimistic(lengths, n_tokens)  # the first plan, which comes before the loop, looks the bound up
+    replan = Replanner(model, INSTANT, length, lengths, plan=Plan(Verdict.FITS),
                        timing=Timing(prompt_tokens=len(prompt), kept_tokens=n_keep), control=control,
                        n_min=1, n_max=n_tokens, started_s=0.0)
     model.use_variant(variant or model.variant)
