@@ -126,7 +126,7 @@ def test_nothing_to_measure_is_a_sentence(capsys):
 
 def test_ctrl_c_ends_every_process(directory, tmp_path):
     command = [sys.executable, str(ROOT / 'scripts' / 'timebill'), 'bench', 'quality', '--model', str(directory),
-               '--tasks', '400', '--processes', '2', '--out', str(tmp_path / 'quality.json')]
+               '--tasks', '400', '--processes', '2', '--compile-step', 'never', '--out', str(tmp_path / 'quality.json')]
     parent = subprocess.Popen(command, env={**os.environ, 'PYTHONPATH': str(ROOT)}, start_new_session=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:

@@ -48,8 +48,8 @@ def test_bench_decode_of_a_shape_has_every_precision_and_what_it_costs_in_qualit
     monkeypatch.setattr(precision, 'N_TOKENS', 4)
     out = tmp_path / 'decode.json'
     assert run('bench', 'decode', '--model', tiny_models.build(tmp_path / 'm', 'qwen2', max_position_embeddings=2048),
-               '--max-context-tokens', '1100', '--tokens', 8, '--rounds', 1, '--compile-step', 'never', '--shape', 'tiny',
-               '--out', out) == 0
+               '--max-context-tokens', '1100', '--tokens', 8, '--rounds', 1, '--compile-step', 'never',
+               '--shape', 'tiny', '--out', out) == 0
     result = json.loads(out.read_text())['shape']
     ours = {row['precision'] for row in result['rows'] if row['method'] == 'timebill'}
     assert ours == {'float32', 'bfloat16', 'int8 after bfloat16',
