@@ -346,7 +346,12 @@ class NodeProcess(Client):
         return self.transition(Transition.TRANSITION_DEACTIVATE)
 
     def cleanup(self) -> bool:
-        return self.transition(Transition.TRANSITION_CLEANUP)
+        """Also waits until the client knows that the action server is gone: it would send to that one else, though
+        the next had come."""
+        success = self.transition(Transition.TRANSITION_CLEANUP)
+        if success:
+            wait_until(lambda: not self.actions.server_is_ready())
+        return success
 
     def activate(self) -> bool:
         """Also waits until the client hears everything: its first status has come."""
