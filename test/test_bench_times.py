@@ -14,10 +14,12 @@ from timebill_ros.model import CausalLM
 from timebill_ros.profiling import make_profile, measure
 from timebill_ros.settings import check
 
+PLAIN = ('--compile-step', 'never')  # compiling takes longer than what is tested here
+
 
 @pytest.fixture(scope='module')
 def profile(tmp_path_factory):
-    model, predictor = load_model(check({'threads': 1}))
+    model, predictor = load_model(check({'threads': 1, 'compile_step': 'never'}))
     path = tmp_path_factory.mktemp('profile') / 'profile.yaml'
     make_profile(model, predictor, measure(model, predictor, chunk_tokens=256, budget_s=3.0, repeats=2, n_lengths=4,
                                            longest=1000), 256).save(path)
@@ -47,7 +49,7 @@ def test_generate_goes_past_the_end_of_the_text_as_our_loop_does(static):
 def test_execution_time(profile, tmp_path):
     out = tmp_path / 'times.json'
     assert main(['bench', 'execution-time', '--out', str(out), '--profile', str(profile), '--repeats', '1',
-                 '--requests', '3', '--threads', '1', '--max-new-tokens', '20', '--competing-load']) == 0
+                 '--requests', '3', '--threads', '1', '--max-new-tokens', '20', '--competing-load', *PLAIN]) == 0
     result = json.loads(out.read_text())
     assert [(row['condition'], row['kind']) for row in result['rows']] == [
         (condition, kind) for condition in ('as the machine is', 'competing load') for kind in ('prefill', 'step')]
@@ -57,7 +59,7 @@ def test_execution_time(profile, tmp_path):
 
 
 def test_a_profile_that_still_fits_and_one_that_does_not(profile, capsys):
-    arguments = ['profile', '--threads', '1', '--seconds', '3', '--longest', '600', '--check']
+    arguments = ['profile', '--threads', '1', '--seconds', '3', '--longest', '600', *PLAIN, '--check']
     main([*arguments, str(profile)])  # a shared machine may have changed since; that it answers is enough
     said = capsys.readouterr().out
     assert 'step' in said and ('still fits' in said or 'does not fit any more' in said)
@@ -75,7 +77,7 @@ def test_a_profile_that_still_fits_and_one_that_does_not(profile, capsys):
 
 def test_miss_rate(profile, tmp_path):
     out, kept = tmp_path / 'misses.json', tmp_path / 'recordings.json'
-    arguments = ['bench', 'miss-rate', '--out', str(out), '--profile', str(profile), '--recordings', str(kept),
+    arguments = ['bench', 'miss-rate', *PLAIN, '--out', str(out), '--profile', str(profile), '--recordings', str(kept),
                  '--prompts', '2', '--replays', '1', '--requests', '6', '--live', '2', '--max-new-tokens', '16',
                  '--processes', '1', '--threads', '1']
     assert main(arguments) == 0
@@ -93,8 +95,7 @@ def test_miss_rate(profile, tmp_path):
 def test_knobs(tmp_path):
     out, table = tmp_path / 'knobs.json', tmp_path / 'quality_table.json'
     assert main(['bench', 'knobs', '--out', str(out), '--table', str(table), '--prompts', '2', '--requests', '3',
-                 '--max-new-tokens', '16', '--seconds', '3', '--processes', '1', '--variants', 'int8',
-                 '--compile-step', 'never']) == 0
+                 '--max-new-tokens', '16', '--seconds', '3', '--processes', '1', '--variants', 'int8', *PLAIN]) == 0
     assert set(QualityTable.load(table).variants) == {'float32', 'int8'}
     result = json.loads(out.read_text())
     assert {row['method'] for row in result['rows']} == {'eviction only', 'knobs'}

@@ -16,7 +16,7 @@ def run(*arguments: str) -> int:
 
 def test_profile_writes_a_profile_and_its_plot(tmp_path, capsys):
     out = tmp_path / 'made' / 'profile.yaml'
-    assert run('profile', '--model', tiny_models.directory('qwen2'), *MODEL, '--out', out, '--seconds', 20,
+    assert run('profile', '--model', tiny_models.directory('qwen2'), *MODEL, '--out', out, '--seconds', 5,
                '--repeats', 2, '--longest', 400) == 0
     profile = Profile.load(out)
     assert profile.times.q > 0 and profile.identity.predictor == 'none'

@@ -176,10 +176,10 @@ def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n
     from timebill_ros import plots
     if min(n_prompts, n_replays) < 1 or n_requests < 2:
         raise ValueError(f'nothing to measure: {n_prompts} prompts, {n_replays} replays of {n_requests} requests')
+    profile = Profile.load(profile_path)
     setting = recordings.prepare(values, max_new_tokens=max_new_tokens, processes=processes)
     model, predictor, options = setting.model, setting.predictor, setting.options
     temperature = options['temperature']
-    profile = Profile.load(profile_path)
     facts = {**options, 'model': model.fingerprint, 'predictor': predictor.fingerprint, 'prompts': n_prompts}
     found = recordings.load(recordings_path, facts)
     if found is None:
