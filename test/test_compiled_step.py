@@ -47,7 +47,7 @@ def modules():
 
 @pytest.mark.parametrize('n_keep', [None, 30, 1])
 def test_it_draws_the_tokens_of_the_modules_whatever_is_evicted(compiled, modules, n_keep):
-    assert list(compiled.compiled) == ['float32'] and not modules.compiled
+    assert [step.kind for step in compiled.compiled.values()] == ['compiled'] and not modules.compiled
     expected, got = answers(modules, 80, n_keep), answers(compiled, 80, n_keep)
     assert got[0] == expected[0]
     torch.testing.assert_close(torch.stack(got[1]), torch.stack(expected[1]), rtol=1e-4, atol=1e-4)
@@ -154,17 +154,17 @@ def copy_of_steps(directory: Path) -> Path:
 
 
 def test_one_that_is_slower_or_differs_is_not_used(tmp_path, monkeypatch, caplog, compiled):
-    def compile_nothing(model, cache, options, package, weights):
+    def compile_nothing(model, cache, options, package, weights, bucketed):
         source = next(path for path in STEPS.glob('*.pt2') if path.name == package.name)
         shutil.copy(source, package)
 
     monkeypatch.setattr(compiled_step, '_compile', compile_nothing)
-    real = compiled_step._compare
-    monkeypatch.setattr(compiled_step, '_compare', lambda *a: {**real(*a), 'compiled_s': 2.0, 'modules_s': 1.0})
+    real = compiled_step.compare
+    monkeypatch.setattr(compiled_step, 'compare', lambda *a: real(*a) and [1.0, 2.0])
     with caplog.at_level('INFO'):
         assert not load(directory=tmp_path / 'slower').compiled
     assert 'as fast as its compiled step' in caplog.text
-    monkeypatch.setattr(compiled_step, '_compare', real)
+    monkeypatch.setattr(compiled_step, 'compare', real)
     call = compiled_step.CompiledStep.__call__
     monkeypatch.setattr(compiled_step.CompiledStep, '__call__', lambda self, *inputs: call(self, *inputs) + 1.0)
     with caplog.at_level('INFO'):
@@ -179,11 +179,11 @@ def test_a_file_that_is_damaged_is_made_again(tmp_path, monkeypatch, compiled, d
     copy_of_steps(tmp_path)
     made, real = [], compiled_step._make
 
-    def make(model, cache, options, package, weights, facts):
+    def make(model, cache, options, package, weights, facts, bucketed):
         made.append(1)
         shutil.copy(STEPS / package.name, package)
         return (json.loads((STEPS / package.name).with_suffix('.json').read_text()),
-                compiled_step.CompiledStep(package, weights, cache))
+                compiled_step.CompiledStep(package, weights, cache, bucketed=bucketed))
 
     monkeypatch.setattr(compiled_step, '_make', make)
     assert real is not make

@@ -23,13 +23,15 @@ class Stopped(Exception):
 class QueryWindow:
     """The last `size` prompt queries of one layer, [1, H_q, <= size, D], kept across prefill chunks.
 
-    `recording` while a prompt is read, and `should_stop` is asked before each layer of each chunk then.
+    `recording` while a prompt is read, and `should_stop` is asked before each layer of each chunk then. `hidden`, bool
+    [K], is of the cache slots that a step of fixed size must not see (decode_step.py).
     """
 
     def __init__(self, size: int):
         self.size = size
         self.recording = False
         self.should_stop: Callable[[], bool] = bool
+        self.hidden: torch.Tensor | None = None
         self.queries: torch.Tensor | None = None
         self.scaling = 1.0
 
@@ -90,7 +92,13 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
     if n_query == 1:
         # Decoding: the query group of a KV head takes the place of the query length, which needs neither repeated
         # keys nor a mask. The cache layer has already cut a sliding window to size.
-        out = scaled_dot_product_attention(query.view(1, n_kv_heads, -1, head_dim), key, value, scale=scaling)
+        query = query.view(1, n_kv_heads, -1, head_dim)
+        if window is not None and window.hidden is not None:
+            # PyTorch's fused kernels with a mask do not share the keys of one head out; matrix products do.
+            scores = (query @ key.transpose(2, 3)).to(torch.float32) * scaling
+            out = scores.masked_fill(window.hidden, float('-inf')).softmax(dim=-1).to(value.dtype) @ value
+        else:
+            out = scaled_dot_product_attention(query, key, value, scale=scaling)
         return out.reshape(1, 1, n_heads, -1).to(computed_in), None
     gqa = {'enable_gqa': True} if n_heads != n_kv_heads else {}
     if n_key == n_query and (sliding_window is None or n_key <= sliding_window):

@@ -9,6 +9,7 @@ Nothing is compiled while goals run: the trace is for every cache length at once
 """
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -17,20 +18,18 @@ import stat
 import time
 import warnings
 from pathlib import Path
-from statistics import median
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from timebill_ros.decode_step import BucketStep, ExactStep, compare, slides, uses_buckets
 from timebill_ros.kv_cache import SlotCache
 from timebill_ros.resources import key_of, write_whole
 
 log = logging.getLogger(__name__)
 
-REVISION = 5  # of what is compiled; files of another one are not loaded
-TIMED_S = 1.0  # how long either way of stepping is timed, at most
-TIMED_STEPS = 30
+REVISION = 6  # of what is compiled; files of another one are not loaded
 TRIES = 2  # starts that may fail to compile a step, as a full memory or disk may have it, before it is given up
 
 SHORT_SUM = 4096  # numbers, from which Inductor sums in cascades
@@ -42,40 +41,17 @@ class NotCompiled(RuntimeError):
     """Why a model's step runs through its modules."""
 
 
-def forward(model: nn.Module, ids: torch.Tensor, positions: torch.Tensor, cache: SlotCache,
-            options: dict) -> torch.Tensor:
-    """Through the modules: ids and positions [1, L] appended to the cache -> logits [V] after the last one."""
-    return model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, **options).logits[0, -1]
-
-
-class _Step(nn.Module):
-    """What is traced: token and position [1, 1], `filled` [n] of any content, the slots of every layer -> logits [V].
-
-    The new token's keys and values go into slot n - 1, and its queries attend to slots 0 .. n - 1. Of a layer with a
-    sliding window only those slots are given that its window reaches, [1, H_kv, w, D]: the last one is the new token's.
-    """
-
-    def __init__(self, model: nn.Module, slides: list[bool], options: dict):
-        super().__init__()
-        self.model, self._slides, self._options = model, slides, options
-
-    def forward(self, token, position, filled, keys, values):
-        lengths = [key.shape[2] - 1 if slides else filled.shape[0] - 1
-                   for key, slides in zip(keys, self._slides, strict=True)]
-        return forward(self.model, token, position, SlotCache.of(keys, values, lengths), self._options)
-
-
-def _slides(cache: SlotCache) -> list[bool]:
-    """Per layer whether it has a window that the cache can outgrow."""
-    return [layer.is_sliding and layer.sliding_window < cache.capacity for layer in cache.layers]
-
-
 class CompiledStep:
     """Steps of one model on one cache, whose slots are allocated. `weights`: the model's tensors by the names that
-    they have in the trace; the model keeps them."""
+    they have in the trace; the model keeps them. `bucketed`: what was traced is a BucketStep."""
 
-    def __init__(self, package: Path, weights: dict[str, torch.Tensor], cache: SlotCache):
-        self._compiled = torch._inductor.aoti_load_package(str(package))
+    kind = 'compiled'
+
+    def __init__(self, package: Path, weights: dict[str, torch.Tensor], cache: SlotCache, *, bucketed: bool):
+        load = torch._inductor.aoti_load_package
+        # One thread runs steps; what would guard against more cannot be captured.
+        alone = {'run_single_threaded': True} if 'run_single_threaded' in inspect.signature(load).parameters else {}
+        self._compiled = load(str(package), **alone)
         constants = package.with_suffix('.safetensors')
         self._weights = {**weights, **(load_file(constants, str(cache.device)) if constants.is_file() else {})}
         self._compiled.load_constants(
@@ -86,12 +62,13 @@ class CompiledStep:
         self._run = getattr(loader, 'boxed_run', None) or loader.run
         self._layers = cache.layers
         self._states = [*(layer.keys for layer in cache.layers), *(layer.values for layer in cache.layers)]
-        slides = _slides(cache)
-        self._sliding = [(3 + i, layer) for i, layer in enumerate(cache.layers) if slides[i]]
+        slide = slides(cache)
+        self._sliding = [(3 + i, layer) for i, layer in enumerate(cache.layers) if slide[i]]
         # Layers that do not slide are evicted alike, so they are equally long.
-        self._whole = next((layer for layer, slide in zip(cache.layers, slides, strict=True) if not slide),
+        self._whole = next((layer for layer, slides in zip(cache.layers, slide, strict=True) if not slides),
                            cache.layers[0])
         self._capacity = cache.capacity
+        self._slot = torch.zeros(1, dtype=torch.long, device=cache.device) if bucketed else None
         self._filled = torch.zeros(cache.capacity, dtype=torch.long, device=cache.device)
 
     def __call__(self, token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
@@ -99,16 +76,24 @@ class CompiledStep:
         if max(layer.length for layer in self._layers) >= self._capacity:
             raise ValueError(f'the cache holds one sequence of {self._capacity} tokens')
         n = self._whole.length + 1
-        inputs = [token, position, self._filled[:n], *self._states]
-        n_layers = len(self._layers)
-        for i, layer in self._sliding:
-            end = layer.length + 1
-            start = max(0, end - layer.sliding_window)
-            inputs[i], inputs[i + n_layers] = layer.keys[:, :, start:end], layer.values[:, :, start:end]
-        logits = self._run(inputs)[0]
+        if self._slot is not None:
+            self._slot.fill_(n - 1)
+            logits = self.run_bucket(token, position, self._slot, n)
+        else:
+            inputs = [token, position, self._filled[:n], *self._states]
+            n_layers = len(self._layers)
+            for i, layer in self._sliding:
+                end = layer.length + 1
+                start = max(0, end - layer.sliding_window)
+                inputs[i], inputs[i + n_layers] = layer.keys[:, :, start:end], layer.values[:, :, start:end]
+            logits = self._run(inputs)[0]
         for layer in self._layers:
             layer.length += 1
         return logits
+
+    def run_bucket(self, token: torch.Tensor, position: torch.Tensor, slot: torch.Tensor, n: int) -> torch.Tensor:
+        """A BucketStep over the first `n` slots; no layer's length changes."""
+        return self._run([token, position, slot, self._filled[:n], *self._states])[0]
 
 
 def prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str], directory: Path) -> CompiledStep:
@@ -131,19 +116,20 @@ def _prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str]
     _check_owner(directory)
     key = key_of([*facts, str(cache.capacity), str(REVISION)])
     package, notes = directory / f'{key}.pt2', directory / f'{key}.json'
+    bucketed = uses_buckets(cache)
     weights = {name: tensor for tensors in (model.named_parameters, model.named_buffers)
                for name, tensor in tensors(prefix='model', remove_duplicate=False)}
     known = _read(notes)
     if known is not None and not known['reason'] and package.is_file():
         try:
-            return CompiledStep(package, weights, cache)
+            return CompiledStep(package, weights, cache, bucketed=bucketed)
         except Exception as error:  # whatever has become of the file
             log.warning('%s cannot be loaded and is made again: %s', package, _line(error))
             known = None
     step = None
     if known is None or not known['reason'] or known.get('tried', TRIES) < TRIES:
         tried = known.get('tried', 0) if known else 0
-        known, step = _make(model, cache, options, package, weights, facts)
+        known, step = _make(model, cache, options, package, weights, facts, bucketed)
         if 'tried' in known:
             known['tried'] += tried
         write_whole(notes, json.dumps(known, indent=1) + '\n')
@@ -173,7 +159,7 @@ def _read(notes: Path) -> dict | None:
 
 
 def _make(model: nn.Module, cache: SlotCache, options: dict, package: Path, weights: dict[str, torch.Tensor],
-          facts: list[str]) -> tuple[dict, CompiledStep | None]:
+          facts: list[str], bucketed: bool) -> tuple[dict, CompiledStep | None]:
     """Compiles to `package`; what was found out, and the step. NotCompiled where this machine lacks a compiler, which
     may change."""
     if cache.device.type == 'cpu' and not any(map(shutil.which, [os.environ.get('CXX', 'g++'), 'clang++'])):
@@ -181,40 +167,43 @@ def _make(model: nn.Module, cache: SlotCache, options: dict, package: Path, weig
     log.info('compiling the decode step, once for this model and device')
     start_s = time.monotonic()
     try:
-        _compile(model, cache, options, package, weights)
-        compiled = CompiledStep(package, weights, cache)
-        seconds = _compare(model, compiled, cache, options)
+        _compile(model, cache, options, package, weights, bucketed)
+        compiled = CompiledStep(package, weights, cache, bucketed=bucketed)
+        one = torch.zeros(1, 1, dtype=torch.long, device=cache.device)
+        modules_s, compiled_s = compare(model, [compiled], cache, options, one, one.clone())
     except Exception as error:  # tracers and compilers raise many kinds
         return {'reason': f'its step cannot be compiled ({_line(error)})', 'tried': 1, 'facts': facts}, None
     log.info('compiled in %.1f s: a step takes %.3f ms, through the modules %.3f ms', time.monotonic() - start_s,
-             1e3 * seconds['compiled_s'], 1e3 * seconds['modules_s'])
-    slower = seconds['compiled_s'] >= seconds['modules_s']
-    reason = 'its modules are as fast as its compiled step' if slower else ''
-    return {'reason': reason, **seconds, 'facts': facts}, compiled
+             1e3 * compiled_s, 1e3 * modules_s)
+    reason = 'its modules are as fast as its compiled step' if compiled_s >= modules_s else ''
+    return {'reason': reason, 'compiled_s': compiled_s, 'modules_s': modules_s, 'facts': facts}, compiled
 
 
 def _compile(model: nn.Module, cache: SlotCache, options: dict, package: Path,
-             weights: dict[str, torch.Tensor]) -> None:
+             weights: dict[str, torch.Tensor], bucketed: bool) -> None:
     global compilations
     import torch._inductor.config as config
     config.compile_threads = 1  # no pool of compiler processes, which would stay
     one = torch.zeros(1, 1, dtype=torch.long, device=cache.device)
-    length, slides = cache.layers[0].length, _slides(cache)
+    length, slide = cache.layers[0].length, slides(cache)
     n = torch.export.Dim('n', min=2, max=cache.capacity)
     keys, values, shapes = [], [], []
-    for layer, slide in zip(cache.layers, slides, strict=True):
+    for layer, slides_on in zip(cache.layers, slide, strict=True):
         # An example of another length than n, so that the two are not taken for one.
-        seen = min(length - 1, layer.sliding_window) if slide else None
+        seen = min(length - 1, layer.sliding_window) if slides_on else None
         keys.append(layer.keys[:, :, :seen])
         values.append(layer.values[:, :, :seen])
         shapes.append({2: torch.export.Dim(f'w{layer.sliding_window}', min=2, max=layer.sliding_window)}
-                      if slide else None)
+                      if slides_on else None)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)  # of PyTorch about itself
+        if bucketed:
+            step, slot, slot_shape = BucketStep(model, options), (one[0].clone(),), (None,)
+        else:
+            step, slot, slot_shape = ExactStep(model, slide, options), (), ()
         program = torch.export.export(
-            _Step(model, slides, options),
-            (one, one.clone(), torch.zeros(length, dtype=torch.long, device=cache.device), keys, values),
-            dynamic_shapes=(None, None, {0: n}, shapes, shapes), strict=False)
+            step, (one, one.clone(), *slot, torch.zeros(length, dtype=torch.long, device=cache.device), keys, values),
+            dynamic_shapes=(None, None, *slot_shape, {0: n}, shapes, shapes), strict=False)
         if cache.device.type == 'cpu':
             program = program.run_decompositions({torch.ops.aten.linear.default: _row_by_row})
         partial = package.with_name(f'{package.stem}.{os.getpid()}.pt2')
@@ -247,35 +236,3 @@ def _row_by_row(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     if bias is not None:
         out = out + bias
     return out.to(x.dtype).view(*x.shape[:-1], -1)
-
-
-@torch.inference_mode()
-def _compare(model: nn.Module, compiled: CompiledStep, cache: SlotCache, options: dict) -> dict[str, float]:
-    """Median seconds of a step either way; ValueError where their logits differ by more than rounding."""
-    lengths = [layer.length for layer in cache.layers]
-    token = torch.zeros(1, 1, dtype=torch.long, device=cache.device)
-    position = torch.full_like(token, lengths[0])
-
-    def modules(token, position):
-        return forward(model, token, position, cache, options)
-
-    def timed(step) -> tuple[torch.Tensor, float]:
-        for layer, length in zip(cache.layers, lengths, strict=True):
-            layer.length = length
-        start_s = time.perf_counter()
-        logits = step(token, position)
-        logits.argmax().item()  # waits for the device
-        return logits, time.perf_counter() - start_s
-
-    expected, got = timed(modules)[0], timed(compiled)[0]
-    rounding = torch.finfo(expected.dtype).eps ** 0.5
-    if not (got.float() - expected.float()).norm() <= rounding * expected.float().norm():
-        raise ValueError('its logits are not those of the modules')
-    taken: dict[str, list[float]] = {'modules_s': [], 'compiled_s': []}
-    until_s = time.perf_counter() + TIMED_S
-    while len(taken['modules_s']) < TIMED_STEPS and time.perf_counter() < until_s or not taken['modules_s']:
-        taken['modules_s'].append(timed(modules)[1])
-        taken['compiled_s'].append(timed(compiled)[1])
-    for layer, length in zip(cache.layers, lengths, strict=True):
-        layer.length = length
-    return {name: median(values) for name, values in taken.items()}

@@ -32,7 +32,7 @@ class Identity:
     model: str  # fingerprint of the target's config and weight files
     predictor: str  # the same of the length predictor, or 'none'
     dtype: str  # torch dtype of weights and cache, e.g. 'float32'
-    compiled: str = ''  # precisions whose decode step is a compiled program, comma-separated
+    compiled: str = ''  # precisions whose decode step is a compiled program or captured (said then), comma-separated
     placement: str = 'beside'  # of the length predictor, see tuning.py
 
 

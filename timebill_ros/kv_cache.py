@@ -93,6 +93,23 @@ class SlotLayer(CacheLayerMixin):
         self.length = 0
 
 
+class BucketLayer(SlotLayer):
+    """A view of one layer's slots: the next states go to where `slot` [1] says on the device, and `bucket` slots are
+    shown whatever they hold. See decode_step.BucketStep."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, slot: torch.Tensor, bucket: int):
+        super().__init__(keys.shape[2])
+        self.keys, self.values, self._slot, self.length = keys, values, slot, bucket - 1
+        self.is_initialized = True
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
+        """Store states of one token, [1, H_kv, 1, D]; returns views of the bucket."""
+        self.keys.index_copy_(2, self._slot, key_states)
+        self.values.index_copy_(2, self._slot, value_states)
+        bucket = self.length + 1
+        return self.keys[:, :, :bucket], self.values[:, :, :bucket]
+
+
 class SlotCache(Cache):
     """One SlotLayer per decoder layer. `windows[i]` is layer i's sliding window, None for full attention."""
 

@@ -173,7 +173,7 @@ def load_engine(settings: dict, progress: Callable[[float], None] = lambda share
                     predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
                     drop_infeasible=settings['drop_infeasible'])
     t = profile.times
-    steps = ' with compiled steps' if model.variant in model.compiled else ''
+    steps = f' with {model.compiled[model.variant].kind} steps' if model.variant in model.compiled else ''
     description = (f'{model.name} in {model.variant}{steps} on {profile.identity.device}, '
                    f'context {model.max_context} tokens, '
                    f'{"predicted" if predictor else "unpredicted"} lengths, '

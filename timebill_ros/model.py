@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from timebill_ros import attention, compiled_step, own_cache, variants
+from timebill_ros import attention, captured_step, compiled_step, decode_step, own_cache, variants
 from timebill_ros.devices import choose_device, choose_dtype, device_name, library_versions
 from timebill_ros.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.kv_cache import SlotCache
@@ -123,7 +123,8 @@ class CausalLM:
         self._decoder, self._compiled = self.variants[name], self.compiled.get(name)
 
     def _compile_steps(self, directory: Path | None) -> None:
-        """Steps of each variant as one compiled program, where that can be had and is faster."""
+        """Steps of each variant as one compiled program, and on CUDA as graphs, where that can be had and is faster.
+        """
         if directory is None or self._own:
             return
         ids = [self.tokenizer.eos_token_id or 0] * (MAX_WINDOW + 2)
@@ -131,11 +132,19 @@ class CausalLM:
             facts = [self.fingerprint, name, str(self.dtype), device_name(self.device), *library_versions().values()]
             self.reset()
             self.prefill(ids, chunk_tokens=len(ids))
+            step = None
             try:
-                self.compiled[name] = compiled_step.prepare(model, self.cache, self._options, facts, directory)
+                step = compiled_step.prepare(model, self.cache, self._options, facts, directory)
             except compiled_step.NotCompiled as error:
                 log.info('decode steps of %s in %s run through its modules: %s', self.name, name, error)
+            if decode_step.uses_buckets(self.cache):
+                try:
+                    step = captured_step.prepare(model, self.cache, self._options, step, self._token, self._position)
+                except captured_step.NotCaptured as error:
+                    log.info('decode steps of %s in %s are no CUDA graphs: %s', self.name, name, error)
+            if step is None:
                 continue
+            self.compiled[name] = step
             self.use_variant(name)
             self.step(torch.tensor(ids[0]), len(ids))  # the first call of what was loaded
         self.use_variant(self.variant)
@@ -149,8 +158,9 @@ class CausalLM:
 
     def _prepare(self, model, config) -> None:
         self.model = self._decoder = model.to(self.device).eval()
-        self.compiled: dict[str, compiled_step.CompiledStep] = {}  # by variant
-        self._compiled: compiled_step.CompiledStep | None = None  # of the variant in use
+        # By variant, and that of the one in use.
+        self.compiled: dict[str, compiled_step.CompiledStep | captured_step.CapturedStep] = {}
+        self._compiled: compiled_step.CompiledStep | captured_step.CapturedStep | None = None
         self._n_prompt = 0  # entries of the prompt in the cache; what was generated follows them
         self.threads = self.prefill_threads = for_decoding(self._requested_threads, sum(
             p.numel() * p.element_size() for p in model.parameters()))
@@ -276,7 +286,8 @@ class CausalLM:
     def step(self, token: torch.Tensor, position: int) -> torch.Tensor:
         """Decode one step: token id (on the device, any shape of one element) at `position` -> logits [V].
 
-        Positions go on from the original prompt length after eviction. No host synchronisation.
+        Positions go on from the original prompt length after eviction. No host synchronisation. The logits are valid
+        until the next step.
         """
         self._token.copy_(token.view(1, 1))
         self._position.fill_(position)
@@ -287,7 +298,7 @@ class CausalLM:
     def _forward(self, model, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         if self._own:
             return self._own.forward(ids, positions)
-        return compiled_step.forward(model, ids, positions, self.cache, self._options)
+        return decode_step.forward(model, ids, positions, self.cache, self._options)
 
     @torch.inference_mode()
     def evict(self, n_keep: int) -> None:

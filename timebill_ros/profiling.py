@@ -30,9 +30,10 @@ STEPS = 12  # decode steps per point; their median is the point
 
 def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
     """What a profile of this model and predictor on this device is valid for."""
+    steps = [name if step.kind == 'compiled' else f'{name} {step.kind}' for name, step in model.compiled.items()]
     return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
-                    predictor=predictor.fingerprint if predictor else 'none',
-                    compiled=', '.join(model.compiled), placement=predictor.placement if predictor else 'beside')
+                    predictor=predictor.fingerprint if predictor else 'none', compiled=', '.join(steps),
+                    placement=predictor.placement if predictor else 'beside')
 
 
 def length_grid(longest: int, n: int) -> list[int]:

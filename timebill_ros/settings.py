@@ -75,8 +75,9 @@ PARAMETERS = (
     Parameter('prefill_chunk_tokens', 0, 'Prefill reads a prompt in chunks of this size; 0: as the profile was '
               'measured, or the quickest of those that let it look at cancels and the deadline every 40 ms.', 'tokens',
               0, 1 << 17),
-    Parameter('compile_step', 'auto', 'The decode step as one compiled program, kept in cache_dir; auto: where a '
-              'compiler is installed and the model allows it, never: always through the modules of the model.',
+    Parameter('compile_step', 'auto', 'The decode step as one compiled program, kept in cache_dir, and on CUDA as '
+              'graphs; auto: where a compiler is installed and the model allows it, never: always kernel by kernel '
+              'through the modules of the model.',
               choices=('auto', 'never')),
     Parameter('eviction_scorer', 'snapkv', 'Which cache entries matter.',
               choices=('snapkv', 'key_norm', 'recent', 'random')),

@@ -143,15 +143,16 @@ def of_shape(values: dict, directory: Path, shape: str, *, longest: int, seconds
     profile = profiling.make_profile(model, None, points, chunk)
     seen = max(n for n, _ in points['prefill'])
     lengths = [n for n in (512, 4096, longest) if n <= seen] or [seen]
-    return {'shape': shape, 'dtype': model.variant, 'compiled': list(model.compiled), 'load_s': loaded_s,
-              'times': {name: value for name, value in vars(profile.times).items() if isinstance(value, (int, float))},
-              'fit_errors': profile.fit_errors, 'longest_profiled': seen,
-              'held_out': held_out(model, profile, chunk, repeats=2),
-              'eviction': [[n, s] for n, s in points.get('eviction', [])],
-              'decode': decode_rows(model, lengths, n_tokens=n_tokens, rounds=rounds, chunk_tokens=chunk,
-                                    bandwidth=bandwidth),
-              'prediction': prediction_rows(model, min(2048, seen), chunk, rounds),
-              'points': points}
+    return {'shape': shape, 'dtype': model.variant, 'load_s': loaded_s,
+            'steps': {name: step.kind for name, step in model.compiled.items()},
+            'times': {name: value for name, value in vars(profile.times).items() if isinstance(value, (int, float))},
+            'fit_errors': profile.fit_errors, 'longest_profiled': seen,
+            'held_out': held_out(model, profile, chunk, repeats=2),
+            'eviction': [[n, s] for n, s in points.get('eviction', [])],
+            'decode': decode_rows(model, lengths, n_tokens=n_tokens, rounds=rounds, chunk_tokens=chunk,
+                                  bandwidth=bandwidth),
+            'prediction': prediction_rows(model, min(2048, seen), chunk, rounds),
+            'points': points}
 
 
 def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int, seconds: float, n_tokens: int,
@@ -186,7 +187,7 @@ def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int,
 def _show(result: dict) -> None:
     table = Table('method', 'cache', 'evicted', 'ms per token', 'p99.9 ms', 'against generate', 'of the bandwidth',
                   title=f'{result["shape"]} in {result["dtype"]}, loaded in {result["load_s"]:.1f} s, '
-                  + ('compiled' if result['compiled'] else 'through its modules'))
+                  + result['steps'].get(result['dtype'], 'through its modules'))
     for r in result['decode']:
         table.add_row(r['method'], str(r['cache_tokens']), f'{r["eviction_ratio"]:.0%}', f'{r["median_ms"]:.3f}',
                       f'{r["p99.9_ms"]:.3f}', f'{r["speedup"]:.2f}x', f'{r["share_of_bandwidth"]:.0%}')
