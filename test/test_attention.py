@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
+from timebill_ros import attention as attention_module
 from timebill_ros.attention import QueryWindow, attention
 
 HEAD_DIM = 8
@@ -49,6 +50,43 @@ def test_it_is_eager_attention(n_query, n_key, window, n_heads, n_kv_heads, dtyp
     assert weights is None and ours.shape == (1, n_query, n_heads, HEAD_DIM) and ours.dtype == dtype
     torch.testing.assert_close(ours, eager(query, key, value, 0.3, window), rtol=TOLERANCE[dtype],
                                atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+@pytest.mark.parametrize(('n_heads', 'n_kv_heads'), [(4, 4), (8, 2), (6, 1)])
+@pytest.mark.parametrize(('n_query', 'n_key', 'window'), [(7, 20, None), (19, 20, None), (7, 14, 14), (7, 14, 8)])
+def test_it_is_that_by_kernels_that_align_queries_to_the_end(n_query, n_key, window, n_heads, n_kv_heads, dtype,
+                                                             monkeypatch):
+    """As on CUDA; PyTorch itself falls back to a mask on a CPU."""
+    monkeypatch.setattr(attention_module, '_aligns_to_end', {'cpu'})
+    test_it_is_eager_attention(n_query, n_key, window, n_heads, n_kv_heads, dtype)
+    assert attention_module._aligns_to_end == {'cpu'}
+
+
+def test_where_such_kernels_fail_a_mask_is_used_from_then_on(monkeypatch, caplog):
+    monkeypatch.setattr(attention_module, '_aligns_to_end', {'cpu'})
+    monkeypatch.setattr(attention_module, 'causal_lower_right', _fails)
+    with caplog.at_level('INFO'):
+        test_it_is_eager_attention(7, 20, None, 8, 2, torch.float32)
+    assert not attention_module._aligns_to_end and 'no kernel for the test' in caplog.text
+
+
+def _fails(*sizes):
+    raise RuntimeError('no kernel for the test')
+
+
+@pytest.mark.parametrize('n_key', [1, 20])
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+@pytest.mark.parametrize(('n_heads', 'n_kv_heads'), [(4, 4), (8, 2), (6, 1)])
+def test_slots_that_are_hidden_are_not_seen(n_key, n_heads, n_kv_heads, dtype):
+    """A decode step of fixed size, see decode_step.py."""
+    query, key, value = states(1, n_key, n_heads, n_kv_heads, dtype)
+    window = QueryWindow(4)
+    window.hidden = torch.arange(n_key + 12) >= n_key
+    fixed = [torch.cat([some, torch.full((1, n_kv_heads, 12, HEAD_DIM), 50.0).to(dtype)], dim=2)
+             for some in (key, value)]
+    ours, _ = attention(SimpleNamespace(timebill_window=window), query, *fixed, None, scaling=0.3)
+    torch.testing.assert_close(ours, eager(query, key, value, 0.3), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
 def test_the_scaling_defaults_to_the_head_size():

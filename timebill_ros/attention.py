@@ -7,11 +7,15 @@ part of its cache has been evicted. SnapKV needs the queries of the prompt's las
 """
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+log = logging.getLogger(__name__)
 
 NAME = 'timebill'
 
@@ -69,6 +73,25 @@ class _CausalMasks:
 _masks = _CausalMasks()
 
 
+# Types of device with fused kernels for queries that stand at the end of the keys: no mask is read there.
+_aligns_to_end = {'cuda'}
+
+
+def _aligned_to_end(query, key, value, scaling: float, gqa: dict) -> torch.Tensor:
+    """Causal attention of a chunk that follows others; by a mask from now on where PyTorch cannot do without."""
+    n_query, n_key = query.shape[2], key.shape[2]
+    try:
+        return scaled_dot_product_attention(query, key, value, attn_mask=causal_lower_right(n_query, n_key),
+                                            scale=scaling, **gqa)
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        log.info('chunks of prefill after the first are masked (%s: %s)', type(error).__name__, error)
+        _aligns_to_end.discard(query.device.type)
+        mask = _masks.get(n_query, n_key, None, query.device)
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, **gqa)
+
+
 def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None, **kwargs):
     """query [1, H_q, L, D], key and value [1, H_kv, K, D] -> ([1, L, H_q, D], None).
 
@@ -101,10 +124,13 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
             out = scaled_dot_product_attention(query, key, value, scale=scaling)
         return out.reshape(1, 1, n_heads, -1).to(computed_in), None
     gqa = {'enable_gqa': True} if n_heads != n_kv_heads else {}
-    if n_key == n_query and (sliding_window is None or n_key <= sliding_window):
+    limit = sliding_window if sliding_window is not None and n_key > sliding_window else None
+    if n_key == n_query and limit is None:
         out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, **gqa)
+    elif limit is None and query.device.type in _aligns_to_end:
+        out = _aligned_to_end(query, key, value, scaling, gqa)
     else:
-        mask = _masks.get(n_query, n_key, sliding_window, query.device)
+        mask = _masks.get(n_query, n_key, limit, query.device)
         out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, **gqa)
     return out.transpose(1, 2).contiguous().to(computed_in), None
 
