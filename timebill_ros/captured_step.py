@@ -46,7 +46,8 @@ def buckets(capacity: int) -> list[int]:
 
 def capturer(device: torch.device) -> Callable[[Callable[[], torch.Tensor]], Graph]:
     """Captures calls, whose temporary tensors then share their memory: one runs at a time."""
-    pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+    # Kernels keep the priority of the stream that they were captured on: as in the engine, before the predictor's.
+    pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device, priority=-1)
 
     def capture(call: Callable[[], torch.Tensor]) -> Graph:
         stream.wait_stream(torch.cuda.current_stream(device))

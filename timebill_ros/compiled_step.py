@@ -62,11 +62,10 @@ class CompiledStep:
         self._run = getattr(loader, 'boxed_run', None) or loader.run
         self._layers = cache.layers
         self._states = [*(layer.keys for layer in cache.layers), *(layer.values for layer in cache.layers)]
-        slide = slides(cache)
-        self._sliding = [(3 + i, layer) for i, layer in enumerate(cache.layers) if slide[i]]
+        sliding = slides(cache)
+        self._sliding = [(3 + i, layer) for i, layer in enumerate(cache.layers) if sliding[i]]
         # Layers that do not slide are evicted alike, so they are equally long.
-        self._whole = next((layer for layer, slides in zip(cache.layers, slide, strict=True) if not slides),
-                           cache.layers[0])
+        self._whole = next((layer for i, layer in enumerate(cache.layers) if not sliding[i]), cache.layers[0])
         self._capacity = cache.capacity
         self._slot = torch.zeros(1, dtype=torch.long, device=cache.device) if bucketed else None
         self._filled = torch.zeros(cache.capacity, dtype=torch.long, device=cache.device)
@@ -185,22 +184,22 @@ def _compile(model: nn.Module, cache: SlotCache, options: dict, package: Path,
     import torch._inductor.config as config
     config.compile_threads = 1  # no pool of compiler processes, which would stay
     one = torch.zeros(1, 1, dtype=torch.long, device=cache.device)
-    length, slide = cache.layers[0].length, slides(cache)
+    length, sliding = cache.layers[0].length, slides(cache)
     n = torch.export.Dim('n', min=2, max=cache.capacity)
     keys, values, shapes = [], [], []
-    for layer, slides_on in zip(cache.layers, slide, strict=True):
+    for layer, slide in zip(cache.layers, sliding, strict=True):
         # An example of another length than n, so that the two are not taken for one.
-        seen = min(length - 1, layer.sliding_window) if slides_on else None
+        seen = min(length - 1, layer.sliding_window) if slide else None
         keys.append(layer.keys[:, :, :seen])
         values.append(layer.values[:, :, :seen])
         shapes.append({2: torch.export.Dim(f'w{layer.sliding_window}', min=2, max=layer.sliding_window)}
-                      if slides_on else None)
+                      if slide else None)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)  # of PyTorch about itself
         if bucketed:
             step, slot, slot_shape = BucketStep(model, options), (one[0].clone(),), (None,)
         else:
-            step, slot, slot_shape = ExactStep(model, slide, options), (), ()
+            step, slot, slot_shape = ExactStep(model, sliding, options), (), ()
         program = torch.export.export(
             step, (one, one.clone(), *slot, torch.zeros(length, dtype=torch.long, device=cache.device), keys, values),
             dynamic_shapes=(None, None, *slot_shape, {0: n}, shapes, shapes), strict=False)
