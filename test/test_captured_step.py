@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_compiled_step import IDS, answers, load
+from test_compiled_step import IDS, answers, fill_to_the_end, load
 
 from timebill_ros import captured_step, compiled_step, decode_step, model
 from timebill_ros.captured_step import NotCaptured, buckets
 from timebill_ros.profiling import identity
+
+WINDOW = 100  # tokens, more than IDS and what is generated
 
 
 def capturer(device):
@@ -33,7 +35,7 @@ def on_buckets(monkeypatch):
     monkeypatch.setattr(captured_step, 'capturer', capturer)
     monkeypatch.setattr(captured_step, 'compare', lambda *a: [1.0] * len(real(*a)))
     for module in (decode_step, compiled_step, model.decode_step):
-        monkeypatch.setattr(module, 'uses_buckets', lambda cache: not any(decode_step.slides(cache)))
+        monkeypatch.setattr(module, 'uses_buckets', lambda cache: not any(layer.is_sliding for layer in cache.layers))
 
 
 @pytest.fixture(scope='module')
@@ -105,13 +107,7 @@ def test_the_tensors_of_a_call_may_be_others_than_those_captured(captured, modul
 
 
 def test_the_cache_may_be_filled_to_its_end_and_no_further(captured):
-    captured.reset()
-    n = captured.max_context - 2
-    captured.prefill([IDS[i % 60] for i in range(n)], chunk_tokens=256)
-    for position in (n, n + 1):
-        assert captured.step(torch.tensor(7), position).isfinite().all()
-    with pytest.raises(ValueError, match=f'one sequence of {captured.max_context} tokens'):
-        captured.step(torch.tensor(7), n + 2)
+    fill_to_the_end(captured)
 
 
 def test_the_mask_goes_with_the_step(captured):
@@ -169,3 +165,15 @@ def test_models_with_sliding_windows_are_not_captured(on_buckets):
     sliding = load('qwen2_sliding', None)
     with pytest.raises(NotCaptured, match='sliding window'):
         captured_step.prepare(sliding.model, sliding.cache, {}, None, sliding._token, sliding._position)
+
+
+@pytest.mark.parametrize('max_context_tokens', [WINDOW, WINDOW - 1])
+def test_a_window_that_the_cache_cannot_outgrow_is_full_attention(on_buckets, monkeypatch, tmp_path,
+                                                                  max_context_tokens):
+    monkeypatch.setattr(compiled_step, 'prepare', _not_compiled)
+    monkeypatch.setattr('timebill_ros.model.sliding_windows', lambda config: [None] * (
+        config.num_hidden_layers - 1) + [WINDOW])
+    one, modules = (load('qwen2', directory, max_context_tokens=max_context_tokens) for directory in (tmp_path, None))
+    assert one.compiled['float32'].kind == 'captured'
+    assert answers(one, 20, 30)[0] == answers(modules, 20, 30)[0]
+    assert len({layer.get_seq_length() for layer in one.cache.layers}) == 1

@@ -100,7 +100,10 @@ def test_nothing_is_compiled_while_goals_run(compiled):
 
 
 def test_the_cache_may_be_filled_to_its_end_and_no_further():
-    model = load()
+    fill_to_the_end(load())
+
+
+def fill_to_the_end(model: CausalLM) -> None:
     model.reset()
     n = model.max_context - 2
     model.prefill([IDS[i % 60] for i in range(n)], chunk_tokens=256)

@@ -113,3 +113,8 @@ def test_a_cache_has_a_layer_per_window_and_evicts_only_full_attention():
     assert [cache.get_seq_length(index) for index in range(4)] == [6] * 4
     cache.reset()
     assert [cache.get_seq_length(index) for index in range(4)] == [0] * 4
+
+
+def test_a_window_that_the_capacity_does_not_reach_past_is_none():
+    assert [layer.is_sliding for layer in SlotCache(64, [None, 63, 64, 65]).layers] == [False, True, False, False]
+    assert SlotCache(64, [None, 63, 64, 65]).evictable_layers() == [0, 2, 3]

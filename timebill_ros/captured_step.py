@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from timebill_ros.compiled_step import CompiledStep
-from timebill_ros.decode_step import BucketStep, compare, slides
+from timebill_ros.decode_step import BucketStep, compare
 from timebill_ros.kv_cache import SlotCache
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def prepare(model: nn.Module, cache: SlotCache, options: dict, compiled: Compile
             position: torch.Tensor) -> CapturedStep:
     """The captured step of `model`, from `compiled` where that is given. NotCaptured with a sentence where it cannot be
     had or is slower. `cache` holds at least two entries of a sequence."""
-    if any(slides(cache)):
+    if any(layer.is_sliding for layer in cache.layers):
         raise NotCaptured('layers with a sliding window are as long as the others, until these are evicted')
     start_s = time.monotonic()
     if compiled is not None:

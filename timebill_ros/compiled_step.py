@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from timebill_ros.decode_step import BucketStep, ExactStep, compare, slides, uses_buckets
+from timebill_ros.decode_step import BucketStep, ExactStep, compare, uses_buckets
 from timebill_ros.kv_cache import SlotCache
 from timebill_ros.resources import key_of, write_whole
 
@@ -62,10 +62,9 @@ class CompiledStep:
         self._run = getattr(loader, 'boxed_run', None) or loader.run
         self._layers = cache.layers
         self._states = [*(layer.keys for layer in cache.layers), *(layer.values for layer in cache.layers)]
-        sliding = slides(cache)
-        self._sliding = [(3 + i, layer) for i, layer in enumerate(cache.layers) if sliding[i]]
+        self._sliding = [(3 + i, layer) for i, layer in enumerate(cache.layers) if layer.is_sliding]
         # Layers that do not slide are evicted alike, so they are equally long.
-        self._whole = next((layer for i, layer in enumerate(cache.layers) if not sliding[i]), cache.layers[0])
+        self._whole = next((layer for layer in cache.layers if not layer.is_sliding), cache.layers[0])
         self._capacity = cache.capacity
         self._slot = torch.zeros(1, dtype=torch.long, device=cache.device) if bucketed else None
         self._filled = torch.zeros(cache.capacity, dtype=torch.long, device=cache.device)
@@ -184,7 +183,7 @@ def _compile(model: nn.Module, cache: SlotCache, options: dict, package: Path,
     import torch._inductor.config as config
     config.compile_threads = 1  # no pool of compiler processes, which would stay
     one = torch.zeros(1, 1, dtype=torch.long, device=cache.device)
-    length, sliding = cache.layers[0].length, slides(cache)
+    length, sliding = cache.layers[0].length, [layer.is_sliding for layer in cache.layers]
     n = torch.export.Dim('n', min=2, max=cache.capacity)
     keys, values, shapes = [], [], []
     for layer, slide in zip(cache.layers, sliding, strict=True):

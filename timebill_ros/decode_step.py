@@ -21,15 +21,10 @@ def forward(model: nn.Module, ids: torch.Tensor, positions: torch.Tensor, cache:
     return model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, **options).logits[0, -1]
 
 
-def slides(cache: SlotCache) -> list[bool]:
-    """Per layer whether it has a window that the cache can outgrow."""
-    return [layer.is_sliding and layer.sliding_window < cache.capacity for layer in cache.layers]
-
-
 def uses_buckets(cache: SlotCache) -> bool:
     """Whether steps are of fixed sizes, so that they can be captured (captured_step.py): on CUDA, and where layers are
     equally long."""
-    return cache.device.type == 'cuda' and not any(slides(cache))
+    return cache.device.type == 'cuda' and not any(layer.is_sliding for layer in cache.layers)
 
 
 class ExactStep(nn.Module):
@@ -39,13 +34,13 @@ class ExactStep(nn.Module):
     sliding window only those slots are given that its window reaches, [1, H_kv, w, D]: the last one is the new token's.
     """
 
-    def __init__(self, model: nn.Module, slides: list[bool], options: dict):
+    def __init__(self, model: nn.Module, sliding: list[bool], options: dict):
         super().__init__()
-        self.model, self._slides, self._options = model, slides, options
+        self.model, self._sliding, self._options = model, sliding, options
 
     def forward(self, token, position, filled, keys, values):
         lengths = [key.shape[2] - 1 if slides else filled.shape[0] - 1
-                   for key, slides in zip(keys, self._slides, strict=True)]
+                   for key, slides in zip(keys, self._sliding, strict=True)]
         return forward(self.model, token, position, SlotCache.of(keys, values, lengths), self._options)
 
 
@@ -54,7 +49,7 @@ class BucketStep(nn.Module):
     arguments are alike for every length up to b, as a CUDA graph has to have them.
 
     `slot`, int64 [1], is where the new token's keys and values go, which only the device knows; `bucket` [b] of any
-    content. No layer has a window that its cache can outgrow.
+    content. No layer has a sliding window.
     """
 
     def __init__(self, model: nn.Module, options: dict):

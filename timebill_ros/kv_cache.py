@@ -111,10 +111,14 @@ class BucketLayer(SlotLayer):
 
 
 class SlotCache(Cache):
-    """One SlotLayer per decoder layer. `windows[i]` is layer i's sliding window, None for full attention."""
+    """One SlotLayer per decoder layer. `windows[i]` is layer i's sliding window, None for full attention.
+
+    A window that the cache cannot outgrow is full attention: such layers are evicted like the others, and stay as long.
+    """
 
     def __init__(self, capacity: int, windows: list[int | None]):
-        super().__init__(layers=[SlotLayer(capacity, window) for window in windows])
+        super().__init__(layers=[SlotLayer(capacity, window if window is not None and window < capacity else None)
+                                 for window in windows])
         self.capacity = capacity
 
     @classmethod
