@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_compiled_step import IDS, answers, fill_to_the_end, load
 
-from timebill_ros import captured_step, compiled_step, decode_step, model
+from timebill_ros import captured_step, compiled_step, decode_step
 from timebill_ros.captured_step import NotCaptured, buckets
 from timebill_ros.profiling import identity
 
@@ -34,7 +34,7 @@ def on_buckets(monkeypatch):
     real = captured_step.compare
     monkeypatch.setattr(captured_step, 'capturer', capturer)
     monkeypatch.setattr(captured_step, 'compare', lambda *a: [1.0] * len(real(*a)))
-    for module in (decode_step, compiled_step, model.decode_step):
+    for module in (decode_step, compiled_step):
         monkeypatch.setattr(module, 'uses_buckets', lambda cache: not any(layer.is_sliding for layer in cache.layers))
 
 

@@ -83,13 +83,17 @@ def _aligned_to_end(query, key, value, scaling: float, gqa: dict) -> torch.Tenso
     try:
         return scaled_dot_product_attention(query, key, value, attn_mask=causal_lower_right(n_query, n_key),
                                             scale=scaling, **gqa)
-    except (RuntimeError, NotImplementedError, TypeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
+    except torch.OutOfMemoryError:  # a RuntimeError too, which says nothing of the kernels
+        raise
+    except (RuntimeError, TypeError) as error:
         log.info('chunks of prefill after the first are masked (%s: %s)', type(error).__name__, error)
         _aligns_to_end.discard(query.device.type)
-        mask = _masks.get(n_query, n_key, None, query.device)
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, **gqa)
+        return _masked(query, key, value, None, scaling, gqa)
+
+
+def _masked(query, key, value, window: int | None, scaling: float, gqa: dict) -> torch.Tensor:
+    mask = _masks.get(query.shape[2], key.shape[2], window, query.device)
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, **gqa)
 
 
 def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None, **kwargs):
@@ -130,8 +134,7 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
     elif limit is None and query.device.type in _aligns_to_end:
         out = _aligned_to_end(query, key, value, scaling, gqa)
     else:
-        mask = _masks.get(n_query, n_key, limit, query.device)
-        out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, **gqa)
+        out = _masked(query, key, value, limit, scaling, gqa)
     return out.transpose(1, 2).contiguous().to(computed_in), None
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from timebill_ros.compiled_step import CompiledStep
-from timebill_ros.decode_step import BucketStep, compare
+from timebill_ros.decode_step import BucketStep, compare, one_line
 from timebill_ros.kv_cache import SlotCache
 
 log = logging.getLogger(__name__)
@@ -119,8 +119,7 @@ def prepare(model: nn.Module, cache: SlotCache, options: dict, compiled: Compile
                 raise ValueError(f'over {n} entries it takes {1e3 * seconds:.3f} ms, and {1e3 * min(rest):.3f} ms '
                                  'without')
     except Exception as error:  # what a capture meets has many kinds
-        raise NotCaptured(f'{type(error).__name__}: {(str(error).strip() or "no message").splitlines()[0][:200]}') \
-            from error
+        raise NotCaptured(one_line(error)) from error
     finally:
         for layer, length in zip(cache.layers, lengths, strict=True):
             layer.length = length

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from timebill_ros.decode_step import BucketStep, ExactStep, compare, uses_buckets
+from timebill_ros.decode_step import BucketStep, ExactStep, compare, one_line, uses_buckets
 from timebill_ros.kv_cache import SlotCache
 from timebill_ros.resources import key_of, write_whole
 
@@ -122,7 +122,7 @@ def _prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str]
         try:
             return CompiledStep(package, weights, cache, bucketed=bucketed)
         except Exception as error:  # whatever has become of the file
-            log.warning('%s cannot be loaded and is made again: %s', package, _line(error))
+            log.warning('%s cannot be loaded and is made again: %s', package, one_line(error))
             known = None
     step = None
     if known is None or not known['reason'] or known.get('tried', TRIES) < TRIES:
@@ -134,10 +134,6 @@ def _prepare(model: nn.Module, cache: SlotCache, options: dict, facts: list[str]
     if known['reason']:
         raise NotCompiled(f'{known["reason"]} (noted in {notes})')
     return step
-
-
-def _line(error: Exception) -> str:
-    return f'{type(error).__name__}: {(str(error).strip() or "no message").splitlines()[0][:200]}'
 
 
 def _check_owner(directory: Path) -> None:
@@ -170,7 +166,7 @@ def _make(model: nn.Module, cache: SlotCache, options: dict, package: Path, weig
         one = torch.zeros(1, 1, dtype=torch.long, device=cache.device)
         modules_s, compiled_s = compare(model, [compiled], cache, options, one, one.clone())
     except Exception as error:  # tracers and compilers raise many kinds
-        return {'reason': f'its step cannot be compiled ({_line(error)})', 'tried': 1, 'facts': facts}, None
+        return {'reason': f'its step cannot be compiled ({one_line(error)})', 'tried': 1, 'facts': facts}, None
     log.info('compiled in %.1f s: a step takes %.3f ms, through the modules %.3f ms', time.monotonic() - start_s,
              1e3 * compiled_s, 1e3 * modules_s)
     reason = 'its modules are as fast as its compiled step' if compiled_s >= modules_s else ''

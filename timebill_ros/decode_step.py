@@ -105,3 +105,8 @@ def compare(model: nn.Module, steps: list[Step], cache: SlotCache, options: dict
     for layer, length in zip(cache.layers, lengths, strict=True):
         layer.length = length
     return [median(seconds) for seconds in taken]
+
+
+def one_line(error: Exception) -> str:
+    """What tracers, compilers and captures raise, fit for a log."""
+    return f'{type(error).__name__}: {(str(error).strip() or "no message").splitlines()[0][:200]}'

@@ -70,8 +70,8 @@ def measure(model: CausalLM, reference, rows: list[Row], *, n_tokens: int, round
     """Seconds between tokens by row and answer, over interleaved rounds."""
     draw = random.Random(0)
     answers: dict[Row, list[list[float]]] = {row: [] for row in rows}
+    order = [row for row in rows for _ in range(JUDGED if row[0] in (BARE, OURS) and row[1] == SHORT else 1)]
     for index in track(range(rounds + 1), 'measuring'):
-        order = [row for row in rows for _ in range(JUDGED if row[0] in (BARE, OURS) and row[1] == SHORT else 1)]
         for row in draw.sample(order, len(order)):
             method, n_x, ratio, threads = row
             torch.set_num_threads(threads)
