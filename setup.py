@@ -98,7 +98,7 @@ setup(
     distclass=PlatformWheel,
     cmdclass={'build_py': BuildWithInterfaces},
     entry_points={'console_scripts': [
-        'timebill_node = timebill_ros.server_node:main',
-        'timebill = timebill_ros.cli:main',
+        'timebill_node = timebill_ros.node.server_node:main',
+        'timebill = timebill_ros.cli.main:main',
     ]},
 )

@@ -1,8 +1,8 @@
 """A dispatcher on a clock that stands still until a test moves it, and workers that do what the test says."""
 import threading
 
-from timebill_ros.dispatch import Dispatcher
-from timebill_ros.job import Job
+from timebill_ros.dispatch.dispatcher import Dispatcher
+from timebill_ros.dispatch.job import Job
 from timebill_ros.request import FinishReason, Outcome, Phase, Plan, Request, Strategy, Timing, Verdict, to_dict
 
 SETTINGS = {'queue_size': 32, 'worker_python': '/no/python', 'scheduling': 'edf', 'drop_infeasible': 'kill',

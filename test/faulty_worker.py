@@ -16,8 +16,8 @@ OOM_IN_PREFILL, OOM_IN_DECODE, NAN, HANG_IN_PREFILL, HANG_IN_DECODE, CRASH = FAU
 def main() -> None:
     import torch
 
-    from timebill_ros import worker
-    from timebill_ros.model import CausalLM
+    from timebill_ros.inference.model import CausalLM
+    from timebill_ros.worker import main as worker
 
     prefill, step, tokenize = CausalLM.prefill, CausalLM.step, CausalLM.tokenize
 

@@ -5,10 +5,10 @@ from concurrent.futures import Future
 
 import torch
 
-from timebill_ros.execution_time import ExecutionTimes
-from timebill_ros.length_distribution import LengthDistribution
-from timebill_ros.prediction import Prediction
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.prediction import Prediction
 from timebill_ros.request import ErrorCode, GoalError, Request
+from timebill_ros.timing.execution_time import ExecutionTimes
 
 EOS = 256
 # Prefill of 1,000 tokens takes 110 ms; a step takes 20 ms over 1,000 entries and 10.5 ms over 50.

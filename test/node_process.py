@@ -56,9 +56,9 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from timebill_ros import settings
-from timebill_ros.execution_time import ExecutionTimes, Profile
-from timebill_ros.loading import load_model
-from timebill_ros.profiling import identity
+from timebill_ros.timing.execution_time import ExecutionTimes, Profile
+from timebill_ros.worker.loading import load_model
+from timebill_ros.timing.profiling import identity
 
 directory, context, step_s, prefill_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
 special = ['<unk>', '<|im_start|>', '<|im_end|>']
@@ -275,7 +275,7 @@ class NodeProcess(Client):
         params.write_text(yaml.safe_dump({'/**': {'ros__parameters': parameters(**changed)}}))
         with self._log_file.open('w') as log:
             self.process = subprocess.Popen(
-                [sys.executable, '-m', 'timebill_ros.server_node', '--ros-args', '--params-file', str(params),
+                [sys.executable, '-m', 'timebill_ros.node.server_node', '--ros-args', '--params-file', str(params),
                  '-r', f'__ns:={namespace}', '-r', f'/diagnostics:={namespace}/diagnostics', *arguments],
                 cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env={**os.environ, **(environment or {})})

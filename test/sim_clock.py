@@ -8,7 +8,7 @@ import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
-from timebill_ros import translation
+from timebill_ros.node import translation
 
 RATE_HZ = 50.0
 START_S = 1000.0

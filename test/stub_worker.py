@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 
-from timebill_ros.channel import Channel
+from timebill_ros.dispatch.channel import Channel
 from timebill_ros.request import FinishReason, Outcome, Timing, to_dict
 
 

@@ -4,12 +4,12 @@ import statistics
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from timebill_ros import length_predictor
 from timebill_ros.bench import quality
-from timebill_ros.model import CausalLM
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.length import length_predictor
 from timebill_ros.resources import embedded_directory
-from timebill_ros.training import site_log
-from timebill_ros.training.site_log_scores import step_accuracy
+from timebill_ros.tasks import site_log
+from timebill_ros.tasks.site_log_scores import step_accuracy
 
 MODEL = embedded_directory() / 'model'
 

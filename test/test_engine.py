@@ -6,9 +6,9 @@ import torch
 from mock_model import TIMES, FakeClock, MockModel, MockPredictions
 
 from timebill_ros.deadline import Deadline
-from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
-from timebill_ros.feedback import Tracker
+from timebill_ros.inference.decode import Control
+from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import ErrorCode, FinishReason, Phase, Request, Sampling, Strategy, Verdict
 
 ANSWER = b'abcdefghijklmnopqrstuvwxyz0123'  # 30 tokens, then the end of text

@@ -6,15 +6,15 @@ import pytest
 import tiny_models
 import torch
 
-from timebill_ros import length_predictor
 from timebill_ros.deadline import Deadline
-from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
-from timebill_ros.execution_time import ExecutionTimes
-from timebill_ros.feedback import Tracker
-from timebill_ros.model import CausalLM
-from timebill_ros.prediction import PredictionExecutor
+from timebill_ros.inference.decode import Control
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.length import length_predictor
+from timebill_ros.length.prediction import PredictionExecutor
+from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import ErrorCode, FinishReason, Request, Sampling, Verdict
+from timebill_ros.timing.execution_time import ExecutionTimes
 
 N_X, N_NEW = 100, 20
 IDS = tiny_models.prompt_ids(N_X)

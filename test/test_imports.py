@@ -26,8 +26,8 @@ def imported_by(*modules):
 
 
 @pytest.mark.parametrize(('modules', 'wanted', 'forbidden'), [
-    (['server_node', 'translation', 'diagnostics'], {'rclpy', 'timebill_ros.action', 'timebill_ros.dispatch'}, TORCH),
-    (['worker', 'loading', 'engine', 'profiling'], {'torch', 'transformers', 'timebill_ros.decode'}, ROS),
+    (['server_node', 'translation', 'diagnostics'], {'rclpy', 'timebill_ros.action', 'timebill_ros.dispatch.dispatcher'}, TORCH),
+    (['worker', 'loading', 'engine', 'profiling'], {'torch', 'transformers', 'timebill_ros.inference.decode'}, ROS),
     (['worker'], set(), TORCH | ROS),  # so that a missing torch becomes a sentence to the node
     (PURE, set(), TORCH | ROS),
 ], ids=['node', 'inference', 'worker before its model', 'pure'])

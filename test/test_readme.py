@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from timebill_ros.client import Client
-from timebill_ros.training import site_log
-from timebill_ros.training.site_log_scores import step_accuracy
+from timebill_ros.tasks import site_log
+from timebill_ros.tasks.site_log_scores import step_accuracy
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -21,7 +21,7 @@ def test_the_client_in_the_readme_works_as_printed(tmp_path):
     (tmp_path / 'client.py').write_text(blocks[0])
     with (tmp_path / 'log').open('w') as log:
         node = subprocess.Popen(
-            [sys.executable, '-m', 'timebill_ros.server_node', '--ros-args', '-p', 'autostart:=true',
+            [sys.executable, '-m', 'timebill_ros.node.server_node', '--ros-args', '-p', 'autostart:=true',
              '-p', 'self_profile_s:=3.0', '-p', 'compile_step:=never', '-p', f'cache_dir:={tmp_path}'],
             cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:

@@ -127,8 +127,8 @@ def generate(kind: str, ids: list[int], n: int, dtype: torch.dtype = torch.float
 @functools.cache
 def predictor_directory() -> Path:
     """The directory of a length predictor with random weights, for responses of up to 64 tokens."""
-    from timebill_ros.length_distribution import LengthDistribution
-    from timebill_ros.length_predictor import LengthPredictor
+    from timebill_ros.length.length_distribution import LengthDistribution
+    from timebill_ros.length.length_predictor import LengthPredictor
 
     path = _root() / 'length_predictor'
     backbone = transformers.AutoModel.from_pretrained(directory('qwen2'))

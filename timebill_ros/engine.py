@@ -15,16 +15,19 @@ from dataclasses import replace
 
 import torch
 
-from timebill_ros import knobs, overrun, planner, quiet
+from timebill_ros import overrun
 from timebill_ros.deadline import Clock
-from timebill_ros.decode import Control, decode
-from timebill_ros.devices import before_others
-from timebill_ros.eviction import MAX_WINDOW
-from timebill_ros.execution_time import ExecutionTimes
-from timebill_ros.feedback import Feedback, Tracker
-from timebill_ros.length_distribution import LengthDistribution
-from timebill_ros.prediction import Prediction, PredictionExecutor
-from timebill_ros.replan import Replanner
+from timebill_ros.inference.decode import Control, decode, no_collection
+from timebill_ros.inference.devices import before_others
+from timebill_ros.inference.eviction import MAX_WINDOW
+from timebill_ros.inference.sampling import Sampler
+from timebill_ros.inference.text import StopStrings
+from timebill_ros.inference.text import decode as decode_text
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.prediction import Prediction, PredictionExecutor
+from timebill_ros.planning import knobs, planner
+from timebill_ros.planning.replan import Replanner
+from timebill_ros.planning.tracker import Feedback, Tracker
 from timebill_ros.request import (
     ErrorCode,
     FinishReason,
@@ -36,9 +39,7 @@ from timebill_ros.request import (
     Timing,
     Verdict,
 )
-from timebill_ros.sampling import Sampler
-from timebill_ros.text import StopStrings
-from timebill_ros.text import decode as decode_text
+from timebill_ros.timing.execution_time import ExecutionTimes
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class Engine:
                               control=control, n_min=n_min, n_max=plan.length_cap, started_s=prefill_started,
                               caution=time_bound, reserve_s=reserve_s, for_promises=self.quality is not None,
                               drops=drops)
-        with torch.inference_mode(), quiet.no_collection():  # entered once, not by every step
+        with torch.inference_mode(), no_collection():  # entered once, not by every step
             reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv,
                             cap=plan.length_cap, cap_reason=cap_reason, step_s=times.steps.scaled(plan.timing_factor),
                             stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)

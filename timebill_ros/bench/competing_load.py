@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 
-from timebill_ros.threads import available_cores
+from timebill_ros.inference.threads import available_cores
 
 
 def _burn(stop) -> None:

@@ -25,12 +25,12 @@ from transformers import AutoModelForCausalLM
 from timebill_ros.bench import precision, token_times
 from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.engine import Engine
-from timebill_ros.feedback import Tracker
-from timebill_ros.length_distribution import LengthDistribution
-from timebill_ros.loading import load_model
-from timebill_ros.model import CausalLM
-from timebill_ros.model_directory import ModelError
-from timebill_ros.threads import available_cores
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.model_directory import ModelError
+from timebill_ros.inference.threads import available_cores
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.planning.tracker import Tracker
+from timebill_ros.worker.loading import load_model
 
 GENERATE, STATIC, KVPRESS = 'model.generate', 'model.generate, static cache', 'model.generate, kvpress SnapKV'
 OURS, BARE = 'timebill', 'bare loop'

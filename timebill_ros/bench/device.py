@@ -19,16 +19,18 @@ import torch
 from rich.table import Table
 from transformers import AutoModelForCausalLM
 
-from timebill_ros import fitting, length_predictor, profiling, settings
+from timebill_ros import settings
 from timebill_ros.bench import shapes, token_times
 from timebill_ros.bench.execution_time import between
 from timebill_ros.bench.machine import describe_device, print_table, write
-from timebill_ros.devices import before_others, choose_device
-from timebill_ros.execution_time import ProfileError
-from timebill_ros.loading import load_model
-from timebill_ros.model import CausalLM
-from timebill_ros.prediction import PredictionExecutor
+from timebill_ros.inference.devices import before_others, choose_device
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.length import length_predictor
+from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.resources import embedded_directory
+from timebill_ros.timing import fitting, profiling
+from timebill_ros.timing.execution_time import ProfileError
+from timebill_ros.worker.loading import load_model
 
 READ_BYTES = 1 << 30
 RATIOS = (0.0, 0.5, 0.9)
@@ -158,7 +160,7 @@ def of_shape(values: dict, directory: Path, shape: str, *, longest: int, seconds
 def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int, seconds: float, n_tokens: int,
         rounds: int) -> int:
     """Measure every shape, print and write. `out` None: results/device_<name of the device>.json."""
-    from timebill_ros import plots
+    from timebill_ros.bench import plots
     device = choose_device(values['device'])
     bandwidth = read_bandwidth(device)
     print(f'{describe_device(device)["device"]} reads {bandwidth / 1e9:.0f} GB/s')

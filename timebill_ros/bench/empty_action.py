@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros.action import Generate
-from timebill_ros.executor import PoolExecutor
+from timebill_ros.node.executor import PoolExecutor
 
 NAME = '/empty/generate'
 

@@ -19,20 +19,21 @@ from statistics import median
 from rich.progress import Progress
 from rich.table import Table
 
-from timebill_ros import fitting, profiling, settings
+from timebill_ros import settings
 from timebill_ros.bench import recordings
 from timebill_ros.bench.competing_load import CompetingLoad
 from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.deadline import Deadline
-from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
-from timebill_ros.execution_time import Profile
-from timebill_ros.feedback import Tracker
-from timebill_ros.fitting import Points
-from timebill_ros.loading import load_model
-from timebill_ros.model_directory import ModelError
+from timebill_ros.inference.decode import Control
+from timebill_ros.inference.model_directory import ModelError
+from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Request, Sampling
-from timebill_ros.training import site_log
+from timebill_ros.tasks import site_log
+from timebill_ros.timing import fitting, profiling
+from timebill_ros.timing.execution_time import Profile
+from timebill_ros.timing.fitting import Points
+from timebill_ros.worker.loading import load_model
 
 KINDS = ('prefill', 'step')
 
@@ -89,7 +90,7 @@ def requests(engine: Engine, n: int, *, condition: str, max_new_tokens: int, pro
 def run(values: dict, out: Path, *, profile_path: Path | None, seconds: float, repeats: int, n_requests: int,
         max_new_tokens: int, competing_load: bool) -> int:
     """Measure, print and write. Exit status 1 never means a bad fit: the numbers say what it is."""
-    from timebill_ros import plots
+    from timebill_ros.bench import plots
     if profile_path is None:
         profile_path = out.with_name('profile_for_' + out.stem + '.yaml')
         options = [part for name in settings.OF_MODELS if values[name]

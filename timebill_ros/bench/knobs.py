@@ -16,16 +16,16 @@ from statistics import fmean
 from rich.progress import Progress, track
 from rich.table import Table
 
-from timebill_ros import knobs
 from timebill_ros.bench import recordings, replay
 from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.bench.miss_rate import interval
 from timebill_ros.bench.recordings import RATIOS, Recording
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
-from timebill_ros.feedback import Tracker
-from timebill_ros.profiling import make_profile, measure
-from timebill_ros.training import site_log
-from timebill_ros.training.site_log_scores import step_accuracy
+from timebill_ros.planning import knobs
+from timebill_ros.planning.tracker import Tracker
+from timebill_ros.tasks import site_log
+from timebill_ros.tasks.site_log_scores import step_accuracy
+from timebill_ros.timing.profiling import make_profile, measure
 
 SHARES = tuple(i / 10 for i in range(11))
 BUDGETS = (5, 10, 20, 40, 80, 160, 320)  # time for so many tokens over recordings.BUDGET_ENTRIES entries
@@ -86,7 +86,7 @@ def summary(outcomes: list[tuple[Outcome, float]], variant: str) -> dict:
 def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests: int, miss_rate: float,
         max_new_tokens: int, profile_s: float, processes: int) -> int:
     """Measure the table, write it, replay, print and write."""
-    from timebill_ros import plots
+    from timebill_ros.bench import plots
     if n_prompts < 1 or n_requests < 1:
         raise ValueError(f'nothing to measure with {n_prompts} prompts and {n_requests} requests')
     setting = recordings.prepare(values, max_new_tokens=max_new_tokens, processes=processes)

@@ -23,13 +23,14 @@ import torch
 from rich.progress import Progress
 from rich.table import Table
 
-from timebill_ros import length_predictor, plots
+from timebill_ros.bench import plots
 from timebill_ros.bench.machine import describe_device, print_table, write
-from timebill_ros.length_distribution import LengthDistribution
-from timebill_ros.tokenizer import load_tokenizer
+from timebill_ros.inference.tokenizer import load_tokenizer
+from timebill_ros.length import length_predictor
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.tasks.site_log import FAMILIES, SiteLogTask, length_law, tasks
 from timebill_ros.training import length_labels
 from timebill_ros.training.length_baselines import Baselines
-from timebill_ros.training.site_log import FAMILIES, SiteLogTask, length_law, tasks
 
 SPLITS = {'matched': 'test', 'shifted': 'shifted'}
 CLASSIFIER = 'bucket classifier'

@@ -61,7 +61,7 @@ def environment() -> dict:
 
 def site_log_kinds(n: int, seed: int, shortest: int = 600, longest: int = 1600) -> list[dict]:
     """Prompts for the embedded model."""
-    from timebill_ros.training import site_log
+    from timebill_ros.tasks import site_log
     rng = random.Random(seed)
     tasks = [site_log.generate(rng.randrange(10 ** 6), split='test', n_tokens=rng.randint(shortest, longest),
                                family=rng.choice(['list', 'bring', 'route', 'report']),
@@ -265,7 +265,7 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
               'not_recovered': sum(math.isnan(fault.back_s) for fault in faults.done),
               **memory(sampler.rows, start_s, min(WARM_UP_S, seconds / 4))}
     if out is not None:
-        from timebill_ros import plots
+        from timebill_ros.bench import plots
         write(out, result)
         plots.load([r.lateness_s for r in records if not r.is_lost and r.strategy is not Strategy.SKIP_NEXT
                     and r.expected is ErrorCode.NONE], sampler.rows, start_s, out.with_suffix('.png'))

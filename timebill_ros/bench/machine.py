@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from timebill_ros.devices import device_name, library_versions
-from timebill_ros.model import CausalLM
-from timebill_ros.threads import available_cores
+from timebill_ros.inference.devices import device_name, library_versions
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.threads import available_cores
 
 
 def describe(model: CausalLM) -> dict:

@@ -35,16 +35,16 @@ from timebill_ros.bench.competing_load import CompetingLoad
 from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.bench.recordings import sampled
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
-from timebill_ros.calibration import SCORES_FILE, load_scores, save_scores
 from timebill_ros.deadline import Deadline
-from timebill_ros.decode import Control
 from timebill_ros.engine import Engine
-from timebill_ros.execution_time import Profile
-from timebill_ros.feedback import Tracker
-from timebill_ros.processes import spread
+from timebill_ros.inference.decode import Control
+from timebill_ros.length.calibration import SCORES_FILE, load_scores, save_scores
+from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Strategy, Verdict
-from timebill_ros.training import site_log
-from timebill_ros.training.site_log_scores import step_accuracy
+from timebill_ros.tasks import site_log
+from timebill_ros.tasks.site_log_scores import step_accuracy
+from timebill_ros.timing.execution_time import Profile
+from timebill_ros.training.parallel import spread
 
 SLOWDOWN = 1.5
 CONDITIONS = {'nominal': (False, 1.0), 'prompt shift': (True, 1.0), 'slow': (False, SLOWDOWN), 'both': (True, SLOWDOWN)}
@@ -173,7 +173,7 @@ def live(engine: Engine, n_requests: int, *, temperature: float, max_new_tokens:
 def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n_prompts: int, n_calibration: int,
         n_replays: int, n_requests: int, n_live: int, miss_rate: float, max_new_tokens: int, processes: int) -> int:
     """Record (unless a file has it), replay, run live, print and write."""
-    from timebill_ros import plots
+    from timebill_ros.bench import plots
     if min(n_prompts, n_replays) < 1 or n_requests < 2:
         raise ValueError(f'nothing to measure: {n_prompts} prompts, {n_replays} replays of {n_requests} requests')
     profile = Profile.load(profile_path)

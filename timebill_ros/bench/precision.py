@@ -20,10 +20,10 @@ from transformers import AutoModelForCausalLM
 from timebill_ros import settings
 from timebill_ros.bench import llama_peer, quality, shapes, token_times
 from timebill_ros.bench.machine import print_table
-from timebill_ros.loading import load_model
-from timebill_ros.model import CausalLM
-from timebill_ros.training import site_log
-from timebill_ros.training.site_log_scores import step_accuracy
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.tasks import site_log
+from timebill_ros.tasks.site_log_scores import step_accuracy
+from timebill_ros.worker.loading import load_model
 
 N_PROMPT, N_TOKENS = 512, 24
 GENERATE = 'model.generate'

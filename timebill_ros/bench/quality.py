@@ -17,23 +17,23 @@ from statistics import fmean, stdev
 from rich.progress import track
 from rich.table import Table
 
-from timebill_ros import planner
 from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.deadline import Clock, Deadline
-from timebill_ros.decode import Control, decode
-from timebill_ros.eviction import MAX_WINDOW, SCORERS, Random
-from timebill_ros.loading import load_model
-from timebill_ros.model import CausalLM
-from timebill_ros.model_directory import ModelError
-from timebill_ros.processes import spread
+from timebill_ros.inference.decode import Control, decode
+from timebill_ros.inference.eviction import MAX_WINDOW, SCORERS, Random
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.model_directory import ModelError
+from timebill_ros.inference.sampling import Sampler
+from timebill_ros.inference.text import StopStrings
+from timebill_ros.inference.text import decode as decode_text
+from timebill_ros.inference.threads import available_cores
+from timebill_ros.planning import planner
 from timebill_ros.request import FinishReason, GoalError, Request
-from timebill_ros.sampling import Sampler
-from timebill_ros.text import StopStrings
-from timebill_ros.text import decode as decode_text
-from timebill_ros.threads import available_cores
-from timebill_ros.training import site_log
-from timebill_ros.training.site_log import SiteLogTask
-from timebill_ros.training.site_log_scores import exact_match, step_accuracy, token_f1
+from timebill_ros.tasks import site_log
+from timebill_ros.tasks.site_log import SiteLogTask
+from timebill_ros.tasks.site_log_scores import exact_match, step_accuracy, token_f1
+from timebill_ros.training.parallel import spread
+from timebill_ros.worker.loading import load_model
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)
 LENGTH_RANGES = ((200, 1000), (1000, 2000), (2000, 4000))  # prompt tokens; the few shorter ones count to the first
@@ -135,7 +135,7 @@ def summaries(tasks: list[SiteLogTask], texts: list[Answers]) -> tuple[list[dict
 
 def run(values: dict, out: Path, *, n_tasks: int, max_new_tokens: int, processes: int) -> int:
     """Measure, print, and write the numbers to `out` and their plot beside it."""
-    from timebill_ros import plots  # here, because every process imports this module
+    from timebill_ros.bench import plots  # here, because every process imports this module
     if n_tasks < 1 or max_new_tokens < 1 or processes < 0:
         raise ValueError(f'nothing to measure with {n_tasks} tasks of {max_new_tokens} tokens by {processes} processes')
     values = {**values, 'threads': values['threads'] or 1}

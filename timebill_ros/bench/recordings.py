@@ -16,22 +16,22 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from timebill_ros import planner
 from timebill_ros.bench.quality import RATIOS, entries_to_keep, generate
-from timebill_ros.calibration import surprise
-from timebill_ros.eviction import MAX_WINDOW
-from timebill_ros.execution_time import ExecutionTimes
-from timebill_ros.length_distribution import LengthDistribution
-from timebill_ros.loading import load_model
-from timebill_ros.model import CausalLM
-from timebill_ros.model_directory import ModelError
-from timebill_ros.prediction import PredictionExecutor
-from timebill_ros.processes import spread
+from timebill_ros.inference.eviction import MAX_WINDOW
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.model_directory import ModelError
+from timebill_ros.inference.threads import available_cores
+from timebill_ros.length.calibration import surprise
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.prediction import PredictionExecutor
+from timebill_ros.planning import planner
 from timebill_ros.request import FinishReason, GoalError, Request, Sampling
 from timebill_ros.resources import write_whole
-from timebill_ros.threads import available_cores
-from timebill_ros.training import site_log
-from timebill_ros.training.site_log_scores import step_accuracy
+from timebill_ros.tasks import site_log
+from timebill_ros.tasks.site_log_scores import step_accuracy
+from timebill_ros.timing.execution_time import ExecutionTimes
+from timebill_ros.training.parallel import spread
+from timebill_ros.worker.loading import load_model
 
 FORMAT = 1
 # How much time is left for decoding when a plan is made: log-uniform between the profile's times, without eviction over

@@ -10,12 +10,12 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from timebill_ros import knobs, planner
 from timebill_ros.bench.recordings import RATIOS, Recording, draw_budget, nearest
-from timebill_ros.eviction import MAX_WINDOW
-from timebill_ros.execution_time import ExecutionTimes
-from timebill_ros.feedback import Feedback, Tracker
+from timebill_ros.inference.eviction import MAX_WINDOW
+from timebill_ros.planning import knobs, planner
+from timebill_ros.planning.tracker import Feedback, Tracker
 from timebill_ros.request import Plan, Verdict
+from timebill_ros.timing.execution_time import ExecutionTimes
 
 
 @dataclass

@@ -9,17 +9,16 @@ from time import perf_counter
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from timebill_ros import quiet
 from timebill_ros.deadline import Deadline
-from timebill_ros.decode import Control, decode
-from timebill_ros.execution_time import ExecutionTimes
-from timebill_ros.feedback import Tracker
-from timebill_ros.length_distribution import LengthDistribution
-from timebill_ros.model import CausalLM
-from timebill_ros.replan import Replanner
+from timebill_ros.inference.decode import Control, decode, no_collection
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.sampling import Sampler
+from timebill_ros.inference.text import StopStrings
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.planning.replan import Replanner
+from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import FinishReason, Plan, Sampling, Timing, Verdict
-from timebill_ros.sampling import Sampler
-from timebill_ros.text import StopStrings
+from timebill_ros.timing.execution_time import ExecutionTimes
 
 REPLAN_TOKENS = 32
 # Times that no plan finds too long: what is measured is the loop, not its decisions.
@@ -79,7 +78,7 @@ def time_bare(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
     """Of the least loop that there is around the model's step, greedy."""
     logits = _prefilled(model, prompt, chunk_tokens, len(prompt))
     at = []
-    with torch.inference_mode(), quiet.no_collection():
+    with torch.inference_mode(), no_collection():
         for position in range(len(prompt), len(prompt) + n_tokens - 1):
             token = logits.argmax(dim=-1)
             int(token)
@@ -111,7 +110,7 @@ def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
                        n_min=1, n_max=n_tokens, started_s=0.0)
     model.use_variant(variant or model.variant)
     try:
-        with torch.inference_mode(), quiet.no_collection():
+        with torch.inference_mode(), no_collection():
             decode(_Endless(model), Sampler(Sampling(), model.device), logits, position=len(prompt), n_kv=n_keep,
                    cap=n_tokens, cap_reason=FinishReason.LENGTH, step_s=INSTANT.steps,
                    stops=StopStrings(model.tokenizer, ()), control=control, replan_tokens=REPLAN_TOKENS, replan=replan)
@@ -123,7 +122,7 @@ def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
 def spin(seconds: float, n: int) -> list[float]:
     """By how much each of `n` loops that only look at the clock overran `seconds`: the machine's own jitter."""
     excess = []
-    with quiet.no_collection():
+    with no_collection():
         for _ in range(n):
             start = perf_counter()
             while (now := perf_counter()) - start < seconds:

@@ -26,7 +26,7 @@ from timebill_ros.bench.load import (
 )
 from timebill_ros.bench.node_under_load import ClientProcesses, Node
 from timebill_ros.request import ErrorCode, Strategy
-from timebill_ros.training.site_log_scores import step_accuracy
+from timebill_ros.tasks.site_log_scores import step_accuracy
 
 LOADS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5)
 POLICIES = {
@@ -142,7 +142,7 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
               'seconds': seconds, 'mean_vanilla_s': sum(kind['vanilla_s'] for kind in kinds) / len(kinds),
               'rows': rows}
     if out is not None:
-        from timebill_ros import plots
+        from timebill_ros.bench import plots
         write(out, result)
         plots.utilisation(rows, out.with_suffix('.png'))
     return result

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from timebill_ros.devices import device_name
+from timebill_ros.inference.devices import device_name
 
 
 def hardware(device: str) -> str:

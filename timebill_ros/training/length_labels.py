@@ -15,9 +15,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from timebill_ros.processes import spread
-from timebill_ros.threads import available_cores
-from timebill_ros.tokenizer import load_tokenizer
+from timebill_ros.inference.threads import available_cores
+from timebill_ros.inference.tokenizer import load_tokenizer
+from timebill_ros.training.parallel import spread
 
 _BUILDERS = {'.json': 'json', '.jsonl': 'json', '.csv': 'csv', '.parquet': 'parquet', '.txt': 'text'}
 _PROMPTS_PER_PROCESS = 50  # at least: starting one takes seconds

@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from timebill_ros.training.site_log import vocabulary
+from timebill_ros.tasks.site_log import vocabulary
 
 PAD, UNKNOWN, END = '<|pad|>', '<|unknown|>', '<|end|>'
 ROLES = ('<|system|>', '<|user|>', '<|assistant|>')

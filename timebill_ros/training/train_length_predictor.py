@@ -34,17 +34,17 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, logging
 
-from timebill_ros.calibration import SCORES_FILE, save_scores, surprise
-from timebill_ros.length_distribution import LengthDistribution, bucket_of
-from timebill_ros.length_predictor import LengthPredictor, compress
-from timebill_ros.model_directory import fingerprint
-from timebill_ros.tokenizer import load_tokenizer
+from timebill_ros.inference.model_directory import fingerprint
+from timebill_ros.inference.tokenizer import load_tokenizer
+from timebill_ros.length.calibration import SCORES_FILE, save_scores, surprise
+from timebill_ros.length.length_distribution import LengthDistribution, bucket_of
+from timebill_ros.length.length_predictor import LengthPredictor, compress
+from timebill_ros.tasks.patrol import OBJECTS
+from timebill_ros.tasks.site_log import SiteLogTask, generate
 from timebill_ros.training import length_labels
 from timebill_ros.training.hardware import hardware
 from timebill_ros.training.length_baselines import Baselines
 from timebill_ros.training.length_labels import Prompt
-from timebill_ros.training.patrol import OBJECTS
-from timebill_ros.training.site_log import SiteLogTask, generate
 
 SITE_LOG_CONFIG = Path(__file__).with_name('length_predictor.json')
 PAPER_CONFIG = Path(__file__).with_name('length_predictor_paper.json')

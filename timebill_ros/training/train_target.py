@@ -26,8 +26,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from timebill_ros.tasks.site_log import PLACES, STATES, SiteLogTask, World, generate
 from timebill_ros.training.hardware import hardware
-from timebill_ros.training.site_log import PLACES, STATES, SiteLogTask, World, generate
 from timebill_ros.training.tokenizer import build_tokenizer, save_tokenizer
 
 DEFAULT_CONFIG = Path(__file__).with_name('target.json')

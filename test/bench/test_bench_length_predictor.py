@@ -1,0 +1,72 @@
+"""The comparison of length predictors: its measures by hand, and the whole of it on a tiny model."""
+import json
+
+import pytest
+import tiny_training
+
+from timebill_ros.bench import length_predictor as bench
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.tasks import site_log
+
+
+def test_measures_by_hand():
+    # Two families of means 2 and 12; the predictions are off by 1, 1, 2 and 0.
+    found = bench.measures([(2, 2), (2, 2), (13, 13), (13, 13)], [1, 3, 11, 13], ['a', 'a', 'b', 'b'])
+    assert found['n'] == 4 and found['mae'] == 1.0
+    assert found['rmse'] == pytest.approx((6 / 4) ** 0.5)
+    assert found['r2'] == pytest.approx(1 - 6 / (36 + 16 + 16 + 36))
+    assert found['r2_within_families'] == pytest.approx(1 - 6 / (1 + 1 + 1 + 1))
+
+
+def test_mae_is_of_the_median_and_rmse_of_the_mean():
+    found = bench.measures([(1, 5), (3, 5)], [1, 3], ['a', 'a'])
+    assert found['mae'] == 0 and found['rmse'] == pytest.approx(((16 + 4) / 2) ** 0.5)
+
+
+def test_a_constant_length_has_no_r2():
+    assert bench.measures([(4, 4)], [4], ['a'])['r2'] is None
+
+
+def test_reliability_of_a_right_and_of_a_wrong_distribution():
+    right = LengthDistribution(1, [0.25] * 4)
+    rows = bench.reliability([right] * 4, [1, 2, 3, 4])
+    assert all(abs(row['share_interpolated'] - row['level']) <= 0.15 for row in rows)
+    assert all(row['share_planned'] >= row['level'] - 1e-9 for row in rows)
+    low = bench.reliability([LengthDistribution.point(2)] * 4, [1, 2, 3, 4])
+    assert low[-1]['share_planned'] == 0.5
+
+
+def test_what_is_known_without_reading():
+    constant, families = bench.without_reading()
+    assert 4 <= families['find'][0] <= 7 < constant < families['bring'][0]
+    assert set(families) == set(site_log.FAMILIES)
+
+
+@pytest.fixture(scope='module')
+def predictor(tmp_path_factory):
+    from test_length_training import TINY_PREDICTOR, train_predictor
+    out = tmp_path_factory.mktemp('predictor')
+    train_predictor({**TINY_PREDICTOR, 'epochs_on_references': 1}, tiny_training.trained()[0] / 'model', out,
+                    baselines=True)
+    return out / 'length_predictor'
+
+
+def test_the_whole_comparison(predictor, tmp_path, monkeypatch):
+    def short(split, n):
+        return [site_log.generate(seed, split=split, n_tokens=60) for seed in range(n)]
+    monkeypatch.setattr(bench, 'tasks', short)
+    out = tmp_path / 'deep' / 'lengths.json'
+    bench.run(tiny_training.trained()[0] / 'model', predictor, out, n_prompts=12, samples=2, bounds=[32])
+    assert out.with_suffix('.png').read_bytes().startswith(b'\x89PNG')
+    result = json.loads(out.read_text())
+    assert result['samples_per_prompt'] == 2 and result['machine']['device']
+    methods = {row['method'] for row in result['rows']}
+    assert methods == {'bucket classifier', 'bucket classifier, upper edge', 'bucket classifier, N_p = 32',
+                       'regression', '3 buckets', '2 buckets', '1 buckets', '5 classes', '10 classes',
+                       'constant median', 'family mean', 'oracle'}
+    for split in ('matched', 'shifted'):
+        whole = [row for row in result['rows'] if row['split'] == split and row['family'] == 'all']
+        assert len(whole) == len(methods) and all(row['n'] == 24 for row in whole)
+        assert [row['level'] for row in result['reliability'][split]] == list(bench.LEVELS)
+        families = [row for row in result['rows'] if row['split'] == split and row['method'] == 'oracle']
+        assert sum(row['n'] for row in families if row['family'] != 'all') == 24

@@ -1,0 +1,112 @@
+"""The commands that need no node: profile and bench decode write what they say; errors are sentences."""
+import json
+
+import pytest
+import tiny_models
+
+from timebill_ros.cli.main import main, parser
+from timebill_ros.timing.execution_time import Profile
+
+MODEL = ['--threads', '1', '--max-context-tokens', '512']
+
+
+def run(*arguments: str) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_profile_writes_a_profile_and_its_plot(tmp_path, capsys):
+    out = tmp_path / 'made' / 'profile.yaml'
+    assert run('profile', '--model', tiny_models.directory('qwen2'), *MODEL, '--out', out, '--seconds', 5,
+               '--repeats', 2, '--longest', 400) == 0
+    profile = Profile.load(out)
+    assert profile.times.q > 0 and profile.identity.predictor == 'none'
+    assert max(n for n, _ in profile.points['prefill']) <= 400
+    assert out.with_suffix('.png').read_bytes().startswith(b'\x89PNG')
+    assert profile.identity.device in capsys.readouterr().out
+
+
+def test_bench_decode_compares_with_generate(tmp_path):
+    out = tmp_path / 'decode.json'
+    assert run('bench', 'decode', '--model', tiny_models.build(tmp_path / 'm', 'qwen2', max_position_embeddings=2048),
+               '--max-context-tokens', '1100', '--tokens', 8, '--rounds', 2, '--out', out) == 0
+    result = json.loads(out.read_text())
+    assert result['machine']['device'] and result['machine']['versions']['torch']
+    rows = result['rows']
+    assert {(row['method'], row['cache_tokens']) for row in rows} == {  # 4000 tokens do not fit this model
+        ('model.generate', 1000), ('model.generate, static cache', 1000), ('bare loop', 1000), ('timebill', 1000)}
+    assert [row['cache_tokens'] for row in result['loop_overhead']] == [1000]
+    assert 0 < result['planning_call']['median_us'] <= result['planning_call']['p99_us']
+    assert max(row['speedup'] for row in rows if row['method'].startswith('model.generate')) == 1.0
+    assert 'p99.9_ms' in result['jitter'] and 'shape' not in result
+    for row in rows:
+        assert row['n'] >= 2 * 6 and 0 < row['median_ms'] <= row['p99_ms']
+
+
+def test_bench_decode_of_a_shape_has_every_precision_and_what_it_costs_in_quality(tmp_path, monkeypatch):
+    from timebill_ros.bench import precision
+    monkeypatch.setattr(precision, 'N_TASKS', 1)
+    monkeypatch.setattr(precision, 'N_TOKENS', 4)
+    out = tmp_path / 'decode.json'
+    assert run('bench', 'decode', '--model', tiny_models.build(tmp_path / 'm', 'qwen2', max_position_embeddings=2048),
+               '--max-context-tokens', '1100', '--tokens', 8, '--rounds', 1, '--compile-step', 'never',
+               '--shape', 'tiny', '--out', out) == 0
+    result = json.loads(out.read_text())['shape']
+    ours = {row['precision'] for row in result['rows'] if row['method'] == 'timebill'}
+    assert ours == {'float32', 'bfloat16', 'int8 after bfloat16',
+                    *(f'{name} after float32' for name in ('bfloat16', 'float16', 'int8', 'int4'))}
+    assert all(row['median_ms'] > 0 and not row['compiled'] for row in result['rows'])
+    assert {row['precision'] for row in result['quality']} == {'float32', 'bfloat16', 'float16', 'int8', 'int4'}
+
+
+def test_bench_device_on_a_cpu(tmp_path):
+    out = tmp_path / 'device.json'
+    assert run('bench', 'device', '--shapes', 'tiny', '--longest', 300, '--seconds', 2, '--tokens', 4, '--rounds', 1,
+               '--device', 'cpu', '--threads', 1, '--compile-step', 'never', '--out', out) == 0
+    result = json.loads(out.read_text())
+    shape, = result['shapes']
+    assert result['read_bandwidth_bytes_per_s'] > 0 and shape['held_out'] and shape['eviction']
+    assert {(row['method'], row['eviction_ratio']) for row in shape['decode']} == {
+        ('model.generate', 0.0), ('timebill', 0.0), ('timebill', 0.5), ('timebill', 0.9)}
+    assert [row['setting'] for row in shape['prediction']] == ['alone', 'predictor on cpu']
+    assert out.with_suffix('.png').is_file()
+    assert run('bench', 'device', '--shapes', 'Qwen9') == 1
+
+
+def test_a_shape_is_a_model_like_any_other(tmp_path):
+    from timebill_ros.bench import shapes
+    from timebill_ros.bench.device import bytes_of_step
+    from timebill_ros.inference.model import CausalLM
+    model = CausalLM(str(shapes.write(tmp_path / 'm', 'tiny')), device='cpu', threads=1, max_context_tokens=64)
+    assert model.variant == 'bfloat16' and model.max_context == 64
+    n_weights = sum(p.numel() for p in model.model.parameters())
+    assert bytes_of_step(model, 0) == 2 * n_weights, 'its embedding is its head too'
+    assert bytes_of_step(model, 10) - bytes_of_step(model, 0) == 10 * 4 * 2 * 2 * 32 * 2
+
+
+@pytest.mark.parametrize(('arguments', 'sentence'), [
+    (['profile', '--model', '/nonexistent'], '/nonexistent'),
+    (['profile', '--model', 'EMPTY'], 'config.json'),
+    (['bench', 'decode', '--model', 'MAMBA'], 'recurrent'),
+    (['ask', 'hello', '--budget', '1', '--server', '/nobody'], '/nobody'),
+])
+def test_an_error_is_a_sentence_and_exit_status_1(arguments, sentence, tmp_path, capsys):
+    places = {'EMPTY': tmp_path, 'MAMBA': tiny_models.directory('mamba')}
+    assert run(*(places.get(argument, argument) for argument in arguments)) == 1
+    error = capsys.readouterr().err
+    assert sentence in error and 'Traceback' not in error
+
+
+@pytest.mark.parametrize('arguments', [[], ['bench'], ['ask', 'hello'], ['profile', '--dtype', 'int3'], ['no-such']])
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert 'usage' in capsys.readouterr().err
+
+
+def test_every_command_explains_itself(capsys):
+    for command in ('ask', 'monitor', 'profile', 'bench', 'demo'):
+        with pytest.raises(SystemExit) as stopped:
+            parser().parse_args([command, '--help'])
+        assert stopped.value.code == 0
+        assert command in capsys.readouterr().out

@@ -1,0 +1,107 @@
+"""The order of waiting goals and their chances: pure, on instants that the tests choose."""
+import random
+
+import pytest
+
+from timebill_ros.dispatch.job import Job
+from timebill_ros.dispatch.schedule import Blocking, ServiceTimes, chances, last_start_s, order, preempts, urgency
+from timebill_ros.request import FinishReason, Outcome, Request, Strategy, Timing, Verdict
+
+MARGIN_S = 0.1
+
+
+def request(deadline_s=10.0, priority=0, characters=100, **fields):
+    return Request('id', 0.0, deadline_s, prompt='x' * characters, priority=priority, delivery_margin_s=MARGIN_S,
+                   **fields)
+
+
+def learned():
+    """10 to 30 characters in a token, 2 s of decoding; a token takes 0.1 s to read, up to 100 tokens."""
+    times = ServiceTimes()
+    times.prefill = [(0, 0.0), (10, 1.0), (100, 10.0)]
+    for tokens in (10, 20, 30):
+        times.observe(request(characters=100), Outcome(finish_reason=FinishReason.EOS, timing=Timing(
+            prompt_tokens=tokens, decode_s=2.0)))
+    return times
+
+
+def test_edf_with_the_priority_as_first_key():
+    rng = random.Random(1)
+    jobs = [Job(request(rng.choice([1.0, 2.0, 3.0]), rng.choice([0, 5, 255]))) for _ in range(40)]
+    edf = order(jobs, 'edf')
+    keys = [(-job.request.priority, job.request.deadline_s, jobs.index(job)) for job in edf]
+    assert keys == sorted(keys)  # ties in the order they came in
+    assert order(jobs, 'fcfs') == jobs
+
+
+@pytest.mark.parametrize(('new', 'running', 'by_priority', 'by_deadline'), [
+    (request(5.0), request(10.0), False, True),
+    (request(10.0), request(10.0), False, False),
+    (request(20.0, 1), request(10.0), True, True),
+    (request(5.0, 0), request(10.0, 1), False, False),
+])
+def test_what_preempts(new, running, by_priority, by_deadline):
+    assert [preempts(new, running, mode) for mode in ('never', 'priority', 'deadline')] == [
+        False, by_priority, by_deadline]
+
+
+def test_nothing_is_expected_of_goals_while_none_has_finished():
+    times = ServiceTimes()
+    times.prefill = [(0, 0.0), (10, 1.0)]
+    times.observe(request(), Outcome(finish_reason=FinishReason.ERROR))  # never got so far
+    assert (times.least_s(request()), times.usual_s(request())) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(('characters', 'least_s', 'usual_s'), [
+    (100, 0.5, 2.0 + 2.0), (50, 0.25, 1.0 + 2.0), (400, 2.0, 8.0 + 2.0), (10_000, 10.0, 10.0 + 2.0), (0, 0.0, 2.0)])
+def test_service_times_follow_the_profile_and_finished_goals(characters, least_s, usual_s):
+    times = learned()
+    assert times.least_s(request(characters=characters)) == pytest.approx(least_s)
+    assert times.usual_s(request(characters=characters)) == pytest.approx(usual_s)
+
+
+def test_a_cut_answer_says_nothing_of_lengths():
+    times = learned()
+    times.observe(request(), Outcome(finish_reason=FinishReason.DEADLINE, timing=Timing(prompt_tokens=20, decode_s=.1)))
+    assert times.usual_s(request()) == pytest.approx(4.0)
+
+
+def test_old_goals_are_forgotten():
+    times = learned()
+    for _ in range(ServiceTimes.window):
+        times.observe(request(), Outcome(finish_reason=FinishReason.EOS, timing=Timing(prompt_tokens=80, decode_s=1.0)))
+    assert times.least_s(request()) == pytest.approx(4.0)
+
+
+def free_at(least_s, expected_s=None, worst_s=None):
+    return Blocking(least_s, least_s if expected_s is None else expected_s, least_s if worst_s is None else worst_s)
+
+
+@pytest.mark.parametrize(('blocking', 'verdict', 'hopeless'), [
+    (free_at(0.0), Verdict.UNKNOWN, False),
+    (free_at(0.0, 5.0, 8.8), Verdict.UNKNOWN, False),
+    (free_at(0.0, 5.0, 9.0), Verdict.AT_RISK, False),
+    (free_at(0.0, 9.0, 20.0), Verdict.INFEASIBLE, False),
+    (free_at(8.9), Verdict.INFEASIBLE, True),
+    (free_at(20.0), Verdict.INFEASIBLE, True),
+])
+def test_chances_count_what_blocks_and_the_reading_of_the_prompt(blocking, verdict, hopeless):
+    # Due at 10, less 0.1 for delivery and 1 for reading.
+    [(_, chance)] = chances([Job(request(characters=200))], blocking, learned(), lambda request: False)
+    assert (chance.verdict if not hopeless else Verdict.INFEASIBLE, chance.hopeless) == (verdict, hopeless)
+
+
+@pytest.mark.parametrize(('drops', 'second'), [(True, Verdict.UNKNOWN), (False, Verdict.INFEASIBLE)])
+def test_goals_ahead_block_too_unless_they_are_dropped(drops, second):
+    # The usual time is 2 + 2 s; the first cannot make it.
+    jobs = [Job(request(3.0)), Job(request(8.0))]
+    found = [chance.verdict for _, chance in chances(jobs, free_at(0.0, 4.0, 4.0), learned(), lambda request: drops)]
+    assert found == [Verdict.INFEASIBLE, second]
+
+
+def test_last_start():
+    assert last_start_s(request(), learned()) == pytest.approx(10.0 - 0.1 - 0.5)
+
+
+def test_strategies_do_not_change_the_order():
+    assert urgency(request(strategy=Strategy.KILL)) == urgency(request(strategy=Strategy.SKIP_NEXT))

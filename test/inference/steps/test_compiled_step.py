@@ -1,0 +1,214 @@
+"""The compiled decode step: the same tokens as the modules, whatever was evicted; kept on disk; never in the way."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.steps import compiled_step
+from timebill_ros.resources import cache_directory
+
+STEPS = cache_directory() / 'steps'  # of the whole test run: nodes of other tests load from it too
+IDS = [i * 7 % 90 + 6 for i in range(60)]
+
+
+def load(kind: str = 'qwen2', directory: Path | None = STEPS, **options) -> CausalLM:
+    return CausalLM(str(tiny_models.directory(kind)), device='cpu', threads=1, compiled_steps=directory, **options)
+
+
+def answers(model: CausalLM, n_tokens: int, n_keep: int | None = None) -> tuple[list[int], list[torch.Tensor]]:
+    """Greedy tokens and their logits after IDS, of which `n_keep` entries are kept."""
+    model.reset()
+    logits, tokens, rows = model.prefill(IDS, chunk_tokens=32), [], []
+    if n_keep:
+        model.evict(n_keep)
+    for position in range(len(IDS), len(IDS) + n_tokens):
+        rows.append(logits)
+        tokens.append(int(logits.argmax()))
+        logits = model.step(torch.tensor(tokens[-1]), position)
+    return tokens, rows
+
+
+@pytest.fixture(scope='module')
+def compiled():
+    return load()
+
+
+@pytest.fixture(scope='module')
+def modules():
+    return load(directory=None)
+
+
+@pytest.mark.parametrize('n_keep', [None, 30, 1])
+def test_it_draws_the_tokens_of_the_modules_whatever_is_evicted(compiled, modules, n_keep):
+    assert [step.kind for step in compiled.compiled.values()] == ['compiled'] and not modules.compiled
+    expected, got = answers(modules, 80, n_keep), answers(compiled, 80, n_keep)
+    assert got[0] == expected[0]
+    torch.testing.assert_close(torch.stack(got[1]), torch.stack(expected[1]), rtol=1e-4, atol=1e-4)
+
+
+def test_layers_with_a_sliding_window_go_past_it(tmp_path):
+    model, modules = load('qwen2_sliding', tmp_path), load('qwen2_sliding', None)
+    assert model.compiled
+    assert answers(model, 60, 40)[0] == answers(modules, 60, 40)[0]
+
+
+def test_eviction_snapshots_and_modules_share_its_slots(compiled, modules):
+    """Steps either way may alternate, and a restored snapshot goes on as it did."""
+    compiled.reset()
+    compiled.prefill(IDS, chunk_tokens=64)
+    snapshot, runs = compiled.snapshot(), []
+    for order in ('ccmmcc', 'mmccmm'):
+        compiled.restore(snapshot)
+        step, rows = compiled._compiled, []
+        try:
+            for i, way in enumerate(order):
+                compiled._compiled = step if way == 'c' else None
+                rows.append(compiled.step(torch.tensor(IDS[i]), len(IDS) + i).clone())
+        finally:
+            compiled._compiled = step
+        runs.append(torch.stack(rows))
+    torch.testing.assert_close(runs[0], runs[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_second_start_compiles_nothing_and_shares_the_weights(compiled):
+    before = compiled_step.compilations
+    again = load()
+    assert again.compiled and compiled_step.compilations == before
+    step = again.compiled['float32']
+    with torch.inference_mode():
+        expected = answers(again, 3)[1][-1].clone()
+        again.model.lm_head.weight.mul_(2.0)
+        torch.testing.assert_close(answers(again, 3)[1][-1], 2.0 * expected)
+    assert step._weights['model.lm_head.weight'].data_ptr() == again.model.lm_head.weight.data_ptr()
+
+
+def test_nothing_is_compiled_while_goals_run(compiled):
+    from torch._dynamo.utils import counters
+    answers(compiled, 5)
+    compilations, before = compiled_step.compilations, {name: dict(values) for name, values in counters.items()}
+    for n_keep in (None, 50, 3):
+        answers(compiled, 100, n_keep)
+    assert compiled_step.compilations == compilations
+    assert {name: dict(values) for name, values in counters.items()} == before
+
+
+def test_the_cache_may_be_filled_to_its_end_and_no_further():
+    fill_to_the_end(load())
+
+
+def fill_to_the_end(model: CausalLM) -> None:
+    model.reset()
+    n = model.max_context - 2
+    model.prefill([IDS[i % 60] for i in range(n)], chunk_tokens=256)
+    for position in (n, n + 1):
+        assert model.step(torch.tensor(7), position).isfinite().all()
+    with pytest.raises(ValueError, match=f'one sequence of {model.max_context} tokens'):
+        model.step(torch.tensor(7), n + 2)
+
+
+@pytest.mark.parametrize('threads, dtype', [(1, 'bfloat16'), (2, 'float32')])
+def test_a_file_is_valid_for_one_precision_and_thread_count(compiled, threads, dtype, monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(compiled_step, '_make', lambda *arguments: made.append(1) or ({'reason': 'of the test'}, None))
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=threads, dtype=dtype,
+                     compiled_steps=copy_of_steps(tmp_path))
+    assert made and not model.compiled
+
+
+# -- where it cannot be had ------------------------------------------------------------------------------------------
+
+def test_without_a_compiler_steps_run_through_the_modules_and_the_log_says_so(tmp_path, monkeypatch, caplog, modules):
+    monkeypatch.setattr(shutil, 'which', lambda name: None)
+    with caplog.at_level('INFO'):
+        model = load(directory=tmp_path)
+    assert not model.compiled and 'no C++ compiler' in caplog.text
+    assert not list(tmp_path.glob('*.json')), 'one may be installed later'
+    assert answers(model, 10)[0] == answers(modules, 10)[0]
+
+
+def test_what_cannot_be_traced_is_noted_and_tried_once_more(tmp_path, monkeypatch, caplog):
+    tried = []
+
+    def fails(*arguments):
+        tried.append(1)
+        raise RuntimeError('control flow of the test')
+
+    monkeypatch.setattr(compiled_step, '_compile', fails)
+    for _ in range(4):
+        with caplog.at_level('INFO'):
+            caplog.clear()
+            assert not load(directory=tmp_path).compiled
+        assert 'cannot be compiled (RuntimeError: control flow of the test)' in caplog.text
+    assert len(tried) == 2
+
+
+def copy_of_steps(directory: Path) -> Path:
+    """The files of one model, of which there may be more in STEPS."""
+    load()
+    shutil.copytree(STEPS, directory, dirs_exist_ok=True)
+    return directory
+
+
+def test_one_that_is_slower_or_differs_is_not_used(tmp_path, monkeypatch, caplog, compiled):
+    def compile_nothing(model, cache, options, package, weights, bucketed):
+        source = next(path for path in STEPS.glob('*.pt2') if path.name == package.name)
+        shutil.copy(source, package)
+
+    monkeypatch.setattr(compiled_step, '_compile', compile_nothing)
+    real = compiled_step.compare
+    monkeypatch.setattr(compiled_step, 'compare', lambda *a: real(*a) and [1.0, 2.0])
+    with caplog.at_level('INFO'):
+        assert not load(directory=tmp_path / 'slower').compiled
+    assert 'as fast as its compiled step' in caplog.text
+    monkeypatch.setattr(compiled_step, 'compare', real)
+    call = compiled_step.CompiledStep.__call__
+    monkeypatch.setattr(compiled_step.CompiledStep, '__call__', lambda self, *inputs: call(self, *inputs) + 1.0)
+    with caplog.at_level('INFO'):
+        assert not load(directory=tmp_path / 'differs').compiled
+    assert 'its logits are not those of the modules' in caplog.text
+
+
+@pytest.mark.parametrize('damage', [lambda package, notes: package.write_bytes(package.read_bytes()[:1000]),
+                                    lambda package, notes: notes.write_text('{"reason": 1}'),
+                                    lambda package, notes: notes.write_text('no json')])
+def test_a_file_that_is_damaged_is_made_again(tmp_path, monkeypatch, compiled, damage):
+    copy_of_steps(tmp_path)
+    made, real = [], compiled_step._make
+
+    def make(model, cache, options, package, weights, facts, bucketed):
+        made.append(1)
+        shutil.copy(STEPS / package.name, package)
+        return (json.loads((STEPS / package.name).with_suffix('.json').read_text()),
+                compiled_step.CompiledStep(package, weights, cache, bucketed=bucketed))
+
+    monkeypatch.setattr(compiled_step, '_make', make)
+    assert real is not make
+    for package in tmp_path.glob('*.pt2'):
+        damage(package, package.with_suffix('.json'))
+    assert load(directory=tmp_path).compiled and made
+
+
+def test_code_that_others_may_have_written_is_not_run(tmp_path, caplog):
+    tmp_path.chmod(0o777)
+    with caplog.at_level('INFO'):
+        assert not load(directory=tmp_path).compiled
+    assert f'others may write to {tmp_path}' in caplog.text
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, caplog):
+    (tmp_path / 'file').write_text('')
+    with caplog.at_level('INFO'):
+        assert not load(directory=tmp_path / 'file' / 'steps').compiled
+    assert f'{tmp_path / "file" / "steps"} cannot be used' in caplog.text
+
+
+def test_models_on_a_cache_of_their_own_have_none(tmp_path):
+    assert not load('mamba', tmp_path).compiled and not list(tmp_path.iterdir())

@@ -1,0 +1,120 @@
+"""The preallocated cache: what it shows, what it refuses, and that it never grows."""
+import pytest
+import torch
+
+from timebill_ros.inference.kv_cache import SlotCache, SlotLayer
+
+HEADS, DIM = 2, 4
+
+
+def fill(layer, *lengths, start=0):
+    """Append chunks whose entries hold their position; returns what the last update showed."""
+    for n in lengths:
+        states = torch.arange(start, start + n, dtype=torch.float32)[None, None, :, None].expand(1, HEADS, n, DIM)
+        shown = layer.update(states, -states)
+        start += n
+    return shown
+
+
+def positions(states):
+    return states[0, 0, :, 0].abs().int().tolist()
+
+
+@pytest.mark.parametrize('chunks', [[10], [4, 6], [1] * 10, [9, 1]], ids=str)
+@pytest.mark.parametrize(('window', 'n_shown'), [(None, None), (4, 3), (16, 15)])
+def test_an_update_shows_the_new_entries_and_what_they_may_attend_to(chunks, window, n_shown):
+    layer = SlotLayer(16, window)
+    keys, values = fill(layer, *chunks)
+    older = list(range(10 - chunks[-1]))
+    older = older if window is None else older[-n_shown:]
+    assert positions(keys) == older + list(range(10 - chunks[-1], 10))
+    assert torch.equal(values, -keys)
+    assert layer.get_seq_length() == 10 and layer.get_max_length() == layer.get_max_cache_shape() == 16
+    filled_keys, filled_values = layer.filled()
+    assert positions(filled_keys) == positions(filled_values) == list(range(10))
+
+
+@pytest.mark.parametrize('window', [None, 4, 16])
+@pytest.mark.parametrize('n_query', [1, 3])
+def test_mask_sizes_describe_what_the_next_update_shows(window, n_query):
+    layer = SlotLayer(16, window)
+    fill(layer, 9)
+    sizes = layer.get_mask_sizes(n_query)
+    assert sizes == layer.get_mask_sizes(torch.arange(9, 9 + n_query))  # older transformers pass positions
+    keys, _ = fill(layer, n_query, start=9)
+    assert sizes == (keys.shape[2], positions(keys)[0])
+
+
+def test_nothing_moves_while_a_sequence_comes_and_goes():
+    layer = SlotLayer(16)
+    fill(layer, 5)
+    where = layer.keys.data_ptr(), layer.values.data_ptr()
+    for _ in range(2):
+        fill(layer, 4, 1, 1)
+        layer.keep(torch.tensor([[0, 3, 7], [1, 2, 9]]))
+        fill(layer, 1, 1)
+        assert layer.get_seq_length() == 5
+        layer.reset()
+        fill(layer, 5)
+    assert (layer.keys.data_ptr(), layer.values.data_ptr()) == where
+    assert layer.keys.shape == (1, HEADS, 17, DIM), 'one to spare'
+
+
+def test_keep_compacts_each_head_by_its_own_indices_and_appends_after_them():
+    layer = SlotLayer(16)
+    fill(layer, 10)
+    layer.keep(torch.tensor([[0, 3, 7], [1, 2, 9]]))
+    fill(layer, 1, start=10)
+    keys, values = layer.filled()
+    assert keys[0, :, :, 0].tolist() == [[0, 3, 7, 10], [1, 2, 9, 10]]
+    assert torch.equal(values, -keys)
+
+
+def test_a_snapshot_brings_back_what_was_there_as_often_as_wanted():
+    layer = SlotLayer(16)
+    fill(layer, 10)
+    snapshot = layer.snapshot()
+    for _ in range(2):
+        layer.keep(torch.tensor([[0, 3, 7], [1, 2, 9]]))
+        fill(layer, 12, start=20)
+        layer.restore(*snapshot)
+        keys, values = layer.filled()
+        assert positions(keys) == list(range(10)) and torch.equal(values, -keys)
+    fill(layer, 1, start=10)
+    assert positions(layer.filled()[0]) == list(range(11)) and snapshot[0].shape[2] == 10
+
+
+def test_keys_and_values_may_differ_in_size_and_precision_is_kept():
+    layer = SlotLayer(8)
+    keys, values = layer.update(torch.ones(1, 2, 3, 6, dtype=torch.bfloat16), torch.ones(1, 2, 3, 4).bfloat16())
+    assert keys.shape == (1, 2, 3, 6) and values.shape == (1, 2, 3, 4) and keys.dtype == torch.bfloat16
+
+
+def test_overflow_is_refused_with_both_numbers_and_leaves_the_cache_usable():
+    layer = SlotLayer(16)
+    fill(layer, 10)
+    with pytest.raises(ValueError, match=r'16 tokens.*17'):
+        fill(layer, 7, start=10)
+    fill(layer, 6, start=10)
+    assert positions(layer.filled()[0]) == list(range(16))
+
+
+def test_a_batch_is_refused():
+    with pytest.raises(ValueError, match='batch of 2'):
+        SlotLayer(16).update(torch.ones(2, 1, 3, 4), torch.ones(2, 1, 3, 4))
+
+
+def test_a_cache_has_a_layer_per_window_and_evicts_only_full_attention():
+    cache = SlotCache(16, [4, None, 4, None])
+    assert [layer.is_sliding for layer in cache.layers] == [True, False, True, False]
+    assert cache.evictable_layers() == [1, 3]
+    for index in range(4):
+        cache.update(torch.ones(1, 1, 6, DIM), torch.ones(1, 1, 6, DIM), index)
+    assert [cache.get_seq_length(index) for index in range(4)] == [6] * 4
+    cache.reset()
+    assert [cache.get_seq_length(index) for index in range(4)] == [0] * 4
+
+
+def test_a_window_that_the_capacity_does_not_reach_past_is_none():
+    assert [layer.is_sliding for layer in SlotCache(64, [None, 63, 64, 65]).layers] == [False, True, False, False]
+    assert SlotCache(64, [None, 63, 64, 65]).evictable_layers() == [0, 2, 3]

@@ -1,0 +1,144 @@
+"""Weights of another precision beside the model's own: same prompt, same cache, nearly the same answer."""
+import copy
+
+import pytest
+import tiny_models
+import torch
+
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.model_directory import ModelError
+from timebill_ros.inference.variants import Int4Linear, Int8Linear, make, parse
+from timebill_ros.planning.knobs import QualityTable
+from timebill_ros.planning.tracker import Tracker
+from timebill_ros.resources import cache_directory
+
+STEPS = cache_directory() / 'steps'
+
+
+@pytest.mark.parametrize(('names', 'found'), [('', []), ('int8', ['int8']), (' int8 , int4,int8', ['int8', 'int4'])])
+def test_names(names, found):
+    assert parse(names) == found
+
+
+@pytest.mark.parametrize('names', ['int3', 'int8;int4', 'float32'])
+def test_unknown_names_are_refused(names):
+    with pytest.raises(ValueError, match='is none of int8, int4, bfloat16, float16'):
+        parse(names)
+
+
+@pytest.mark.parametrize(('dtype', 'variant', 'steps'), [
+    ('float32', 'int8', None), ('bfloat16', 'int8', None), ('float32', 'float16', None), ('bfloat16', 'float16', None),
+    ('float32', 'int4', None), ('float32', 'int4', STEPS), ('bfloat16', 'int8', STEPS)])
+def test_a_variant_shares_the_cache_and_its_logits_are_close(dtype, variant, steps):
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, dtype=dtype,
+                     other_variants=variant, compiled_steps=steps)
+    assert list(model.variants) == [dtype, variant] and list(model.compiled) == ([dtype, variant] if steps else [])
+    ids = tiny_models.prompt_ids(100)
+    logits_of = {}
+    for name in model.variants:
+        model.use_variant(dtype)
+        model.reset()
+        logits = model.prefill(ids, chunk_tokens=37)
+        model.evict(60)
+        model.use_variant(name)
+        logits_of[name] = model.step(logits.argmax(), 100).float().clone()
+        assert model.cache.get_seq_length() == 61
+    assert not torch.equal(logits_of[dtype], logits_of[variant])
+    alike = torch.nn.functional.cosine_similarity(logits_of[dtype], logits_of[variant], dim=0)
+    assert alike > (0.9 if variant == 'int4' else 0.99)
+    model.use_variant(dtype)
+    with pytest.raises(KeyError):
+        model.use_variant('none')
+
+
+def test_int4_holds_the_level_nearest_to_every_weight_by_the_scale_of_its_group():
+    linear, n_groups = torch.nn.Linear(96, 5), 3
+    quantized = Int4Linear(linear)
+    assert quantized.weight.numel() == 5 * 96 // 2
+    weight = linear.weight.detach()
+    scale = torch.stack([weight[:, g::n_groups].abs().amax(dim=1) for g in range(n_groups)], dim=1) / 7
+    rounded = torch.stack([(weight[:, k] / scale[:, k % n_groups]).round() * scale[:, k % n_groups]
+                           for k in range(96)], dim=1)
+    assert (rounded - weight).abs().max() <= scale.max() / 2 + 1e-6
+    for rows in (1, 4):  # one token, and several
+        x = torch.randn(1, rows, 96)
+        torch.testing.assert_close(quantized(x), x @ rounded.T + linear.bias, rtol=1e-4, atol=1e-5)
+    narrow = torch.nn.Sequential(torch.nn.Linear(33, 4))
+    narrow.dtype = torch.float32
+    assert isinstance(make(narrow, 'int4', torch.device('cpu'))[0], Int8Linear)
+
+
+def test_int8_rounds_each_row_by_its_own_scale_and_shares_what_it_does_not_quantize():
+    linear = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor([[127.0, -63.6, 0.4], [0.0, 0.0, 0.0]]))
+    quantized = Int8Linear(linear)
+    assert quantized.weight.tolist() == [[127, -64, 0], [0, 0, 0]] and quantized.scale[0] == 1.0
+    x = torch.tensor([[1.0, 2.0, 3.0]])
+    torch.testing.assert_close(quantized(x), torch.tensor([[127.0 - 128.0, 0.0]]) + linear.bias)
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')
+    assert model.variants['int8'].model.embed_tokens.weight is model.model.model.embed_tokens.weight
+    assert not any(isinstance(module, torch.nn.Linear) for module in model.variants['int8'].modules())
+
+
+@pytest.mark.parametrize('kind', ['qwen2', 'gemma3', 'gemma2'])
+def test_weights_in_half_precision_cost_less_than_activations_in_it(kind):
+    """A variant of a model in bfloat16 computes in float32: it comes nearer to what the weights say."""
+    name, ids = str(tiny_models.directory(kind)), tiny_models.prompt_ids(40)
+    whole = CausalLM(name, device='cpu', threads=1, dtype='bfloat16').model
+    input_ids = torch.tensor([ids])
+    with torch.inference_mode():
+        variant = make(whole, 'float16', torch.device('cpu'))
+        exact = copy.deepcopy(whole).float()(input_ids).logits
+        errors = [(model(input_ids).logits.float() - exact).norm() for model in (variant, whole)]
+        assert variant(input_ids).logits.dtype == torch.float32
+    assert errors[0] < 0.5 * errors[1]
+
+
+@pytest.mark.parametrize(('options', 'sentence'), [
+    ({'other_variants': 'int3'}, "'int3' is none of"),
+    ({'other_variants': 'bfloat16', 'dtype': 'bfloat16'}, 'runs in bfloat16 already'),
+])
+def test_what_cannot_be_made_is_said(options, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, **options)
+
+
+def test_a_model_on_a_cache_of_its_own_has_no_variants():
+    with pytest.raises(ModelError, match='variants need a cache of ours'):
+        CausalLM(str(tiny_models.directory('mamba')), device='cpu', threads=1, other_variants='int8')
+
+
+def test_on_cuda_without_torchao_the_package_is_named(monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'torchao.quantization', None)
+    with pytest.raises(ValueError, match='needs the package torchao'):
+        make(torch.nn.Linear(2, 2), 'int8', torch.device('cuda'))
+
+
+def test_an_engine_decodes_with_the_weights_that_its_plan_names():
+    """int8 is profiled as much faster and as good: a tight budget takes it, a wide one keeps the model's own."""
+    import time
+
+    from timebill_ros.deadline import Deadline
+    from timebill_ros.engine import Engine
+    from timebill_ros.inference.decode import Control
+    from timebill_ros.request import FinishReason, Request
+    from timebill_ros.timing.execution_time import ExecutionTimes
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')
+    int8 = {'p': 0.0, 'q': 0.001, 'bend': 0.0, 'knee': 0}
+    times = ExecutionTimes(a=0, b=0, c=0, p=0, q=10.0, variants={'int8': int8})
+    table = QualityTable({'float32': ((0.0, 1.0), (1.0, 0.5)), 'int8': ((0.0, 0.9), (1.0, 0.4))},
+                         ((0.0, 0.0), (1.0, 1.0)))
+    engine = Engine(model, None, times, Tracker('fixed', k=1.0), quality=table)
+    used = []
+    original = model.use_variant
+    model.use_variant = lambda name: (used.append(name), original(name))
+
+    def variant(budget_s):
+        now = time.monotonic()
+        request = Request('id', now, now + budget_s, prompt='w1 w2 w3', max_new_tokens=10)
+        outcome = engine.run(request, Control(Deadline(request.deadline_s)))
+        assert outcome.finish_reason in (FinishReason.EOS, FinishReason.LENGTH), outcome
+        return outcome.timing.variant
+
+    assert [variant(50.0), variant(1000.0)] == ['int8', 'float32'] == used

@@ -1,0 +1,84 @@
+"""What /diagnostics says, and that it says it once per second."""
+from __future__ import annotations
+
+import os
+import signal
+import types
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from node_process import LONG, NodeProcess, make_goal, wait_until
+
+from timebill_ros.node.diagnostics import report
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+NAMES = ['timebill: deadlines', 'timebill: execution time', 'timebill: worker']
+
+
+def dispatcher(ready=True, factor=1.0, **counts):
+    counts = {'accepted': 10, 'promised': 8, 'missed': 0, 'late': 0, 'worker_restarts': 0, **counts}
+    return types.SimpleNamespace(counts=counts, is_ready=ready, n_waiting=3, worker_pid=42,
+                                 tracked={'timing_factor': factor, 'time_bound': 1.2})
+
+
+def values(status) -> dict:
+    return {item.key: item.value for item in status.values}
+
+
+def test_while_unconfigured_all_is_well():
+    statuses = report('unconfigured', None, '', 0)
+    assert [status.name for status in statuses] == NAMES
+    assert [status.level for status in statuses] == [OK] * 3
+    assert all('unconfigured' in status.message for status in statuses)
+
+
+@pytest.mark.parametrize('missed, before, level, words', [
+    (0, 0, OK, 'kept'), (2, 2, OK, 'kept'), (3, 2, WARN, '1 promised'),
+    (0, 5, OK, 'kept'),  # configured again since the last report
+])
+def test_new_misses_are_a_warning(missed, before, level, words):
+    status = report('active', dispatcher(missed=missed), 'd', before)[0]
+    assert status.level == level and words in status.message
+
+
+def test_counts_and_rate():
+    deadlines, times, worker = report('active', dispatcher(missed=2), 'a fast machine', 2)
+    assert values(deadlines)['miss_rate'] == '0.2500' and values(deadlines)['waiting'] == '3'
+    assert times.message == 'a fast machine'
+    assert values(worker) == {'pid': '42', 'restarts': '0'}
+
+
+@pytest.mark.parametrize(('factor', 'level'), [(0.79, WARN), (0.8, OK), (1.0, OK), (1.5, OK), (1.51, WARN)])
+def test_a_device_unlike_its_profile_is_a_warning(factor, level):
+    status = report('active', dispatcher(factor=factor), 'a fast machine', 0)[1]
+    assert status.level == level and values(status)['timing_factor'] == f'{factor:.3f}'
+    assert (f'{factor:.2f} times as long as profiled' in status.message) == (level == WARN)
+
+
+def test_a_worker_that_is_gone_is_an_error_and_one_that_starts_is_not():
+    assert report('active', dispatcher(ready=False), 'd', 0)[2].level == ERROR
+    assert report('inactive', dispatcher(ready=False), 'd', 0)[2].level == ERROR
+    starting = report('unconfigured', dispatcher(ready=False), '', 0)[2]
+    assert starting.level == OK and 'starting' in starting.message
+
+
+def test_over_dds():
+    with NodeProcess() as node:
+        wait_until(lambda: node.diagnostics)
+        assert [status.message for status in node.diagnostics[0][1].status] == ['the node is unconfigured'] * 3
+        node.start()
+        sent = node.send(make_goal(max_new_tokens=LONG))
+        wait_until(lambda: sent.text)
+        before = len(node.diagnostics)
+        wait_until(lambda: len(node.diagnostics) >= before + 4)  # a running goal does not hold them up
+        arrivals = [arrived for arrived, _ in node.diagnostics[before:before + 4]]
+        assert 2.0 < arrivals[-1] - arrivals[0] < 6.0
+        statuses = node.diagnostics[-1][1].status
+        assert [status.name for status in statuses] == NAMES
+        assert [status.level for status in statuses] == [OK] * 3
+        assert values(statuses[2])['pid'] == str(node.worker_pid())
+        assert int(values(statuses[0])['accepted']) >= 2
+        os.kill(node.worker_pid(), signal.SIGKILL)
+        wait_until(lambda: node.diagnostics[-1][1].status[2].level == ERROR)
+        wait_until(lambda: node.diagnostics[-1][1].status[2].level == OK)
+        assert values(node.diagnostics[-1][1].status[2])['restarts'] == '1'

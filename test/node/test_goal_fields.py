@@ -1,0 +1,121 @@
+"""Any goal that a client can write: a request that can be tried, or a code and a sentence; never anything else."""
+from __future__ import annotations
+
+import json
+import math
+import socket
+import threading
+
+import pytest
+from builtin_interfaces.msg import Duration, Time
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from node_process import ABORTED, SUCCEEDED, NodeProcess, make_goal, wait_until
+
+from timebill_ros import admission
+from timebill_ros.action import Generate
+from timebill_ros.dispatch.channel import Channel
+from timebill_ros.msg import ChatMessage, SamplingConfig
+from timebill_ros.node import translation
+from timebill_ros.request import ErrorCode, FinishReason, GoalError, Request, Strategy, to_dict
+from timebill_ros.settings import check
+
+SETTINGS = check({})
+INT32, UINT32 = st.integers(-2 ** 31, 2 ** 31 - 1), st.integers(0, 2 ** 32 - 1)
+FLOAT32 = st.floats(width=32)
+# No surrogates: they are no UTF-8; no NUL: it ends a string in DDS.
+TEXT = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0'), max_size=60) | st.sampled_from(
+    ['<|im_end|>', '\u202e\u200b', '{{ x }}', '"}\n{"op": "cancel"}', '\x1b[31m\r\n\t', 'w1 ' * 300])
+TIMES = st.tuples(INT32 | st.integers(-2, 5), st.integers(0, 10 ** 9 - 1) | UINT32)
+ROLES = st.sampled_from([*admission.ROLES, 'wizard', '']) | TEXT
+
+
+@st.composite
+def goals(draw):
+    """Over every field, its usual values often."""
+    sec, nanosec = draw(TIMES)
+    goal = Generate.Goal(prompt=draw(TEXT), time_budget=Duration(sec=sec, nanosec=nanosec))
+    if draw(st.booleans()):
+        goal.messages = [ChatMessage(role=role, content=content) for role, content in draw(
+            st.lists(st.tuples(ROLES, TEXT), max_size=4))]
+    if draw(st.booleans()):
+        sec, nanosec = draw(TIMES)
+        goal.deadline = Time(sec=sec, nanosec=nanosec)
+    goal.overrun_strategy = draw(st.integers(0, 3) | st.integers(0, 255))
+    goal.max_new_tokens = draw(st.just(0) | UINT32)
+    goal.max_eviction_ratio = draw(st.just(-1.0) | FLOAT32)
+    goal.priority = draw(st.integers(0, 255))
+    goal.closing_text = draw(st.just('') | TEXT)
+    goal.stop_at_line_end = draw(st.booleans())
+    if draw(st.booleans()):
+        goal.sampling = SamplingConfig(
+            temperature=draw(FLOAT32), top_p=draw(st.just(1.0) | FLOAT32), top_k=draw(UINT32),
+            seed=draw(st.integers(0, 2 ** 64 - 1)), stop=draw(st.lists(TEXT, max_size=3)))
+    return goal
+
+
+@given(goals(), st.floats(0, 1e9), st.none() | st.floats(-2.0 ** 32, 2.0 ** 32))
+@settings(max_examples=500, deadline=None)
+def test_a_goal_becomes_a_request_that_can_be_tried_or_a_sentence(goal, release_s, deadline_in_s):
+    try:
+        request = translation.to_request(goal, 'ab' * 16, release_s=release_s, deadline_in_s=deadline_in_s,
+                                         settings=SETTINGS, margin_s=0.03)
+    except GoalError as error:
+        assert error.code in (ErrorCode.INVALID_GOAL, ErrorCode.PROMPT_TOO_LONG, ErrorCode.INFEASIBLE)
+        assert 10 < len(str(error)) < 500
+        return
+    assert math.isfinite(request.deadline_s) and request.deadline_s >= request.release_s == release_s
+    assert request.strategy is not Strategy.DEFAULT
+    assert (request.max_overrun_s > 0) == (request.strategy is Strategy.SKIP_NEXT)
+    assert 0 <= request.max_eviction_ratio < 1 and request.max_new_tokens >= 1 and 0 <= request.priority <= 255
+    assert bool(request.prompt) != bool(request.messages)
+    assert math.isfinite(request.sampling.temperature) and 0 < request.sampling.top_p <= 1
+
+
+@given(goals())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_request_reaches_the_worker_as_it_is(goal):
+    try:
+        request = translation.to_request(goal, 'ab' * 16, release_s=1.0, deadline_in_s=2.0, settings=SETTINGS,
+                                         margin_s=0.03)
+    except GoalError:
+        return
+    ours, theirs = socket.socketpair()
+    sender, received = Channel(ours), []
+    reader = threading.Thread(target=lambda: received.extend(Channel(theirs).receive()))
+    reader.start()
+    assert sender.send({'op': 'run', 'request': to_dict(request)})
+    sender.close()
+    reader.join(10.0)
+    theirs.close()
+    assert len(received) == 1, 'a newline in a text must not end the message'
+    assert Request.from_dict(received[0]['request']) == request
+    assert json.loads(json.dumps(to_dict(request))) == to_dict(request)
+
+
+@pytest.fixture(scope='module')
+def node():
+    with NodeProcess(max_overrun_s=0.2) as node:
+        yield node.start()
+
+
+@given(goals(), st.floats(0.0, 0.3))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_goal_ends_in_one_result_that_makes_sense(node, goal, budget_s):
+    if goal.time_budget.sec >= 0:  # otherwise it is refused anyway; so that the test is quick
+        goal.time_budget = Duration(nanosec=int(budget_s * 1e9))
+    if goal.time_budget.sec == 0 and goal.time_budget.nanosec == 0:
+        goal.deadline = Time()
+    sent = node.send(goal)
+    status, result = sent.result()
+    code = ErrorCode(result.error_code)
+    assert status == (SUCCEEDED if code is ErrorCode.NONE else ABORTED)
+    assert bool(result.error_msg) == (code is not ErrorCode.NONE) and len(result.error_msg) < 1000
+    assert FinishReason(result.finish_reason) is not FinishReason.UNKNOWN
+    assert code in (ErrorCode.NONE, ErrorCode.INVALID_GOAL, ErrorCode.INFEASIBLE, ErrorCode.TIMEOUT,
+                    ErrorCode.PROMPT_TOO_LONG), result.error_msg
+    wait_until(lambda: sent.text == result.text or not result.text.startswith(sent.text))
+
+
+def test_the_node_serves_after_all_that(node):
+    assert node.ask(make_goal('one'))[1].text == 'two three'

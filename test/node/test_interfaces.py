@@ -1,0 +1,170 @@
+"""The interfaces are complete: a later field would change type hashes and break bags and clients."""
+import pathlib
+import re
+
+import pytest
+
+pytest.importorskip('rclpy')
+from builtin_interfaces.msg import Duration  # noqa: E402
+
+from timebill_ros.action import Generate  # noqa: E402
+from timebill_ros.msg import ChatMessage, RequestStatus, SamplingConfig, Timing  # noqa: E402
+from timebill_ros.srv import EstimateTime  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FILES = sorted(path for folder in ('msg', 'action', 'srv') for path in (ROOT / folder).iterdir())
+
+FIELDS = {
+    Generate.Goal: {
+        'prompt': 'string',
+        'messages': 'sequence<timebill_ros/ChatMessage>',
+        'time_budget': 'builtin_interfaces/Duration',
+        'deadline': 'builtin_interfaces/Time',
+        'overrun_strategy': 'uint8',
+        'max_new_tokens': 'uint32',
+        'sampling': 'timebill_ros/SamplingConfig',
+        'max_eviction_ratio': 'float',
+        'priority': 'uint8',
+        'closing_text': 'string',
+        'stop_at_line_end': 'boolean',
+    },
+    Generate.Result: {
+        'error_code': 'uint16',
+        'error_msg': 'string',
+        'text': 'string',
+        'finish_reason': 'uint8',
+        'timing': 'timebill_ros/Timing',
+    },
+    Generate.Feedback: {
+        'phase': 'uint8',
+        'text_delta': 'string',
+        'generated_tokens': 'uint32',
+        'estimated_time_remaining_s': 'double',
+        'slack_s': 'double',
+    },
+    ChatMessage: {'role': 'string', 'content': 'string'},
+    SamplingConfig: {
+        'temperature': 'float',
+        'top_p': 'float',
+        'top_k': 'uint32',
+        'seed': 'uint64',
+        'stop': 'sequence<string>',
+    },
+    Timing: {
+        'verdict': 'uint8',
+        'variant': 'string',
+        **dict.fromkeys(('prompt_tokens', 'generated_tokens', 'predicted_tokens', 'pessimistic_tokens',
+                         'kept_tokens', 'length_cap'), 'uint32'),
+        **dict.fromkeys(('eviction_ratio', 'time_budget_s', 'wcet_s', 'queue_s', 'prediction_s',
+                         'hidden_prediction_s', 'prefill_s', 'eviction_s', 'decode_s',
+                         'time_to_first_token_s', 'response_time_s', 'tardiness_s'), 'double'),
+    },
+    RequestStatus: {
+        'header': 'std_msgs/Header',
+        'request_id': 'string',
+        'phase': 'uint8',
+        'verdict': 'uint8',
+        'finish_reason': 'uint8',
+        'error_code': 'uint16',
+        'deadline': 'builtin_interfaces/Time',
+        'predicted_finish': 'builtin_interfaces/Time',
+        **dict.fromkeys(('slack_s', 'wcet_s', 'response_time_s', 'tardiness_s', 'eviction_ratio',
+                         'timing_factor'), 'double'),
+        **dict.fromkeys(('predicted_tokens', 'pessimistic_tokens', 'generated_tokens'), 'uint32'),
+        'overrun': 'boolean',
+        'variant': 'string',
+        'degraded': 'boolean',
+    },
+    EstimateTime.Request: {
+        'prompt': 'string',
+        'messages': 'sequence<timebill_ros/ChatMessage>',
+        'time_budget': 'builtin_interfaces/Duration',
+        'max_new_tokens': 'uint32',
+    },
+    EstimateTime.Response: {
+        'error_code': 'uint16',
+        'error_msg': 'string',
+        'verdict': 'uint8',
+        'predicted_tokens': 'uint32',
+        'pessimistic_tokens': 'uint32',
+        **dict.fromkeys(('wcet_without_eviction_s', 'wcet_with_eviction_s', 'eviction_ratio'), 'double'),
+    },
+}
+
+CONSTANTS = {
+    (Generate.Goal, 'STRATEGY_'): {'DEFAULT': 0, 'KILL': 1, 'SKIP_NEXT': 2, 'TRUNCATE': 3},
+    (Generate.Result, ''): {
+        'NONE': 0, 'UNKNOWN': 7000, 'TIMEOUT': 7001, 'INVALID_GOAL': 7002, 'INACTIVE': 7003,
+        'PROMPT_TOO_LONG': 7004, 'INFEASIBLE': 7005, 'SKIPPED': 7006, 'OUT_OF_MEMORY': 7007,
+        'WORKER_LOST': 7008, 'CANCELED': 7009, 'BUSY': 7010, 'PREEMPTED': 7011,
+    },
+    (Generate.Result, 'FINISH_'): {
+        'UNKNOWN': 0, 'EOS': 1, 'STOP': 2, 'LENGTH': 3, 'CAPPED': 4, 'DEADLINE': 5, 'CANCELED': 6,
+        'SKIPPED': 7, 'ERROR': 8,
+    },
+    (Generate.Feedback, 'PHASE_'): {'QUEUED': 1, 'PREFILL': 2, 'DECODE': 3},
+    (RequestStatus, 'PHASE_'): {'QUEUED': 1, 'PREFILL': 2, 'DECODE': 3, 'DONE': 4, 'SKIPPED': 5},
+    (Timing, 'VERDICT_'): {'UNKNOWN': 0, 'FITS': 1, 'FITS_WITH_EVICTION': 2, 'AT_RISK': 3, 'INFEASIBLE': 4},
+}
+
+
+def declared_constants(section, prefix):
+    """{name without prefix: value} of one enum; the error codes alone carry no prefix."""
+    names = [name for name in dir(type(section))
+             if name.isupper() and not name.startswith('_') and not name.endswith('__DEFAULT')]
+    if prefix:
+        names = [name for name in names if name.startswith(prefix)]
+    else:
+        names = [name for name in names if not name.startswith('FINISH_')]
+    return {name[len(prefix):]: getattr(section, name) for name in names}
+
+
+@pytest.mark.parametrize('section', FIELDS, ids=lambda section: section.__name__)
+def test_fields_and_their_types(section):
+    assert section.get_fields_and_field_types() == FIELDS[section]
+
+
+@pytest.mark.parametrize('section, prefix', CONSTANTS, ids=lambda value: getattr(value, '__name__', value))
+def test_constants(section, prefix):
+    declared = declared_constants(section, prefix)
+    assert declared == CONSTANTS[section, prefix]
+    assert len(set(declared.values())) == len(declared)
+
+
+def test_a_goal_with_only_prompt_and_budget_means_the_servers_defaults():
+    goal = Generate.Goal(prompt='go', time_budget=Duration(sec=1))
+    assert goal.max_eviction_ratio == -1.0
+    assert goal.overrun_strategy == Generate.Goal.STRATEGY_DEFAULT
+    assert goal.max_new_tokens == 0
+    assert (goal.deadline.sec, goal.deadline.nanosec) == (0, 0)
+    assert goal.messages == [] and goal.closing_text == '' and goal.stop_at_line_end is False
+    assert goal.priority == 0
+
+
+def test_sampling_is_greedy_by_default():
+    sampling = Generate.Goal().sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (0.0, 1.0, 0, 0)
+    assert list(sampling.stop) == []
+
+
+def test_a_fresh_result_claims_nothing():
+    result = Generate.Result()
+    assert result.finish_reason == Generate.Result.FINISH_UNKNOWN
+    assert result.timing.verdict == Timing.VERDICT_UNKNOWN
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
+def test_every_line_says_what_it_means(path):
+    lines = [line for line in path.read_text().splitlines() if line.strip() not in ('', '---')]
+    bare = [line for line in lines if not re.search(r'#\s*\S', line)]
+    assert not bare, f'{path.name}: no comment on {bare}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
+def test_seconds_and_tokens_are_named(path):
+    """A field called *_s says seconds and one called *_tokens says tokens: no reader has to guess a unit."""
+    for line in path.read_text().splitlines():
+        field = re.match(r'(?:float64|uint32) (\w+)', line)
+        if field and re.search(r'_(s|tokens)$', field[1]):
+            unit = 'seconds' if field[1].endswith('_s') else 'tokens'
+            assert unit in line, f'{path.name}: {line}'

@@ -1,0 +1,182 @@
+"""The launch file, run around a stand-in for the node: what it passes on, and what autostart does."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip('launch_ros')
+
+LAUNCH_FILE = pathlib.Path(__file__).resolve().parents[2] / 'launch' / 'timebill.launch.py'
+
+# A lifecycle node that writes down what happens to it, one JSON value per line.
+STAND_IN = """#!{python}
+import json
+import sys
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+
+class StandIn(LifecycleNode):
+    def __init__(self):
+        super().__init__('stand_in')
+        self.declare_parameters('', [(name, '') for name in ('model', 'profile')])
+        self.write(['up', self.get_fully_qualified_name(), self.value('model'), self.value('profile'),
+                    self.get_parameter('use_sim_time').value])
+        self.write(['enclave', sys.argv[sys.argv.index('--enclave') + 1] if '--enclave' in sys.argv else None])
+
+    def value(self, name):
+        return self.get_parameter(name).value
+
+    def write(self, event):
+        with open({events!r}, 'a') as file:
+            file.write(json.dumps(event) + '\\n')
+
+    def on_configure(self, state):
+        self.write('configure')
+        bad = self.value('model') == 'bad'
+        return TransitionCallbackReturn.FAILURE if bad else TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state):
+        self.write('activate')
+        if self.value('model') == 'deactivates':
+            self.create_timer(0.2, self.deactivate_once)
+        return super().on_activate(state)
+
+    def deactivate_once(self):
+        if not self.__dict__.setdefault('deactivated', False):
+            self.deactivated = True
+            self.trigger_deactivate()
+
+    def on_deactivate(self, state):
+        self.write('deactivate')
+        return super().on_deactivate(state)
+
+
+rclpy.init(args=sys.argv)
+try:
+    rclpy.spin(StandIn())
+except (KeyboardInterrupt, ExternalShutdownException):
+    pass
+"""
+
+RUN_LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+path, *arguments = sys.argv[1:]
+service = LaunchService()
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
+    PythonLaunchDescriptionSource(path),
+    launch_arguments=[argument.split(':=', 1) for argument in arguments])]))
+sys.exit(service.run())
+"""
+
+
+class Launched:
+    """A launch in a session of its own, with an install prefix that holds nothing but the stand-in."""
+
+    def __init__(self, tmp_path, arguments):
+        self.events_file = tmp_path / 'events'
+        prefix = tmp_path / 'prefix'
+        program = prefix / 'lib' / 'timebill_ros' / 'timebill_node'
+        params = prefix / 'share' / 'timebill_ros' / 'config' / 'timebill.yaml'
+        marker = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / 'timebill_ros'
+        for path, text in (
+            (program, STAND_IN.format(python=sys.executable, events=str(self.events_file))),
+            (params, '/**:\n  ros__parameters:\n    model: from_file\n    profile: from_file\n'),
+            (marker, ''),
+        ):
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+        program.chmod(0o755)
+        index = os.pathsep.join(filter(None, [str(prefix), os.environ.get('AMENT_PREFIX_PATH')]))
+        self.process = subprocess.Popen(
+            [sys.executable, '-c', RUN_LAUNCH, str(LAUNCH_FILE), *arguments],
+            env={**os.environ, 'AMENT_PREFIX_PATH': index},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+    def events(self):
+        return [json.loads(line) for line in self.events_file.read_text().splitlines()] \
+            if self.events_file.exists() else []
+
+    def wait_for(self, event, timeout_s=30):
+        end = time.monotonic() + timeout_s
+        while not any(event in (seen, seen[0]) for seen in self.events()):
+            if time.monotonic() > end or self.process.poll() is not None:
+                self.stop()
+                pytest.fail(f'{event!r} not seen, only {self.events()}; output:\n{self.output}')
+            time.sleep(0.05)
+
+    def stop(self):
+        """Ctrl-C, as a terminal sends it; what was printed is in `output` then."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
+        try:
+            self.output, _ = self.process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.output, _ = self.process.communicate()
+
+
+@pytest.fixture
+def launch(tmp_path):
+    started = []
+
+    def start(*arguments):
+        started.append(Launched(tmp_path, arguments))
+        return started[-1]
+
+    yield start
+    for launched in started:
+        launched.stop()
+
+
+# Long enough for a transition that should not happen to happen.
+SETTLE_S = 1.5
+
+
+def test_autostart_configures_then_activates(launch):
+    launched = launch()
+    launched.wait_for('activate')
+    assert launched.events() == [
+        ['up', '/timebill', 'from_file', 'from_file', False], ['enclave', None], 'configure', 'activate']
+
+
+def test_only_given_arguments_override_the_params_file(launch):
+    # A directory called 7 is still a string.
+    launched = launch('model:=7', 'node_name:=planner', 'namespace:=arm', 'use_sim_time:=true',
+                      'enclave:=/arm', 'autostart:=false')
+    launched.wait_for('enclave')
+    assert launched.events() == [['up', '/arm/planner', '7', 'from_file', True], ['enclave', '/arm']]
+
+
+def test_without_autostart_the_node_stays_unconfigured(launch):
+    launched = launch('autostart:=false')
+    launched.wait_for('enclave')
+    time.sleep(SETTLE_S)
+    assert len(launched.events()) == 2
+
+
+def test_a_failed_configure_is_said_and_goes_no_further(launch):
+    launched = launch('model:=bad')
+    launched.wait_for('configure')
+    time.sleep(SETTLE_S)
+    assert launched.process.poll() is None
+    launched.stop()
+    assert launched.events()[2:] == ['configure']
+    assert 'configure failed' in launched.output and 'stays unconfigured' in launched.output
+
+
+def test_a_node_that_an_operator_deactivates_stays_inactive(launch):
+    launched = launch('model:=deactivates')
+    launched.wait_for('deactivate')
+    time.sleep(SETTLE_S)
+    assert launched.events()[2:] == ['configure', 'activate', 'deactivate']

@@ -1,0 +1,162 @@
+"""Parameters of a running node: what is refused, what may change when, and names that are none."""
+from __future__ import annotations
+
+import math
+
+import pytest
+import rclpy
+from node_process import SUCCEEDED, NodeProcess, make_goal
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.srv import GetParameters, SetParametersAtomically
+from rclpy.context import Context
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from timebill_ros.node import parameters
+from timebill_ros.settings import PARAMETERS, check
+
+LIVE = [parameter for parameter in PARAMETERS if parameter.live]
+FIXED = [parameter for parameter in PARAMETERS if not parameter.live]
+
+
+@pytest.fixture(scope='module')
+def node():
+    given = ['-p', 'modle:=x', '-p', 'use_sim_time:=false']
+    with NodeProcess(queue_sise=3, whatever_it_is=1.5, arguments=given) as node:
+        for kind, name in ((GetParameters, 'get_parameters'), (SetParametersAtomically, 'set_parameters_atomically')):
+            node._services[kind] = node._node.create_client(kind, f'{node.server}/{name}')
+        yield node.start()
+
+
+def by_name(parameter):
+    return parameter.name
+
+
+def get(node, name):
+    value = node.call(GetParameters, names=[name]).values[0]
+    return Parameter.from_parameter_msg(ParameterMessage(name=name, value=value)).value
+
+
+def other_value(parameter):
+    if parameter.choices:
+        return next(choice for choice in parameter.choices if choice != parameter.default)
+    kind = type(parameter.default)
+    if kind is bool:
+        return not parameter.default
+    if kind is str:
+        return '/elsewhere'
+    return kind(parameter.high if parameter.default == parameter.low else parameter.low)
+
+
+def bad_values(parameter):
+    kind = type(parameter.default)
+    values = ['text'] if kind is not str else [3]
+    if parameter.choices:
+        values.append('nonsense')
+    if kind is float:
+        values += [math.nan, math.inf, parameter.high * 2 + 1]
+    if kind is int:
+        values += [int(parameter.low) - 1, int(parameter.high) + 1]
+    return values
+
+
+def test_names_that_are_none_are_told_with_the_nearest_that_is_one(node):
+    assert "unknown parameter 'queue_sise' is ignored; did you mean 'queue_size'?" in node.log
+    assert "unknown parameter 'modle' is ignored; did you mean 'model'?" in node.log
+    assert "unknown parameter 'whatever_it_is' is ignored" in node.log
+    assert node.log.count('unknown parameter') == 3, 'what rclpy itself knows is none of them'
+    assert get(node, 'queue_size') == 32
+
+
+@pytest.mark.parametrize('parameter', PARAMETERS, ids=by_name)
+def test_what_is_out_of_bounds_is_refused_and_changes_nothing(node, parameter):
+    before = get(node, parameter.name)
+    for value in bad_values(parameter):
+        result = node.set_parameter(parameter.name, value)
+        assert not result.successful, (parameter.name, value)
+        if result.reason.startswith('Wrong parameter type'):
+            assert type(value) is not type(parameter.default), 'rclpy says so before anybody of ours is asked'
+        else:
+            assert parameter.name in result.reason and str(value) in result.reason
+    assert get(node, parameter.name) == before
+
+
+@pytest.mark.parametrize('parameter', LIVE, ids=by_name)
+def test_live_parameters_change_while_the_node_is_active(node, parameter):
+    before = get(node, parameter.name)
+    value = other_value(parameter)
+    assert node.set_parameter(parameter.name, value).successful
+    assert get(node, parameter.name) == value
+    assert node.set_parameter(parameter.name, before).successful
+    assert node.state() == 'active'
+
+
+@pytest.mark.parametrize('parameter', FIXED, ids=by_name)
+def test_the_others_need_a_clean_up_first_and_say_so(node, parameter):
+    before = get(node, parameter.name)
+    result = node.set_parameter(parameter.name, other_value(parameter))
+    assert not result.successful and result.reason == \
+        f'{parameter.name} takes effect at configure; clean the node up first'
+    assert get(node, parameter.name) == before
+
+
+def test_of_several_at_once_all_change_or_none(node):
+    changes = [Parameter('queue_size', value=3), Parameter('feedback_rate', value=math.nan)]
+    answer = node.call(SetParametersAtomically, parameters=[change.to_parameter_msg() for change in changes])
+    assert not answer.result.successful and 'feedback_rate' in answer.result.reason
+    assert (get(node, 'queue_size'), get(node, 'feedback_rate')) == (32, 20.0)
+
+
+def test_the_node_serves_after_all_that(node):
+    assert node.ask(make_goal('one'))[0] == SUCCEEDED
+
+
+# -- at the start, in a node of the test's own ------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def declared():
+    """Makes a node that was given something, and returns its settings or raises what ends the program."""
+    context = Context()
+    rclpy.init(context=context)
+
+    def declare(*given: Parameter, arguments: tuple[str, ...] = ()) -> dict:
+        node = Node('timebill', context=context, parameter_overrides=list(given), cli_args=['--ros-args', *arguments],
+                    automatically_declare_parameters_from_overrides=True, start_parameter_services=False)
+        try:
+            parameters.declare(node)
+            return parameters.values(node)
+        finally:
+            node.destroy_node()
+
+    yield declare
+    rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize('parameter', PARAMETERS, ids=by_name)
+def test_what_a_node_is_given_at_the_start_is_checked(declared, parameter):
+    value = other_value(parameter)
+    assert declared(Parameter(parameter.name, value=value)) == check({parameter.name: value})
+    for value in bad_values(parameter):
+        with pytest.raises((InvalidParameterTypeException, InvalidParameterValueException, ValueError)) as caught:
+            declared(Parameter(parameter.name, value=value))
+        assert parameter.name in str(caught.value) and str(value) in str(caught.value)
+
+
+def test_a_file_shared_with_other_nodes_does_not_stop_this_one(declared, tmp_path, capfd):
+    file = tmp_path / 'robot.yaml'
+    file.write_text("""
+/**:
+  ros__parameters:
+    queue_size: 7
+    camera: {rate: 30.0, names: [left, right], sizes: [1, 2], on: [true, false], gains: [0.5]}
+    qos_overrides: {/scan: {subscription: {depth: 3}}}
+    use_sim_time: false
+/other_node:
+  ros__parameters: {queue_sise: 1}
+""")
+    assert declared(arguments=('--params-file', str(file))) == check({'queue_size': 7})
+    log = ''.join(capfd.readouterr())
+    for name in ('rate', 'names', 'sizes', 'on', 'gains'):
+        assert f"unknown parameter 'camera.{name}' is ignored" in log
+    assert log.count('unknown parameter') == 5

@@ -1,0 +1,188 @@
+"""Messages to records and back, without a node."""
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from builtin_interfaces.msg import Duration, Time
+
+from timebill_ros import settings
+from timebill_ros.action import Generate
+from timebill_ros.msg import ChatMessage, SamplingConfig
+from timebill_ros.node import translation
+from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Strategy, Timing, Verdict
+
+DEFAULTS = settings.check({})
+RELEASE_S = 100.0  # monotonic
+ROS_NOW_S = 1_700_000_000.25
+
+
+def to_request(changed: dict | None = None, **fields):
+    fields.setdefault('prompt', 'p')
+    fields.setdefault('time_budget', Duration(sec=2))
+    goal = Generate.Goal(**fields)
+    absolute_s = translation.seconds(goal.deadline)
+    return translation.to_request(goal, 'ab' * 16, release_s=RELEASE_S,
+                                  deadline_in_s=absolute_s - ROS_NOW_S if absolute_s else None,
+                                  settings={**DEFAULTS, **(changed or {})}, margin_s=0.04)
+
+
+@pytest.mark.parametrize('message, seconds', [
+    (Duration(), 0.0), (Duration(sec=1, nanosec=500_000_000), 1.5), (Duration(sec=-1, nanosec=500_000_000), -0.5),
+    (Duration(nanosec=1), 1e-9), (Time(sec=2 ** 31 - 1, nanosec=999_999_999), 2 ** 31 - 1e-9),
+])
+def test_seconds(message, seconds):
+    assert translation.seconds(message) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize('seconds, sec, nanosec', [
+    (0.0, 0, 0), (1.5, 1, 500_000_000), (2 ** 31 - 0.5, 2 ** 31 - 1, 500_000_000), (0.9999999999, 0, 999_999_999),
+    (math.nan, 0, 0), (math.inf, 0, 0), (-math.inf, 0, 0), (-1e-9, 0, 0), (float(2 ** 31), 0, 0), (1e300, 0, 0),
+])
+def test_stamp(seconds, sec, nanosec):
+    assert translation.stamp(seconds) == Time(sec=sec, nanosec=nanosec)
+
+
+def test_the_defaults_of_a_goal_are_the_servers():
+    request = to_request()
+    assert (request.prompt, request.messages, request.request_id) == ('p', [], 'ab' * 16)
+    assert (request.release_s, request.deadline_s, request.delivery_margin_s) == (RELEASE_S, RELEASE_S + 2, 0.04)
+    assert request.strategy is Strategy.TRUNCATE
+    assert request.max_new_tokens == DEFAULTS['default_max_new_tokens']
+    assert request.max_eviction_ratio == DEFAULTS['max_eviction_ratio']
+    assert (request.sampling.temperature, request.sampling.top_p, request.sampling.top_k) == (0.0, 1.0, 0)
+    assert (request.closing_text, request.stop_at_line_end, request.sampling.stop) == ('', False, [])
+
+
+def test_a_goals_own_values_are_kept():
+    request = to_request(overrun_strategy=Generate.Goal.STRATEGY_KILL, max_new_tokens=7, max_eviction_ratio=0.5,
+                         sampling=SamplingConfig(temperature=0.5, top_p=0.25, top_k=3, seed=2 ** 64 - 1, stop=['x']),
+                         priority=9, closing_text='}', stop_at_line_end=True)
+    assert (request.strategy, request.max_new_tokens, request.max_eviction_ratio) == (Strategy.KILL, 7, 0.5)
+    assert dataclasses.astuple(request.sampling) == (0.5, 0.25, 3, 2 ** 64 - 1, ['x'])
+    assert (request.priority, request.closing_text, request.stop_at_line_end) == (9, '}', True)
+
+
+@pytest.mark.parametrize('strategy, error', [(0, False), (9, True)])
+def test_the_goal_itself_keeps_no_text(strategy, error):
+    """rclpy keeps goals for as long as their results."""
+    goal = Generate.Goal(prompt='p' * 9, closing_text='c', messages=[ChatMessage(role='user', content='hi')],
+                         sampling=SamplingConfig(stop=['s'], seed=3), time_budget=Duration(sec=2),
+                         overrun_strategy=strategy)
+    request = None
+    try:
+        request = translation.to_request(goal, 'ab' * 16, release_s=RELEASE_S, deadline_in_s=None, settings=DEFAULTS,
+                                         margin_s=0.04)
+    except GoalError:
+        assert error
+    assert goal == Generate.Goal(sampling=SamplingConfig(seed=3), time_budget=Duration(sec=2),
+                                 overrun_strategy=strategy)
+    if request is not None:
+        assert (request.messages, request.closing_text, request.sampling.stop) == (
+            [{'role': 'user', 'content': 'hi'}], 'c', ['s'])
+
+
+def test_a_ratio_of_zero_is_not_the_default():
+    assert to_request(max_eviction_ratio=0.0).max_eviction_ratio == 0
+
+
+def test_messages_replace_the_prompt():
+    request = to_request(messages=[ChatMessage(role='user', content='hi')])
+    assert (request.prompt, request.messages) == ('', [{'role': 'user', 'content': 'hi'}])
+
+
+@pytest.mark.parametrize('name, strategy', [('kill', Strategy.KILL), ('truncate', Strategy.TRUNCATE)])
+def test_the_default_strategy_is_a_parameter(name, strategy):
+    assert to_request({'default_overrun_strategy': name}).strategy is strategy
+
+
+def deadline(in_s: float) -> Time:
+    return translation.stamp(ROS_NOW_S + in_s)
+
+
+@pytest.mark.parametrize('budget_s, deadline_in_s, default_s, expected_s', [
+    (2, None, 0.0, 2.0),
+    (2, None, 9.0, 2.0),
+    (0, None, 9.0, 9.0),
+    (0, 5.0, 0.0, 5.0),
+    (0, 5.0, 1.0, 5.0),
+    (2, 5.0, 0.0, 2.0),
+    (5, 2.0, 0.0, 2.0),
+])
+def test_deadline(budget_s, deadline_in_s, default_s, expected_s):
+    request = to_request({'default_time_budget_s': default_s}, time_budget=Duration(sec=budget_s),
+                         deadline=Time() if deadline_in_s is None else deadline(deadline_in_s))
+    assert request.time_budget_s == pytest.approx(expected_s, abs=1e-6)
+
+
+@pytest.mark.parametrize('fields, code, words', [
+    (dict(time_budget=Duration()), ErrorCode.INVALID_GOAL, 'neither'),
+    (dict(time_budget=Duration(sec=-1)), ErrorCode.INVALID_GOAL, '-1'),
+    (dict(time_budget=Duration(sec=-1, nanosec=999_999_999)), ErrorCode.INVALID_GOAL, 'time_budget'),
+    (dict(deadline=deadline(-3.0)), ErrorCode.INFEASIBLE, '3.000 s in the past'),
+    (dict(deadline=Time(sec=-1)), ErrorCode.INFEASIBLE, 'in the past'),
+    (dict(prompt=''), ErrorCode.INVALID_GOAL, 'empty'),
+    (dict(prompt='x' * 1_000_001), ErrorCode.PROMPT_TOO_LONG, '1000001'),
+    (dict(overrun_strategy=4), ErrorCode.INVALID_GOAL, '4'),
+    (dict(max_eviction_ratio=math.nan), ErrorCode.INVALID_GOAL, 'nan'),
+    (dict(messages=[ChatMessage(role='robot', content='x')]), ErrorCode.INVALID_GOAL, "'robot'"),
+    (dict(sampling=SamplingConfig(top_p=math.nan)), ErrorCode.INVALID_GOAL, 'nan'),
+])
+def test_what_cannot_be_a_request(fields, code, words):
+    with pytest.raises(GoalError, match=words) as raised:
+        to_request(**fields)
+    assert raised.value.code is code
+
+
+def test_every_field_of_timing_is_carried():
+    names = [field.name for field in dataclasses.fields(Timing)]
+    values = {name: index + 1 for index, name in enumerate(names)}
+    values.update(variant='bf16', verdict=Verdict.AT_RISK, **{
+        name: value + 0.5 for name, value in values.items() if name.endswith('_s') or name == 'eviction_ratio'})
+    message = translation.to_timing(Timing(**values))
+    assert set(names) == set(message.get_fields_and_field_types())
+    assert {name: getattr(message, name) for name in names} == {**values, 'verdict': 3}
+
+
+def test_unknown_times_stay_nan():
+    message = translation.to_timing(Timing())
+    assert math.isnan(message.wcet_s) and math.isnan(message.tardiness_s) and math.isnan(message.eviction_ratio)
+
+
+def test_result():
+    outcome = Outcome(ErrorCode.TIMEOUT, 'late', 'text', FinishReason.DEADLINE, Timing(prompt_tokens=4))
+    result = translation.to_result(outcome)
+    assert (result.error_code, result.error_msg, result.text) == (Generate.Result.TIMEOUT, 'late', 'text')
+    assert (result.finish_reason, result.timing.prompt_tokens) == (Generate.Result.FINISH_DEADLINE, 4)
+
+
+def test_a_sentence_of_pages_is_cut():
+    result = translation.to_result(Outcome(ErrorCode.UNKNOWN, 'why ' * 10_000, '', FinishReason.ERROR))
+    assert result.error_msg == 'why ' * 250
+
+
+def test_status_of_a_running_request():
+    message = translation.to_status('ff', Phase.DECODE, Timing(verdict=Verdict.FITS, wcet_s=1.5), ros_now_s=1000.0,
+                                    time_left_s=3.0, remaining_s=(0.5, 1.25), degraded=True)
+    assert (message.request_id, message.phase, message.verdict, message.wcet_s) == ('ff', 3, 1, 1.5)
+    assert (message.header.stamp.sec, message.deadline.sec) == (1000, 1003)
+    assert (message.predicted_finish, message.slack_s) == (Time(sec=1000, nanosec=500_000_000), 1.75)
+    assert (message.finish_reason, message.error_code, message.overrun, message.degraded) == (0, 0, False, True)
+
+
+def test_status_of_what_is_unknown():
+    message = translation.to_status('ff', Phase.QUEUED, Timing(), ros_now_s=1000.0)
+    assert (message.deadline, message.predicted_finish) == (Time(), Time())
+    assert math.isnan(message.slack_s) and math.isnan(message.response_time_s)
+
+
+@pytest.mark.parametrize('reason, tardiness_s, overrun', [
+    (FinishReason.EOS, 0.0, False), (FinishReason.DEADLINE, 0.0, True), (FinishReason.EOS, 0.1, True),
+    (FinishReason.ERROR, math.nan, False),
+])
+def test_overrun_in_the_last_status(reason, tardiness_s, overrun):
+    timing = Timing(tardiness_s=tardiness_s)
+    outcome = Outcome(ErrorCode.TIMEOUT, 'm', '', reason, timing)
+    message = translation.to_status('ff', Phase.DONE, timing, ros_now_s=1.0, outcome=outcome)
+    assert (message.overrun, message.finish_reason, message.error_code) == (overrun, int(reason), 7001)

@@ -1,0 +1,137 @@
+"""Which eviction, weights and cap are chosen: a table of cases, and what every choice must keep to."""
+import json
+import random
+import time
+
+import pytest
+
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.planning import planner
+from timebill_ros.planning.knobs import Option, QualityTable, choose
+from timebill_ros.request import Verdict
+from timebill_ros.timing.step_time import StepTime
+
+FULL = Option('float32', StepTime(p=1e-5, q=0.01))  # 20 ms a step over 1,000 entries, 10.5 ms over 50
+INT8 = Option('int8', StepTime(p=1e-5, q=0.004))
+CUT = ((0.0, 0.0), (1.0, 1.0))  # half an answer is worth half
+STEEP = QualityTable({'float32': ((0.0, 1.0), (0.5, 0.8), (0.95, 0.2)),
+                      'int8': ((0.0, 0.9), (0.5, 0.7), (0.95, 0.1))}, CUT)
+FLAT = QualityTable({'float32': ((0.0, 1.0), (0.95, 0.98)), 'int8': ((0.0, 0.5), (0.95, 0.4))}, CUT)
+LENGTHS = LengthDistribution(10, [0.0, 0.6, 0.0, 0.0, 0.0, 0.4])  # 20 tokens or 60
+
+
+def chosen(table, time_left_s, options=(FULL, INT8), **fields):
+    values = dict(n_x=1000, n_min=50, eviction_s=0.002, predicted=20, pessimistic=60, n_max=100)
+    return choose(options, table, LENGTHS, time_left_s=time_left_s, **{**values, **fields})
+
+
+# time left -> verdict, variant, entries kept and cap, by table
+CASES = [
+    # Without a table: the paper's rule, on the model's own weights whatever else is loaded.
+    (None, 2.0, Verdict.FITS, 'float32', 1000, 100),
+    (None, 1.0, Verdict.FITS_WITH_EVICTION, 'float32', 661, 100),
+    (None, 0.5, Verdict.AT_RISK, 'float32', 1000, 100),
+    (None, 0.1, Verdict.INFEASIBLE, 'float32', 50, 100),
+    # Everything fits: full weights, whole cache.
+    (STEEP, 2.0, Verdict.FITS, 'float32', 1000, 100),
+    # Full weights would have to evict a third, which costs less than int8 does: 0.86 against 0.9, so int8 is better.
+    (STEEP, 1.0, Verdict.FITS, 'int8', 1000, 100),
+    (FLAT, 1.0, Verdict.FITS_WITH_EVICTION, 'float32', 661, 100),
+    # Only int8 can keep the promise, whatever its quality.
+    (FLAT, 0.45, Verdict.FITS_WITH_EVICTION, 'int8', 330, 100),
+    # Nothing can. Where eviction is cheap, evict and finish more of the answer; where it is dear, not to the floor, as
+    # the paper would.
+    (FLAT, 0.25, Verdict.AT_RISK, 'float32', 50, 100),
+    (STEEP, 0.1, Verdict.AT_RISK, 'int8', 500, 100),
+    (STEEP, 0.05, Verdict.INFEASIBLE, 'int8', 500, 100),
+]
+
+
+@pytest.mark.parametrize(('table', 'time_left_s', 'verdict', 'variant', 'n_keep', 'cap'), CASES)
+def test_the_choice(table, time_left_s, verdict, variant, n_keep, cap):
+    plan = chosen(table, time_left_s)
+    assert (plan.verdict, plan.variant, plan.length_cap) == (verdict, variant, cap)
+    assert plan.n_keep == pytest.approx(n_keep, abs=2)
+
+
+def test_where_a_late_answer_is_worth_nothing_it_is_capped_before():
+    plan = chosen(STEEP, 0.1, may_cap=True)
+    assert plan.length_cap == planner.longest_fit(INT8.steps, 500, 0.1 - 0.002, 100) < 20
+    assert chosen(STEEP, 2.0, may_cap=True).length_cap == 100, 'a promise needs no cap'
+    assert chosen(None, 0.1, may_cap=True).length_cap == 100, 'nor has the paper one'
+    assert chosen(STEEP, -0.1, may_cap=True).length_cap == 100, 'and with no time at all there is nothing to cap'
+
+
+def test_a_variant_that_was_not_measured_is_not_trusted():
+    only_full = QualityTable({'float32': STEEP.variants['float32']}, CUT)
+    assert chosen(only_full, 1.0).variant == 'float32'
+    assert chosen(only_full, 0.1).variant == 'float32'
+
+
+@pytest.mark.parametrize('seed', range(200))
+def test_every_choice_is_consistent(seed):
+    rng = random.Random(seed)
+    n_x = rng.randint(1, 3000)
+    table = rng.choice([None, STEEP, FLAT])
+    fields = dict(n_x=n_x, n_min=rng.randint(1, n_x), predicted=rng.randint(1, 100), pessimistic=rng.randint(1, 200),
+                  n_max=rng.randint(1, 150), eviction_s=rng.choice([0.0, 0.01]))
+    left = rng.uniform(-0.1, 3.0)
+    plan = chosen(table, left, may_cap=rng.random() < 0.5, **fields)
+    option = {'float32': FULL, 'int8': INT8}[plan.variant]
+    assert fields['n_min'] <= plan.n_keep <= n_x and 1 <= plan.length_cap <= fields['n_max']
+    assert plan.eviction_ratio == pytest.approx(1 - plan.n_keep / n_x)
+    cost = fields['eviction_s'] if plan.n_keep < n_x else 0.0
+    needed = cost + option.steps.decode(plan.n_keep, plan.pessimistic_tokens)
+    assert plan.decode_wcet_s == pytest.approx(needed)
+    if plan.verdict.is_promise:
+        assert needed <= left + 1e-9 and plan.length_cap == fields['n_max']
+    # Further weights to choose from never turn a promise into none.
+    alone = chosen(table, left, options=(FULL,), **fields)
+    assert plan.verdict <= alone.verdict
+
+
+def test_one_call_takes_less_than_a_millisecond():
+    curve = tuple((i / 100, 1 - i / 100) for i in range(0, 96, 5))
+    table = QualityTable({'float32': curve, 'int8': curve}, CUT)
+    wide = LengthDistribution(4, [1 / 512] * 512)
+    seconds = []
+    for i in range(50):
+        started = time.process_time()  # of this process, so that a busy machine does not matter
+        for _ in range(4):
+            choose((FULL, INT8), table, wide, n_x=4000, n_min=200, time_left_s=i / 100, eviction_s=0.002, predicted=100,
+                   pessimistic=400, n_max=512)
+        seconds.append((time.process_time() - started) / 4)
+    assert sorted(seconds)[25] < 0.005, 'wide slack; the benchmark has the figure'
+
+
+# -- the file --------------------------------------------------------------------------------------------------------
+
+def document(**changes):
+    return {'format': 1, 'variants': {'float32': [[0.0, 1.0], [0.95, 0.3]]}, 'cut': [[0, 0], [1, 1]], **changes}
+
+
+def test_a_table_is_read(tmp_path):
+    path = tmp_path / 'quality.json'
+    path.write_text(json.dumps(document(machine='something else that the file may hold')))
+    table = QualityTable.load(path)
+    assert table.of('float32', 0.0) == 1.0 and table.of('float32', 0.475) == pytest.approx(0.65)
+    assert table.of('float32', 0.99) == pytest.approx(0.3) and table.of('int4', 0.0) == 0.0
+    assert table.of_cut(LengthDistribution.point(100), 50) == pytest.approx(0.5)
+    assert table.of_cut(LengthDistribution.point(100), 200) == 1.0
+
+
+@pytest.mark.parametrize('data', [
+    [], {}, document(format=7), document(cut=[[0, 0]]), document(cut=[[1, 1], [0, 0]]), document(variants=3),
+    document(variants={'float32': [[0.0, 1.5], [1, 0]]}), document(variants={'float32': [[0.0, 'x'], [1, 0]]}),
+    document(variants={'float32': [[0.0, float('nan')], [1, 0]]}), document(variants={'float32': [[0, 1, 2], [1, 0]]}),
+])
+def test_a_file_that_is_no_table_is_refused_by_name(data, tmp_path):
+    path = tmp_path / 'quality.json'
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match='quality.json cannot be used'):
+        QualityTable.load(path)
+
+
+def test_a_file_that_is_missing_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match='nowhere.json cannot be used'):
+        QualityTable.load(tmp_path / 'nowhere.json')

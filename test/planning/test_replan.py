@@ -1,0 +1,183 @@
+"""The plan looked at again while decoding: a device that slows down, an answer that grows longer than predicted."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mock_model import TIMES
+from test_engine import N_X, Bench
+
+from timebill_ros.planning import planner, replan
+from timebill_ros.planning.knobs import QualityTable
+from timebill_ros.planning.tracker import Tracker
+from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
+
+LONG = bytes(97 + i % 26 for i in range(80))  # 80 tokens, then the end of text
+TIGHT = 1.65  # 81 tokens take 1.57 s with the whole cache, prefill 0.11 s
+
+
+class SlowingBench(Bench):
+    """A model whose device slows down by `slow` after `at` steps."""
+
+    def __init__(self, *, slow=1.0, at=10, replan_tokens=16, predicted=81, **options):
+        super().__init__(predictions=dict(length=predicted), answer=LONG, on_step=self._on_step, factor=1.0, **options)
+        self.engine.replan_tokens = replan_tokens
+        self.slow, self.at, self.evicted = slow, at, []
+        self.model.on_evict = self.evicted.append
+
+    def _on_step(self, n):
+        if n == self.at:
+            self.model.slowness = self.slow
+
+
+def test_a_device_that_slows_down_is_evicted_for_and_the_answer_ends_in_time():
+    still = SlowingBench(slow=1.6, replan_tokens=0)
+    cut = still.run(2.0)
+    assert cut.finish_reason is FinishReason.DEADLINE and cut.timing.verdict.is_promise and still.evicted == []
+    bench = SlowingBench(slow=1.6)
+    outcome = bench.run(2.0)
+    assert outcome.finish_reason is FinishReason.EOS and bench.lateness_s <= 0
+    assert outcome.text == LONG.decode() and outcome.timing.verdict is Verdict.FITS, 'the promise is the first plan'
+    assert bench.evicted and bench.evicted == sorted(bench.evicted, reverse=True) and bench.evicted[-1] >= 50
+    assert outcome.timing.kept_tokens == bench.evicted[-1]
+    assert outcome.timing.eviction_ratio == pytest.approx(1 - bench.evicted[-1] / N_X)
+    assert outcome.timing.eviction_s > 0
+    plan, timing = bench.control.revised
+    assert plan.verdict is Verdict.FITS_WITH_EVICTION and plan.n_keep == bench.evicted[-1]
+    assert timing.generated_tokens % 16 == 0 and timing.verdict is plan.verdict
+    assert bench.model.positions == list(range(N_X, N_X + len(bench.model.positions))), 'positions go on'
+
+
+def test_an_answer_longer_than_predicted_is_evicted_for():
+    bench = SlowingBench(predicted=20, replan_tokens=16)
+    outcome = bench.run(1.45)
+    assert outcome.finish_reason is FinishReason.DEADLINE or outcome.timing.kept_tokens < N_X
+    assert bench.control.revised is not None and bench.control.revised[0].pessimistic_tokens > 20
+
+
+def test_never_below_the_floor_and_where_that_does_not_help_the_cache_is_left_alone_and_it_is_said():
+    bench = SlowingBench(slow=5.0, at=1, replan_tokens=8)
+    outcome = bench.run(2.0)
+    assert outcome.finish_reason is FinishReason.DEADLINE and bench.lateness_s <= 1e-9
+    assert bench.evicted == [], 'cut anyway, it had better see all it can'
+    plan, timing = bench.control.revised
+    assert plan.verdict is Verdict.INFEASIBLE and timing.wcet_s > 2.0
+    assert outcome.timing.verdict is Verdict.FITS
+    limited = SlowingBench(slow=1.6)
+    limited.run(2.0, max_eviction_ratio=0.3)
+    assert all(n_keep >= 700 for n_keep in limited.evicted)
+
+
+@pytest.mark.parametrize(('drop', 'code'), [('never', ErrorCode.TIMEOUT), ('kill', ErrorCode.INFEASIBLE)])
+def test_a_goal_that_becomes_infeasible_while_it_is_decoded_ends_early_where_asked(drop, code):
+    bench = SlowingBench(slow=5.0, at=1, replan_tokens=8)
+    bench.engine.drop_infeasible = drop
+    seen = []
+    bench.engine.tracker.observe = seen.append
+    outcome = bench.run(2.0, strategy=Strategy.KILL)
+    assert (outcome.error_code, outcome.text) == (code, '')
+    assert outcome.timing.verdict is Verdict.FITS and seen[0].promised and not seen[0].ended, 'a missed promise'
+    assert (bench.lateness_s < -0.5) == (drop == 'kill')
+
+
+def test_a_device_that_keeps_its_times_is_left_alone():
+    bench = SlowingBench()
+    outcome = bench.run(2.0)
+    assert outcome.finish_reason is FinishReason.EOS and bench.evicted == [] and bench.control.revised is None
+
+
+def test_with_a_quality_table_the_cache_of_an_answer_that_will_be_cut_is_left_as_it_was_chosen():
+    flat = ((0.0, 1.0), (0.95, 0.1))  # eviction is dear
+    table = QualityTable({'float32': flat}, ((0.0, 0.0), (1.0, 1.0)))
+    bench = SlowingBench(predicted=40, slow=1.5, replan_tokens=8)
+    bench.engine.tracker = Tracker('fixed', k=3.0)
+    bench.engine.quality = table
+    outcome = bench.run(1.1)
+    assert not outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.DEADLINE
+    assert bench.evicted == [] and outcome.timing.kept_tokens == N_X
+    paper = SlowingBench(predicted=40, slow=1.5, replan_tokens=8)
+    paper.engine.tracker = Tracker('fixed', k=3.0)
+    paper.run(1.1)
+    assert paper.evicted, 'without one it would have been evicted'
+    promised = SlowingBench(slow=1.3)
+    promised.engine.quality = table
+    outcome = promised.run(2.0)
+    assert outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.EOS and promised.evicted, \
+        'a promise is still kept'
+
+
+@pytest.mark.parametrize('slow', [1.0, 1.2, 1.6, 5.0])
+@pytest.mark.parametrize('budget_s', [1.3, TIGHT, 2.0])
+@pytest.mark.parametrize('predicted', [20, 81])
+def test_the_short_way_where_a_promise_still_holds_decides_as_the_whole_plan(slow, budget_s, predicted, monkeypatch):
+    def run():
+        bench = SlowingBench(slow=slow, predicted=predicted, replan_tokens=8)
+        outcome = bench.run(budget_s)
+        return outcome, bench.evicted, bench.control.revised
+
+    short = run()
+    monkeypatch.setattr(replan, 'planner', SimpleNamespace(fits=lambda *_: False, plan=planner.plan))
+    assert run() == short
+
+
+def test_single_slow_steps_cost_no_cache_entries():
+    bench = SlowingBench(replan_tokens=4)
+
+    def hiccup(n):
+        bench.clock.now += 0.1 if n % 16 == 3 else 0.0  # right before the plan is made again
+    bench.model.on_step = hiccup
+    assert bench.run(2.6).finish_reason is FinishReason.EOS and bench.evicted == []
+
+
+def test_what_a_later_eviction_costs_is_part_of_what_was_estimated():
+    """The timing factor compares with what the profile says of the request as it went, evictions and all."""
+    bench = SlowingBench(slow=1.6, at=1)
+    bench.run(2.0)
+    assert bench.evicted
+    ratio = bench.engine.tracker.steps.state()[-1]
+    assert ratio == pytest.approx(1.6, rel=0.03)
+
+
+def test_the_timing_factor_makes_the_next_plans_longer_and_the_status_says_so():
+    bench = SlowingBench(slow=1.5, at=1)
+    for _ in range(6):
+        outcome = bench.run(10.0)
+    assert bench.engine.tracker.timing_factor == pytest.approx(1.5, rel=0.03)
+    assert bench.plans[0].timing_factor == pytest.approx(1.5, rel=0.03)
+    slow = TIMES.steps.scaled(1.5).decode(N_X, 81)
+    assert bench.plans[0].decode_wcet_s == pytest.approx(slow, rel=0.03)
+    assert outcome.timing.wcet_s == pytest.approx(outcome.timing.prefill_s + slow, rel=0.05)
+    plan, *_ = bench.engine.estimate(bench.request(10.0))
+    assert plan.decode_wcet_s == pytest.approx(slow, rel=0.03)
+
+
+@pytest.mark.parametrize('strategy', [Strategy.KILL, Strategy.TRUNCATE])
+def test_every_budget_is_kept_with_plans_made_again(strategy):
+    for hundredths in range(30, 250, 7):
+        for slow in (1.0, 1.5, 3.0):
+            bench = SlowingBench(slow=slow, replan_tokens=5)
+            outcome = bench.run(hundredths / 100, strategy=strategy)
+            assert bench.lateness_s <= 0.021 * slow
+            assert outcome.timing.kept_tokens >= 50
+
+
+def test_a_real_cache_keeps_what_was_generated_when_the_prompt_is_evicted_again():
+    import tiny_models
+
+    from timebill_ros.inference.model import CausalLM
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1)
+    ids = tiny_models.prompt_ids(100)
+    model.reset()
+    logits = model.prefill(ids, chunk_tokens=37)
+    model.evict(60)
+    for i in range(5):
+        logits = model.step(logits.argmax(), 100 + i)
+    before = [tuple(t[:, :, 60:].clone() for t in layer.filled()) for layer in model.cache.layers]
+    model.evict(20)
+    for (keys, values), layer in zip(before, model.cache.layers, strict=True):
+        now_keys, now_values = layer.filled()
+        assert now_keys.shape[2] == 25
+        assert torch.equal(now_keys[:, :, 20:], keys) and torch.equal(now_values[:, :, 20:], values)
+    model.evict(90)
+    assert model.cache.get_seq_length() == 25, 'what is gone does not come back'
+    model.step(logits.argmax(), 105)
+    assert model.cache.get_seq_length() == 26

@@ -1,0 +1,152 @@
+"""What finished requests teach, how the miss rate is shared, and that the lessons survive a restart."""
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.planning.tracker import Feedback, Tracker
+from timebill_ros.settings import POLICIES
+
+SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]
+LENGTHS = LengthDistribution(4, [0.25, 0.25, 0.25, 0.2, 0.05])
+
+
+def tracker(policy='adaptive', **options):
+    return Tracker(policy, scores=SCORES, **options)
+
+
+def seen(of: Tracker, *, decode_s=1.0, profiled_s=1.0, prefill_s=0.1, n=10, ended=True, n_w=16):
+    """A request that was planned with the bounds that `of` has now."""
+    return Feedback(generated_tokens=n, ended=ended, prefill_s=prefill_s, prefill_profiled_s=0.1, decode_s=decode_s,
+                    decode_profiled_s=profiled_s, distribution=LENGTHS, pessimistic_tokens=n_w, max_tokens=500,
+                    factor=of.timing_factor, time_bound=of.time_bound)
+
+
+def test_each_source_has_half_of_the_miss_rate():
+    assert tracker(miss_rate=0.08).length.quantile.miss_rate == 0.04
+    assert tracker(miss_rate=0.08)._times.miss_rate == 0.04
+
+
+@pytest.mark.parametrize('bad', ['', 'adaptiv', None])
+def test_an_unknown_policy_is_refused(bad):
+    with pytest.raises(ValueError, match='pessimistic_length'):
+        Tracker(bad)
+
+
+def test_the_papers_rule_has_no_time_bound_and_learns_only_how_fast_the_device_is():
+    paper = tracker('fixed', k=3.0)
+    for _ in range(20):
+        paper.observe(seen(paper, decode_s=1.5, n=400))
+    assert paper.time_bound == 1.0 and paper.length.k == 3.0 and paper.timing_factor == pytest.approx(1.5)
+    static = tracker('fixed', track_timing=False)
+    for _ in range(20):
+        static.observe(seen(static, decode_s=1.5))
+    assert static.timing_factor == 1.0 and static.prefill_factor == 1.0
+
+
+@pytest.mark.parametrize('slow', [1.0, 1.5, 2.5])
+def test_the_time_bound_is_exceeded_at_half_of_the_miss_rate_whatever_the_device_does(slow):
+    """Noise with a tail, and after 300 requests all of it `slow` times as long."""
+    rng, t = random.Random(4), tracker(miss_rate=0.1)
+    exceeded = []
+    for i in range(1500):
+        ratio = (1 + 0.1 * rng.expovariate(1.0)) * (slow if i >= 300 else 1.0)
+        exceeded.append(ratio > t.timing_factor * t.time_bound)
+        t.observe(seen(t, decode_s=ratio))
+    assert np.mean(exceeded) == pytest.approx(0.05, abs=0.025)
+    assert np.mean(exceeded[350:450]) <= 0.1, 'soon after the change too'
+    assert t.timing_factor == pytest.approx(1.07 * slow, rel=0.1)
+
+
+def test_a_whole_requests_ratio_is_tracked_and_not_that_of_its_steps():
+    """Independent noise of single steps averages out over a request, and the bound follows that."""
+    rng, t = random.Random(5), tracker()
+    for _ in range(500):
+        steps = [rng.choice([0.5, 1.5]) for _ in range(100)]
+        t.observe(seen(t, decode_s=sum(steps), profiled_s=100.0))
+    assert t.time_bound < 1.15, 'a step alone takes half as long again every other time'
+
+
+def test_an_answer_of_one_token_says_nothing_of_times():
+    t = tracker()
+    before = t.time_bound
+    for _ in range(30):
+        t.observe(seen(t, decode_s=0.1, profiled_s=0.0, n=1))
+    assert (t.timing_factor, t.time_bound) == (1.0, before)
+
+
+def test_noise_of_short_answers_is_a_time_and_not_a_factor():
+    """2 ms more than estimated are half as much again of a short answer, and nothing to a long one."""
+    t = tracker(fixed_s=0.02)
+    for i in range(400):
+        profiled_s = 0.004 if i % 2 else 1.0
+        t.observe(seen(t, decode_s=profiled_s + 0.002, profiled_s=profiled_s))
+    assert t.timing_factor == pytest.approx(1.0, abs=0.01), 'short ones say nothing of steps'
+    assert t.time_bound == pytest.approx(1 + 0.002 / 0.024, abs=0.02)
+    assert t.reserve_s == pytest.approx((t.time_bound - 1) * 0.02)
+    assert 0.004 * t.time_bound + t.reserve_s >= 0.006 - 1e-4, 'and their bound holds them'
+
+
+def test_a_cut_answer_updates_the_times_and_the_lengths_only_beyond_its_bound():
+    t = tracker()
+    before = t.length.state()
+    t.observe(seen(t, n=10, n_w=16, ended=False))
+    assert t.length.state() == before and len(t.steps.state()) == 1
+    t.observe(seen(t, n=16, n_w=16, ended=False))
+    assert t.length.state()['level'] < before['level']
+
+
+@pytest.mark.parametrize('policy', POLICIES)
+def test_state_survives_a_restart(policy, tmp_path):
+    path = tmp_path / 'state' / 'x.json'
+    t, rng = tracker(policy), random.Random(6)
+    assert not t.load(path), 'there is none yet'
+    for _ in range(100):
+        t.observe(seen(t, decode_s=rng.uniform(1.2, 1.6), n=rng.randint(1, 20), prefill_s=0.13))
+    t.save(path)
+    other = tracker(policy)
+    assert other.load(path) and other.state() == t.state()
+    assert (other.time_bound, other.timing_factor, other.prefill_factor) == (
+        t.time_bound, t.timing_factor, t.prefill_factor)
+    assert other.length.pessimistic(LENGTHS, 500) == t.length.pessimistic(LENGTHS, 500)
+    assert [p.name for p in path.parent.iterdir()] == ['x.json']
+
+
+def broken(**changes):
+    return json.dumps({**tracker().state(), **changes})
+
+
+@pytest.mark.parametrize('text', [
+    '', '{', '[]', '7', '\x00', broken(format=99), broken(steps=3), broken(steps=[-1.0]), broken(length={}),
+    broken(times={'level': 'x', 'scores': []}), broken(times={'level': float('nan'), 'scores': []}),
+    json.dumps({'format': 1}),
+])
+def test_a_state_that_is_corrupt_is_set_aside_with_a_warning(text, tmp_path, caplog):
+    path = tmp_path / 'x.json'
+    path.write_text(text)
+    t = tracker()
+    before = t.state()
+    assert not t.load(path) and t.state() == before, 'nothing of it was taken over'
+    assert 'set aside' in caplog.text and str(path) in caplog.text
+    assert not path.exists() and path.with_name('x.json.corrupt').read_text() == text
+    t.save(path)  # and the next one has its place
+    assert tracker().load(path)
+
+
+def test_bounds_for_another_promise_are_not_taken_over(tmp_path):
+    t = tracker(miss_rate=0.05)
+    for _ in range(9):
+        t.observe(seen(t, decode_s=2.0, n=20))
+    t.save(tmp_path / 'x.json')
+    other = tracker(miss_rate=0.2)
+    other.load(tmp_path / 'x.json')
+    assert other.length.state() == tracker(miss_rate=0.2).length.state()
+    changed = tracker(miss_rate=0.2)
+    changed.take_over(t)
+    assert changed.timing_factor == t.timing_factor, 'but the device is the same'
+    same = tracker(miss_rate=0.05)
+    same.take_over(t)
+    assert same.state() == t.state()

@@ -1,0 +1,48 @@
+"""The law that the lengths of right answers follow."""
+import math
+
+import numpy as np
+import pytest
+
+from timebill_ros.tasks.site_log import FAMILIES, SiteLogTask, generate, length_law
+
+DETERMINISTIC = [family for family in FAMILIES if family != 'report']
+
+
+def test_the_length_law_of_one_object_is_that_of_the_rules():
+    task = SiteLogTask('report', 'mug @shelf1', 'report quick mug', ('mug @shelf1',), '', (), 'test', 0)
+    p = length_law(task).probabilities
+    # mode, newline, two words and the end are 5; every note is 4: one that is certain in a full report (three in ten
+    # of the quick ones), and then one more with 0.25, or with 0.1 in a brief one.
+    for k, expected in enumerate([0.7 * 0.9, 0.7 * 0.09 + 0.3 * 0.75, 0.7 * 0.009 + 0.3 * 0.1875]):
+        assert p[5 + 4 * k - 1] == pytest.approx(expected)
+    assert set(np.flatnonzero(p) % 4) == {0} and np.flatnonzero(p)[0] == 4
+    missing = SiteLogTask('report', 'mug @shelf1', 'report careful saw', ('saw not seen',), '', (), 'test', 0)
+    assert length_law(missing).probabilities[6 - 1] == pytest.approx(1)
+
+
+def test_lengths_of_reports_follow_their_law():
+    reports = [generate(seed, split='test', family='report', n_tokens=250) for seed in range(1500)]
+    lengths = np.array([task.n_answer_tokens for task in reports])
+    laws = [length_law(task) for task in reports]
+    # The probability integral transform, with a draw within the step: uniform if and only if the laws are right.
+    draws = np.random.default_rng(0).random(len(laws))
+    u = np.sort([law.probabilities[:n - 1].sum() + draw * law.probabilities[n - 1]
+                 for law, n, draw in zip(laws, lengths, draws, strict=True)])
+    ranks = np.arange(len(u) + 1) / len(u)
+    distance = max(np.max(ranks[1:] - u), np.max(u - ranks[:-1]))
+    assert distance < 1.95 / math.sqrt(len(u))  # Kolmogorov-Smirnov at a level of 0.001; the seeds are fixed
+    errors = lengths - [law.mean() for law in laws]
+    assert abs(np.mean(errors)) < 3.3 * np.std(errors) / math.sqrt(len(errors))  # the same level
+    for level in (0.1, 0.5, 0.9):  # lengths are whole: the share at or below a quantile is the level or a little more
+        below, reached = np.mean([(n < law.quantile(level), n <= law.quantile(level))
+                                  for law, n in zip(laws, lengths, strict=True)], axis=0)
+        assert below < level + 0.04 and reached > level - 0.04
+
+
+@pytest.mark.parametrize('family', DETERMINISTIC)
+def test_other_lengths_are_certain(family):
+    for seed in range(10):
+        task = generate(seed, family=family, n_tokens=200)
+        law = length_law(task)
+        assert law.mean() == law.quantile(0.001) == law.quantile(1.0) == task.n_answer_tokens

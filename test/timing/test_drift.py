@@ -1,0 +1,66 @@
+"""The timing factor follows lasting changes, forgets, and is not moved by single requests."""
+import json
+import math
+
+import pytest
+
+from timebill_ros.timing.drift import FASTEST, SLOWEST, TimingFactor, is_unusual
+
+
+def after(*ratios):
+    factor = TimingFactor()
+    for ratio in ratios:
+        factor.observe(ratio * 0.02, 0.02)
+    return factor.value
+
+
+def test_it_starts_at_one_and_does_not_believe_the_first_request():
+    assert after() == 1.0 and after(3.0) == 1.0
+    assert after(*[1.5] * 2) == pytest.approx(1.5) and after(*[0.7] * 4) == pytest.approx(0.7)
+
+
+def test_a_lasting_change_is_followed_and_a_slower_device_sooner():
+    slower = [after(*[1.0] * 20, *[1.5] * n) for n in range(6)]
+    assert slower == pytest.approx([1.0] * 2 + [1.5] * 4)
+    faster = [after(*[1.5] * 20, *[1.0] * n) for n in range(7)]
+    assert faster == pytest.approx([1.5] * 5 + [1.0] * 2)
+
+
+def test_single_requests_that_were_preempted_do_not_move_it():
+    assert after(*[1.0] * 8, 30.0) == pytest.approx(1.0)
+    assert after(*[1.0, 1.0, 30.0] * 5) == pytest.approx(1.0)
+    assert after(*[1.0] * 8, 0.1) == pytest.approx(1.0)
+
+
+def test_it_is_bounded():
+    assert after(*[100.0] * 9) == SLOWEST and after(*[0.01] * 9) == FASTEST
+
+
+@pytest.mark.parametrize(('measured', 'profiled'), [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (math.nan, 1.0),
+                                                    (1.0, math.nan), (math.inf, 1.0)])
+def test_what_is_no_ratio_of_times_is_left_out(measured, profiled):
+    factor = TimingFactor()
+    for _ in range(20):
+        factor.observe(measured, profiled)
+    assert factor.state() == [] and factor.value == 1.0
+
+
+@pytest.mark.parametrize(('ratio', 'unusual'), [(0.79, True), (0.81, False), (1.0, False), (1.49, False), (1.51, True)])
+def test_what_is_worth_a_warning(ratio, unusual):
+    factor = TimingFactor()
+    factor.restore([ratio] * 9)
+    assert is_unusual(factor.value) == unusual
+
+
+def test_state_round_trip():
+    factor, other = TimingFactor(), TimingFactor()
+    for i in range(30):
+        factor.observe(1.0 + i / 100, 1.0)
+    other.restore(json.loads(json.dumps(factor.state())))
+    assert other.value == factor.value and len(other.state()) == TimingFactor.window
+
+
+@pytest.mark.parametrize('state', [[0.0], [-1.0], [math.nan], ['x'], 3, [None]])
+def test_a_state_that_is_none_is_refused(state):
+    with pytest.raises((ValueError, TypeError)):
+        TimingFactor().restore(state)

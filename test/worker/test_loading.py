@@ -1,0 +1,249 @@
+"""From settings to a ready engine: which model, predictor and profile are taken, and what is refused."""
+import dataclasses
+import functools
+import json
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import tiny_models
+import yaml
+
+from timebill_ros import resources, settings
+from timebill_ros.deadline import Deadline
+from timebill_ros.inference.decode import Control
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.model_directory import ModelError
+from timebill_ros.length.calibration import FixedFactor
+from timebill_ros.request import ErrorCode, Request
+from timebill_ros.timing.execution_time import ProfileError
+from timebill_ros.timing.profiling import identity
+from timebill_ros.worker import loading
+
+POINTS = {'prefill': [[64, 0.01], [128, 0.02]], 'step': [[64, 0.001], [128, 0.002]]}
+
+
+def chosen(cache_dir, **values):
+    return settings.check({'model': str(tiny_models.directory('qwen2')), 'device': 'cpu', 'threads': 1,
+                           'self_profile_s': 1.0, 'cache_dir': str(cache_dir), 'compile_step': 'never', **values})
+
+
+@functools.cache
+def model():
+    return CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Counts measurements, which take no time."""
+    calls = []
+
+    def measure(*args, **options):
+        calls.append(options)
+        return POINTS
+
+    monkeypatch.setattr(loading, 'measure', measure)
+    return calls
+
+
+# -- model and predictor ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('with_predictor', [True, False])
+def test_a_ready_engine_answers(with_predictor, tmp_path):
+    predictor = str(tiny_models.predictor_directory()) if with_predictor else ''
+    seen = []
+    loaded = loading.load_engine(chosen(tmp_path, length_predictor=predictor, pessimistic_factor=3.0,
+                                        pessimistic_length='fixed', prefill_chunk_tokens=64), seen.append)
+    engine, description = loaded.engine, loaded.description
+    assert str(tiny_models.directory('qwen2')) in description and 'float32' in description
+    assert ('unpredicted' in description) != with_predictor and 'eviction by snapkv' in description
+    assert 'measured just now' in description and seen[-1] == 1.0
+    assert (engine.tracker.length, engine.prefill_chunk_tokens) == (FixedFactor(3.0), 64)
+    assert (engine.predictor is not None) == with_predictor
+    now = time.monotonic()
+    outcome = engine.run(Request('id', now, now + 60, prompt='w9 w10', max_new_tokens=8), Control(Deadline(now + 60)))
+    assert outcome.error_code is ErrorCode.NONE and outcome.text
+    assert math.isnan(outcome.timing.prediction_s) != with_predictor
+
+
+def test_a_model_that_cannot_be_evicted_is_described_so(tmp_path, measured):
+    description = loading.load_engine(chosen(tmp_path, model=str(tiny_models.directory('mamba')))).description
+    assert 'no eviction' in description
+
+
+@pytest.mark.parametrize(('values', 'sentence'), [
+    (dict(quality_table='/nowhere/quality.json'), '/nowhere/quality.json cannot be used'),
+    (dict(variants='int3'), "'int3' is none of int8, int4, bfloat16, float16"),
+])
+def test_knobs_that_cannot_be_had_are_named(values, sentence, tmp_path, measured):
+    with pytest.raises((ValueError, ModelError), match=sentence):
+        loading.load_engine(chosen(tmp_path, **values))
+
+
+def test_scores_that_cannot_be_read_are_named_and_missing_ones_are_a_warning(tmp_path, measured, caplog):
+    path = Path(shutil.copytree(tiny_models.predictor_directory(), tmp_path / 'predictor'))
+    values = chosen(tmp_path, length_predictor=str(path))
+    (path / 'calibration.json').unlink(missing_ok=True)
+    loading.load_engine(values)
+    assert 'has no calibration.json' in caplog.text
+    (path / 'calibration.json').write_text('{"format": 1, "scores": [0.5, 2.0]}')
+    assert list(loading.load_engine(values).engine.tracker.length.quantile.scores) == [0.5, 2.0]
+    (path / 'calibration.json').write_text('{"format": 1, "scores": ["x"]}')
+    with pytest.raises(ModelError, match='calibration.json cannot be used'):
+        loading.load_engine(values)
+
+
+def test_a_profile_of_other_prefill_chunks_is_a_warning(tmp_path, measured, caplog):
+    loading.load_engine(chosen(tmp_path, prefill_chunk_tokens=64))
+    assert 'prefill chunks' not in caplog.text
+    profile = next((tmp_path / 'profiles').iterdir())
+    loading.load_engine(chosen(tmp_path, prefill_chunk_tokens=32, profile=str(profile)))
+    assert 'prefill chunks of 64 tokens, and prefill_chunk_tokens is 32' in caplog.text
+
+
+@pytest.mark.parametrize('damage', ['no directory', 'no facts', 'no weights', 'broken facts', 'broken head'])
+def test_a_length_predictor_that_cannot_be_loaded_is_named(damage, tmp_path):
+    path = Path(shutil.copytree(tiny_models.predictor_directory(), tmp_path / 'predictor'))
+    {'no directory': lambda: shutil.rmtree(path),
+     'no facts': lambda: (path / 'length_predictor.json').unlink(),
+     'no weights': lambda: (path / 'model.safetensors').unlink(),
+     'broken facts': lambda: (path / 'length_predictor.json').write_text('{'),
+     'broken head': lambda: (path / 'head.safetensors').write_bytes(b'x' * 99)}[damage]()
+    with pytest.raises(ModelError, match='length predictor') as caught:
+        loading.load_model(chosen(tmp_path, length_predictor=str(path)))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize('value', [dict(model='/nonexistent/model'), dict(device='nonsense')])
+def test_a_model_that_cannot_be_loaded_is_named(value, tmp_path):
+    with pytest.raises(ModelError, match='|'.join(value.values())):
+        loading.load_engine(chosen(tmp_path, **value))
+
+
+@pytest.mark.parametrize('named_predictor', [True, False])
+def test_without_a_model_the_embedded_one_is_taken_with_its_predictor(named_predictor, tmp_path, monkeypatch):
+    demo = tmp_path / 'demo'
+    shutil.copytree(tiny_models.directory('llama'), demo / 'model')
+    shutil.copytree(tiny_models.predictor_directory(), demo / 'length_predictor')
+    monkeypatch.setattr(loading, 'embedded_directory', lambda: demo)
+    other = str(shutil.copytree(demo / 'length_predictor', tmp_path / 'other')) if named_predictor else ''
+    facts = json.loads((demo / 'length_predictor' / 'length_predictor.json').read_text())
+    (demo / 'length_predictor' / 'length_predictor.json').write_text(json.dumps({**facts, 'max_input_tokens': 17}))
+    loaded, predictor = loading.load_model(chosen(tmp_path, model='', length_predictor=other))
+    assert loaded.name == str(demo / 'model')
+    assert predictor.predictor.max_input_tokens == (48 if named_predictor else 17)
+
+
+def test_no_model_and_no_embedded_one_is_said(tmp_path, monkeypatch):
+    def missing():
+        raise FileNotFoundError('the embedded model is not installed beside here')
+
+    monkeypatch.setattr(loading, 'embedded_directory', missing)
+    with pytest.raises(ModelError, match='no model is named, and the embedded model is not installed'):
+        loading.load_model(chosen(tmp_path, model=''))
+
+
+# -- profile ---------------------------------------------------------------------------------------------------------
+
+def test_a_profile_is_measured_once_and_then_cached(tmp_path, measured):
+    values = chosen(tmp_path, self_profile_s=3.0, prefill_chunk_tokens=77)
+    first, where = loading.find_profile(values, model(), None)
+    assert 'measured just now' in where and measured[0]['budget_s'] == 3.0 and measured[0]['chunk_tokens'] == 77
+    again, where = loading.find_profile(values, model(), None)
+    assert 'cached profile' in where and again == first and len(measured) == 1
+    assert list((tmp_path / 'profiles').iterdir()) == [loading.cached_profile_path(values, identity(model(), None))]
+
+
+def corrupt(path, change):
+    data = yaml.safe_load(path.read_text())
+    change(data)
+    path.write_text(yaml.safe_dump(data))
+
+
+CORRUPTIONS = {
+    'empty': lambda path: path.write_text(''),
+    'noise': lambda path: path.write_bytes(os.urandom(500)),
+    'half': lambda path: path.write_text(path.read_text()[:100]),
+    'a coefficient missing': lambda path: corrupt(path, lambda data: data['times'].pop('p')),
+    'a coefficient not a number': lambda path: corrupt(path, lambda data: data['times'].update(p=float('nan'))),
+    'another format': lambda path: corrupt(path, lambda data: data.update(format=99)),
+    'another model': lambda path: corrupt(path, lambda data: data['identity'].update(model='0')),
+}
+
+
+@pytest.mark.parametrize('corruption', CORRUPTIONS)
+def test_a_cached_profile_that_is_not_usable_is_measured_again_and_replaced(corruption, tmp_path, measured, caplog):
+    values = chosen(tmp_path)
+    loading.find_profile(values, model(), None)
+    CORRUPTIONS[corruption](loading.cached_profile_path(values, identity(model(), None)))
+    profile, where = loading.find_profile(values, model(), None)
+    assert 'measured just now' in where and len(measured) == 2 and 'measuring again' in caplog.text
+    assert loading.find_profile(values, model(), None)[0] == profile and len(measured) == 2
+
+
+@pytest.mark.parametrize('part', ['device', 'model', 'predictor', 'dtype'])
+def test_each_device_model_predictor_and_precision_has_a_profile_of_its_own(part, tmp_path):
+    mine = identity(model(), None)
+    other = dataclasses.replace(mine, **{part: 'other'})
+    assert loading.cached_profile_path(chosen(tmp_path), mine) != loading.cached_profile_path(chosen(tmp_path), other)
+
+
+@pytest.mark.parametrize('part', ['device', 'model', 'predictor', 'dtype'])
+def test_a_named_profile_of_something_else_is_refused_and_says_what(part, tmp_path, measured):
+    profile, _ = loading.find_profile(chosen(tmp_path), model(), None)
+    path = tmp_path / 'other.yaml'
+    foreign = dataclasses.replace(profile.identity, **{part: 'something else'})
+    dataclasses.replace(profile, identity=foreign).save(path)
+    with pytest.raises(ProfileError, match=f"{part} 'something else'.*has '{getattr(profile.identity, part)}'"):
+        loading.find_profile(chosen(tmp_path, profile=str(path)), model(), None)
+    profile.save(path)
+    assert loading.find_profile(chosen(tmp_path, profile=str(path)), model(), None) == (
+        profile, f'profile {path} of {profile.date}')
+    assert len(measured) == 1
+
+
+def test_a_named_profile_that_is_missing_is_an_error(tmp_path, measured):
+    with pytest.raises(ProfileError, match='nowhere.yaml'):
+        loading.find_profile(chosen(tmp_path, profile=str(tmp_path / 'nowhere.yaml')), model(), None)
+    assert measured == []
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_next_start(tmp_path, measured, caplog):
+    (tmp_path / 'file').write_text('')
+    _, where = loading.find_profile(chosen(tmp_path / 'file'), model(), None)
+    assert 'measured just now' in where and 'could not be cached' in caplog.text
+
+
+# -- places ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('setting', 'environment', 'expected'), [
+    ('/cache', dict(XDG_CACHE_HOME='/xdg', HOME='/home/me'), '/cache'),
+    ('~/cache', dict(XDG_CACHE_HOME='/xdg', HOME='/home/me'), '/home/me/cache'),
+    ('', dict(XDG_CACHE_HOME='/xdg', HOME='/home/me'), '/xdg/timebill_ros'),
+    ('', dict(XDG_CACHE_HOME='', HOME='/home/me'), '/home/me/.cache/timebill_ros'),
+    ('', dict(XDG_CACHE_HOME='', HOME=''), '/tmp/.cache/timebill_ros'),
+])
+def test_the_cache_is_where_the_setting_or_the_user_says(setting, environment, expected, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert resources.cache_directory(setting) == Path(expected)
+
+
+@pytest.mark.parametrize(('package', 'demo'), [
+    ('checkout/timebill_ros', 'checkout/resource/demo'),
+    ('venv/lib/python3.11/site-packages/timebill_ros', 'venv/share/timebill_ros/demo'),
+    ('install/timebill_ros/lib/python3.12/site-packages/timebill_ros',
+     'install/timebill_ros/share/timebill_ros/demo'),
+    ('opt/ros/jazzy/local/lib/python3.12/dist-packages/timebill_ros', 'opt/ros/jazzy/share/timebill_ros/demo'),
+])
+def test_the_embedded_model_is_found_however_the_package_was_installed(package, demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(resources, '__file__', str(tmp_path / package / 'resources.py'))
+    monkeypatch.setattr(resources, 'PACKAGE_PARENT', (tmp_path / package).parent)
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / package)):
+        resources.embedded_directory()
+    (tmp_path / demo / 'model').mkdir(parents=True)
+    (tmp_path / demo / 'model' / 'config.json').write_text('{}')
+    assert resources.embedded_directory() == tmp_path / demo

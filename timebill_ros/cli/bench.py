@@ -1,0 +1,218 @@
+"""`timebill bench`: one function per measurement that adds its options, and one that runs it."""
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+
+from timebill_ros.cli.model_options import add_model_options, model_settings
+
+
+def add_benches(benches) -> None:
+    """Every measurement, as a subcommand of `benches`."""
+    for add in (_add_decode, _add_quality, _add_length_predictor, _add_execution_time, _add_miss_rate, _add_knobs,
+                _add_load, _add_utilisation, _add_device):
+        add(benches)
+
+
+def _add_decode(benches) -> None:
+    command = benches.add_parser('decode', help='time per token against model.generate, with and without eviction')
+    add_model_options(command)
+    command.add_argument('--out', type=Path, default=Path('results/decode.json'))
+    command.add_argument('--tokens', type=int, default=200, help='tokens per answer')
+    command.add_argument('--rounds', type=int, default=9, help='interleaved repeats')
+    command.add_argument('--shape', default='', choices=['', 'Qwen2.5-0.5B', 'Qwen2.5-1.5B', 'tiny'],
+                         help='also a model of this shape with random weights, in every precision, beside llama.cpp '
+                         'where llama-cpp-python and gguf are installed')
+    command.set_defaults(run=_run_decode)
+
+
+def _run_decode(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.decode import run
+    return run(model_settings(options), options.out, n_tokens=options.tokens, rounds=options.rounds,
+               shape=options.shape)
+
+
+def _add_quality(benches) -> None:
+    command = benches.add_parser('quality', help='quality of site-log answers by eviction ratio, for every scorer')
+    add_model_options(command)
+    command.add_argument('--out', type=Path, default=Path('results/quality.json'), help='JSON; the plot lies beside it')
+    command.add_argument('--tasks', type=int, default=600, metavar='N', help='the first N test tasks')
+    command.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
+    command.add_argument('--processes', type=int, default=0, metavar='N',
+                         help='of one thread each unless --threads says otherwise; 0: one per core, or one on a GPU')
+    command.set_defaults(run=_run_quality)
+
+
+def _run_quality(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.quality import run
+    return run(model_settings(options), options.out, n_tasks=options.tasks, max_new_tokens=options.max_new_tokens,
+               processes=options.processes)
+
+
+def _add_length_predictor(benches) -> None:
+    command = benches.add_parser('length-predictor', help='predicted response lengths against generated ones')
+    command.add_argument('--model', type=Path, help='directory of a target for site-log tasks (default: the embedded)')
+    command.add_argument('--length-predictor', type=Path, help='directory, trained with --baselines (likewise)')
+    command.add_argument('--device', default='cpu')
+    command.add_argument('--out', type=Path, default=Path('results/length_predictor.json'))
+    command.add_argument('--prompts', type=int, default=500, metavar='N', help='per split')
+    command.add_argument('--samples', type=int, default=2, metavar='N', help='responses per prompt')
+    command.add_argument('--bounds', type=int, nargs='*', default=[1024, 512, 256], metavar='N_p',
+                         help='input lengths to compress prompts to, in rows of their own')
+    command.set_defaults(run=_run_length_predictor)
+
+
+def _run_length_predictor(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.length_predictor import run
+    from timebill_ros.resources import embedded_directory
+    return run(options.model or embedded_directory() / 'model',
+               options.length_predictor or embedded_directory() / 'length_predictor', options.out,
+               n_prompts=options.prompts, samples=options.samples, bounds=options.bounds, device=options.device)
+
+
+def _add_execution_time(benches) -> None:
+    command = benches.add_parser('execution-time', help='how well a profile foretells times in another process')
+    add_model_options(command)
+    command.add_argument('--out', type=Path, default=Path('results/execution_time.json'))
+    command.add_argument('--profile', type=Path, help='profile to judge (default: measured first, by another process)')
+    command.add_argument('--seconds', type=float, default=60.0, help='longest time for measuring it')
+    command.add_argument('--repeats', type=int, default=9, help='visits of each held-out length')
+    command.add_argument('--requests', type=int, default=200, metavar='N', help='whole requests to compare')
+    command.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
+    command.add_argument('--competing-load', action='store_true', help='once more while every core is busy')
+    command.set_defaults(run=_run_execution_time)
+
+
+def _run_execution_time(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.execution_time import run
+    return run(model_settings(options, but=('profile',)), options.out, profile_path=options.profile,
+               seconds=options.seconds, repeats=options.repeats, n_requests=options.requests,
+               max_new_tokens=options.max_new_tokens, competing_load=options.competing_load)
+
+
+def _add_miss_rate(benches) -> None:
+    command = benches.add_parser('miss-rate', help='whether the promised miss rate is kept, by which method')
+    add_model_options(command)
+    command.add_argument('--out', type=Path, default=Path('results/miss_rate.json'))
+    command.add_argument('--profile', type=Path, default=Path('results/profile.yaml'), help='of this machine')
+    command.add_argument('--recordings', type=Path, default=Path('build/recordings.json'),
+                        help='made where there is none of this model yet')
+    command.add_argument('--prompts', type=int, default=400, metavar='N', help='recorded per split')
+    command.add_argument('--calibration', type=int, default=0, metavar='N',
+                        help='make the length predictor\'s calibration scores anew, from so many prompts')
+    command.add_argument('--replays', type=int, default=20)
+    command.add_argument('--requests', type=int, default=450, metavar='N', help='per replay; a third before the change')
+    command.add_argument('--live', type=int, default=500, metavar='N',
+                         help='requests on the real engine, each of twice')
+    command.add_argument('--miss-rate', type=float, default=0.05, metavar='EPSILON')
+    command.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
+    command.add_argument('--processes', type=int, default=0, metavar='N', help='that record; 0: one per core')
+    command.set_defaults(run=_run_miss_rate)
+
+
+def _run_miss_rate(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.miss_rate import run
+    return run(model_settings(options, but=('profile', 'miss_rate')), options.out, profile_path=options.profile,
+               recordings_path=options.recordings, n_prompts=options.prompts, n_calibration=options.calibration,
+               n_replays=options.replays, n_requests=options.requests, n_live=options.live,
+               miss_rate=options.miss_rate, max_new_tokens=options.max_new_tokens, processes=options.processes)
+
+
+def _add_knobs(benches) -> None:
+    command = benches.add_parser('knobs', help='makes a quality table, and says what planning with it is worth')
+    add_model_options(command)
+    command.add_argument('--out', type=Path, default=Path('results/knobs.json'))
+    command.add_argument('--table', type=Path, default=Path('results/quality_table.json'))
+    command.add_argument('--prompts', type=int, default=200, metavar='N', help='recorded per split')
+    command.add_argument('--requests', type=int, default=400, metavar='N', help='replayed per budget and planner')
+    command.add_argument('--miss-rate', type=float, default=0.05, metavar='EPSILON')
+    command.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
+    command.add_argument('--seconds', type=float, default=60.0, help='for profiling all variants')
+    command.add_argument('--processes', type=int, default=0, metavar='N', help='that record; 0: one per core')
+    command.set_defaults(run=_run_knobs)
+
+
+def _run_knobs(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.knobs import run
+    return run(model_settings(options, but=('miss_rate',)), options.out, table_path=options.table,
+               n_prompts=options.prompts, n_requests=options.requests, miss_rate=options.miss_rate,
+               max_new_tokens=options.max_new_tokens, profile_s=options.seconds, processes=options.processes)
+
+
+def _end_when_terminated() -> None:
+    """SIGTERM ends a bench as Ctrl-C does: by its `finally` blocks, so that no node, worker or client goes on."""
+    def end(number, frame):
+        raise SystemExit(128 + number)
+    signal.signal(signal.SIGTERM, end)
+
+
+def _add_load(benches) -> None:
+    command = benches.add_parser('load', help='clients, cancels, nonsense and faults on a running node: is every '
+                                 'deadline held, is anything lost?')
+    command.add_argument('--out', type=Path, default=Path('results/load.json'), help='JSON; the plot lies beside it')
+    command.add_argument('--goals', type=int, default=10_000, metavar='N')
+    command.add_argument('--clients', type=int, default=4, metavar='N', help='processes')
+    command.add_argument('--minutes', type=float, default=24.0, help='over which the goals are spread')
+    command.add_argument('--kills', type=int, default=20, metavar='N', help='of the worker')
+    command.add_argument('--hangs', type=int, default=10, metavar='N', help='of the worker')
+    command.add_argument('--seed', type=int, default=1)
+    command.set_defaults(run=_run_load, talks=True)
+
+
+def _run_load(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.load import run, summary
+    from timebill_ros.cli.demo import isolate
+    isolate()
+    _end_when_terminated()
+    result = run(options.out, n_goals=options.goals, n_clients=options.clients, minutes=options.minutes,
+                 kills=options.kills, hangs=options.hangs, seed=options.seed)
+    print(summary(result))
+    return 1 if result['lost'] or result['wrong_code'] else 0
+
+
+def _add_utilisation(benches) -> None:
+    command = benches.add_parser('utilisation', help='scheduling and admission against first come, first served')
+    command.add_argument('--out', type=Path, default=Path('results/utilisation.json'))
+    command.add_argument('--budgets', nargs='+', choices=['tight', 'mixed'], default=['tight', 'mixed'],
+                         help='1 to 4 unhurried times, or 1.2 to 20 (default: both)')
+    command.add_argument('--seconds', type=float, default=30.0, help='of arrivals for each load, budgets and policy')
+    command.add_argument('--seed', type=int, default=1)
+    command.set_defaults(run=_run_utilisation, talks=True)
+
+
+def _run_utilisation(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.utilisation import run
+    from timebill_ros.cli.demo import isolate
+    isolate()
+    _end_when_terminated()
+    run(options.out, budgets=options.budgets, seconds=options.seconds, seed=options.seed)
+    return 0
+
+
+def _add_device(benches) -> None:
+    command = benches.add_parser('device', help='models of public shapes with random weights: profile, decoding, '
+                                 'eviction and bandwidth of this device')
+    add_model_options(command, but=('model', 'length_predictor', 'variants', 'max_context_tokens'))
+    command.add_argument('--out', type=Path, help='(default: results/device_<device>.json)')
+    command.add_argument('--shapes', nargs='+', metavar='NAME',
+                         help='of Qwen2.5-7B, Qwen2.5-1.5B, Qwen2.5-0.5B and tiny (default: the first three on a GPU, '
+                         'the last two on a CPU)')
+    command.add_argument('--longest', type=int, help='prompt tokens (default: 32,000 on a GPU, 2,048 on a CPU)')
+    command.add_argument('--seconds', type=float, default=60.0, help='for the profile of each shape')
+    command.add_argument('--tokens', type=int, default=64, help='per answer')
+    command.add_argument('--rounds', type=int, default=3, help='interleaved repeats')
+    command.set_defaults(run=_run_device)
+
+
+def _run_device(options: argparse.Namespace) -> int:
+    from timebill_ros.bench import shapes
+    from timebill_ros.bench.device import run
+    from timebill_ros.inference.devices import choose_device
+    on_cpu = choose_device(options.device).type == 'cpu'
+    names = options.shapes or (['Qwen2.5-0.5B', 'tiny'] if on_cpu else ['Qwen2.5-7B', 'Qwen2.5-1.5B', 'Qwen2.5-0.5B'])
+    if unknown := [name for name in names if name not in shapes.SHAPES]:
+        raise ValueError(f'shape {unknown[0]!r} is none of {", ".join(shapes.SHAPES)}')
+    return run(model_settings(options), options.out, shape_names=names,
+               longest=options.longest or (2048 if on_cpu else 32_000), seconds=options.seconds,
+               n_tokens=options.tokens, rounds=options.rounds)

@@ -1,0 +1,103 @@
+"""The node's end of the worker: start the process, talk to it, know when it is gone. No rclpy, no torch."""
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+
+from timebill_ros.dispatch.channel import Channel
+from timebill_ros.resources import PACKAGE_PARENT
+
+
+def worker_environment(python: str) -> dict[str, str]:
+    """The environment of a worker on the interpreter `python`.
+
+    PYTHONPATH holds this package's own parent folder and nothing else, so that nothing of the node's Python gets in
+    the way of the worker's. On another interpreter, what the ROS 2 wheels put into the environment goes too.
+    """
+    env = {**os.environ, 'PYTHONPATH': str(PACKAGE_PARENT)}
+    if os.path.realpath(python) != os.path.realpath(sys.executable) or \
+            os.path.dirname(os.path.abspath(python)) != os.path.dirname(os.path.abspath(sys.executable)):
+        env.pop('LD_LIBRARY_PATH', None)
+        env.pop('_ROS_WHEELS_BOOTSTRAP_COMPLETE', None)
+    return env
+
+
+class WorkerProcess:
+    """One inference process, in a session of its own so that a terminal's Ctrl-C does not reach it.
+
+    `on_event` gets every message, and at the end {'event': 'lost', 'reason': ...}, from a thread of this object.
+    OSError from the constructor where the interpreter cannot be started. It has a folder for temporary files (into
+    which compiled steps are unpacked) that goes with it, however it ends.
+    """
+
+    def __init__(self, python: str, on_event: Callable[[dict], None]):
+        python = python or sys.executable
+        self._scratch = tempfile.TemporaryDirectory(prefix='timebill_worker_', ignore_cleanup_errors=True)
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [python, '-m', 'timebill_ros.worker.main', '--fd', str(theirs.fileno()), '--scratch',
+                     self._scratch.name], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                    stdout=sys.stderr.fileno(), env=worker_environment(python), start_new_session=True)
+        except OSError:
+            ours.close()
+            self._scratch.cleanup()
+            raise
+        self._channel = Channel(ours)
+        self._on_event = on_event
+        self._outgoing: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
+        threading.Thread(target=self._write, name='worker-writer', daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name='worker-reader', daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: dict) -> None:
+        """Never blocks, whatever the worker does. Where it is gone, its 'lost' event comes, or has come, by itself."""
+        self._outgoing.put(message)
+
+    def _write(self) -> None:
+        while (message := self._outgoing.get()) is not None and self._channel.send(message):
+            pass
+
+    def _read(self) -> None:
+        for message in self._channel.receive():
+            self._on_event(message)
+        self._channel.close()
+        self._outgoing.put(None)
+        # The pipe is closed: the process is ending or has ended. Reap it, so that none is left as a zombie.
+        self._kill_after(5.0)
+        self._scratch.cleanup()
+        code = self._process.returncode
+        reason = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
+        self._on_event({'event': 'lost', 'reason': reason})
+
+    def _kill_after(self, seconds: float) -> None:
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+
+    def kill(self) -> None:
+        """End the process and whatever it started, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the process by closing its pipe, by force after a second; returns when it is gone."""
+        self._channel.close()
+        self._kill_after(1.0)
+        if threading.current_thread() is not self._reader:
+            self._reader.join(2.0)

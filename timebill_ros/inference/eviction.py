@@ -1,0 +1,120 @@
+"""Which cache entries to keep, and dropping the others (between prefill and decoding, and where time gets short again).
+
+A scorer fills in one method, `score`; the top-k and the compaction are written once, in `evict`. A high score means:
+keep. Scores are per layer and KV head, and every head keeps the same number of entries.
+"""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch.nn.functional import avg_pool1d, pad
+
+from timebill_ros.inference.kv_cache import SlotLayer
+
+MAX_WINDOW = 32  # W: the observation window at most
+
+
+def observation_window(n_keep: int) -> int:
+    """W = min(32, n_keep // 2): the prompt's last entries, which are always kept, fill at most half of what is kept."""
+    return min(MAX_WINDOW, n_keep // 2)
+
+
+class Scorer(ABC):
+    """Scores the entries of one layer."""
+
+    @abstractmethod
+    def score(self, keys: torch.Tensor, values: torch.Tensor, queries: torch.Tensor, scaling: float,
+              window: int) -> torch.Tensor:
+        """keys, values [1, H_kv, N, D], the last prompt queries [1, H_q, >= window, D] -> scores [1, H_kv, N].
+
+        The last `window` entries must come out above all others.
+        """
+
+
+def _keep_window(scores: torch.Tensor, window: int) -> torch.Tensor:
+    """Append the window's entries to scores of the others, [.., N - W] -> [.., N], above any of them."""
+    return pad(scores, (0, window), value=float('inf'))
+
+
+class SnapKV(Scorer):
+    """Attention that the prompt's last W queries pay to an entry (Li et al., SnapKV, arXiv 2404.14469).
+
+    Softmax over all keys, mean over the W queries, average-pooled over `kernel_size` neighbouring entries, mean over
+    the query group of each KV head.
+    """
+
+    kernel_size = 5
+
+    def score(self, keys, values, queries, scaling, window):
+        if window == 0:  # n_keep of 1 leaves no window to observe from
+            return keys.new_zeros(keys.shape[:3]) + torch.arange(keys.shape[2], device=keys.device)
+        queries = queries[:, :, -window:]
+        _, n_heads, _, head_dim = queries.shape
+        n_kv_heads, n_key = keys.shape[1], keys.shape[2]
+        group = n_heads // n_kv_heads
+        if keys.device.type == 'cpu' and keys.dtype == torch.float16:  # its products take ten times longer there
+            queries, keys = queries.float(), keys.float()
+        # The group's queries side by side, [1, H_kv, group * W, D], so that keys are not repeated.
+        grouped = queries.reshape(1, n_kv_heads, group * window, head_dim)
+        # In float32 before anything else: a softmax from half precision takes ten times longer on a CPU.
+        logits = (grouped @ keys.transpose(2, 3)).float() * scaling
+        logits = logits.view(1, n_kv_heads, group, window, n_key)
+        future = torch.ones(window, window, dtype=torch.bool, device=keys.device).triu(1)
+        logits[..., n_key - window:] = logits[..., n_key - window:].masked_fill(future, float('-inf'))
+        weights = logits.softmax(dim=-1)[..., :n_key - window]
+        scores = weights.mean(dim=-2).view(1, n_heads, -1)  # the mean over W commutes with the pooling
+        scores = avg_pool1d(scores, self.kernel_size, stride=1, padding=self.kernel_size // 2)
+        return _keep_window(scores.view(1, n_kv_heads, group, -1).mean(dim=2), window)
+
+
+class KeyNorm(Scorer):
+    """Small key norms attract attention (Devoto et al., arXiv 2406.11430): score is minus the norm."""
+
+    def score(self, keys, values, queries, scaling, window):
+        return _keep_window(-keys[:, :, :keys.shape[2] - window].norm(dim=-1), window)
+
+
+class Recent(Scorer):
+    """The first entries (attention sinks) and the most recent ones (StreamingLLM, arXiv 2309.17453)."""
+
+    n_sink = 4
+
+    def score(self, keys, values, queries, scaling, window):
+        scores = torch.arange(keys.shape[2] - window, dtype=torch.float32, device=keys.device)
+        scores[:self.n_sink] = len(scores)
+        return _keep_window(scores.expand(1, keys.shape[1], -1), window)
+
+
+class Random(Scorer):
+    """A seeded draw: the baseline that every other scorer has to beat."""
+
+    def __init__(self, seed: int = 0):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def score(self, keys, values, queries, scaling, window):
+        shape = (1, keys.shape[1], keys.shape[2] - window)
+        return _keep_window(torch.rand(shape, generator=self.generator).to(keys.device), window)
+
+
+SCORERS: dict[str, type[Scorer]] = {'snapkv': SnapKV, 'key_norm': KeyNorm, 'recent': Recent, 'random': Random}
+
+
+def evict(layer: SlotLayer, scorer: Scorer, queries: torch.Tensor, scaling: float, n_keep: int,
+          n_prompt: int | None = None) -> None:
+    """Keep the `n_keep` best entries of the prompt's for every head of one layer, in their order.
+
+    The first `n_prompt` entries (None: all) are the prompt's, its window still at their end; what was generated since
+    follows them and stays.
+    """
+    keys, values = layer.filled()
+    n = keys.shape[2]
+    n_prompt = n if n_prompt is None else n_prompt
+    if n_keep >= n_prompt:
+        return
+    scores = scorer.score(keys[:, :, :n_prompt], values[:, :, :n_prompt], queries, scaling, observation_window(n_keep))
+    kept = scores[0].topk(n_keep, dim=-1).indices.sort(dim=-1).values
+    if n_prompt < n:
+        generated = torch.arange(n_prompt, n, device=keys.device).expand(kept.shape[0], -1)
+        kept = torch.cat([kept, generated], dim=-1)
+    layer.keep(kept)

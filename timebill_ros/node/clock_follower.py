@@ -1,0 +1,91 @@
+"""Follows /clock where use_sim_time is on, and moves absolute deadlines with it."""
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+
+from timebill_ros.node.ros_time import RosTime
+
+RENEW_S = 0.05  # deadlines move at most so often
+BACKLOG = 10  # /clock messages
+
+
+class ClockFollower:
+    """Of one configured node. `renew(instant, epoch)`: see Dispatcher.renew_deadlines.
+
+    Without use_sim_time, ROS time is the system's, which is read at release and never again: its steps move no
+    deadline.
+    """
+
+    def __init__(self, node, settings: dict, renew: Callable):
+        self._node, self._renew = node, renew
+        self.is_simulated = bool(node.get_parameter('use_sim_time').value)
+        self.moves = self.is_simulated and settings['deadline_clock'] == 'ros'
+        self.time = RosTime(settings['clock_timeout_s'])
+        self._renewed_s = 0.0
+        self._closed = threading.Event()
+        self._listener = self._thread = None
+        if self.is_simulated:
+            self._listen()
+
+    def _listen(self) -> None:
+        """On a node and a thread of its own, because simulators publish /clock at up to 1 kHz: handing each message to
+        a pool of threads would take the node's time, and a message that waits for one shifts the deadlines."""
+        node = self._node
+        self._listener = Node(
+            f'{node.get_name()}_clock', namespace=node.get_namespace(), context=node.context, enable_rosout=False,
+            use_global_arguments=False, start_parameter_services=False,
+            parameter_overrides=[Parameter('start_type_description_service', value=False)])
+        self._listener.create_subscription(
+            Clock, node.resolve_topic_name('/clock'), self._on_clock,
+            QoSProfile(depth=BACKLOG, reliability=ReliabilityPolicy.BEST_EFFORT))
+        self._thread = threading.Thread(target=self._spin, name='clock', daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        executor = SingleThreadedExecutor(context=self._node.context)
+        executor.add_node(self._listener)
+        while not self._closed.is_set():
+            try:
+                executor.spin_once(timeout_sec=0.2)
+            except ExternalShutdownException:
+                break
+        executor.shutdown()
+
+    def _on_clock(self, message: Clock) -> None:
+        self.time.observe(message.clock.sec + message.clock.nanosec * 1e-9)
+        now = time.monotonic()
+        if self.moves and now >= self._renewed_s + RENEW_S and (mapping := self.time.mapping()):
+            self._renewed_s = now
+            # As it is now: by the time that the dispatcher looks at it, ROS time may have jumped back.
+            self._renew(mapping.instant, mapping.epoch)
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with ROS time; empty: nothing."""
+        if not self.is_simulated:
+            return ''
+        return {'none': 'use_sim_time is on and no /clock message has come yet',
+                'stopped': '/clock stands still; absolute deadlines go on at its last pace',
+                'jumped': '/clock has jumped back; the goals held keep the deadlines that they had'}.get(
+                    self.time.state, '')
+
+    def left_s(self, ros_s: float) -> float | None:
+        """Real seconds from now until ROS time is `ros_s`; None where there is no ROS time yet."""
+        if not self.is_simulated:
+            return ros_s - self._node.get_clock().now().nanoseconds * 1e-9
+        return self.time.left_s(ros_s)
+
+    def destroy(self) -> None:
+        self._closed.set()
+        if self._listener is not None:
+            self._thread.join(2.0)
+            self._listener.destroy_node()
+            self._listener = None

@@ -1,0 +1,205 @@
+"""The action server: takes goals, hands them to the dispatcher, and gives each its feedback and its one result."""
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+from timebill_ros import admission
+from timebill_ros.action import Generate
+from timebill_ros.dispatch.dispatcher import Dispatcher
+from timebill_ros.dispatch.job import Job
+from timebill_ros.node import goal_handle, translation
+from timebill_ros.node.clock_follower import ClockFollower
+from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Timing, Verdict
+
+DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
+DELIVERY_S = 0.2  # how long they leave to DDS for carrying them
+MOST_MARGIN_S = 0.25  # a delivery margin that was learned, not asked for
+# ROS's default keeps 10 requests and drops the oldest: a client that cancels 20 goals at once would lose half of them.
+SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+
+
+@dataclass
+class _Goal:
+    """An accepted goal: rclpy's handle and our job. `executing`: its execute callback has been called for."""
+
+    handle: object
+    job: Job
+    executing: bool = False
+
+
+class GoalServer:
+    """`~/generate` of one configured node. `publish_job(job)` and `publish_status(request_id, timing, outcome)` tell
+    the status topic. The node hands it the dispatcher's changes (`on_change`)."""
+
+    def __init__(self, node, settings: dict, dispatcher: Dispatcher, clock: ClockFollower, publish_job, publish_status,
+                 callback_group):
+        self._node, self._settings, self._dispatcher, self._clock = node, settings, dispatcher, clock
+        self._publish_job, self._publish_status = publish_job, publish_status
+        self.is_accepting = False
+        self._lock = threading.Lock()  # enqueueing, canceling and the beginning of a drain take turns
+        self._canceled_early: set[str] = set()  # goals whose cancel came before they were enqueued
+        self._released: dict[int, float] = {}  # id of a goal request -> release; rclpy gives goal_callback no UUID
+        self._goals: dict[str, _Goal] = {}  # by request id: accepted and not yet concluded
+        self._delivery_s: deque[float] = deque(maxlen=64)  # from the worker's end to the result being set
+        self._server = ActionServer(
+            node, Generate, '~/generate', execute_callback=self._execute, goal_callback=self._on_goal,
+            handle_accepted_callback=self._on_accepted, cancel_callback=self._on_cancel, callback_group=callback_group,
+            goal_service_qos_profile=SERVICE_QOS, result_service_qos_profile=SERVICE_QOS,
+            cancel_service_qos_profile=SERVICE_QOS, result_timeout=int(math.ceil(settings['result_timeout_s'])))
+
+    def start(self) -> None:
+        self._canceled_early.clear()
+        self.is_accepting = True
+
+    def drain(self, message: str) -> None:
+        """Take no more goals, end every goal held, wait until each result is set, and leave DDS a moment to carry
+        them."""
+        with self._lock:
+            self.is_accepting = False
+        if not self._goals:
+            return
+        until = time.monotonic() + DRAIN_S
+        self._dispatcher.end_all(ErrorCode.INACTIVE, message).wait(DRAIN_S)
+        while self._goals and time.monotonic() < until:
+            time.sleep(0.005)
+        time.sleep(DELIVERY_S)
+
+    def destroy(self) -> None:
+        self._server.destroy()
+
+    def delivery_margin_s(self) -> float:
+        """The parameter, or what carrying a result has lately taken, whichever is more (within reason)."""
+        floor = self._settings['delivery_margin_s']
+        return min(max([floor, *self._delivery_s]), max(MOST_MARGIN_S, floor))
+
+    # -- a goal comes in -----------------------------------------------------------------------------------------
+
+    def _on_goal(self, goal: Generate.Goal) -> GoalResponse:
+        if not self.is_accepting:
+            # A rejection carries no reason, so it is kept for the one thing that needs none.
+            self._node.get_logger().warning('goal rejected: the node is not active')
+            return GoalResponse.REJECT
+        self._released[id(goal)] = time.monotonic()
+        return GoalResponse.ACCEPT
+
+    def _on_accepted(self, handle) -> None:
+        """Only enqueues; a goal that cannot be tried is concluded at once, with its reason."""
+        now = time.monotonic()
+        release_s = self._released.pop(id(handle.request), now)
+        request_id = bytes(handle.goal_id.uuid).hex()
+        request = None
+        try:
+            deadline_s, epoch = translation.seconds(handle.request.deadline), self._clock.time.epoch
+            left_s = self._clock.left_s(deadline_s) if deadline_s else None
+            if deadline_s and left_s is None:
+                raise GoalError(ErrorCode.INVALID_GOAL, f'deadline {deadline_s:.3f} is in simulated time, and no '
+                                '/clock message has come yet')
+            request = translation.to_request(
+                handle.request, request_id, release_s=release_s,
+                deadline_in_s=left_s + now - release_s if deadline_s else None, settings=self._settings,
+                margin_s=self.delivery_margin_s())
+            admission.check_time(request)
+            self._enqueue(handle, self._job(request, handle.request, epoch))
+        except GoalError as error:
+            self._refuse(handle, request_id, error, release_s, request)
+
+    def _refuse(self, handle, request_id: str, error: GoalError, release_s: float, request: Request | None) -> None:
+        """End a goal that is not even enqueued, here and now: its budget may be of milliseconds."""
+        outcome = Outcome(error.code, str(error), '', FinishReason.ERROR, Timing())
+        timing, ended = outcome.timing, threading.Event()
+
+        def result(_) -> Generate.Result:  # rclpy sends what this returns, once a thread is free
+            ended.wait(1.0)
+            return translation.to_result(outcome)
+
+        goal_handle.start_executing(handle, result)
+        goal_handle.conclude(handle, outcome)
+        self._canceled_early.discard(request_id)
+        now = time.monotonic()
+        timing.response_time_s = now - release_s
+        if request is not None:
+            timing.time_budget_s, timing.tardiness_s = request.time_budget_s, max(0.0, now - request.deadline_s)
+        if error.code is ErrorCode.INFEASIBLE:
+            timing.verdict = Verdict.INFEASIBLE
+        ended.set()
+        self._publish_status(request_id, timing, outcome)
+
+    def _job(self, request: Request, goal: Generate.Goal, epoch: int) -> Job:
+        """`epoch`: of the clock that the deadline was read by, or the one before a jump since: then it stays put."""
+        job = Job(request)
+        if self._clock.moves and translation.seconds(goal.deadline):
+            job.ros_deadline_s = translation.seconds(goal.deadline)
+            job.clock_epoch = epoch
+            budget_s = translation.seconds(goal.time_budget)
+            job.budget_deadline_s = request.release_s + budget_s if budget_s else math.inf
+        return job
+
+    def _enqueue(self, handle, job: Job) -> None:
+        request_id = job.request.request_id
+        with self._lock:
+            if not self.is_accepting:
+                raise GoalError(ErrorCode.INACTIVE, 'the server was deactivated')
+            self._goals[request_id] = _Goal(handle, job)
+            self._publish_job(job)
+            self._dispatcher.submit(job)
+            if request_id in self._canceled_early:
+                self._canceled_early.remove(request_id)
+                self._dispatcher.cancel(job)
+
+    def _on_cancel(self, handle) -> CancelResponse:
+        request_id = bytes(handle.goal_id.uuid).hex()
+        with self._lock:
+            goal = self._goals.get(request_id)
+            if goal is None:
+                self._canceled_early.add(request_id)  # the client knows of its acceptance before _on_accepted does
+            else:
+                self._dispatcher.cancel(goal.job)
+        return CancelResponse.ACCEPT
+
+    # -- it runs and ends ----------------------------------------------------------------------------------------
+
+    def on_change(self, job: Job) -> None:
+        """From the dispatcher's thread: a goal started, was planned, moved on or ended."""
+        goal = self._goals.get(job.request.request_id)
+        if goal is not None and not goal.executing and (job.phase is Phase.PREFILL or job.outcome is not None):
+            goal.executing = True
+            goal_handle.start_executing(goal.handle)
+
+    def _execute(self, handle) -> Generate.Result:
+        """Runs while a goal runs (or just at its end, if it ended while queued): feedback, then the result."""
+        request_id = bytes(handle.goal_id.uuid).hex()
+        job = self._goals[request_id].job
+        sent = ''
+        try:
+            while not job.ended.wait(1.0 / self._settings['feedback_rate']):
+                if len(job.text) > len(sent) or not job.n_tokens:
+                    sent += self._publish_feedback(handle, job, job.text[len(sent):])
+            outcome = job.outcome
+            if outcome.text.startswith(sent) and len(outcome.text) > len(sent):
+                self._publish_feedback(handle, job, outcome.text[len(sent):])  # so that the deltas make up the text
+            goal_handle.conclude(handle, outcome)
+            set_s = time.monotonic()
+            outcome.timing.response_time_s = set_s - job.request.release_s
+            outcome.timing.tardiness_s = max(0.0, set_s - job.request.deadline_s)
+            if outcome.finish_reason.is_natural or outcome.finish_reason is FinishReason.DEADLINE:
+                self._delivery_s.append(set_s - job.finished_s)
+            return translation.to_result(outcome)
+        finally:
+            self._goals.pop(request_id, None)
+
+    @staticmethod
+    def _publish_feedback(handle, job: Job, delta: str) -> str:
+        now = time.monotonic()
+        expected_s, worst_s = job.remaining_s(now)
+        phase = job.phase if job.phase in (Phase.QUEUED, Phase.PREFILL) else Phase.DECODE
+        handle.publish_feedback(Generate.Feedback(
+            phase=int(phase), text_delta=delta, generated_tokens=job.n_tokens,
+            estimated_time_remaining_s=expected_s, slack_s=job.request.deadline_s - now - worst_s))
+        return delta

@@ -1,0 +1,300 @@
+"""The ROS shell: a lifecycle node with the action server, the status topic, the estimate service and diagnostics.
+
+It translates, enqueues and publishes. Which goal runs and how it ends is dispatch.py's business; models live in the
+worker process. The engine's files know nothing of ROS, and no torch is imported anywhere in this process.
+"""
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from timebill_ros.action import Generate
+from timebill_ros.dispatch.dispatcher import Dispatcher
+from timebill_ros.dispatch.job import Job
+from timebill_ros.dispatch.pending_estimates import ESTIMATE_TIMEOUT_S
+from timebill_ros.dispatch.worker_process import WorkerProcess
+from timebill_ros.msg import RequestStatus
+from timebill_ros.node import parameters, ros_logging, translation
+from timebill_ros.node.clock_follower import ClockFollower
+from timebill_ros.node.diagnostics import report
+from timebill_ros.node.executor import PoolExecutor
+from timebill_ros.node.goal_server import GoalServer
+from timebill_ros.request import ErrorCode, GoalError, Outcome, Phase, Request, Timing, Verdict
+from timebill_ros.srv import EstimateTime
+
+FOREVER_S = 1e9
+
+
+class TimebillNode(LifecycleNode):
+    """`~/generate`, `~/status`, `~/estimate_time` and `/diagnostics`. configure loads and profiles, activate accepts
+    goals, deactivate ends those it holds with INACTIVE, cleanup frees the model."""
+
+    def __init__(self, **kwargs):
+        super().__init__('timebill', automatically_declare_parameters_from_overrides=True, **kwargs)
+        parameters.declare(self)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._settings: dict = {}
+        self._dispatcher: Dispatcher | None = None
+        self._goals: GoalServer | None = None
+        self._estimate_service = None
+        self._status = None
+        self._clock_follower: ClockFollower | None = None
+        self._state = 'unconfigured'
+        self._description, self._missed_before, self._told_degraded = '', 0, False
+        # One group each, so that a blocked callback of one kind delays no other kind.
+        self._action_group = ReentrantCallbackGroup()
+        self._service_group = MutuallyExclusiveCallbackGroup()
+        self._timer_group = MutuallyExclusiveCallbackGroup()
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        # In real time: ROS time may stand still, which is what they then have to tell.
+        self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        ros_logging.bridge(self.get_logger())
+
+    # -- lifecycle -----------------------------------------------------------------------------------------------
+
+    def on_configure(self, state) -> TransitionCallbackReturn:
+        try:
+            self._settings = parameters.values(self)
+            python = self._settings['worker_python']
+            self._dispatcher = Dispatcher(lambda on_event: WorkerProcess(python, on_event), dict(self._settings),
+                                          self._on_change, self._publish_health)
+            self._description = self._wait_for_worker(self._dispatcher.configure())
+            self.get_logger().info(f'ready: {self._description}')
+            self._create_interfaces()
+        except Exception as error:  # rclpy swallows what a transition callback raises; here it becomes a log line
+            self.get_logger().error(f'configure failed: {error}')
+            self._free()
+            return TransitionCallbackReturn.FAILURE
+        self._state = 'inactive'
+        return super().on_configure(state)
+
+    def _wait_for_worker(self, configured: Future) -> str:
+        timeout = self._settings['worker_start_timeout_s']
+        try:
+            return configured.result(timeout)
+        except FutureTimeout:
+            raise RuntimeError(f'the worker was not ready within {timeout:.0f} s (worker_start_timeout_s)') from None
+
+    def _create_interfaces(self) -> None:
+        self._status = self.create_lifecycle_publisher(
+            RequestStatus, '~/status', QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE))
+        self._clock_follower = ClockFollower(self, self._settings, self._dispatcher.renew_deadlines)
+        self._goals = GoalServer(self, self._settings, self._dispatcher, self._clock_follower, self._publish_job,
+                                 self._publish_refused, self._action_group)
+        self._estimate_service = self.create_service(EstimateTime, '~/estimate_time', self._on_estimate,
+                                                     callback_group=self._service_group)
+
+    def on_activate(self, state) -> TransitionCallbackReturn:
+        result = super().on_activate(state)
+        self._state, self._told_degraded = 'active', False
+        self._goals.start()
+        return result
+
+    def on_deactivate(self, state) -> TransitionCallbackReturn:
+        self._drain('the server was deactivated')
+        self._state = 'inactive'
+        return super().on_deactivate(state)  # after the last statuses: it silences their publisher
+
+    def on_cleanup(self, state) -> TransitionCallbackReturn:
+        self._free()
+        self._state = 'unconfigured'
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state) -> TransitionCallbackReturn:
+        self._drain('the server shut down')
+        self._free()
+        self._state = 'finalized'
+        return super().on_shutdown(state)
+
+    def _drain(self, message: str) -> None:
+        if self._goals is not None:
+            self._goals.drain(message)
+
+    def _free(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+            self._dispatcher = None
+        if self._goals is not None:
+            self._goals.destroy()
+            self._goals = None
+        if self._clock_follower is not None:
+            self._clock_follower.destroy()
+            self._clock_follower = None
+        if self._estimate_service is not None:
+            self.destroy_service(self._estimate_service)
+            self._estimate_service = None
+        if self._status is not None:
+            self.destroy_lifecycle_publisher(self._status)
+            self._status = None
+
+    def stop(self) -> None:
+        """Ctrl-C or SIGTERM: end open goals with a result, stop the worker."""
+        self._drain('the server shut down')
+        dispatcher = self._dispatcher
+        if dispatcher is not None:
+            dispatcher.close()
+
+    # -- status, estimates, diagnostics ----------------------------------------------------------------------------
+
+    def _on_change(self, job: Job) -> None:
+        if self._goals is not None:
+            self._goals.on_change(job)
+        self._publish_job(job)
+
+    def _ros_now_s(self) -> float:
+        return self.get_clock().now().nanoseconds * 1e-9
+
+    def _publish_job(self, job: Job) -> None:
+        now = time.monotonic()
+        self._publish_status(translation.to_status(
+            job.request.request_id, job.phase, job.timing, ros_now_s=self._ros_now_s(),
+            time_left_s=job.request.deadline_s - now, remaining_s=job.remaining_s(now), outcome=job.outcome,
+            timing_factor=self._dispatcher.tracked['timing_factor'], degraded=self._is_degraded(),
+            pace=self._clock_follower.time.factor if self._clock_follower else 1.0))
+
+    def _publish_refused(self, request_id: str, timing: Timing, outcome: Outcome) -> None:
+        """A goal that ended before it became a job."""
+        self._publish_status(translation.to_status(request_id, Phase.DONE, timing, outcome=outcome,
+                                                   ros_now_s=self._ros_now_s()))
+
+    def _is_active(self) -> bool:
+        return self._goals is not None and self._goals.is_accepting
+
+    def _is_degraded(self) -> bool:
+        return not self._dispatcher.is_ready or bool(self._clock_follower and self._clock_follower.warning)
+
+    def _publish_health(self) -> None:
+        """The worker, or /clock, was lost or is back: a status that concerns no request, once for each change."""
+        if self._is_active() and self._is_degraded() is not self._told_degraded:
+            self._told_degraded = degraded = not self._told_degraded
+            self._publish_status(translation.to_health(degraded, self._ros_now_s()))
+
+    def _publish_status(self, message: RequestStatus) -> None:
+        if self._status is not None:
+            self._status.publish(message)
+
+    def _on_estimate(self, goal: EstimateTime.Request, response: EstimateTime.Response) -> EstimateTime.Response:
+        response.wcet_without_eviction_s = response.wcet_with_eviction_s = response.eviction_ratio = math.nan
+        try:
+            if not self._is_active():
+                raise GoalError(ErrorCode.INACTIVE, f'the node is {self._state}, not active')
+            now = time.monotonic()
+            budget_s = translation.seconds(goal.time_budget)
+            request: Request = translation.to_request(
+                Generate.Goal(prompt=goal.prompt, messages=goal.messages, max_new_tokens=goal.max_new_tokens,
+                              time_budget=goal.time_budget),
+                'estimate', release_s=now, deadline_in_s=None, margin_s=self._goals.delivery_margin_s(),
+                settings={**self._settings, 'default_time_budget_s': FOREVER_S})
+            answer = self._dispatcher.estimate(request).result(ESTIMATE_TIMEOUT_S + 1.0)
+        except GoalError as error:
+            response.error_code = int(error.code)
+            response.error_msg = str(error)[:translation.MAX_ERROR_CHARACTERS]
+            return response
+        except FutureTimeout:  # the dispatcher was closed meanwhile
+            response.error_code, response.error_msg = int(ErrorCode.INACTIVE), 'the node is shutting down'
+            return response
+        plan, whole, prefill_s = answer['plan'], answer['whole'], answer['prefill_s']
+        response.verdict = int(plan.verdict if budget_s > 0 else Verdict.UNKNOWN)
+        response.predicted_tokens, response.pessimistic_tokens = plan.predicted_tokens, plan.pessimistic_tokens
+        response.wcet_without_eviction_s = prefill_s + whole.decode_wcet_s
+        response.wcet_with_eviction_s = prefill_s + plan.decode_wcet_s
+        response.eviction_ratio = plan.eviction_ratio
+        return response
+
+    def _publish_diagnostics(self) -> None:
+        dispatcher = self._dispatcher
+        message = DiagnosticArray(status=report(
+            self._state, dispatcher, self._description, self._missed_before,
+            self._clock_follower.warning if self._clock_follower else ''))
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._missed_before = dispatcher.counts['missed'] if dispatcher is not None else 0
+        self._diagnostics.publish(message)
+        if dispatcher is not None:
+            self._publish_health()  # nobody tells of a clock that stands still
+
+    def _on_set_parameters(self, changes) -> SetParametersResult:
+        try:
+            changed = parameters.check_change(changes, configured=self._dispatcher is not None)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._settings.update(changed)
+        if self._dispatcher is not None and changed:
+            self._dispatcher.update(changed)
+        return SetParametersResult(successful=True)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM. The handlers are ours: rclpy's would invalidate the context at once, and
+    no open goal would get its result."""
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # of rcl, for arguments or files that it cannot read
+        print(f'timebill: {error}', file=sys.stderr)
+        return 1
+    signals: list[int] = []  # not an Event: setting one in a handler can deadlock with the wait that it interrupts
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: signals.append(number))
+    try:
+        node = TimebillNode()
+    except (InvalidParameterTypeException, InvalidParameterValueException, RuntimeError) as error:
+        # RuntimeError: of rcl, where the node may not be made, for instance under a security policy without it.
+        print(f'timebill: {error}', file=sys.stderr)
+        rclpy.shutdown()
+        return 1
+    executor = PoolExecutor(4, node.get_logger())
+    executor.add_node(node)
+    threads = [threading.Thread(target=_spin, args=(executor, node.get_logger()), name='executor', daemon=True)]
+    if node.get_parameter('autostart').value:
+        threads.append(threading.Thread(target=_autostart, args=(node,), name='autostart', daemon=True))
+    for thread in threads:
+        thread.start()
+    while not signals:
+        time.sleep(0.1)  # short, because the kernel may hand the signal to a thread that does not wake this one
+    node.get_logger().info('stopping')
+    node.stop()
+    executor.shutdown(timeout_sec=2.0)
+    for thread in threads:
+        thread.join(2.0)  # one that is still in rclpy while the interpreter ends would abort the process
+    node.destroy_node()
+    rclpy.shutdown()
+    return 0
+
+
+def _spin(executor: PoolExecutor, logger) -> None:
+    """Until the executor is shut down: whatever rclpy raises in it must not end the node."""
+    while True:
+        try:
+            executor.spin()
+            return
+        except ExternalShutdownException:
+            return
+        except Exception:
+            logger.error(f'the executor failed: {traceback.format_exc()}')
+            time.sleep(0.05)
+
+
+def _autostart(node: TimebillNode) -> None:
+    if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        node.trigger_activate()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

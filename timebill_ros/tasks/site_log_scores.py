@@ -1,0 +1,66 @@
+"""How good an answer to a site-log task is: three scores from 0 (nothing right) to 1.
+
+A report's mode line and its notes are matters of chance (see `site_log`), so no score looks at them.
+"""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from timebill_ros.tasks.site_log import MODES, NOTE_WORDS, SiteLogTask
+
+_NOTES = {f'note {degree} {state}' for degree in NOTE_WORDS[0] for state in NOTE_WORDS[1]}
+
+
+def steps_of(task: SiteLogTask, text: str) -> list[str]:
+    """Lines of an answer with the spaces of each put in order, without empty lines and a report's matters of chance."""
+    lines = [' '.join(line.split()) for line in text.splitlines() if line.strip()]
+    if task.family == 'report':
+        if lines and lines[0] in MODES:
+            lines = lines[1:]
+        if lines and any(note.startswith(lines[-1]) for note in _NOTES):  # whole, or cut at a deadline
+            lines = lines[:-1]
+        lines = [line for line in lines if line not in _NOTES]
+    return lines
+
+
+def step_accuracy(task: SiteLogTask, text: str) -> float:
+    """Share of the reference's steps that `text` holds in the reference's order.
+
+    This is the longest common subsequence of lines over the number of reference steps. A line counts only
+    whole, so the cut line of a truncated answer is wrong; an extra step costs nothing here (`exact_match`
+    sees it).
+    """
+    given, wanted = steps_of(task, text), task.steps
+    longest = [0] * (len(wanted) + 1)  # longest[j]: common subsequence of the lines so far and wanted[:j]
+    for line in given:
+        previous = 0
+        for j, step in enumerate(wanted, start=1):
+            diagonal, previous = previous, longest[j]
+            longest[j] = diagonal + 1 if line == step else max(longest[j], longest[j - 1])
+    return longest[-1] / len(wanted)
+
+
+def exact_match(task: SiteLogTask, text: str) -> bool:
+    """Whether `text` is the reference plan, step for step and with nothing added."""
+    return tuple(steps_of(task, text)) == task.steps
+
+
+def token_f1(task: SiteLogTask, text: str) -> float:
+    """F1 of the answer's words against the reference's, as bags: LongBench's score for question answering.
+
+    Precision is the share of the answer's words that the reference holds, recall the reverse, each word counted as
+    often as it occurs in both (arXiv 2308.14508). A truncated answer loses recall only.
+    """
+    given = Counter(word for line in steps_of(task, text) for word in line.split())
+    wanted = Counter(word for step in task.steps for word in step.split())
+    common = sum((given & wanted).values())
+    return 2 * common / (sum(given.values()) + sum(wanted.values())) if common else 0.0
+
+
+def write_jsonl(tasks: list[SiteLogTask], path: str | Path) -> None:
+    """One JSON object per line: the task's fields, with `messages` for other tools."""
+    with open(path, 'w', encoding='utf-8') as file:
+        for task in tasks:
+            file.write(json.dumps({**asdict(task), 'messages': task.messages}) + '\n')

@@ -1,0 +1,144 @@
+"""From measured points to execution times: the fit, its errors on lengths it has not seen, and its residuals.
+
+Points come by kind ('prefill', 'step', ...; see profiling.measure) as [length, seconds] pairs. numpy only.
+"""
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from timebill_ros.timing.execution_time import ExecutionTimes, ProfileError
+from timebill_ros.timing.step_time import StepTime
+
+LEVELS = (0.5, 0.95, 0.99)  # of the residual quantiles
+N_RANGES = 3  # of lengths, with residual quantiles of their own
+MOST_RATIOS = 100  # kept of whole runs
+
+Points = dict[str, list[list[float]]]
+
+
+def fit_nonnegative(columns: Sequence[Sequence[float]], seconds: Sequence[float]) -> np.ndarray:
+    """Least squares on *relative* errors with coefficients >= 0.
+
+    `columns` are the regressors (k sequences of n values). Trying every subset of active coefficients is exact (the
+    best non-negative solution is the unconstrained one of its own support), and there are few columns.
+    """
+    t = np.asarray(seconds, dtype=float)
+    design = np.stack([np.asarray(column, dtype=float) for column in columns], axis=1) / t[:, None]
+    scale = np.abs(design).max(axis=0)
+    scale[scale == 0] = 1.0
+    best, best_error = np.zeros(design.shape[1]), math.inf
+    for size in range(1, design.shape[1] + 1):
+        for support in itertools.combinations(range(design.shape[1]), size):
+            part = design[:, support] / scale[list(support)]
+            solution, *_ = np.linalg.lstsq(part, np.ones(len(t)), rcond=None)
+            error = float(((part @ solution - 1) ** 2).sum())
+            if (solution >= 0).all() and error < best_error:
+                best, best_error = np.zeros(design.shape[1]), error
+                best[list(support)] = solution / scale[list(support)]
+    return best
+
+
+def median_by_length(points: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """[length, seconds] repeats -> (lengths, median seconds): one preempted repeat must not bend the fit."""
+    by_length: dict[float, list[float]] = {}
+    for length, seconds in points:
+        by_length.setdefault(length, []).append(seconds)
+    lengths = sorted(by_length)
+    return np.array(lengths), np.array([np.median(by_length[n]) for n in lengths])
+
+
+def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
+    """All coefficients, least squares on the medians by length. ProfileError without two lengths of each."""
+    for kind in ('prefill', 'step', *(kind for kind in points if kind.startswith('step:'))):
+        if len({n for n, _ in points.get(kind, [])}) < 2:
+            raise ProfileError(f'a profile needs {kind} times at two lengths or more')
+    found: dict[str, float] = {}
+
+    def coefficients(names: str, kind: str, *columns: Callable) -> None:
+        n, t = median_by_length(points[kind])
+        found.update(zip(names.split(), fit_nonnegative([column(n) for column in columns], t).tolist(), strict=True))
+
+    square, line, one = np.square, np.asarray, np.ones_like
+    chunks = [lambda n: np.ceil(n / chunk_tokens)] if chunk_tokens else []
+    coefficients('a b c d' if chunks else 'a b c', 'prefill', square, line, one, *chunks)
+    found['prefill_floor'] = float(median_by_length(points['prefill'])[1].min())
+    variants = {kind.partition(':')[2]: asdict(fit_steps(points[kind])) for kind in points if kind.startswith('step:')}
+    found.update(asdict(fit_steps(points['step'])))
+    if points.get('eviction'):
+        coefficients('e_1 e_0', 'eviction', line, one)
+    if points.get('prediction'):
+        coefficients('a_p b_p c_p', 'prediction', square, line, one)
+    return ExecutionTimes(**found, chunk_tokens=chunk_tokens, variants=variants)
+
+
+def fit_steps(measured: list[list[float]]) -> StepTime:
+    """A straight line, or one with a bend at one of the measured lengths where that halves the squared error at least.
+
+    A bend needs two lengths on each side of it, and is never downwards.
+    """
+    n, t = median_by_length(measured)
+
+    def squared_error(steps: StepTime) -> float:
+        return float(sum((steps(float(x)) / y - 1) ** 2 for x, y in zip(n, t, strict=True)))
+
+    best = StepTime(*fit_nonnegative([n, np.ones_like(n)], t).tolist())
+    least = squared_error(best) / 2
+    for knee in n[1:-2]:
+        columns = [n, np.ones_like(n), np.maximum(0, n - knee)]
+        steps = StepTime(*fit_nonnegative(columns, t).tolist(), int(knee))
+        if squared_error(steps) < least:
+            best, least = steps, squared_error(steps)
+    return best
+
+
+def errors(times: ExecutionTimes, points: Points) -> dict[str, float]:
+    """Mean absolute relative error by kind (MAPE as a share), against the medians by length."""
+    found = {}
+    for kind, measured in points.items():
+        lengths, seconds = median_by_length(measured)
+        estimated = np.array([times.estimate(kind, n) for n in lengths])
+        found[kind] = float(np.mean(np.abs(estimated - seconds) / seconds))
+    return found
+
+
+def held_out_errors(points: Points, chunk_tokens: int = 0) -> dict[str, float]:
+    """The same for lengths that the fit has not seen: each but the extremes is left out in turn. Empty below four."""
+    found: dict[str, list[float]] = {}
+    for kind, measured in points.items():
+        lengths = sorted({n for n, _ in measured})
+        for length in lengths[1:-1] if len(lengths) >= 4 else ():
+            others = {**points, kind: [point for point in measured if point[0] != length]}
+            left_out = {kind: [point for point in measured if point[0] == length]}
+            found.setdefault(kind, []).append(errors(fit(others, chunk_tokens), left_out)[kind])
+    return {kind: float(np.mean(values)) for kind, values in found.items()}
+
+
+def residual_quantiles(times: ExecutionTimes, points: Points) -> dict[str, list[dict[str, float]]]:
+    """By kind, for each of N_RANGES ranges of lengths with equally many points: quantiles of measured over estimated.
+
+    Entries: 'up_to' (length in tokens), 'n' (points), and 'p50', 'p95', 'p99'.
+    """
+    found = {}
+    for kind, measured in points.items():
+        ordered = sorted(measured)
+        parts = [part for part in np.array_split(np.array(ordered), min(N_RANGES, len(ordered))) if len(part)]
+        found[kind] = []
+        for part in parts:
+            ratios = [seconds / times.estimate(kind, n) for n, seconds in part]
+            found[kind].append({'up_to': float(part[-1][0]), 'n': len(part),
+                                **{f'p{100 * level:.0f}': float(np.quantile(ratios, level)) for level in LEVELS}})
+    return found
+
+
+def run_ratios(times: ExecutionTimes, points: Points) -> list[float]:
+    """Measured over estimated time of whole runs of steps, at most MOST_RATIOS of them, ascending."""
+    ratios = sorted(seconds / times.step(n) for n, seconds in points.get('run', []))
+    ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
+    if len(ratios) <= MOST_RATIOS:
+        return ratios
+    return [ratios[round(i * (len(ratios) - 1) / (MOST_RATIOS - 1))] for i in range(MOST_RATIOS)]

@@ -1,0 +1,166 @@
+"""Measuring a profile: how long prefill, prediction, eviction and decode steps take here.
+
+Each visit of a length runs what a request of that length runs: prefill with the predictor beside it, decode steps over
+the full cache, eviction, decode steps over the smaller cache. Lengths are visited once in ascending order, which finds
+out how far the time goes, and then again in random order, so that a drifting machine does not look like a slope.
+"""
+from __future__ import annotations
+
+import datetime
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from timebill_ros.inference.devices import device_name, library_versions
+from timebill_ros.inference.eviction import MAX_WINDOW
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.sampling import Sampler
+from timebill_ros.length.prediction import PredictionExecutor
+from timebill_ros.request import Sampling
+from timebill_ros.timing import fitting
+from timebill_ros.timing.execution_time import Identity, Profile
+from timebill_ros.timing.fitting import Points
+
+SHORTEST = 2 * MAX_WINDOW
+STEPS = 12  # decode steps per point; their median is the point
+
+
+def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
+    """What a profile of this model and predictor on this device is valid for."""
+    steps = [name if step.kind == 'compiled' else f'{name} {step.kind}' for name, step in model.compiled.items()]
+    return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
+                    predictor=predictor.fingerprint if predictor else 'none', compiled=', '.join(steps),
+                    placement=predictor.placement if predictor else 'beside')
+
+
+def length_grid(longest: int, n: int) -> list[int]:
+    """About `n` lengths from SHORTEST to `longest`, geometric."""
+    if longest <= SHORTEST:
+        return sorted({max(2, longest // 2), longest})
+    ratio = (longest / SHORTEST) ** (1 / (n - 1))
+    return sorted({round(SHORTEST * ratio ** i) for i in range(n)})
+
+
+def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_tokens: int, budget_s: float,
+            repeats: int = 8, longest: int | None = None, n_lengths: int = 9, seed: int = 0,
+            progress: Callable[[float], None] = lambda share: None) -> Points:
+    """[length, seconds] points per kind.
+
+    'prefill'       a prompt of that length, the predictor running beside it
+    'prediction'    the predictor on that many tokens, prefill running beside it
+    'step'          the median of a run of decode steps over that many cached entries; 'step:int8' of another variant
+    'run'           the mean of the same run: what a preempted or slow step adds shows here
+    'eviction'      scoring and compacting a prompt of that length
+
+    Stops after `repeats` visits of each length or `budget_s` seconds, whichever comes first; on a slow device long
+    lengths are left out. `progress` is called with the share done.
+    """
+    draw = random.Random(seed)
+    points: Points = {}
+    longest = min(longest or model.max_context, model.max_context) - (2 + len(other_variants(model))) * STEPS - 2
+    lengths = length_grid(longest, n_lengths)
+    started = time.monotonic()
+    visit(model, predictor, lengths[0], chunk_tokens, draw)  # warm-up, thrown away
+    cost: dict[int, float] = {}
+    for n in lengths:
+        before = time.monotonic()
+        # A visit grows at most with the square of its length; two lengths are the least that can be fitted.
+        if len(cost) >= 2 and before - started + max(cost.values()) * (n / max(cost)) ** 2 > 0.5 * budget_s:
+            break
+        add(points, visit(model, predictor, n, chunk_tokens, draw))
+        cost[n] = time.monotonic() - before
+        progress(min(1.0, (time.monotonic() - started) / budget_s))
+    visits = [n for n in cost for _ in range(repeats - 1)]
+    draw.shuffle(visits)
+    for done, n in enumerate(visits):
+        spent = time.monotonic() - started
+        if spent + cost[n] > budget_s:
+            break
+        add(points, visit(model, predictor, n, chunk_tokens, draw))
+        progress(max((done + 1) / len(visits), spent / budget_s))
+    progress(1.0)
+    return points
+
+
+def add(points: Points, more: Points) -> None:
+    """Put `more` points to those there are."""
+    for kind, measured in more.items():
+        points.setdefault(kind, []).extend(measured)
+
+
+def visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_tokens: int,
+          draw: random.Random) -> Points:
+    """Points of one prompt of `n` random tokens: what a request of that length runs, see `measure`."""
+    points: Points = {}
+    vocabulary = len(model.tokenizer)
+    ids = [draw.randrange(vocabulary) for _ in range(n)]
+    # Random ids as text may tokenise to another length; the predictor's own bound keeps it at n or below.
+    future = predictor.submit(model.tokenizer.decode(ids), n) if predictor else None
+    model.reset()
+    model.synchronize()
+    start = time.perf_counter()
+    logits = model.prefill(ids, chunk_tokens=chunk_tokens)
+    model.synchronize()
+    points['prefill'] = [[n, time.perf_counter() - start]]
+    if future is not None:
+        points['prediction'] = [[min(n, predictor.predictor.max_input_tokens), future.result().seconds]]
+    sampler = Sampler(Sampling(), model.device)
+    token = sampler.draw(logits)
+    token = _steps(model, sampler, token, n, n, points)
+    for variant in other_variants(model):
+        model.use_variant(variant)
+        _steps(model, sampler, token, n + STEPS, n + STEPS, points, f'step:{variant}')
+        model.use_variant(model.variant)
+    n_generated = STEPS * (1 + len(other_variants(model)))
+    if model.supports_eviction and n > SHORTEST:
+        n_keep = n // 8
+        start = time.perf_counter()
+        model.evict(n_keep)
+        model.synchronize()
+        points['eviction'] = [[n, time.perf_counter() - start]]
+        _steps(model, sampler, token, n + n_generated, n_keep + n_generated, points)
+    return points
+
+
+def other_variants(model: CausalLM) -> list[str]:
+    """Weight precisions to decode with besides the model's own."""
+    return [name for name in model.variants if name != model.variant]
+
+
+def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int, n_kv: int,
+           points: Points, kind: str = 'step') -> torch.Tensor:
+    seconds = []
+    for i in range(STEPS):
+        start = time.perf_counter()
+        token = sampler.draw(model.step(token, position + i))
+        int(token)  # as the token loop does
+        seconds.append(time.perf_counter() - start)
+        token = token.clamp(min=0)
+    middle = n_kv + STEPS // 2
+    points.setdefault(kind, []).append([middle, statistics.median(seconds)])
+    if kind == 'step':
+        points.setdefault('run', []).append([middle, statistics.fmean(seconds)])
+    return token
+
+
+def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: Points,
+                 chunk_tokens: int) -> Profile:
+    """Fit measured points into a profile of this device. ProfileError where there are too few."""
+    chunk_tokens = chunk_tokens if model.chunked_prefill else 0
+    times = fitting.fit(points, chunk_tokens)
+    date = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
+    return Profile(identity(model, predictor), times, date, library_versions(), fitting.errors(times, points),
+                   fitting.held_out_errors(points, chunk_tokens), fitting.residual_quantiles(times, points),
+                   fitting.run_ratios(times, points), points)
+
+
+def check(profile: Profile, points: Points) -> dict[str, float]:
+    """By kind, the median ratio of freshly measured to profiled times; 1 where the profile still describes the device.
+
+    'run' is left out: it judges noise, not the device.
+    """
+    return {kind: statistics.median(seconds / profile.times.estimate(kind, n) for n, seconds in measured)
+            for kind, measured in points.items() if kind != 'run' and profile.points.get(kind)}

@@ -1,0 +1,184 @@
+"""From settings to a ready engine: model, length predictor, profile. What `configure` does in the worker."""
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import transformers
+
+from timebill_ros.engine import Engine
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.model_directory import ModelError, fingerprint
+from timebill_ros.length import length_predictor
+from timebill_ros.length.calibration import SCORES_FILE, load_scores
+from timebill_ros.length.prediction import PredictionExecutor
+from timebill_ros.planning.knobs import QualityTable
+from timebill_ros.planning.tracker import Tracker
+from timebill_ros.resources import cache_directory, embedded_directory, key_of, steps_directory
+from timebill_ros.timing.execution_time import Identity, Profile, ProfileError
+from timebill_ros.timing.profiling import identity, make_profile, measure
+from timebill_ros.worker import tuning
+
+log = logging.getLogger(__name__)
+
+NOISY = 0.25  # mean fit error, as a share, from which a self-made profile is not worth keeping
+
+
+def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
+    """The model and its length predictor, None where there is none. ModelError with a sentence on failure.
+
+    Where `settings` leave `prefill_chunk_tokens` open, what was chosen (tuning.py) is entered there.
+    """
+    _take_from_profile(settings)
+    transformers.utils.logging.disable_progress_bar()  # a node's log is not a terminal
+    name, predictor_name = settings['model'], settings['length_predictor']
+    if not name:
+        try:
+            embedded = embedded_directory()
+        except FileNotFoundError as error:
+            raise ModelError(f'no model is named, and {error}') from error
+        name, predictor_name = str(embedded / 'model'), predictor_name or str(embedded / 'length_predictor')
+    model = CausalLM(name, device=settings['device'], dtype=settings['dtype'], threads=settings['threads'],
+                     max_context_tokens=settings['max_context_tokens'], scorer=settings['eviction_scorer'],
+                     trust_remote_code=settings['trust_remote_code'],
+                     allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'],
+                     compiled_steps=None if settings['compile_step'] == 'never' else
+                     steps_directory(settings['cache_dir']))
+    tuned = cache_directory(settings['cache_dir']) / 'tuning'
+    if not settings['prefill_chunk_tokens']:
+        settings['prefill_chunk_tokens'] = tuning.chunk_tokens(model, tuned)
+    if not predictor_name:
+        log.warning('no length predictor: every response is planned as long as allowed')
+        return model, None
+
+    predictor_fingerprint = fingerprint(predictor_name)
+
+    def make(device) -> PredictionExecutor:
+        predictor = length_predictor.load(predictor_name, device=device,
+                                          trust_remote_code=settings['trust_remote_code'])
+        executor = PredictionExecutor(predictor, predictor_fingerprint, threads=settings['predictor_threads'],
+                                      scores=load_scores(Path(predictor_name) / SCORES_FILE),
+                                      directory=predictor_name)
+        executor.submit('warm up', 64).result()
+        return executor
+
+    try:
+        executor = tuning.place(model, make, settings['predictor_placement'], fingerprint=predictor_fingerprint,
+                                threads=settings['predictor_threads'], chunk=settings['prefill_chunk_tokens'],
+                                directory=tuned)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f'length predictor {predictor_name} cannot be used: {error}') from error
+    return model, executor
+
+
+def _take_from_profile(settings: dict) -> None:
+    """What the user's profile was measured with, where the settings leave that open. ProfileError for a bad one."""
+    if not settings['profile']:
+        return
+    profile = Profile.load(settings['profile'])
+    settings['prefill_chunk_tokens'] = settings['prefill_chunk_tokens'] or profile.times.chunk_tokens
+    if settings['predictor_placement'] == 'auto':
+        settings['predictor_placement'] = profile.identity.placement
+
+
+def cached_profile_path(settings: dict, expected: Identity) -> Path:
+    """One file per device, model, predictor, precisions and chunk size."""
+    return cache_directory(settings['cache_dir']) / 'profiles' / f'{_key(settings, expected)}.yaml'
+
+
+def state_path(settings: dict, expected: Identity) -> Path:
+    """Where what requests taught is kept: one file for what one profile is valid for."""
+    return cache_directory(settings['cache_dir']) / 'state' / f'{_key(settings, expected)}.json'
+
+
+def _key(settings: dict, expected: Identity) -> str:
+    return key_of([*asdict(expected).values(), str(settings['prefill_chunk_tokens']), settings['variants']])
+
+
+def make_tracker(settings: dict, scores: list[float], profile: Profile) -> Tracker:
+    """The bounds to plan with, from the parameters; `scores` come from calibration."""
+    return Tracker.of(profile, settings['pessimistic_length'], miss_rate=settings['miss_rate'],
+                      k=settings['pessimistic_factor'], scores=scores, step=settings['adaptation_step'],
+                      track_timing=settings['track_timing'])
+
+
+def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None,
+                 progress: Callable[[float], None] = lambda share: None) -> tuple[Profile, str]:
+    """The profile to plan with and a sentence on where it comes from.
+
+    A profile that the user names must fit, or ProfileError. Otherwise the cached one; otherwise one is measured now,
+    within `self_profile_s`, and cached.
+    """
+    expected = identity(model, predictor)
+    if settings['profile']:
+        profile = Profile.load(settings['profile'])
+        profile.check(expected, settings['profile'])
+        return profile, f'profile {settings["profile"]} of {profile.date}'
+    path = cached_profile_path(settings, expected)
+    if path.is_file():
+        try:
+            profile = Profile.load(path)
+            profile.check(expected, str(path))
+            return profile, f'cached profile {path} of {profile.date}'
+        except ProfileError as error:
+            log.warning('%s; measuring again', error)
+    started = time.monotonic()
+    points = measure(model, predictor, chunk_tokens=settings['prefill_chunk_tokens'],
+                     budget_s=settings['self_profile_s'], repeats=4, progress=progress)
+    profile = make_profile(model, predictor, points, settings['prefill_chunk_tokens'])
+    where = f'profile measured just now in {time.monotonic() - started:.1f} s'
+    worst = max(profile.fit_errors[kind] for kind in ('prefill', 'step'))
+    if worst > NOISY:
+        log.warning('the profile is noisy (mean fit error %.0f %%: is something else using the machine?); it is used, '
+                    'but not kept', 100 * worst)
+        return profile, where
+    try:
+        profile.save(path)
+        where += f', cached as {path}'
+    except OSError as error:
+        log.warning('the profile could not be cached: %s', error)
+    return profile, where
+
+
+@dataclass
+class Loaded:
+    """A ready engine, the profile it plans with, and a sentence that describes both."""
+
+    engine: Engine
+    profile: Profile
+    description: str
+
+
+def load_engine(settings: dict, progress: Callable[[float], None] = lambda share: None) -> Loaded:
+    """What `configure` does. ModelError, ProfileError or ValueError with a sentence on failure."""
+    quality = QualityTable.load(settings['quality_table']) if settings['quality_table'] else None
+    model, predictor = load_model(settings)
+    profile, where = find_profile(settings, model, predictor, progress)
+    chunk = settings['prefill_chunk_tokens'] if model.chunked_prefill else 0
+    if profile.times.chunk_tokens != chunk:
+        log.warning('the profile was measured with prefill chunks of %d tokens, and prefill_chunk_tokens is %d',
+                    profile.times.chunk_tokens, chunk)
+    scores = predictor.scores if predictor else []
+    if predictor and not scores and settings['pessimistic_length'] != 'fixed':
+        log.warning('the length predictor has no %s: answers are planned as long as allowed%s', SCORES_FILE,
+                    ' until enough have been seen' if settings['pessimistic_length'] == 'adaptive' else '')
+    tracker = make_tracker(settings, scores, profile)
+    if settings['keep_state'] and tracker.load(state_path(settings, profile.identity)):
+        where += ', with what earlier requests taught'
+    engine = Engine(model, predictor, profile.times, tracker, quality=quality,
+                    prefill_chunk_tokens=settings['prefill_chunk_tokens'],
+                    prediction_wait_s=settings['prediction_wait_s'],
+                    predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
+                    drop_infeasible=settings['drop_infeasible'])
+    t = profile.times
+    steps = f' with {model.compiled[model.variant].kind} steps' if model.variant in model.compiled else ''
+    description = (f'{model.name} in {model.variant}{steps} on {profile.identity.device}, '
+                   f'context {model.max_context} tokens, '
+                   f'{"predicted" if predictor else "unpredicted"} lengths, '
+                   f'{"eviction by " + settings["eviction_scorer"] if model.supports_eviction else "no eviction"}; '
+                   f'{where}: prefill of 1000 tokens {t.prefill(1000) * 1e3:.1f} ms, '
+                   f'decode step {t.q * 1e3:.3f} ms + {t.p * 1e6:.4f} us per cached entry')
+    return Loaded(engine, profile, description)

@@ -1,0 +1,69 @@
+"""Keeps other work away from the model: garbage collection, the kernel's pages, other cores' work, other programs."""
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+
+log = logging.getLogger(__name__)
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep what is freed for the next request, up to blocks of 32 MiB, its most.
+
+    As it comes, glibc gives large blocks back to the kernel, which hands them out again page by page: of a prefill of
+    1000 tokens that was seen to take a tenth, of scoring a cache half. False where the C library is another one.
+    """
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return all([mallopt(mmap_threshold, 32 << 20), mallopt(trim_threshold, 1 << 30), mallopt(top_pad, 64 << 20)])
+
+
+def parse_cores(text: str) -> set[int]:
+    """'0,2-3' -> {0, 2, 3}; ValueError with the text for anything else."""
+    try:
+        cores: set[int] = set()
+        for part in text.split(','):
+            first, dash, last = part.strip().partition('-')
+            cores |= set(range(int(first), int(last if dash else first) + 1))
+        if not cores or min(cores) < 0:
+            raise ValueError
+        return cores
+    except ValueError:
+        raise ValueError(f'cpu_affinity must be cores as in 0,2-3, got {text!r}') from None
+
+
+def use_cores(text: str) -> None:
+    """Bind this thread, and those it starts from now on, to the cores of `text`; empty: all. Before torch is imported,
+    which counts them. ValueError for cores that this process may not use."""
+    if not text:
+        return
+    cores = parse_cores(text)
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError as error:
+        raise ValueError(f'cpu_affinity {text!r} cannot be had: {error.strerror}; this process may use cores '
+                         f'{sorted(os.sched_getaffinity(0))}') from error
+
+
+def be_nice(value: int) -> None:
+    """Let other programs go first: this thread, and those it starts from now on."""
+    if value:
+        os.setpriority(os.PRIO_PROCESS, 0, max(value, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+def be_real_time(priority: int) -> bool:
+    """Run this thread, and none that it starts, under SCHED_FIFO; 0: leave it. Where that is not permitted there is a
+    warning, and False: it goes on as it was."""
+    if not priority:
+        return True
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+        return True
+    except OSError as error:
+        log.warning('realtime_priority %d is not permitted (%s): it needs CAP_SYS_NICE, or an rtprio limit as in '
+                    '/etc/security/limits.conf; going on without', priority, error.strerror)
+        return False

@@ -1,0 +1,150 @@
+"""What is chosen by trying it on this device, once: the size of prefill's chunks, and where the length predictor runs.
+
+What was found is kept in `<cache_dir>/tuning`, because a profile holds for one choice only, and choices that are close
+would come out one way today and the other way tomorrow.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import random
+import statistics
+import time
+from collections.abc import Callable, Container
+from pathlib import Path
+
+import torch
+
+from timebill_ros.inference.devices import before_others, device_name
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.threads import for_prefill
+from timebill_ros.length.prediction import PredictionExecutor
+from timebill_ros.resources import key_of, write_whole
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.04
+MIN_CHUNK, MAX_CHUNK = 16, 2048
+TRIALS = 3
+
+# Where the length predictor runs while prefill does, on a CPU and on a GPU.
+ON_CPU = {'beside': 'on cores that prefill leaves to it', 'shared': 'on the cores that prefill computes on'}
+ON_GPU = {'beside': 'on a stream of lower priority of the same GPU', 'cpu': 'on the CPU'}
+
+
+def kept(directory: Path, what: str, facts: list[str], options: Container, choose: Callable[[], dict]) -> dict:
+    """What `choose` found before for the same `facts`, or finds now: its entry 'chosen' is one of `options`."""
+    path = directory / f'{what}-{key_of(facts)}.json'
+    try:
+        known = json.loads(path.read_text())
+        if known['chosen'] in options and isinstance(known['seconds'], dict):
+            return known
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    found = choose()
+    try:
+        write_whole(path, json.dumps({**found, 'facts': facts}, indent=1) + '\n')
+    except OSError as error:
+        log.warning('the choice of %s could not be kept: %s', what, error)
+    return found
+
+
+# -- chunks of prefill ------------------------------------------------------------------------------------------------
+
+def chunk_tokens(model: CausalLM, directory: Path) -> int:
+    """The chunk that prefill is quickest with, of those that let it look at a deadline every LOOK_S."""
+    facts = [model.fingerprint, model.variant, device_name(model.device)]
+    return kept(directory, 'chunk', facts, range(MIN_CHUNK, MAX_CHUNK + 1), lambda: choose_chunk(model))['chosen']
+
+
+def choose_chunk(model: CausalLM) -> dict:
+    """Powers of two are tried on an empty cache (over a full one they take longer). A large chunk is not always
+    quicker than two small ones whose activations fit the processor's caches."""
+    seconds: dict[int, float] = {}
+    size = MIN_CHUNK
+    while size <= min(MAX_CHUNK, max(MIN_CHUNK, model.max_context // 2)):
+        seconds[size] = min(_seconds_of_prefill(model, [0] * size, size) for _ in range(TRIALS))
+        if seconds[size] > LOOK_S * model.looks_per_chunk and size > MIN_CHUNK:
+            del seconds[size]
+            break
+        size *= 2
+    model.reset()
+    chosen = max(seconds, key=lambda size: size / seconds[size])
+    log.info('prefill reads chunks of %d tokens', chosen)
+    return {'chosen': chosen, 'seconds': seconds}
+
+
+def _seconds_of_prefill(model: CausalLM, ids: list[int], chunk: int) -> float:
+    model.reset()
+    model.synchronize()
+    start = time.perf_counter()
+    model.prefill(ids, chunk_tokens=chunk)
+    model.synchronize()
+    return time.perf_counter() - start
+
+
+# -- the length predictor ---------------------------------------------------------------------------------------------
+
+def place(model: CausalLM, make: Callable[[torch.device], PredictionExecutor], wanted: str, *, fingerprint: str,
+          threads: int, chunk: int, directory: Path) -> PredictionExecutor:
+    """The length predictor that `make` puts on a device, where it runs best or, if that is not 'auto', as `wanted`.
+
+    `fingerprint` is the predictor's, `threads` are its own on a CPU. The model's prefill is told how many it has then.
+    ValueError for a placement that this device does not have.
+    """
+    on_cpu = model.device.type == 'cpu'
+    places = ON_CPU if on_cpu else ON_GPU
+    options = {name: model.threads for name in places}  # CPU threads of prefill
+    if on_cpu:
+        options['beside'] = for_prefill(model.threads, beside=threads)
+    if wanted != 'auto' and wanted not in options:
+        raise ValueError(f'predictor_placement {wanted!r} is not to be had with a model on {model.device}, '
+                         f'only {" and ".join(options)}')
+    made: dict[str, PredictionExecutor] = {}  # by device: only where one is tried or chosen
+
+    def executor_at(name: str) -> PredictionExecutor:
+        device = torch.device('cpu') if name == 'cpu' else model.device
+        if str(device) not in made:
+            made[str(device)] = make(device)
+        return made[str(device)]
+
+    found = {'chosen': wanted}
+    if wanted == 'auto' and on_cpu and len(set(options.values())) == 1:
+        found = {'chosen': 'beside'}  # they are the same
+    elif wanted == 'auto':
+        facts = [model.fingerprint, model.variant, device_name(model.device), fingerprint, str(threads), str(chunk)]
+        found = kept(directory, 'placement', facts, options, lambda: choose_placement(
+            model, {name: executor_at(name) for name in options}, options, chunk))
+    chosen = found['chosen']
+    executor = executor_at(chosen)
+    for other in made.values():
+        if other is not executor:
+            other.close()
+    model.prefill_threads, executor.placement = options[chosen], chosen
+    compared = ', '.join(f'{name} {1e3 * seconds:.0f} ms' for name, seconds in found.get('seconds', {}).items())
+    log.info('the length predictor runs %s%s', places[chosen], f'; prefill of {found.get("prompt_tokens")} tokens and '
+             f'its prediction take: {compared}' if compared else '')
+    return executor
+
+
+def choose_placement(model: CausalLM, executors: dict[str, PredictionExecutor], threads: dict[str, int],
+                     chunk: int) -> dict:
+    """The placement in which prefill and prediction of one prompt are both done first: then there can be a plan."""
+    draw = random.Random(0)
+    n = min(2 * chunk, model.max_context - 2)
+    ids = [draw.randrange(len(model.tokenizer)) for _ in range(n)]
+    text = model.tokenizer.decode(ids)
+    seconds: dict[str, list[float]] = {name: [] for name in executors}
+    for trial in range(TRIALS + 1):
+        for name, executor in executors.items():
+            model.prefill_threads = threads[name]
+            start = time.perf_counter()
+            future = executor.submit(text, n)
+            with before_others(model.device):  # as the engine does
+                _seconds_of_prefill(model, ids, chunk)
+            future.result()
+            if trial:  # the first one warms up
+                seconds[name].append(time.perf_counter() - start)
+    model.reset()
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    return {'chosen': min(medians, key=medians.get), 'prompt_tokens': n, 'seconds': medians}
