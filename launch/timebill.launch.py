@@ -1,6 +1,20 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Start the timebill node and, unless autostart:=false, configure and activate it.
 
-    ros2 launch timebill_ros timebill.launch.py model:=<path or hub id> worker_python:=<venv>/bin/python
+ros2 launch timebill_ros timebill.launch.py model:=<path or hub id> worker_python:=<venv>/bin/python
 """
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler

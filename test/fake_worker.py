@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A dispatcher on a clock that stands still until a test moves it, and workers that do what the test says."""
 import threading
 
@@ -94,7 +108,8 @@ class Harness:
 
     def sync(self):
         """Wait until the dispatcher has seen everything, and everything that follows from it: a kill that becomes a
-        loss, a loss that becomes a new worker, its readiness that starts a goal."""
+        loss, a loss that becomes a new worker, its readiness that starts a goal.
+        """
         for _ in range(6):
             seen = threading.Event()
             self.dispatcher._events.put((seen.set,))

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A real node in a process of its own, and a client of it, for the tests of the ROS shell.
 
 The node runs a tiny random-weight model with a hand-made profile, so it starts in seconds and its plans do not depend
@@ -108,7 +122,8 @@ def tiny_model() -> Path:
 
 def parameters(**changed) -> dict:
     """The parameters of a quick node that plans by its profile alone, whatever it served before. Its steps are not
-    compiled: they would be so fast that no answer lasts until a deadline."""
+    compiled: they would be so fast that no answer lasts until a deadline.
+    """
     return {'model': str(tiny_model()), 'profile': str(tiny_model() / 'profile.yaml'), 'threads': 1,
             'cache_dir': str(tiny_model() / 'cache'), 'self_profile_s': 1.0, 'max_context_tokens': CONTEXT_TOKENS,
             'prefill_chunk_tokens': 16, 'compile_step': 'never', 'pessimistic_length': 'fixed', 'track_timing': False,
@@ -265,7 +280,8 @@ class Client:
 
 class NodeProcess(Client):
     """The node as a plain program, and a client beside it. A context manager that leaves no process and fails the
-    test where the node's log holds a traceback."""
+    test where the node's log holds a traceback.
+    """
 
     def __init__(self, *, arguments: list[str] = (), environment: dict | None = None, **changed):
         self._namespace = namespace = f'/node_{next(_number)}'
@@ -347,7 +363,8 @@ class NodeProcess(Client):
 
     def cleanup(self) -> bool:
         """Also waits until the client knows that the action server is gone: it would send to that one else, though
-        the next had come."""
+        the next had come.
+        """
         success = self.transition(Transition.TRANSITION_CLEANUP)
         if success:
             wait_until(lambda: not self.actions.server_is_ready())
@@ -366,7 +383,7 @@ class NodeProcess(Client):
                 return True
 
     def start(self) -> NodeProcess:
-        """configure and activate"""
+        """Configure and activate"""
         assert self.configure(), self.log
         assert self.activate(), self.log
         return self

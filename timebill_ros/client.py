@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A client of the node, for the command line, the demonstration and benchmarks: goals, estimates, lifecycle."""
 from __future__ import annotations
 
@@ -91,7 +105,8 @@ class PendingGoal:
 
 class Client:
     """Talks to the node `server` from a node of its own, which spins on a thread. A context manager: it initialises
-    rclpy, and leaving it joins the thread and shuts rclpy down."""
+    rclpy, and leaving it joins the thread and shuts rclpy down.
+    """
 
     def __init__(self, server: str = '/timebill', name: str = 'timebill_client'):
         # Without rclpy's signal handlers, Ctrl-C is Python's KeyboardInterrupt, and there is time to cancel a goal.

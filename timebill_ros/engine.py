@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """One request, from prompt to outcome: read this first.
 
     prefill || length prediction -> plan -> evict -> decode with a deadline guard -> outcome -> feedback
@@ -46,7 +60,8 @@ log = logging.getLogger(__name__)
 
 class Engine:
     """A loaded model, a length predictor (or none), the execution times of both on this device, and what finished
-    requests have taught about lengths and times."""
+    requests have taught about lengths and times.
+    """
 
     def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes, tracker: Tracker, *,
                  quality: knobs.QualityTable | None = None, prefill_chunk_tokens: int = 512,

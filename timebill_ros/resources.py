@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Where the files that ship with this package lie, whichever way it was installed, and how its own are written."""
 from __future__ import annotations
 
@@ -26,7 +40,8 @@ def embedded_directory() -> Path:
 
 def cache_directory(setting: str = '') -> Path:
     """Where self-made profiles and compiled steps go: the setting, or the user's cache folder (XDG base directory
-    specification)."""
+    specification).
+    """
     if setting:
         return Path(setting).expanduser()
     base = os.environ.get('XDG_CACHE_HOME') or Path(os.environ.get('HOME') or '/tmp') / '.cache'

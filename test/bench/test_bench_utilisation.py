@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The utilisation bench: its arrivals and intervals, and one small point of it on a real node."""
 import json
 import random
@@ -42,7 +56,8 @@ def test_a_late_answer_scores_nothing():
 
 def test_policies_are_compared_goal_by_goal():
     """Arrivals that differ much, policies that differ by the same goals in ten: the interval of the difference is the
-    narrower one."""
+    narrower one.
+    """
     kept = GoalRecord(0.0, 1.0, Strategy.KILL, received_s=0.9, status=4, text='x', reason=1)
     lost = GoalRecord(0.0, 1.0, Strategy.KILL)
     baseline = [(kept, 0.5) if i % 2 else (lost, 0.0) for i in range(400)]

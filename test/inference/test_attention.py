@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Our attention function computes what transformers' eager attention computes, and remembers the last queries."""
 from types import SimpleNamespace
 
@@ -19,7 +33,7 @@ def states(n_query, n_key, n_heads, n_kv_heads, dtype=torch.float32):
 
 
 def eager(query, key, value, scaling, window=None):
-    """transformers' own computation, with the mask written out."""
+    """Transformers' own computation, with the mask written out."""
     n_query, n_key = query.shape[2], key.shape[2]
     bias = torch.zeros(n_query, n_key)
     for i in range(n_query):

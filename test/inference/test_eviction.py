@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Which entries are kept: scores against kvpress and against their definition, and decoding on what is left."""
 import functools
 
@@ -160,7 +174,8 @@ def kept_indices(before, after):
 
 def reference_logits(kind, ids, kept):
     """Logits for all `ids` without a cache: eager attention with true positions, in which tokens from N_X on see, of
-    the prompt, only the entries `kept[layer][head]` (all of them in layers that are not listed)."""
+    the prompt, only the entries `kept[layer][head]` (all of them in layers that are not listed).
+    """
     def masked_attention(module, query, key, value, attention_mask, scaling, sliding_window=None, **kwargs):
         n, group = query.shape[2], query.shape[1] // key.shape[1]
         key, value = repeat_kv(key, group), repeat_kv(value, group)

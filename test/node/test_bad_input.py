@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Goals that make no sense: each ends with its code and a sentence that holds the value, and the node serves on."""
 from __future__ import annotations
 
@@ -103,7 +117,7 @@ def test_extreme_values_are_valid(node, fields):
 
 
 def test_megabytes_leave_the_nodes_memory_as_it_was(node):
-    """rclpy keeps goals for as long as their results, and these would take 20 MB each."""
+    """Rclpy keeps goals for as long as their results, and these would take 20 MB each."""
     goals = [(make_goal('w' * 1_000_000), Result.PROMPT_TOO_LONG, '1000000'),
              (make_goal('', **messages(*[('user', 'w1')] * 100_000)), Result.INVALID_GOAL, '100000'),
              (make_goal(**sampling(stop=['b' * 1_000_000])), Result.INVALID_GOAL, '1000000')]

@@ -1,5 +1,20 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The deadline holds without the model: whatever goes wrong in it, each goal ends by its deadline with the right code,
-and the node serves again. Over DDS, on the real worker with faults built in."""
+and the node serves again. Over DDS, on the real worker with faults built in.
+"""
 from __future__ import annotations
 
 import os

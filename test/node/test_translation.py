@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Messages to records and back, without a node."""
 from __future__ import annotations
 
@@ -66,7 +80,7 @@ def test_a_goals_own_values_are_kept():
 
 @pytest.mark.parametrize('strategy, error', [(0, False), (9, True)])
 def test_the_goal_itself_keeps_no_text(strategy, error):
-    """rclpy keeps goals for as long as their results."""
+    """Rclpy keeps goals for as long as their results."""
     goal = Generate.Goal(prompt='p' * 9, closing_text='c', messages=[ChatMessage(role='user', content='hi')],
                          sampling=SamplingConfig(stop=['s'], seed=3), time_budget=Duration(sec=2),
                          overrun_strategy=strategy)

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The fit recovers what produced its points, says how good it is, and does not bend to outliers."""
 import dataclasses
 import random
@@ -22,7 +36,8 @@ ESTIMATORS = {'prefill': TRUE.prefill, 'step': TRUE.step, 'eviction': TRUE.evict
 
 def synthetic_points(noise=0.0, outliers=0, repeats=9, seed=0):
     """Repeats of TRUE's times with relative noise; the first `outliers` repeats of each length take ten times as
-    long."""
+    long.
+    """
     rng = random.Random(seed)
     return {kind: [[n, estimate(n) * (1 + rng.gauss(0, noise)) * (10 if i < outliers else 1)]
                    for n in LENGTHS for i in range(repeats)] for kind, estimate in ESTIMATORS.items()}

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """`timebill bench decode`: time per token of our token loop against transformers' own, in one run.
 
 All rows decode the same number of tokens after the same random prompts, in interleaved rounds, so that a machine that
@@ -45,7 +59,7 @@ PLANS = 2000
 
 
 def _press(ratio: float):
-    """kvpress's SnapKV; None where it is not installed."""
+    """Kvpress's SnapKV; None where it is not installed."""
     try:
         from kvpress import SnapKVPress
     except ImportError:

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Seconds between consecutive tokens: of our token loop, of the least loop around our step, of model.generate."""
 from __future__ import annotations
 
@@ -53,7 +67,8 @@ def differences(at: list[float]) -> list[float]:
 def time_generate(reference, prompt: list[int], n_tokens: int, *, static: bool = False,
                   within: contextlib.AbstractContextManager | None = None) -> list[float]:
     """Of model.generate, greedy and past any end of the text; `static`: on transformers' static cache; `within`: a
-    context around the call."""
+    context around the call.
+    """
     times = _Times()
     reference.generation_config.eos_token_id = None  # or it would take the place of the None below
     config = GenerationConfig(max_new_tokens=n_tokens, do_sample=False, eos_token_id=None, pad_token_id=0,
@@ -90,7 +105,8 @@ def time_bare(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
 def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: int, ratio: float = 0.0,
               variant: str = '') -> list[float]:
     """Of our token loop as the engine runs it, guarded and planned again, after evicting `ratio` of the prompt and
-    with the weights of `variant`."""
+    with the weights of `variant`.
+    """
     n_keep = int((1 - ratio) * len(prompt))
     logits = _prefilled(model, prompt, chunk_tokens, n_keep)
     at: list[float] = []

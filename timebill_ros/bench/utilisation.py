@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """`timebill bench utilisation`: what scheduling and admission are worth when more is asked than can be served.
 
 Poisson arrivals at several offered loads, the same ones for every policy, through a real node over DDS. All goals are
@@ -75,7 +89,8 @@ def values_of(goals: list[tuple[GoalRecord, float]]) -> list[float]:
 
 def above(goals: list[tuple[GoalRecord, float]], baseline: list[tuple[GoalRecord, float]]) -> dict:
     """By how much one policy is above another on the same arrivals, goal by goal: that they differ among themselves
-    does not widen these intervals."""
+    does not widen these intervals.
+    """
     pairs = list(zip(goals, baseline, strict=True))
     return {'on_time': mean_with_interval([is_on_time(one[0]) - is_on_time(other[0]) for one, other in pairs]),
             'score': mean_with_interval(list(np.subtract(values_of(goals), values_of(baseline))))}

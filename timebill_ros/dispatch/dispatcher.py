@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Which goal runs, and that every goal ends: the node's half of the flow, without ROS.
 
 One thread owns all state and takes events from a queue: a goal submitted or canceled, a message of the worker, a
@@ -41,7 +55,8 @@ MOVED_S = 1e-3  # a deadline that moves by less is left where it is
 
 class Dispatcher:
     """Feeds one worker. `on_change(job)` is called at each change of a goal's state, `on_health()` when the worker is
-    lost or back, both from the dispatcher's thread; they must not block. `start_worker`: see Supervisor."""
+    lost or back, both from the dispatcher's thread; they must not block. `start_worker`: see Supervisor.
+    """
 
     def __init__(self, start_worker: Callable, settings: dict, on_change: Callable[[Job], None],
                  on_health: Callable[[], None] = lambda: None, *, clock: Clock = time.monotonic):

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Keeps one worker alive: starts it, replaces it when it is lost or hangs, and backs off when it does not come up.
 
 It has no thread and no lock of its own: the dispatcher calls it, from its thread, with the worker's events and at the
@@ -24,7 +38,8 @@ BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 class Supervisor:
     """`start_worker(on_event)` returns a WorkerProcess or something like it; OSError if it cannot. `post(generation,
     event)` takes the worker's events to the dispatcher's thread, which hands them to `hears`. `on_health()` is called
-    when `is_ready` has changed."""
+    when `is_ready` has changed.
+    """
 
     def __init__(self, start_worker: Callable, settings: dict, post: Callable[[int, dict], None], clock: Clock,
                  on_health: Callable[[], None]):

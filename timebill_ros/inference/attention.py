@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The attention that models run here: PyTorch SDPA over the filled cache slots, remembering the last queries.
 
 Registered with transformers' public AttentionInterface, so every model class that uses it takes this function without
@@ -97,7 +111,7 @@ def _masked(query, key, value, window: int | None, scaling: float, gqa: dict) ->
 
 
 def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None, **kwargs):
-    """query [1, H_q, L, D], key and value [1, H_kv, K, D] -> ([1, L, H_q, D], None).
+    """Query [1, H_q, L, D], key and value [1, H_kv, K, D] -> ([1, L, H_q, D], None).
 
     ValueError for variants that it does not compute (soft-capped logits, attention sinks, prepared masks), so that a
     model which needs them is never answered with something else. The arguments stand in the order of transformers'

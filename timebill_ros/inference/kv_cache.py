@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A KV cache allocated once: it writes at its own length and hands out views of the filled slots.
 
 A subclass of transformers' Cache, so models use it like any other. Nothing is concatenated or grown while decoding.
@@ -95,7 +109,8 @@ class SlotLayer(CacheLayerMixin):
 
 class BucketLayer(SlotLayer):
     """A view of one layer's slots: the next states go to where `slot` [1] says on the device, and `bucket` slots are
-    shown whatever they hold. See decode_step.BucketStep."""
+    shown whatever they hold. See decode_step.BucketStep.
+    """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, slot: torch.Tensor, bucket: int):
         super().__init__(keys.shape[2])
@@ -124,7 +139,8 @@ class SlotCache(Cache):
     @classmethod
     def of(cls, keys: list[torch.Tensor], values: list[torch.Tensor], lengths: list[int]) -> SlotCache:
         """A cache over slots that there are, [1, H_kv, slots, D] for each layer, so many of them filled. No layer of it
-        has a window of its own: the slots are what each attends to."""
+        has a window of its own: the slots are what each attends to.
+        """
         cache = cls(keys[0].shape[2], [None] * len(keys))
         for layer, layer.keys, layer.values, layer.length in zip(cache.layers, keys, values, lengths, strict=True):
             layer.capacity, layer.is_initialized = layer.keys.shape[2], True

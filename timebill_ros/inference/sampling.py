@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Drawing the next token, on the device, without waiting for it."""
 from __future__ import annotations
 
@@ -18,7 +32,7 @@ class Sampler:
             self.generator = torch.Generator(device=device).manual_seed(sampling.seed)
 
     def draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """logits [V] -> token id, int64 [], or NOT_A_TOKEN where the best is not finite. No host synchronisation."""
+        """Logits [V] -> token id, int64 [], or NOT_A_TOKEN where the best is not finite. No host synchronisation."""
         best, token = logits.max(dim=-1)  # max propagates NaN, so one look at it suffices
         valid = best.isfinite()
         if self.generator is not None:
@@ -26,7 +40,7 @@ class Sampler:
         return torch.where(valid, token, NOT_A_TOKEN)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """logits [V] -> the distribution that `draw` samples from, float32 [V]; uniform where the logits are NaN."""
+        """Logits [V] -> the distribution that `draw` samples from, float32 [V]; uniform where the logits are NaN."""
         sampling = self.sampling
         scores = logits.float()
         scores = (scores - scores.max()) / sampling.temperature  # no overflow at tiny temperatures

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """How many CPU threads compute, and what they do while they wait. No torch: some of it must come before torch."""
 from __future__ import annotations
 
@@ -37,5 +51,6 @@ def for_decoding(requested: int, weight_bytes: int) -> int:
 
 def for_prefill(threads: int, beside: int) -> int:
     """Threads of prefill while `beside` others predict: one core each, because a thread that shares its core makes
-    all others wait for it."""
+    all others wait for it.
+    """
     return max(1, min(threads, available_cores() - beside))

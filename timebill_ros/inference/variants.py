@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The same model with weights of another precision, to decode with where time is short.
 
 A variant shares the KV cache, the tokenizer and the prefill of the model it was made from; only decode steps go
@@ -56,7 +70,8 @@ class HalfLinear(nn.Module):
 
 class Int8Linear(nn.Module):
     """A linear layer, weight [N, K], with 8 bits a weight and one float32 scale a row, symmetric and rounded to
-    nearest."""
+    nearest.
+    """
 
     def __init__(self, linear: nn.Linear):
         super().__init__()

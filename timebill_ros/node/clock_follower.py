@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Follows /clock where use_sim_time is on, and moves absolute deadlines with it."""
 from __future__ import annotations
 
@@ -37,7 +51,8 @@ class ClockFollower:
 
     def _listen(self) -> None:
         """On a node and a thread of its own, because simulators publish /clock at up to 1 kHz: handing each message to
-        a pool of threads would take the node's time, and a message that waits for one shifts the deadlines."""
+        a pool of threads would take the node's time, and a message that waits for one shifts the deadlines.
+        """
         node = self._node
         self._listener = Node(
             f'{node.get_name()}_clock', namespace=node.get_namespace(), context=node.context, enable_rosout=False,

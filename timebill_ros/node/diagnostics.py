@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What /diagnostics says: the node counts, a timer reports."""
 from __future__ import annotations
 
@@ -14,7 +28,8 @@ def _status(name: str, level: bytes, message: str, **values) -> DiagnosticStatus
 def report(state: str, dispatcher, description: str, missed_before: int,
            clock_warning: str = '') -> list[DiagnosticStatus]:
     """The three statuses. `dispatcher` is None while unconfigured; `missed_before` counts misses reported before;
-    `clock_warning` says what is wrong with ROS time."""
+    `clock_warning` says what is wrong with ROS time.
+    """
     ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
     if dispatcher is None:
         return [_status(name, ok, f'the node is {state}') for name in ('deadlines', 'execution time', 'worker')]

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The action server: takes goals, hands them to the dispatcher, and gives each its feedback and its one result."""
 from __future__ import annotations
 
@@ -36,7 +50,8 @@ class _Goal:
 
 class GoalServer:
     """`~/generate` of one configured node. `publish_job(job)` and `publish_status(request_id, timing, outcome)` tell
-    the status topic. The node hands it the dispatcher's changes (`on_change`)."""
+    the status topic. The node hands it the dispatcher's changes (`on_change`).
+    """
 
     def __init__(self, node, settings: dict, dispatcher: Dispatcher, clock: ClockFollower, publish_job, publish_status,
                  callback_group):
@@ -60,7 +75,8 @@ class GoalServer:
 
     def drain(self, message: str) -> None:
         """Take no more goals, end every goal held, wait until each result is set, and leave DDS a moment to carry
-        them."""
+        them.
+        """
         with self._lock:
             self.is_accepting = False
         if not self._goals:

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Where simulated ROS time lies on the monotonic clock, learned from /clock messages. Pure: no rclpy.
 
 Messages come late by some jitter, never early. So the mapping is the line that lies before every arrival of about the
@@ -123,7 +137,8 @@ class RosTime:
 
     def mapping(self) -> Mapping | None:
         """As it is now, whatever comes after; None without any message, or where ROS time has stood too long: then the
-        last instants given hold."""
+        last instants given hold.
+        """
         return None if self._clock() - self._last[1] > self._timeout_s else self._mapping
 
     def left_s(self, ros_deadline_s: float) -> float | None:

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The ROS shell: a lifecycle node with the action server, the status topic, the estimate service and diagnostics.
 
 It translates, enqueues and publishes. Which goal runs and how it ends is dispatch.py's business; models live in the
@@ -44,7 +58,8 @@ FOREVER_S = 1e9
 
 class TimebillNode(LifecycleNode):
     """`~/generate`, `~/status`, `~/estimate_time` and `/diagnostics`. configure loads and profiles, activate accepts
-    goals, deactivate ends those it holds with INACTIVE, cleanup frees the model."""
+    goals, deactivate ends those it holds with INACTIVE, cleanup frees the model.
+    """
 
     def __init__(self, **kwargs):
         super().__init__('timebill', automatically_declare_parameters_from_overrides=True, **kwargs)
@@ -243,7 +258,8 @@ class TimebillNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. The handlers are ours: rclpy's would invalidate the context at once, and
-    no open goal would get its result."""
+    no open goal would get its result.
+    """
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # of rcl, for arguments or files that it cannot read

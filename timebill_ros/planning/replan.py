@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The plan looked at again while decoding: the pace is measured by then, and less of the length is unknown.
 
 Where the current plan would miss, more of the prompt is evicted, as much as the planner's rules ask for and never below
@@ -18,7 +32,8 @@ from timebill_ros.timing.execution_time import ExecutionTimes
 
 class Replanner:
     """One request's. Called from the token loop: it computes, and evicts; another thread sends what it writes to
-    `control.revised`."""
+    `control.revised`.
+    """
 
     def __init__(self, model, times: ExecutionTimes, length: PessimisticLength, distribution: LengthDistribution, *,
                  plan: Plan, timing: Timing, control: Control, n_min: int, n_max: int, started_s: float,

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What the length predictor is compared with: the paper's other heads, on the same backbone (TimeBill, table 1).
 
 They are trained beside the bucket classifier, on the same hidden states and examples, so that a difference between two
@@ -69,7 +83,7 @@ class Baselines(nn.Module):
 
     @torch.inference_mode()
     def predict(self, hidden: torch.Tensor) -> dict[str, tuple[float, float]]:
-        """name -> (median, mean) of the predicted length. hidden: [hidden], of the prompt's last token.
+        """Name -> (median, mean) of the predicted length. hidden: [hidden], of the prompt's last token.
 
         A class stands for the training lengths in it; the median is that of the class in which half is reached.
         """

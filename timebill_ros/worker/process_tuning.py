@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Keeps other work away from the model: garbage collection, the kernel's pages, other cores' work, other programs."""
 from __future__ import annotations
 
@@ -38,7 +52,8 @@ def parse_cores(text: str) -> set[int]:
 
 def use_cores(text: str) -> None:
     """Bind this thread, and those it starts from now on, to the cores of `text`; empty: all. Before torch is imported,
-    which counts them. ValueError for cores that this process may not use."""
+    which counts them. ValueError for cores that this process may not use.
+    """
     if not text:
         return
     cores = parse_cores(text)
@@ -57,7 +72,8 @@ def be_nice(value: int) -> None:
 
 def be_real_time(priority: int) -> bool:
     """Run this thread, and none that it starts, under SCHED_FIFO; 0: leave it. Where that is not permitted there is a
-    warning, and False: it goes on as it was."""
+    warning, and False: it goes on as it was.
+    """
     if not priority:
         return True
     try:

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What is chosen by trying it on this device, once: the size of prefill's chunks, and where the length predictor runs.
 
 What was found is kept in `<cache_dir>/tuning`, because a profile holds for one choice only, and choices that are close
@@ -59,7 +73,8 @@ def chunk_tokens(model: CausalLM, directory: Path) -> int:
 
 def choose_chunk(model: CausalLM) -> dict:
     """Powers of two are tried on an empty cache (over a full one they take longer). A large chunk is not always
-    quicker than two small ones whose activations fit the processor's caches."""
+    quicker than two small ones whose activations fit the processor's caches.
+    """
     seconds: dict[int, float] = {}
     size = MIN_CHUNK
     while size <= min(MAX_CHUNK, max(MIN_CHUNK, model.max_context // 2)):

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The decode step as CUDA graphs: one launch for a whole step, instead of some hundreds.
 
 A graph repeats kernels with the arguments that they were captured with, so there is one for each bucket of cache
@@ -36,7 +50,8 @@ class NotCaptured(RuntimeError):
 
 def buckets(capacity: int) -> list[int]:
     """Lengths, ascending, up to `capacity`: half the smallest apart at first, later an eighth of the power of two
-    below."""
+    below.
+    """
     found = [min(SMALLEST, capacity)]
     while found[-1] < capacity:
         n = found[-1]
@@ -100,7 +115,8 @@ class CapturedStep:
 def prepare(model: nn.Module, cache: SlotCache, options: dict, compiled: CompiledStep | None, token: torch.Tensor,
             position: torch.Tensor) -> CapturedStep:
     """The captured step of `model`, from `compiled` where that is given. NotCaptured with a sentence where it cannot be
-    had or is slower. `cache` holds at least two entries of a sequence."""
+    had or is slower. `cache` holds at least two entries of a sequence.
+    """
     if any(layer.is_sliding for layer in cache.layers):
         raise NotCaptured('layers with a sliding window are as long as the others, until these are evicted')
     start_s = time.monotonic()

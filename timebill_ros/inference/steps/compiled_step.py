@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The decode step, compiled ahead of time and kept on disk: no Python between one kernel and the next.
 
 A step through transformers' modules is some hundreds of Python and dispatcher calls, which for a small model, or on a
@@ -43,7 +57,8 @@ class NotCompiled(RuntimeError):
 
 class CompiledStep:
     """Steps of one model on one cache, whose slots are allocated. `weights`: the model's tensors by the names that
-    they have in the trace; the model keeps them. `bucketed`: what was traced is a BucketStep."""
+    they have in the trace; the model keeps them. `bucketed`: what was traced is a BucketStep.
+    """
 
     kind = 'compiled'
 
@@ -155,7 +170,8 @@ def _read(notes: Path) -> dict | None:
 def _make(model: nn.Module, cache: SlotCache, options: dict, package: Path, weights: dict[str, torch.Tensor],
           facts: list[str], bucketed: bool) -> tuple[dict, CompiledStep | None]:
     """Compiles to `package`; what was found out, and the step. NotCompiled where this machine lacks a compiler, which
-    may change."""
+    may change.
+    """
     if cache.device.type == 'cpu' and not any(map(shutil.which, [os.environ.get('CXX', 'g++'), 'clang++'])):
         raise NotCompiled('no C++ compiler is installed (g++, clang++ or $CXX)')
     log.info('compiling the decode step, once for this model and device')

@@ -1,3 +1,17 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """One decode step as a module: what compiled_step.py traces and captured_step.py captures, and how they are judged."""
 from __future__ import annotations
 
@@ -23,7 +37,8 @@ def forward(model: nn.Module, ids: torch.Tensor, positions: torch.Tensor, cache:
 
 def uses_buckets(cache: SlotCache) -> bool:
     """Whether steps are of fixed sizes, so that they can be captured (captured_step.py): on CUDA, and where layers are
-    equally long."""
+    equally long.
+    """
     return cache.device.type == 'cuda' and not any(layer.is_sliding for layer in cache.layers)
 
 
@@ -77,7 +92,8 @@ Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # token and positio
 def compare(model: nn.Module, steps: list[Step], cache: SlotCache, options: dict, token: torch.Tensor,
             position: torch.Tensor) -> list[float]:
     """Median seconds of a step through the modules and of each of `steps`; ValueError where logits of theirs differ by
-    more than rounding. `token` and `position` [1, 1] are what they are called with; the cache is left as it was."""
+    more than rounding. `token` and `position` [1, 1] are what they are called with; the cache is left as it was.
+    """
     lengths = [layer.length for layer in cache.layers]
     position.fill_(lengths[0])
 
