@@ -36,6 +36,7 @@ from timebill_ros.dispatch.channel import Channel
 from timebill_ros.inference.threads import wait_briefly
 from timebill_ros.request import ErrorCode, GoalError, Outcome, Request, to_dict
 from timebill_ros.resources import steps_directory
+from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning
 
 log = logging.getLogger('timebill_ros.worker')
@@ -130,11 +131,11 @@ class Worker:
             tracker.take_over(self.engine.tracker)
             self.engine.tracker = tracker
 
-    def _tracked(self) -> dict[str, float]:
-        """What diagnostics show of the tracker."""
+    def _tracked(self) -> dict[str, float | bool]:
+        """Return what diagnostics show of the tracker; `unusual`: the profile no longer describes this device."""
         tracker = self.engine.tracker
         return {'timing_factor': tracker.timing_factor, 'prefill_factor': tracker.prefill_factor,
-                'time_bound': tracker.time_bound}
+                'time_bound': tracker.time_bound, 'unusual': is_unusual(tracker.timing_factor)}
 
     def _save_state(self) -> None:
         if not self._unsaved or not self.settings.get('keep_state'):
