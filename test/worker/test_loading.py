@@ -31,7 +31,7 @@ from timebill_ros.deadline import Deadline
 from timebill_ros.inference.decode import Control
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
-from timebill_ros.length.calibration import FixedFactor
+from timebill_ros.length.pessimistic_length import FixedFactor
 from timebill_ros.request import ErrorCode, Request
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profiling import identity

@@ -23,8 +23,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from timebill_ros.inference.decode import Control
-from timebill_ros.length.calibration import PessimisticLength, expected
 from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.pessimistic_length import PessimisticLength, expected
 from timebill_ros.planning import planner
 from timebill_ros.request import Plan, Timing, Verdict
 from timebill_ros.timing.execution_time import ExecutionTimes

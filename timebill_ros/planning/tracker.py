@@ -31,16 +31,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from timebill_ros.length.calibration import (
-    Adaptive,
-    Conformal,
-    FixedFactor,
-    OnlineQuantile,
-    PessimisticLength,
-    conformal_quantile,
-    thinned,
-)
+from timebill_ros.length.conformal import OnlineQuantile, conformal_quantile, thinned
 from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor, PessimisticLength
 from timebill_ros.resources import write_whole
 from timebill_ros.settings import POLICIES
 from timebill_ros.timing.drift import TimingFactor

@@ -1,0 +1,197 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The rules for the pessimistic length N_W, on sequences of lengths that try to break them."""
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+
+from timebill_ros.length.calibration import MOST_SURPRISE, surprise
+from timebill_ros.length.conformal import OnlineQuantile
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor, expected
+
+SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]  # of a predictor that is right
+# Every rule for the pessimistic length; a new one is a row here.
+PESSIMISTIC = [FixedFactor(1), FixedFactor(5), FixedFactor(2.5), Conformal(SCORES, 0.05), Conformal((), 0.05),
+               Adaptive(SCORES, 0.025), Adaptive((), 0.025)]
+
+DISTRIBUTIONS = [
+    LengthDistribution.point(1),
+    LengthDistribution.point(17, 16),
+    LengthDistribution(4, [0.2, 0.3, 0.5]),
+    LengthDistribution(16, np.full(512, 1 / 512)),
+]
+GEOMETRIC = LengthDistribution(1, [0.9 ** i * 0.1 for i in range(200)] + [0.9 ** 200])
+
+
+@pytest.mark.parametrize('rule', PESSIMISTIC, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize('distribution', DISTRIBUTIONS, ids=lambda d: f'B{d.bucket_size}x{d.n_buckets}')
+@pytest.mark.parametrize('n_max', [1, 20, 100_000])
+def test_pessimistic_length_is_between_the_prediction_and_the_limit(rule, distribution, n_max):
+    n_w = rule.pessimistic(distribution, n_max)
+    assert isinstance(n_w, int)
+    assert min(distribution.median(), n_max) <= n_w <= n_max
+
+
+@pytest.mark.parametrize('rule', PESSIMISTIC, ids=lambda rule: type(rule).__name__)
+def test_pessimistic_length_refuses_a_limit_below_one_token(rule):
+    with pytest.raises(ValueError, match='-3'):
+        rule.pessimistic(DISTRIBUTIONS[0], -3)
+
+
+@pytest.mark.parametrize('rule', PESSIMISTIC, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize('distribution', DISTRIBUTIONS, ids=lambda d: f'B{d.bucket_size}x{d.n_buckets}')
+def test_what_was_generated_only_raises_the_pessimistic_length(rule, distribution):
+    bounds = [rule.pessimistic(distribution, 500, generated) for generated in range(0, 500, 7)]
+    assert bounds == sorted(bounds)
+    assert all(n_w > generated for n_w, generated in zip(bounds, range(0, 500, 7), strict=True))
+
+
+@pytest.mark.parametrize(('k', 'n_max', 'n_w'), [(5, 1000, 160), (1, 1000, 32), (5, 100, 100), (1.03, 1000, 33)])
+def test_fixed_factor_is_the_papers_rule(k, n_max, n_w):
+    assert FixedFactor(k).pessimistic(LengthDistribution.point(20, 16), n_max) == n_w
+
+
+@pytest.mark.parametrize('k', [0.99, 0, -1, math.nan, math.inf])
+def test_fixed_factor_refuses_other_factors(k):
+    with pytest.raises(ValueError, match=str(k)):
+        FixedFactor(k)
+
+
+@pytest.mark.parametrize('make', [lambda e: Conformal(SCORES, e), lambda e: Adaptive(SCORES, e), OnlineQuantile])
+@pytest.mark.parametrize('miss_rate', [0, 1, -0.1, math.nan])
+def test_a_miss_rate_is_between_0_and_1(make, miss_rate):
+    with pytest.raises(ValueError, match=str(miss_rate)):
+        make(miss_rate)
+
+
+# -- conformal -------------------------------------------------------------------------------------------------------
+
+def draw(rng, distribution):
+    return 1 + rng.choices(range(distribution.n_buckets), distribution.probabilities)[0] * distribution.bucket_size
+
+
+@pytest.mark.parametrize('stretch', [1.0, 1.7])
+def test_conformal_keeps_its_rate_with_a_wrong_predictor_too(stretch):
+    """Lengths are `stretch` times as long as the predictor says, in calibration and afterwards."""
+    rng = random.Random(1)
+    lengths = [math.ceil(stretch * draw(rng, GEOMETRIC)) for _ in range(6000)]
+    rule = Conformal([surprise(GEOMETRIC, n) for n in lengths[:2000]], 0.05)
+    missed = np.mean([n > rule.pessimistic(GEOMETRIC, 10_000) for n in lengths[2000:]])
+    assert 0.03 < missed < 0.062
+    if stretch > 1:
+        trusting = GEOMETRIC.quantile(0.95)
+        assert np.mean([n > trusting for n in lengths]) > 0.1, 'the predicted quantile alone would not do'
+
+
+def test_a_length_is_covered_exactly_where_its_score_is_within_the_bound():
+    for n in range(1, 150):
+        rule = Conformal([surprise(GEOMETRIC, n)] * 40, 0.05)
+        assert rule.pessimistic(GEOMETRIC, 10_000) == n
+
+
+def test_a_length_that_the_predictor_gave_no_chance_is_planned_for_as_long_as_allowed():
+    certain = LengthDistribution(1, [0.0, 1.0, 0.0, 0.0])
+    assert surprise(certain, 3) == MOST_SURPRISE and surprise(certain, 2) == 0.0
+    assert Conformal([MOST_SURPRISE] * 40, 0.05).pessimistic(certain, 99) == 99
+    assert Conformal([0.0] * 40, 0.05).pessimistic(certain, 99) == 2
+
+
+def test_the_expected_length_given_what_came_is_the_median_of_the_rest():
+    assert expected(GEOMETRIC, 1000) == pytest.approx(GEOMETRIC.median(), abs=1)
+    assert expected(GEOMETRIC, 1000, 50) == pytest.approx(50 + GEOMETRIC.median(), abs=1)  # it has no memory
+    assert expected(GEOMETRIC, 52, 50) == 52 and expected(GEOMETRIC, 1000, 400) == 1000
+    assert expected(LengthDistribution.point(40), 256, 16) == 40
+
+
+# -- adaptive --------------------------------------------------------------------------------------------------------
+
+def replay(rule, lengths, distribution=GEOMETRIC, n_max=10_000):
+    """Which lengths were beyond their N_W, where the deadline cuts every one there, and the rule is told so."""
+    return [meet(rule, n, distribution, n_max) for n in lengths]
+
+
+def meet(rule, n, distribution=GEOMETRIC, n_max=10_000, promised=True):
+    n_w = rule.pessimistic(distribution, n_max)
+    rule.observe(distribution, min(n, n_w), n_w=n_w, n_max=n_max, ended=n <= n_w, promised=promised)
+    return n > n_w
+
+
+@pytest.mark.parametrize('miss_rate', [0.025, 0.1])
+@pytest.mark.parametrize('stretches', [(1.0,), (1.0, 2.5), (3.0, 1.0), (1.0, 1.5, 2.0, 4.0)])
+def test_adaptive_keeps_its_rate_whatever_the_lengths_do(miss_rate, stretches):
+    """The guarantee of adaptive conformal inference: over T requests the rate is off by (1 + step) / (step T)."""
+    rng = random.Random(2)
+    each = 2000 // len(stretches)
+    lengths = [math.ceil(stretch * draw(rng, GEOMETRIC)) for stretch in stretches for _ in range(each)]
+    missed = replay(Adaptive(SCORES, miss_rate), lengths)
+    assert np.mean(missed) <= miss_rate + 1.03 / (0.03 * len(lengths)) + 1e-9
+    assert np.mean(missed) > miss_rate / 3, 'not by planning for the longest'
+
+
+def test_adaptive_follows_a_change_where_the_fixed_quantile_does_not():
+    rng = random.Random(3)
+    lengths = [math.ceil(3 * draw(rng, GEOMETRIC)) for _ in range(150)]
+    assert np.mean(replay(Conformal(SCORES, 0.025), lengths)) > 0.2
+    assert np.mean(replay(Adaptive(SCORES, 0.025), lengths)[50:]) < 0.07
+
+
+@pytest.mark.parametrize(('n', 'ended', 'moves'), [
+    (50, True, 'rises'), (60, True, 'rises'), (61, True, 'rises'), (60, False, 'falls'), (75, False, 'falls'),
+    (59, False, 'stays'), (1000, True, 'rises'),
+])
+def test_what_counts_as_a_miss(n, ended, moves):
+    """Planned for 60. Cut at N_W or later: exceeded. Cut before: nothing is known. Whatever ended had its time."""
+    rule = Adaptive(SCORES, 0.025)
+    before = rule.state()
+    rule.observe(GEOMETRIC, n, n_w=60, n_max=1000, ended=ended)
+    level = rule.state()['level']
+    assert {'rises': level > before['level'], 'falls': level < before['level'], 'stays': rule.state() == before}[moves]
+
+
+def test_an_answer_that_ended_at_the_goals_own_limit_says_that_it_was_covered_and_no_more():
+    rule = Adaptive(SCORES, 0.025)
+    before = rule.state()
+    rule.observe(GEOMETRIC, 16, n_w=16, n_max=16, ended=True)
+    assert rule.state()['level'] > before['level'] and rule.state()['scores'] == before['scores']
+
+
+def test_easy_answers_that_were_not_promised_do_not_pay_for_missed_promises():
+    rng, rule, missed = random.Random(8), Adaptive(SCORES, 0.05), []
+    for i in range(3000):
+        promised = i % 3 == 0  # and those have answers twice as long
+        is_missed = meet(rule, 2 * draw(rng, GEOMETRIC) if promised else 1, promised=promised)
+        if promised:
+            missed.append(is_missed)
+    # A tenth of the pace, twice as often: a fifth more at most, and what it took to learn.
+    assert np.mean(missed) <= 0.08
+
+
+def test_state_round_trip():
+    rule, other = Adaptive(SCORES, 0.025), Adaptive((), 0.025)
+    replay(rule, [draw(random.Random(i), GEOMETRIC) for i in range(100)])
+    other.restore(json.loads(json.dumps(rule.state())))
+    assert other.pessimistic(GEOMETRIC, 500) == rule.pessimistic(GEOMETRIC, 500)
+    assert other.state() == rule.state()
+
+
+@pytest.mark.parametrize('state', [{}, {'level': 0.1}, {'level': 'x', 'scores': []}, {'level': math.nan, 'scores': []},
+                                   {'level': 0.1, 'scores': [math.nan]}, {'level': 0.1, 'scores': 3}])
+def test_a_state_that_is_none_is_refused(state):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        Adaptive(SCORES, 0.025).restore(state)
