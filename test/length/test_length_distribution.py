@@ -45,11 +45,6 @@ def test_quantile_refuses_levels_that_are_no_probability(level):
         DISTRIBUTIONS[2].quantile(level)
 
 
-def test_mean_counts_each_bucket_at_its_middle():
-    assert LengthDistribution(1, [0.5, 0.5]).mean() == pytest.approx(1.5)
-    assert LengthDistribution(4, [0.5, 0.5]).mean() == pytest.approx(4.5)  # lengths 1..8, all equally likely
-
-
 @pytest.mark.parametrize('bucket_size', [1, 4, 16])
 def test_buckets_cover_lengths_without_gap(bucket_size):
     for n in range(1, 60):
@@ -91,16 +86,6 @@ def test_nothing_can_change_a_distribution():
     assert d.to_list() == [0.5, 0.5]
     with pytest.raises(ValueError):
         d.probabilities[0] = 1
-
-
-def test_interpolated_quantiles_spread_each_bucket_evenly():
-    d = LengthDistribution(4, [0.5, 0.0, 0.5])
-    assert d.interpolated(0.25) == 2.5  # the middle of 1..4
-    assert d.interpolated(0.75) == 10.5  # the middle of 9..12
-    assert d.interpolated(1.0) == 12.5
-    assert LengthDistribution.point(7).interpolated(0.5) == 7.0
-    for level in (0.1, 0.4, 0.6, 0.9):  # plans err on the safe side
-        assert d.interpolated(level) <= d.quantile(level) + 0.5
 
 
 def test_a_tail_is_what_is_left_for_a_length_and_longer_ones():

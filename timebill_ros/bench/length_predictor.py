@@ -45,6 +45,7 @@ from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.tasks.site_log import FAMILIES, SiteLogTask, length_law, tasks
 from timebill_ros.training import length_labels
 from timebill_ros.training.length_baselines import Baselines
+from timebill_ros.training.length_estimates import interpolated_quantile, mean
 
 SPLITS = {'matched': 'test', 'shifted': 'shifted'}
 CLASSIFIER = 'bucket classifier'
@@ -70,7 +71,7 @@ def reliability(distributions: list[LengthDistribution], lengths: list[int]) -> 
     """For each level, the share of responses within the predicted quantile: interpolated, and as plans use it."""
     rows = []
     for level in LEVELS:
-        interpolated = [n <= d.interpolated(level) for d, n in zip(distributions, lengths, strict=True)]
+        interpolated = [n <= interpolated_quantile(d, level) for d, n in zip(distributions, lengths, strict=True)]
         planned = [n <= d.quantile(level) for d, n in zip(distributions, lengths, strict=True)]
         rows.append({'level': level, 'share_interpolated': fmean(interpolated), 'share_planned': fmean(planned)})
     return rows
@@ -90,11 +91,11 @@ def predict(predictor, baselines: Baselines, text: str, bounds: list[int]) -> tu
     hidden = predictor.last_hidden(predictor.input_ids(text))[0]
     whole = predictor.distribution(predictor.head(hidden).float())
     edge = float((int(whole.probabilities.argmax()) + 1) * whole.bucket_size)
-    points = {CLASSIFIER: (whole.interpolated(0.5), whole.mean()), f'{CLASSIFIER}, upper edge': (edge, edge),
+    points = {CLASSIFIER: (interpolated_quantile(whole, 0.5), mean(whole)), f'{CLASSIFIER}, upper edge': (edge, edge),
               **baselines.predict(hidden)}
     for bound in bounds:
         compressed = predictor.predict(text, max_input_tokens=bound)
-        points[f'{CLASSIFIER}, N_p = {bound}'] = (compressed.interpolated(0.5), compressed.mean())
+        points[f'{CLASSIFIER}, N_p = {bound}'] = (interpolated_quantile(compressed, 0.5), mean(compressed))
     return whole, points
 
 
@@ -126,7 +127,7 @@ def run(target_dir: Path, predictor_dir: Path, out: Path, *, n_prompts: int, sam
                 distributions.append(distribution)
                 points.append({**found, 'constant median': (constant, constant),
                                'family mean': (family_points[task.family][1],) * 2,
-                               'oracle': (law.interpolated(0.5), law.mean())})
+                               'oracle': (interpolated_quantile(law, 0.5), mean(law))})
             result['rows'] += rows(split, chosen, lengths, points)
             pairs = [(d, n) for d, row in zip(distributions, lengths, strict=True) for n in row]
             result['reliability'][split] = reliability([d for d, _ in pairs], [n for _, n in pairs])

@@ -90,17 +90,6 @@ class LengthDistribution:
         # The sum of rounded terms may end a hair short of a level that it should reach.
         return (bisect_left(self._sums, level - 1e-12) + 1) * self.bucket_size
 
-    def interpolated(self, level: float) -> float:
-        """The quantile at `level` (0..1], in tokens, with each bucket's lengths taken as equally likely.
-
-        For judging predictions. Plans use `quantile`, which errs on the safe side.
-        """
-        edge = self.quantile(level)
-        i = edge // self.bucket_size - 1
-        below = float(self.probabilities[:i].sum())
-        share = (level - below) / float(self.probabilities[i])
-        return edge - self.bucket_size + 0.5 + min(max(share, 0.0), 1.0) * self.bucket_size
-
     def tail(self, n: int) -> float:
         """Probability of the length n (tokens, n >= 1) or more, n's bucket counted whole."""
         return -self._minus_tails[min(bucket_of(n, self.bucket_size), self.n_buckets - 1)]
@@ -116,11 +105,6 @@ class LengthDistribution:
     def median(self) -> int:
         """The predicted length N_hat, in tokens: the upper edge of the median's bucket."""
         return self.quantile(0.5)
-
-    def mean(self) -> float:
-        """Expected length in tokens, each bucket counted at its middle."""
-        middles = np.arange(self.n_buckets) * self.bucket_size + (self.bucket_size + 1) / 2
-        return float(self.probabilities @ middles)
 
     def to_list(self) -> list[float]:
         """The probabilities as plain numbers, for JSON."""

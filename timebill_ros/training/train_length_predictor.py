@@ -58,6 +58,7 @@ from timebill_ros.tasks.site_log import SiteLogTask, generate
 from timebill_ros.training import length_labels
 from timebill_ros.training.hardware import hardware
 from timebill_ros.training.length_baselines import Baselines
+from timebill_ros.training.length_estimates import interpolated_quantile
 from timebill_ros.training.length_labels import Prompt
 
 SITE_LOG_CONFIG = Path(__file__).with_name('length_predictor.json')
@@ -342,7 +343,7 @@ def _finish(run: PredictorTraining, held_out: list, lengths: list[int]) -> dict:
     config, predictor = run.config, run.predictor.eval()
     predictor.set_marginal(LengthDistribution.from_lengths(lengths, config['bucket_size'], predictor.n_buckets))
     predicted = [(predictor.predict(prompt.text), [len(ids) for ids in rows]) for prompt, rows in held_out]
-    pairs = [(distribution.interpolated(0.5), n) for distribution, ns in predicted for n in ns]
+    pairs = [(interpolated_quantile(distribution, 0.5), n) for distribution, ns in predicted for n in ns]
     middle = median(lengths)
     facts = {
         'target': {'name': run.target_dir.name, 'fingerprint': fingerprint(str(run.target_dir))},
