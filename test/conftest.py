@@ -49,5 +49,5 @@ def trained():
 @pytest.fixture(scope='session')
 def tokenizer():
     """One token per word of the site-log language."""
-    from timebill_ros.training.tokenizer import build_tokenizer
+    from timebill_ros.training.word_tokenizer import build_tokenizer
     return build_tokenizer(512)

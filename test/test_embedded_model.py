@@ -13,7 +13,9 @@
 # limitations under the License.
 
 """The embedded model as it ships: small, loadable by anyone, and good at its task."""
+import json
 import statistics
+from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -24,13 +26,27 @@ from timebill_ros.length import length_predictor
 from timebill_ros.resources import embedded_directory
 from timebill_ros.tasks import site_log
 from timebill_ros.tasks.site_log_scores import step_accuracy
+from timebill_ros.training import train_length_predictor, train_target
 
+DEMO = Path(__file__).parents[1] / 'resource' / 'demo'
 MODEL = embedded_directory() / 'model'
 
 
 def test_it_is_small():
     size = sum(path.stat().st_size for path in embedded_directory().rglob('*') if path.is_file())
     assert size <= 16e6
+
+
+def test_the_committed_model_and_predictor_are_small_and_complete():
+    files = [path for path in DEMO.rglob('*') if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 16e6
+    assert not [path for path in files if path.suffix in ('.bin', '.pt', '.pkl')]
+    model = json.loads((DEMO / 'model' / 'config.json').read_text())
+    assert model['model_type'] == 'llama' and model['max_position_embeddings'] >= 8192
+    for facts, config in (('model/training.json', train_target.DEFAULT_CONFIG),
+                          ('length_predictor/length_predictor.json', train_length_predictor.SITE_LOG_CONFIG)):
+        facts = json.loads((DEMO / facts).read_text())
+        assert facts.get('training', facts)['config'] == json.loads(config.read_text())
 
 
 def test_it_loads_with_the_auto_classes_and_generates_what_our_loop_does():

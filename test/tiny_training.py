@@ -19,7 +19,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from timebill_ros.training import train_target
+from timebill_ros.inference.tokenizer import load_tokenizer
+from timebill_ros.training import train_length_predictor, train_target
+from timebill_ros.training.site_log_prompts import site_log_prompts
 
 TINY_TARGET = {
     'seed': 0,
@@ -35,6 +37,14 @@ TINY_TARGET = {
     ],
 }
 
+TINY_PREDICTOR = {
+    'seed': 0, 'bucket_size': 4, 'max_new_tokens': 24, 'max_input_tokens': 128, 'temperature': 0.7, 'samples': 2,
+    'reference_prompts': 160, 'reference_tokens': [40, 60], 'labelled_prompts': 24, 'labelled_tokens': 50,
+    'epochs_on_references': 2, 'epochs_on_labels': 2, 'validation_share': 0.25, 'batch_tokens': 900,
+    'learning_rate': 0.005, 'label_learning_rate': 0.002, 'warmup_steps': 5, 'weight_decay': 0.01,
+    'language_model_weight': 0.5, 'remaining_weight': 0.5, 'baselines_weight': 0.1, 'autocast': 'float32',
+}
+
 
 @functools.cache
 def trained() -> tuple[Path, list[float]]:
@@ -42,3 +52,8 @@ def trained() -> tuple[Path, list[float]]:
     out = Path(tempfile.mkdtemp(prefix='timebill_target_'))
     atexit.register(shutil.rmtree, out, ignore_errors=True)
     return out, train_target.train(TINY_TARGET, out, save_every=10)
+
+
+def train_predictor(config: dict, target_dir: Path, out: Path, **options) -> dict:
+    prompts = site_log_prompts(config, load_tokenizer(target_dir))
+    return train_length_predictor.train(config, target_dir, out, *prompts, **options)

@@ -58,10 +58,9 @@ def test_what_is_known_without_reading():
 
 @pytest.fixture(scope='module')
 def predictor(tmp_path_factory):
-    from test_length_training import TINY_PREDICTOR, train_predictor
     out = tmp_path_factory.mktemp('predictor')
-    train_predictor({**TINY_PREDICTOR, 'epochs_on_references': 1}, tiny_training.trained()[0] / 'model', out,
-                    baselines=True)
+    tiny_training.train_predictor({**tiny_training.TINY_PREDICTOR, 'epochs_on_references': 1},
+                                  tiny_training.trained()[0] / 'model', out, baselines=True)
     return out / 'length_predictor'
 
 

@@ -31,7 +31,7 @@ from timebill_ros.inference.eviction import SCORERS, Random
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.tasks import site_log
-from timebill_ros.training.tokenizer import build_tokenizer, save_tokenizer
+from timebill_ros.training.word_tokenizer import build_tokenizer, save_tokenizer
 
 ROOT = Path(__file__).parents[2]
 N_TASKS, N_NEW = 5, 12

@@ -23,7 +23,7 @@ from transformers import AutoModel, LlamaConfig, Qwen2Config
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.length_predictor import LengthPredictor, compress, load
 from timebill_ros.tasks.site_log import generate
-from timebill_ros.training.tokenizer import build_tokenizer
+from timebill_ros.training.word_tokenizer import build_tokenizer
 
 BUCKETS = 12
 

@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""Site-log tasks: their answers follow from their prompts, and both are as long as asked for."""
 import itertools
-import math
 import re
 import subprocess
 import sys
@@ -21,100 +21,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from site_log_reader import family_of, plan_by_reading, records_of, things_of
 
 from timebill_ros.tasks import site_log
-from timebill_ros.tasks.patrol import ROOMS, room_of
-from timebill_ros.tasks.site_log import (
-    FAMILIES,
-    LENGTHS,
-    MAX_ANSWER_TOKENS,
-    MIX,
-    OBJECTS,
-    PHRASINGS,
-    PLACES,
-    SHIFTED_LENGTHS,
-    SHIFTED_MIX,
-    SHIFTED_PHRASINGS,
-    SPLITS,
-    STATES,
-    SiteLogTask,
-    World,
-    generate,
-    tasks,
-    vocabulary,
-)
+from timebill_ros.tasks.patrol import OBJECTS, PLACES, STATES, World, room_of
+from timebill_ros.tasks.site_log import FAMILIES, LENGTHS, MAX_ANSWER_TOKENS, SPLITS, generate, vocabulary
 
 SINGLE = ('find', 'room')  # families that ask for one thing
 DETERMINISTIC = [family for family in FAMILIES if family != 'report']
-
-
-def things_of(task_or_instruction: SiteLogTask | str) -> list[str]:
-    """The things that an instruction names, without its family, its tone, its phrasing, and where they are."""
-    instruction = getattr(task_or_instruction, 'instruction', task_or_instruction)
-    words = [word for word in instruction.split() if word not in ('please', 'now', 'and')][1:]
-    return [word for word in words if word in OBJECTS or word in ROOMS]
-
-
-def family_of(instruction: str) -> str:
-    return next(word for word in instruction.split() if word in FAMILIES)
-
-
-def records_of(log: str) -> list[str]:
-    """The log cut into its records, by their own grammar: nothing separates them."""
-    words, records = log.split(), []
-    while words:
-        n = 3 if words[0] == 'left' or words[1] in (*STATES, 'heavy') else 2
-        records.append(' '.join(words[:n]))
-        del words[:n]
-    return records
-
-
-def plan_by_reading(log: str, instruction: str) -> list[str]:
-    """The right steps worked out from the prompt's text alone, on its own terms."""
-    seen, visits, visit = {}, {}, []
-    for record in records_of(log):
-        subject, *value = record.split()
-        visit = [record] if subject == 'visit' else [*visit, record]
-        if subject == 'left':
-            visits[value[0]] = [f'{value[0]} {value[1]}', *visit[:-1]]
-        if value[-1].startswith('@'):
-            seen[subject] = value  # a later record overwrites an earlier one
-    family, lines = family_of(instruction), []
-    for name in things_of(instruction):
-        if family == 'room':
-            lines += visits[name]
-        elif name not in seen:
-            lines += [f'{name} not seen', f'report {name}'] if family == 'bring' else [f'{name} not seen']
-        else:
-            *state, place = seen[name]
-            holder = place.removeprefix('@')
-            lines.append(' '.join([name, *seen[name]]))
-            if family == 'find':
-                lines.append(f'go {place}')
-            if family == 'route':
-                lines.append(f'take {name}')
-            if family == 'bring' and state == ['heavy']:
-                lines += ['fetch cart', f'load {name}', 'return cart']
-            elif family == 'bring':
-                if state == ['locked']:
-                    key = f'{holder}-key'
-                    lines += [f'{key} {seen[key][0]}', f'take {key}', f'unlock {holder}']
-                if state in (['closed'], ['locked']):
-                    lines.append(f'open {holder}')
-                lines.append(f'take {name}')
-    return lines
-
-
-def phrasing_of(task: SiteLogTask) -> str:
-    """An instruction with its family, tone and things left out: please do * and *."""
-    kept = [word if word in ('please', 'now', 'and', task.family) else '*' for word in task.instruction.split()]
-    return re.sub(r'\*( \*)+', '*', ' '.join(kept)).replace(task.family, 'do')
-
-
-@pytest.fixture(scope='module')
-def natural() -> dict[str, list[SiteLogTask]]:
-    """Tasks of each split as they come."""
-    return {split: tasks(split, 150) for split in SPLITS}
 
 
 @pytest.mark.parametrize('family', FAMILIES)
@@ -268,57 +182,6 @@ def test_same_arguments_same_task():
     assert out == f'{task.content}\n{task.answer}\n'
 
 
-def test_tasks_are_the_first_of_their_split(natural):
-    assert tasks('test', 3) == [generate(seed, split='test') for seed in range(3)] == natural['test'][:3]
-    assert tasks('test', 0) == []
-
-
-def test_splits_share_no_log(natural):
-    logs = {split: {generate(seed, split=split, n_tokens=60, n_asked=1).log for seed in range(300)}
-            for split in SPLITS}
-    assert all(len(of_split) == 300 for of_split in logs.values())
-    for a, b in itertools.combinations(SPLITS, 2):
-        assert not logs[a] & logs[b]
-        assert not {task.log for task in natural[a]} & {task.log for task in natural[b]}
-
-
-@pytest.mark.parametrize('split', SPLITS)
-def test_families_come_in_the_proportions_of_their_split(split):
-    n = 1000
-    counts = Counter(generate(seed, split=split, n_tokens=60, n_asked=1).family for seed in range(n))
-    mix, other = (SHIFTED_MIX, MIX) if split == 'shifted' else (MIX, SHIFTED_MIX)
-    assert sum(mix.values()) == pytest.approx(1) and set(mix) == set(FAMILIES)
-    # Pearson's statistic with 5 degrees of freedom: 20.5 at a level of 0.001. The seeds are fixed.
-    statistic = [sum((counts[f] - n * share[f]) ** 2 / (n * share[f]) for f in FAMILIES) for share in (mix, other)]
-    assert statistic[0] < 20.5 < statistic[1]
-
-
-@pytest.mark.parametrize('split', SPLITS)
-def test_prompt_lengths_are_log_uniform_over_the_range_of_their_split(natural, split):
-    low, high = SHIFTED_LENGTHS if split == 'shifted' else LENGTHS
-    # Where a log has too few objects the prompt falls short; families that ask for one have the length drawn.
-    place = [math.log(task.n_tokens / low) / math.log(high / low)
-             for task in natural[split] if task.family in SINGLE]
-    assert -0.03 < min(place) < 0.25 and 0.75 < max(place) < 1.01
-    assert np.mean(place) == pytest.approx(0.5, abs=0.15)
-
-
-def test_phrasings_of_the_shifted_split_are_found_in_no_other(natural):
-    assert not set(PHRASINGS) & set(SHIFTED_PHRASINGS)
-    found = {split: {phrasing_of(task) for task in natural[split] if len(things_of(task)) > 1}
-             for split in SPLITS}
-    shifted = found.pop('shifted')
-    assert shifted == {'please do * now', 'now do * please', 'please do * and * now'}
-    for of_split in found.values():
-        assert of_split == {'do *', 'please do *', 'now do *', 'do * and *', 'do * please', 'do * now'}
-
-
-def test_phrasings_of_the_shifted_split_are_found_in_no_other_for_one_thing(natural):
-    found = {split: {phrasing_of(task) for task in natural[split] if task.family in SINGLE} for split in SPLITS}
-    shifted = found.pop('shifted')
-    assert not shifted & set().union(*found.values())
-
-
 def test_a_small_world_stays_small():
     world = World(n_objects=16, n_places=8, move_probability=0.0, missing_probability=0.0, heavy_probability=0.0,
                   max_asked=3)
@@ -357,11 +220,6 @@ def test_every_word_is_in_the_vocabulary_once(natural):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         generate(**{'seed': 0, **arguments})
-
-
-def test_tasks_of_an_unknown_split_are_refused():
-    with pytest.raises(ValueError, match="'holdout'"):
-        tasks('holdout', 1)
 
 
 @pytest.mark.parametrize('family', ['route', 'bring'])

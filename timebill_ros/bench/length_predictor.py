@@ -22,7 +22,7 @@ temperature of training; every (prompt, response) pair is one item. The rows:
       ..., upper edge            the paper's point: the upper edge of the likeliest bucket
     regression, N buckets, ...   other papers' heads on the same backbone (timebill_ros.training.length_baselines)
     constant median, family mean what is known without reading the prompt, from reference answers of another split
-    oracle                       the law that the task's answers follow (site_log.length_law)
+    oracle                       the law that the task's answers follow (site_log_lengths.length_law)
 
 MAE is that of a distribution's median, RMSE and R2 are those of its mean. "Within families" takes the differences
 between the families' mean lengths out of the variance that R2 is measured against.
@@ -42,10 +42,12 @@ from timebill_ros.bench.machine import describe_device, print_table, write
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.length import length_predictor
 from timebill_ros.length.length_distribution import LengthDistribution
-from timebill_ros.tasks.site_log import FAMILIES, SiteLogTask, length_law, tasks
+from timebill_ros.tasks.site_log import FAMILIES, SiteLogTask, tasks
+from timebill_ros.tasks.site_log_lengths import length_law
 from timebill_ros.training import length_labels
 from timebill_ros.training.length_baselines import Baselines
 from timebill_ros.training.length_estimates import interpolated_quantile, mean
+from timebill_ros.training.prompts import render
 
 SPLITS = {'matched': 'test', 'shifted': 'shifted'}
 CLASSIFIER = 'bucket classifier'
@@ -112,7 +114,7 @@ def run(target_dir: Path, predictor_dir: Path, out: Path, *, n_prompts: int, sam
     with Progress() as progress:
         for split, name in SPLITS.items():
             chosen = tasks(name, n_prompts)
-            texts = [length_labels.render(task.messages, tokenizer) for task in chosen]
+            texts = [render(task.messages, tokenizer) for task in chosen]
             bar = progress.add_task(f'{split}: responses', total=len(texts))
             responses = length_labels.answer_all(
                 target_dir, texts, device=device, max_new_tokens=config['max_new_tokens'],

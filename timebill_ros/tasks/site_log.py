@@ -50,18 +50,14 @@ at least. So `length_law` knows the distribution of every answer's length. (Gree
 and never a second note, so the lengths of reports can only be measured at temperature 1.)
 
 Words are separated by single spaces and lines by a newline; every word is one token of the tokenizer that
-`timebill_ros.training.tokenizer` builds from `vocabulary()`. Splits share no log: each draws from a random stream of
+`timebill_ros.training.word_tokenizer` builds from `vocabulary()`. Splits share no log: each draws from a random stream of
 its own. The split `shifted` has families in other proportions, longer logs, and phrasings that no other split has.
 Nothing here imports torch or rclpy.
 """
 
-import math
 import random
 from dataclasses import dataclass
 
-import numpy as np
-
-from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.tasks.patrol import (
     CONTAINERS,
     EVENTS,
@@ -282,21 +278,3 @@ def _report(rng: random.Random, tone: str, sightings: list[str]) -> list[list[st
             more = MORE_NOTES[mode]
         parts.append(part)
     return parts
-
-
-def length_law(task: SiteLogTask) -> LengthDistribution:
-    """The true distribution of the length of a right answer, in tokens with the end token: buckets of one token."""
-    if task.family != 'report':
-        return LengthDistribution.point(task.n_answer_tokens)
-    tone = next(tone for tone in FULL_SHARE if tone in task.instruction.split())
-    bare = 1 + sum(count_tokens(step) + 1 for step in task.steps) + 1  # mode, newline and line each, end
-    n_seen = sum(not step.endswith('not seen') for step in task.steps)
-    p = np.zeros(bare + NOTE_TOKENS * (4 * n_seen + 40))
-    for mode, share in (('full', FULL_SHARE[tone]), ('brief', 1 - FULL_SHARE[tone])):
-        least = n_seen if mode == 'full' else 0
-        more = MORE_NOTES[mode]
-        for k in range((len(p) - bare) // NOTE_TOKENS - least):
-            # Negative binomial: k further notes before n_seen objects are done with.
-            ways = math.comb(k + n_seen - 1, k) if n_seen else k == 0
-            p[bare + NOTE_TOKENS * (least + k) - 1] += share * ways * (1 - more) ** n_seen * more ** k
-    return LengthDistribution(1, p)

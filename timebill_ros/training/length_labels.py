@@ -12,16 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Prompts for the length predictor, and the lengths of the responses that the target generates to them.
+"""Length labels: the responses that the target model itself generates to prompts. Their lengths are the labels."""
 
-A prompt file is JSONL. Each line holds `prompt` (text, rendered as a single user message) or `messages` (role and
-content), and may hold `answer` (a reference response). A data set of the `datasets` library (an optional extra) is a
-file, a directory that `save_to_disk` wrote, or a name on the hub.
-"""
-
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -33,97 +26,7 @@ from timebill_ros.inference.threads import available_cores
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.training.parallel import spread
 
-_BUILDERS = {'.json': 'json', '.jsonl': 'json', '.csv': 'csv', '.parquet': 'parquet', '.txt': 'text'}
 _PROMPTS_PER_PROCESS = 50  # at least: starting one takes seconds
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A rendered prompt, as the target gets it, and what is known of the response.
-
-    answer:   a reference response, where there is one.
-    partial:  (number of characters, length of the response in tokens, had the instruction stopped after so many): known
-              for made-up tasks only, and worth many labels there.
-    """
-
-    text: str
-    answer: str | None = None
-    partial: tuple[tuple[int, int], ...] = ()
-
-
-def render(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Messages through the chat template; their contents, line by line, where the tokenizer has none."""
-    if tokenizer.chat_template is None:
-        return '\n'.join(message['content'] for message in messages)
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-
-
-def _prompt_of(row: dict, column: str | None, tokenizer: PreTrainedTokenizerBase) -> Prompt:
-    """The prompt of one row. KeyError or TypeError where there is none.
-
-    A conversation counts up to its last message of the user: what follows is the answer to it.
-    """
-    value = row[column] if column else row['messages'] if 'messages' in row else row['prompt']
-    if isinstance(value, str):
-        messages = [{'role': 'user', 'content': value}]
-    else:
-        messages = [{'role': message['role'], 'content': message['content']} for message in value]
-        asked = [i for i, message in enumerate(messages) if message['role'] == 'user']
-        if not asked:
-            raise TypeError('no message of the role user')
-        messages = messages[:asked[-1] + 1]
-    answer = row.get('answer')
-    return Prompt(render(messages, tokenizer), answer if isinstance(answer, str) else None)
-
-
-def read_prompts(path: str | Path, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
-    """Prompts of a JSONL file. ValueError naming the line that holds none."""
-    prompts = []
-    with open(path, encoding='utf-8') as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                prompts.append(_prompt_of(json.loads(line), None, tokenizer))
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f'{path}, line {number}: expected "prompt" or "messages" ({error!r})') from error
-    if not prompts:
-        raise ValueError(f'{path} holds no prompts')
-    return prompts
-
-
-def read_dataset(
-    source: str, tokenizer: PreTrainedTokenizerBase, *, split: str = 'train', column: str | None = None,
-    limit: int | None = None,
-) -> list[Prompt]:
-    """Prompts of a data set: a file, a directory that `save_to_disk` wrote, or a hub name.
-
-    column: the one that holds the prompt, text or a conversation (default: `messages`, or else `prompt`).
-
-    Raises ModuleNotFoundError without the `datasets` library, and ValueError naming the row that holds no prompt.
-    """
-    import datasets
-    path = Path(source)
-    if path.is_dir():
-        rows = datasets.load_from_disk(source)
-        rows = rows[split] if isinstance(rows, datasets.DatasetDict) else rows
-    elif path.suffix in _BUILDERS and path.exists():
-        rows = datasets.load_dataset(_BUILDERS[path.suffix], data_files=source, split='train')
-    else:
-        rows = datasets.load_dataset(source, split=split)
-    prompts = []
-    for number, row in enumerate(rows):
-        if limit is not None and number >= limit:
-            break
-        try:
-            prompts.append(_prompt_of(row, column, tokenizer))
-        except (KeyError, TypeError) as error:
-            wanted = f'a column {column!r}' if column else 'a column "messages" or "prompt"'
-            raise ValueError(f'{source}, row {number}: expected {wanted} ({error!r}); '
-                             f'its columns are {", ".join(row)}') from error
-    if not prompts:
-        raise ValueError(f'{source} holds no prompts')
-    return prompts
 
 
 def length_sorted_batches(lengths: list[int], max_tokens: int) -> Iterator[list[int]]:

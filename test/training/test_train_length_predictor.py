@@ -1,0 +1,89 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The length predictor's training script: from prompts to a predictor that loads, stopped and gone on with."""
+import json
+import math
+
+import pytest
+import tiny_models
+import torch
+from tiny_training import TINY_PREDICTOR, train_predictor
+
+from timebill_ros.length import length_predictor
+from timebill_ros.length.calibration import SCORES_FILE, load_scores
+from timebill_ros.tasks.site_log import generate
+from timebill_ros.tasks.site_log_scores import write_jsonl
+from timebill_ros.training import train_length_predictor
+from timebill_ros.training.length_baselines import Baselines
+
+
+def test_length_predictor_training_from_start_to_a_loadable_predictor(trained, tmp_path):
+    model = trained[0] / 'model'
+    facts = train_predictor(TINY_PREDICTOR, model, tmp_path, baselines=True, save_every=5)
+    history = facts.pop('losses')
+    assert len(history) == facts['training']['steps'] > 20
+    predictor = length_predictor.load(tmp_path / 'length_predictor')
+    assert predictor.facts == facts
+    assert predictor.n_buckets == math.ceil(24 / 4) and predictor.max_input_tokens == 128
+    responses = [json.loads(line)['responses'] for line in (tmp_path / 'responses.jsonl').read_text().splitlines()]
+    assert len(responses) == 24 and all(len(row) == 2 for row in responses)
+    baselines = Baselines.load(tmp_path / 'length_predictor')
+    assert set(baselines.predict(torch.zeros(32))) == {'regression', '3 buckets', '2 buckets', '1 buckets',
+                                                       '5 classes', '10 classes'}
+    # Run again: everything is there already, nothing is trained twice, and the same predictor results.
+    again = train_predictor(TINY_PREDICTOR, model, tmp_path, baselines=True)
+    assert again.pop('losses') == []
+    assert again['training']['validation_mae'] == facts['training']['validation_mae']
+
+
+def test_length_predictor_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(trained, tmp_path):
+    model = trained[0] / 'model'
+    whole = train_predictor(TINY_PREDICTOR, model, tmp_path / 'a')['losses']
+    first = train_predictor(TINY_PREDICTOR, model, tmp_path / 'b', steps=13)['losses']
+    second = train_predictor(TINY_PREDICTOR, model, tmp_path / 'b')['losses']
+    assert len(first) == 13 and first + second == pytest.approx(whole, rel=1e-4)
+
+
+def test_length_predictor_training_on_a_prompt_file(trained, tmp_path):
+    write_jsonl([generate(i, n_tokens=50) for i in range(12)], tmp_path / 'prompts.jsonl')
+    config = {**TINY_PREDICTOR, 'epochs_on_references': 0, 'epochs_on_labels': 1}
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    train_length_predictor.main(['--target', str(trained[0] / 'model'), '--prompts', str(tmp_path / 'prompts.jsonl'),
+                                 '--config', str(tmp_path / 'config.json'), '--out', str(tmp_path / 'out'),
+                                 '--bucket-size', '8', '--device', 'cpu'])
+    distribution = length_predictor.load(tmp_path / 'out' / 'length_predictor').predict('log :')
+    assert (distribution.n_buckets, distribution.bucket_size) == (3, 8)
+    scores = load_scores(tmp_path / 'out' / 'length_predictor' / SCORES_FILE)
+    assert scores and all(score >= 0 for score in scores), 'those of the prompts held out'
+    with pytest.raises(FileNotFoundError, match='--baselines'):
+        Baselines.load(tmp_path / 'out' / 'length_predictor')
+
+
+def test_a_small_language_model_predicts_for_a_target_of_another_architecture(tmp_path):
+    """The paper's setting, at small size: a Qwen2 reads the rendered prompt in its own tokens."""
+    target_dir = tiny_models.build(tmp_path / 'target', 'llama')
+    backbone = tiny_models.build(tmp_path / 'backbone', 'qwen2')
+    (tmp_path / 'prompts.jsonl').write_text(''.join(json.dumps({'prompt': f'word {i}'}) + '\n' for i in range(12)))
+    config = json.loads(train_length_predictor.PAPER_CONFIG.read_text())
+    assert (config['bucket_size'], config['max_new_tokens'] // config['bucket_size']) == (16, 512)
+    config.update(max_new_tokens=32, autocast='float32', batch_tokens=300)
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    train_length_predictor.main([
+        '--target', str(target_dir), '--backbone', str(backbone), '--prompts', str(tmp_path / 'prompts.jsonl'),
+        '--config', str(tmp_path / 'config.json'), '--out', str(tmp_path / 'out'), '--device', 'cpu'])
+    predictor = length_predictor.load(tmp_path / 'out' / 'length_predictor')
+    assert predictor.backbone.config.model_type == 'qwen2'
+    assert predictor.facts['training']['backbone'] == 'backbone' and predictor.facts['target']['name'] == 'target'
+    assert predictor.predict('word 3').n_buckets == 2
