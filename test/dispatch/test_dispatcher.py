@@ -278,7 +278,7 @@ def test_a_plan_made_again_is_told_at_once_and_the_promise_stays_the_first(harne
 
 
 def test_what_the_worker_tracks_is_there_for_diagnostics(harness):
-    assert harness.dispatcher.tracked == {'timing_factor': 1.0}
+    assert harness.dispatcher.tracked == {'timing_factor': 1.0, 'unusual': False}
     job = harness.submit()
     harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': to_dict(Outcome(text='x')),
                         'finished_s': 0.0, 'tracked': {'timing_factor': 1.7, 'time_bound': 1.1}})

@@ -14,7 +14,8 @@
 
 """Messages between the node and its worker: one JSON object per line over a socket pair.
 
-JSON, not pickle: neither side can make the other run code. Both sides import this; it imports nothing heavy.
+JSON, not pickle, so that neither side can make the other run code. Node and worker both import this module; it imports
+neither rclpy nor torch.
 """
 from __future__ import annotations
 
@@ -25,14 +26,14 @@ from collections.abc import Iterator
 
 
 class Channel:
-    """One end of the pipe. `send` may be called from any thread, `receive` from one."""
+    """One end of the socket pair. `send` may be called from any thread, `receive` from one."""
 
     def __init__(self, connection: socket.socket):
         self._socket = connection
         self._lock = threading.Lock()
 
     def send(self, message: dict) -> bool:
-        """Send one message; False where the other end is gone."""
+        """Send one message; return False if the other end is gone."""
         data = json.dumps(message).encode() + b'\n'
         try:
             with self._lock:
@@ -42,7 +43,7 @@ class Channel:
             return False
 
     def receive(self) -> Iterator[dict]:
-        """Messages until the other end closes or writes something else than a JSON object."""
+        """Yield messages until the other end closes, or writes something that is no JSON object."""
         try:
             with self._socket.makefile('rb') as lines:
                 for line in lines:
@@ -54,7 +55,7 @@ class Channel:
             return
 
     def close(self) -> None:
-        """Close this end; a `receive` that waits here or there ends."""
+        """Close this end; a `receive` that waits at either end returns."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:

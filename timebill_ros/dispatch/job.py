@@ -17,31 +17,37 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from timebill_ros.request import Outcome, Phase, Plan, Request, Timing, Verdict
+from timebill_ros.request import ErrorCode, Outcome, Phase, Plan, Request, Timing, Verdict
+
+MOVED_S = 1e-3  # a deadline that would move by less stays where it is
 
 
 @dataclass
 class Job:
-    """One accepted goal. Written by the dispatcher only; `ended` is set after `outcome`."""
+    """One accepted goal. Only the dispatcher's thread writes here; `ended` is set after `outcome`.
+
+    Instants are monotonic seconds.
+    """
 
     request: Request
     ros_deadline_s: float | None = None  # absolute deadline in ROS time, where the goal has one that may move
-    clock_epoch: int = 0  # of the ROS clock when it was released
-    budget_deadline_s: float = math.inf  # instant that its time budget alone would give
+    clock_epoch: int = 0  # epoch of the ROS clock at the release: see node/ros_time.py
+    budget_deadline_s: float = math.inf  # the instant that the goal's time budget alone would give
     phase: Phase = Phase.QUEUED
     timing: Timing = field(default_factory=Timing)
-    plan: Plan | None = None  # the latest; while an answer is decoded it may be made again
-    promise: Verdict = Verdict.UNKNOWN  # verdict of the first plan, which is what counts
-    started_s: float = 0.0  # when it was given to the worker
-    planned_s: float = 0.0  # when the plan was made
+    plan: Plan | None = None  # the latest; the worker may plan again while it decodes
+    promise: Verdict = Verdict.UNKNOWN  # verdict of the first plan, which is the one that counts
+    started_s: float = 0.0  # when the goal was given to the worker
+    planned_s: float = 0.0  # when `plan` arrived
     text: str = ''  # as streamed so far
     n_tokens: int = 0
-    is_late: bool = False  # it runs on after its deadline (SKIP_NEXT)
+    is_late: bool = False  # the goal runs on after its deadline (SKIP_NEXT)
     canceled: bool = False  # by its client
-    preempted_by: str = ''  # sentence about the goal that took its place
-    stop_by_s: float = math.inf  # when a cancel that the worker does not answer ends it
+    preempted_by: str = ''  # a sentence about the goal that took its place
+    stop_by_s: float = math.inf  # when a stopped goal ends even though the worker has not answered
     outcome: Outcome | None = None
     finished_s: float = 0.0  # when the worker, or else the node, ended it
     ended: threading.Event = field(default_factory=threading.Event)
@@ -50,7 +56,10 @@ class Job:
         self.timing.time_budget_s = self.request.time_budget_s
 
     def remaining_s(self, now: float) -> tuple[float, float]:
-        """Estimated seconds to the end: (at the predicted length, at the pessimistic length); NaN before the plan."""
+        """Return the estimated seconds to the end at the predicted and at the pessimistic length.
+
+        Both are NaN before the plan and 0 after the end.
+        """
         if self.outcome is not None:
             return 0.0, 0.0
         if self.plan is None:
@@ -59,7 +68,63 @@ class Job:
         return max(0.0, self.plan.decode_expected_s - spent), max(0.0, self.plan.decode_wcet_s - spent)
 
     def guard_s(self) -> float:
-        """When the node ends the goal itself: half of the delivery margin is left to the worker, half to ROS."""
+        """Return the instant at which the node ends the goal itself.
+
+        Half of the delivery margin before the deadline: the worker has the first half to report, ROS the second.
+        """
         request = self.request
-        overrun_s = request.max_overrun_s if self.phase is not Phase.QUEUED else 0.0  # one that waits is never late
+        overrun_s = request.max_overrun_s if self.phase is not Phase.QUEUED else 0.0  # a waiting goal may not overrun
         return min(request.deadline_s + overrun_s - request.delivery_margin_s / 2, self.stop_by_s)
+
+    def start(self, now: float) -> None:
+        """Account for the goal being given to the worker."""
+        self.phase, self.started_s = Phase.PREFILL, now
+        self.timing.queue_s = now - self.request.release_s
+        self.timing.verdict = Verdict.UNKNOWN  # what was told while it waited; the plan will tell
+
+    def renew_deadline(self, instant: Callable[[float], float | None], epoch: int) -> bool:
+        """Move a deadline in ROS time to where `instant` puts it; whether it moved. See Dispatcher.renew_deadlines."""
+        if self.ros_deadline_s is None or self.clock_epoch != epoch:
+            return False
+        at_s = instant(self.ros_deadline_s)
+        if at_s is None:
+            return False  # the deadline stays where it was put last
+        at_s = min(at_s, self.budget_deadline_s)
+        moves = abs(at_s - self.request.deadline_s) > MOVED_S
+        if moves:
+            self.request.deadline_s = at_s
+        return moves
+
+    def progress(self, event: dict, now: float) -> bool:
+        """Take what the worker says of the running goal; True where its phase or its plan has changed."""
+        kind = event['event']
+        if kind == 'text':
+            self.text += event['delta']
+            self.n_tokens = self.timing.generated_tokens = event['n']
+        elif kind == 'plan':
+            self.plan, self.planned_s = Plan.from_dict(event['plan']), now
+            self.timing = Timing.from_dict(event['timing'])
+            if self.promise is Verdict.UNKNOWN:
+                self.promise = self.timing.verdict
+            return True
+        elif kind == 'phase' and event['phase'] != self.phase:
+            self.phase = Phase(event['phase'])
+            return True
+        return False
+
+    def complete(self, timing: Timing, now: float) -> None:
+        """Fill in what the node knows better than the worker, of a goal that ends now."""
+        request = self.request
+        if self.promise is not Verdict.UNKNOWN:
+            timing.verdict = self.promise
+        if math.isnan(timing.queue_s):  # it never started
+            timing.queue_s = now - request.release_s
+        timing.time_budget_s = request.time_budget_s  # a deadline in simulated time may have moved
+        timing.response_time_s = now - request.release_s
+        timing.tardiness_s = max(0.0, now - request.deadline_s)
+
+    def close(self, outcome: Outcome) -> None:
+        """Hold the outcome, and wake who waits for it."""
+        self.timing, self.outcome = outcome.timing, outcome
+        self.phase = Phase.SKIPPED if outcome.error_code is ErrorCode.SKIPPED else Phase.DONE
+        self.ended.set()

@@ -12,7 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Estimates that somebody waits for: asked of the worker between goals, answered once each, never hanging."""
+"""Estimates that somebody waits for.
+
+The worker is asked between goals. Every estimate gets exactly one answer, at the latest after ESTIMATE_TIMEOUT_S.
+"""
 from __future__ import annotations
 
 import math
@@ -25,20 +28,20 @@ ESTIMATE_TIMEOUT_S = 5.0
 
 
 class Estimates:
-    """Called from the dispatcher's thread only."""
+    """The open estimates of one dispatcher; called from its thread only."""
 
     def __init__(self, clock: Clock):
         self._clock = clock
-        self._open: dict[int, tuple[Future, float]] = {}  # by tag: who waits, until when
+        self._open: dict[int, tuple[Future, float]] = {}  # by tag: (who waits, until when)
 
     def ask(self, request: Request, future: Future) -> dict:
-        """The message that asks the worker."""
+        """Note who waits, and return the message that asks the worker."""
         tag = id(future)
         self._open[tag] = (future, self._clock() + ESTIMATE_TIMEOUT_S)
         return {'op': 'estimate', 'tag': tag, 'request': to_dict(request)}
 
     def answer(self, event: dict) -> None:
-        """The worker's answer; one that comes too late is nobody's."""
+        """Hand on the worker's answer; drop one that comes after its timeout."""
         future, _ = self._open.pop(event['tag'], (None, 0.0))
         if future is None:
             return
@@ -49,7 +52,7 @@ class Estimates:
                                'prompt_tokens': event['prompt_tokens'], 'prefill_s': event['prefill_s']})
 
     def fail(self, code: ErrorCode, message: str) -> None:
-        """Nobody will answer any more."""
+        """Give all who wait an error, because the worker will not answer any more."""
         open_, self._open = self._open, {}
         for future, _ in open_.values():
             future.set_exception(GoalError(code, message))

@@ -14,50 +14,53 @@
 
 """Which waiting goal starts next, and which can no longer make its deadline. Pure: no clock, no ROS, no torch.
 
-Non-preemptive EDF with the priority as first key. What a waiting goal will take is known only roughly: its prompt is
-not tokenized and its length not predicted before it starts. So what finished goals took stands for it.
+Non-preemptive EDF with the priority as first key. How long a waiting goal will take is known only roughly: before it
+starts, its prompt is not tokenized and its length not predicted. So the estimates here rest on what finished goals
+took.
 """
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from timebill_ros.dispatch.job import Job
 from timebill_ros.request import Outcome, Request, Verdict
 
 
 def urgency(request: Request) -> tuple[int, float]:
-    """Sorts the most urgent request first."""
+    """Return a key that sorts the most urgent request first."""
     return -request.priority, request.deadline_s
 
 
 def preempts(new: Request, running: Request, preempt: str) -> bool:
-    """Whether `new` stops `running`, by the parameter `preempt`."""
+    """Whether `new` stops `running`, according to the parameter `preempt`."""
     if preempt == 'deadline':
         return urgency(new) < urgency(running)
     return preempt == 'priority' and new.priority > running.priority
 
 
 class ServiceTimes:
-    """Seconds that goals take, as far as they can be told without a tokenizer.
+    """Estimates the seconds that goals take, without a tokenizer.
 
-    `prefill` is the profile's table of (prompt tokens, seconds), ascending; the tokens in a character and the time to
-    decode an answer are those of the goals that finished lately. Nothing is expected of goals until one has.
+    `prefill` is the profile's table of (prompt tokens, seconds), ascending. Tokens per character and the time to decode
+    an answer are measured on the last `window` goals that finished. Until one has, every estimate is 0.
     """
 
     window = 64
 
     def __init__(self):
         self.prefill: Sequence[tuple[int, float]] = ()
-        self._tokens: deque[float] = deque(maxlen=self.window)  # per character
+        self._tokens: deque[float] = deque(maxlen=self.window)  # per character of the prompt
         self._decode: deque[float] = deque(maxlen=self.window)
-        # Of these, reckoned once for each goal that ends, because they are asked for at every event.
+        # Statistics of the two, computed once per finished goal, because every event asks for them.
         self._fewest = self._usual = self._usual_decode_s = 0.0
 
     def observe(self, request: Request, outcome: Outcome) -> None:
-        """Account for a goal that has ended; one that did not get far enough teaches nothing."""
+        """Learn from a goal that has ended, if it got as far as its prefill or its natural end."""
         timing = outcome.timing
         if timing.prompt_tokens > 0:
             self._tokens.append(timing.prompt_tokens / max(1, request.characters))
@@ -67,20 +70,21 @@ class ServiceTimes:
             self._usual_decode_s = median(self._decode)
 
     def least_s(self, request: Request) -> float:
-        """Reading the prompt if it has half as many tokens in a character as any lately; 0 while nothing is known.
+        """Return a lower estimate of the prefill, in seconds; 0 while nothing is known.
 
-        Half, because other languages and other kinds of text have fewer: goals end for this.
+        It assumes half of the fewest tokens per character seen lately. Half, because other languages and other kinds
+        of text have fewer, and a goal is ended on the strength of this estimate.
         """
         return self._prefill_s(0.5 * self._fewest * request.characters) if self._tokens else 0.0
 
     def usual_s(self, request: Request) -> float:
-        """What it may be expected to take as a whole; 0 while nothing is known."""
+        """Return the expected seconds of prefill and decoding together; 0 while nothing is known."""
         if not self._tokens:
             return 0.0
         return self._prefill_s(self._usual * request.characters) + self._usual_decode_s
 
     def _prefill_s(self, n: float) -> float:
-        """Interpolated, and beyond its ends the table's."""
+        """Interpolate linearly in the table; outside its range, take the nearest entry."""
         table = self.prefill
         i = bisect_left(table, (n, 0.0))
         if i == 0 or i == len(table):
@@ -90,39 +94,48 @@ class ServiceTimes:
 
 
 def last_start_s(request: Request, times: ServiceTimes) -> float:
-    """The instant from which on not even its prompt can be read in time."""
+    """Return the latest instant at which a goal can start and still read its prompt in time."""
     return request.deadline_s - request.delivery_margin_s - times.least_s(request)
 
 
 @dataclass(frozen=True)
 class Blocking:
-    """When what runs now makes room. Monotonic instants: at the earliest, as expected, in the worst case."""
+    """When the next goal can start. Monotonic instants: at the earliest, as expected, in the worst case."""
 
     least_s: float
     expected_s: float
     worst_s: float
 
 
+def blocked_by(running: Job, now: float, times: ServiceTimes) -> Blocking:
+    """Return when the running goal makes room: by its plan, or before there is one, by what goals usually take."""
+    expected_s, worst_s = running.remaining_s(now)
+    if running.plan is None:
+        expected_s, worst_s = times.usual_s(running.request) - (now - running.started_s), math.inf
+    limit = max(now, running.guard_s())
+    return Blocking(now, min(now + max(0.0, expected_s), limit), min(now + worst_s, limit))
+
+
 @dataclass(frozen=True)
 class Chance:
-    """What a waiting goal may hope for. `hopeless`: not even its prompt can be read any more, whatever happens."""
+    """What a waiting goal may hope for."""
 
     verdict: Verdict
-    hopeless: bool
-    starts_s: float  # when it is expected to
+    hopeless: bool  # not even its prompt can be read in time any more, whatever happens
+    starts_s: float  # the instant at which it is expected to start
 
 
 def order(jobs: Iterable, scheduling: str) -> list:
-    """Waiting jobs, next first; those of equal urgency, and all of them under fcfs, in the order they came in."""
+    """Return the waiting jobs, next first. Jobs of equal urgency, and all under fcfs, keep the order they came in."""
     return sorted(jobs, key=lambda job: urgency(job.request)) if scheduling == 'edf' else list(jobs)
 
 
 def chances(waiting: Iterable, blocking: Blocking, times: ServiceTimes,
             drops: Callable[[Request], bool]) -> Iterator[tuple[object, Chance]]:
-    """(job, chance) for jobs in the order in which they will start; `drops(request)`: see overrun.drops.
+    """Yield (job, chance) for `waiting`, jobs in the order in which they will start; `drops`: see overrun.drops.
 
-    As for a plan, AT_RISK means that it fits as expected but not in the worst case, and INFEASIBLE that it does not
-    even as expected; UNKNOWN promises nothing.
+    As in a plan, AT_RISK means that the goal starts in time as expected but not in the worst case, and INFEASIBLE that
+    it does not even as expected. UNKNOWN promises nothing.
     """
     ahead = 0.0
     for job in waiting:

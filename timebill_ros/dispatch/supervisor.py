@@ -14,8 +14,8 @@
 
 """Keeps one worker alive: starts it, replaces it when it is lost or hangs, and backs off when it does not come up.
 
-It has no thread and no lock of its own: the dispatcher calls it, from its thread, with the worker's events and at the
-times that `next_timer_s` asks for.
+The supervisor has no thread and no lock. The dispatcher calls it from its own thread: with the worker's events, and at
+the times that `next_timer_s` asks for.
 """
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ from timebill_ros.deadline import Clock
 
 log = logging.getLogger(__name__)
 
-# How long a worker may go on after the node ended its goal, before it is taken for hung: so long, and so many times
-# longer than it is expected to compute without looking at a cancel.
+# A worker counts as hung when it still runs a goal this long after the node ended it:
+# HANG_GRACE_S + HANG_GRACE_PAUSES * (the longest time for which it computes without looking at a cancel).
 HANG_GRACE_S = 2.0
 HANG_GRACE_PAUSES = 5
-BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # wait before each restart since the worker was last ready
 
 
 class Supervisor:
-    """`start_worker(on_event)` returns a WorkerProcess or something like it; OSError if it cannot. `post(generation,
-    event)` takes the worker's events to the dispatcher's thread, which hands them to `hears`. `on_health()` is called
-    when `is_ready` has changed.
+    """Starts, watches and replaces the worker of one dispatcher.
+
+    `start_worker(on_event)` returns a WorkerProcess or something like it, and raises OSError if it cannot.
+    `post(generation, event)` takes the worker's events to the dispatcher's thread, which hands them to `hears`.
+    `on_health()` is called when `is_ready` has changed.
     """
 
     def __init__(self, start_worker: Callable, settings: dict, post: Callable[[int, dict], None], clock: Clock,
@@ -49,12 +51,13 @@ class Supervisor:
         self.restarts = 0
         self.grace_s = HANG_GRACE_S
         self._worker = None
-        self._generation = 0  # tells a dead worker's late messages from those of its successor
-        self._abandoned: tuple[str, float] | None = None  # a goal ended by the node that it still runs; since when
+        self._generation = 0  # number of the worker; tells a dead one's late messages from its successor's
+        # (a goal that the node has ended and the worker still runs, since when)
+        self._abandoned: tuple[str, float] | None = None
         self._restart_s: float | None = None
         self._spawned_s = 0.0
-        self._quickest_s = 0.0  # start of a worker that came up without measuring a profile, 0 until one has
-        self._profiled = False  # whether the worker that is starting does measure
+        self._quickest_s = 0.0  # quickest start without measuring a profile; 0 until there was one
+        self._profiled = False  # whether the worker that is starting measures a profile
         self._failures = 0
         self._configured: Future[str] | None = None
 
@@ -67,16 +70,16 @@ class Supervisor:
 
     @property
     def is_free(self) -> bool:
-        """Whether a goal may be sent to it."""
+        """Whether a goal may be sent to the worker."""
         return self.is_ready and self._abandoned is None
 
     @property
     def is_coming(self) -> bool:
-        """Whether it is there or will be, as far as one can tell."""
+        """Whether there is a worker, or one is starting or going to be started."""
         return self.is_ready or self._restart_s is not None or self._worker is not None
 
     def free_from_s(self) -> float:
-        """The earliest instant at which a goal may be sent, if nothing runs: later than now where it is restarting."""
+        """Return the earliest instant at which a goal may be sent if none runs: later than now during a restart."""
         now = self._clock()
         if self.is_ready:
             return now
@@ -95,12 +98,12 @@ class Supervisor:
         self._spawn()
 
     def send(self, message: dict) -> None:
-        """To the worker, if there is one; where it is gone, its 'lost' event is on its way."""
+        """Send a message to the worker, if there is one. If it has died, its 'lost' event is on its way."""
         if self._worker is not None:
             self._worker.send(message)
 
     def abandon(self, request_id: str) -> None:
-        """The node has ended this goal; the worker has `grace_s` to say that it stopped, too."""
+        """Have the worker stop a goal that the node has ended; it has `grace_s` to say that it did."""
         self.send({'op': 'cancel', 'id': request_id})
         self._abandoned = (request_id, self._clock())
 
@@ -116,7 +119,7 @@ class Supervisor:
             self._spawn()
 
     def hears(self, generation: int, event: dict) -> bool:
-        """Take one event; True where something is left to do: it comes from the worker of now and concerns goals."""
+        """Take one event. True where the dispatcher has to look at it too: the current worker sent it, about goals."""
         if generation != self._generation:
             return False
         kind = event['event']
@@ -140,13 +143,13 @@ class Supervisor:
             self._fail(f'the inference process ended ({event["reason"]})')
             return True
         elif kind == 'done' and self._abandoned and event['id'] == self._abandoned[0]:
-            self._abandoned = None  # it is free again; the goal has had its result
+            self._abandoned = None  # the worker is free again; the goal has had its result
         else:
             return True
         return False
 
     def stop(self) -> None:
-        """End the worker, for good; returns when it is gone."""
+        """End the worker for good; return when it is gone."""
         self._set_ready(False)
         self._generation += 1
         self._restart_s = self._abandoned = None
@@ -164,7 +167,7 @@ class Supervisor:
             self._on_health()
 
     def _take_configured(self) -> Future[str] | None:
-        """Who waits for configure; asked once, then nobody does."""
+        """Return the future of a configure that still waits, and forget it: it is resolved once."""
         future, self._configured = self._configured, None
         return future
 
@@ -180,10 +183,10 @@ class Supervisor:
         self._worker.send({'op': 'configure', 'settings': self.settings})
 
     def _fail(self, message: str) -> None:
-        """The worker is not coming up: tell configure, or try again later when it had been up before."""
+        """Drop a worker that ended or did not come up: tell a configure that waits, or else schedule a restart."""
         worker, self._worker = self._worker, None
         self._set_ready(False)
-        self._generation += 1  # whatever else it says is not heard
+        self._generation += 1  # whatever this worker still says is ignored
         if worker is not None:
             worker.kill()
         if (future := self._take_configured()) is not None:

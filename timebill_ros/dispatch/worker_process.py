@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The node's end of the worker: start the process, talk to it, know when it is gone. No rclpy, no torch."""
+"""The node's end of the worker: starts the process, talks to it, knows when it is gone. No rclpy, no torch."""
 from __future__ import annotations
 
 import contextlib
@@ -31,10 +31,10 @@ from timebill_ros.resources import PACKAGE_PARENT
 
 
 def worker_environment(python: str) -> dict[str, str]:
-    """The environment of a worker on the interpreter `python`.
+    """Return the environment variables of a worker on the interpreter `python`.
 
-    PYTHONPATH holds this package's own parent folder and nothing else, so that nothing of the node's Python gets in
-    the way of the worker's. On another interpreter, what the ROS 2 wheels put into the environment goes too.
+    PYTHONPATH holds the parent folder of this package and nothing else, so that modules of the node's Python do not
+    shadow those of the worker's. For another interpreter, the variables that the ROS 2 wheels set are removed too.
     """
     env = {**os.environ, 'PYTHONPATH': str(PACKAGE_PARENT)}
     if os.path.realpath(python) != os.path.realpath(sys.executable) or \
@@ -48,8 +48,8 @@ class WorkerProcess:
     """One inference process, in a session of its own so that a terminal's Ctrl-C does not reach it.
 
     `on_event` gets every message, and at the end {'event': 'lost', 'reason': ...}, from a thread of this object.
-    OSError from the constructor where the interpreter cannot be started. It has a folder for temporary files (into
-    which compiled steps are unpacked) that goes with it, however it ends.
+    The constructor raises OSError if the interpreter cannot be started. The process gets a folder for temporary files
+    (compiled steps are unpacked there), which is removed however the process ends.
     """
 
     def __init__(self, python: str, on_event: Callable[[dict], None]):
@@ -78,7 +78,7 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, message: dict) -> None:
-        """Never blocks, whatever the worker does. Where it is gone, its 'lost' event comes, or has come, by itself."""
+        """Queue a message; never blocks, whatever the worker does. If it has died, its 'lost' event says so."""
         self._outgoing.put(message)
 
     def _write(self) -> None:
@@ -90,7 +90,7 @@ class WorkerProcess:
             self._on_event(message)
         self._channel.close()
         self._outgoing.put(None)
-        # The pipe is closed: the process is ending or has ended. Reap it, so that none is left as a zombie.
+        # The pipe is closed: the process is ending or has ended. Reap it, so that no zombie is left.
         self._kill_after(5.0)
         self._scratch.cleanup()
         code = self._process.returncode
@@ -105,12 +105,12 @@ class WorkerProcess:
             self._process.wait()
 
     def kill(self) -> None:
-        """End the process and whatever it started, at once."""
+        """End the process and its children at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the process by closing its pipe, by force after a second; returns when it is gone."""
+        """End the process by closing its pipe, by force after a second; return when it is gone."""
         self._channel.close()
         self._kill_after(1.0)
         if threading.current_thread() is not self._reader:

@@ -1,0 +1,84 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The outcomes that the node gives a goal itself: it was refused, or its worker is late, stopped or lost.
+
+Pure functions from a job to its outcome, each with the sentence that its client reads. What a cut answer is worth is
+left to overrun.py.
+"""
+from __future__ import annotations
+
+from timebill_ros import overrun
+from timebill_ros.dispatch.job import Job
+from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request
+
+
+def refused(job: Job, code: ErrorCode, message: str, reason: FinishReason = FinishReason.ERROR) -> Outcome:
+    """Return the outcome of a goal that never started."""
+    return Outcome(code, message, '', reason, job.timing)
+
+
+def skipped(job: Job, late: Job, now: float) -> Outcome:
+    """Return the outcome of a goal that was released while the goal `late` was running after its deadline."""
+    return refused(job, ErrorCode.SKIPPED, f'goal {late.request.request_id} is late by '
+                   f'{now - late.request.deadline_s:.3f} s; under SKIP_NEXT those released meanwhile are skipped',
+                   FinishReason.SKIPPED)
+
+
+def busy(job: Job, n_waiting: int, by: Request | None = None) -> Outcome:
+    """Return the outcome of a goal for which the queue has no room; `by` took its place there."""
+    came = f', and one of priority {by.priority} came' if by is not None else ''
+    return refused(job, ErrorCode.BUSY, f'{n_waiting} goals are waiting already (queue_size){came}')
+
+
+def hopeless(job: Job, now: float, *, starts_s: float, least_s: float, is_ready: bool, is_blocked: bool) -> Outcome:
+    """Return the outcome of a waiting goal that cannot make its deadline any more.
+
+    `starts_s`: the instant at which it is expected to start; `least_s`: the seconds that reading its prompt takes at
+    least. `is_ready`: there is a worker; `is_blocked`: another goal runs.
+    """
+    request = job.request
+    blocked = 'the inference process is restarting' if not is_ready else \
+        'another goal runs' if is_blocked else 'others are before it'
+    return refused(
+        job, ErrorCode.INFEASIBLE if is_ready else ErrorCode.WORKER_LOST,
+        f'it cannot start before {max(0.0, starts_s - now):.3f} s from now ({blocked}); '
+        f'{max(0.0, request.deadline_s - now):.3f} s of its time budget of {request.time_budget_s:.3f} s are left, '
+        f'less {request.delivery_margin_s:.3f} s for delivery and at least {least_s:.3f} s for reading the prompt')
+
+
+def stopped(job: Job, reported: Outcome | None = None) -> Outcome:
+    """Return the outcome of a goal that was canceled or preempted; `reported`: the worker's account, if it came."""
+    text, timing = (reported.text, reported.timing) if reported else (job.text, job.timing)
+    if job.preempted_by and not job.canceled:
+        return overrun.interrupt(job.request, ErrorCode.PREEMPTED, job.preempted_by, text, timing)
+    return overrun.settle(job.request, FinishReason.CANCELED, text, timing)
+
+
+def overdue(job: Job, now: float) -> Outcome:
+    """Return the outcome of a running goal that the worker has not ended by `job.guard_s()`."""
+    if now >= job.stop_by_s:
+        return stopped(job)
+    return overrun.settle(job.request, FinishReason.DEADLINE, job.text, job.timing)
+
+
+def given_up(job: Job, code: ErrorCode, message: str) -> Outcome:
+    """Return the outcome of a running goal that the node gives up, with the text so far."""
+    return Outcome(code, message, job.text, FinishReason.ERROR, job.timing)
+
+
+def lost(job: Job, reason: str) -> Outcome:
+    """Return the outcome of a goal whose worker ended while the goal ran."""
+    return overrun.interrupt(job.request, ErrorCode.WORKER_LOST,
+                             f'the inference process ended ({reason}) after {job.n_tokens} tokens', job.text,
+                             job.timing)
