@@ -25,6 +25,13 @@ START_S = 1000.0
 MARGIN_S = 0.1  # so the node ends a goal itself 0.05 s before its deadline
 
 
+def planned(verdict, **times):
+    """A plan of this verdict for a prompt of 9 tokens: 1 token predicted and 2 feared, of which as many fit."""
+    n_keep = 4 if verdict is Verdict.FITS_WITH_EVICTION else 9
+    fitting = {Verdict.AT_RISK: 1, Verdict.INFEASIBLE: 0}.get(verdict, 2)
+    return Plan(verdict, 9, n_keep, 1 - n_keep / 9, 2, 1, 2, fitting, **times)
+
+
 class FakeWorker:
     """Keeps what it is sent; answers `configure` as the harness says and everything else when the test says."""
 
@@ -60,7 +67,7 @@ class FakeWorker:
     # What a worker tells of the request it runs.
 
     def plan(self, job, verdict=Verdict.FITS, expected_s=1.0, wcet_s=2.0):
-        made = Plan(verdict, decode_expected_s=expected_s, decode_wcet_s=wcet_s)
+        made = planned(verdict, decode_expected_s=expected_s, decode_wcet_s=wcet_s)
         timing = Timing(time_budget_s=job.request.time_budget_s, prompt_tokens=9, queue_s=0.0, verdict=verdict)
         self.say({'event': 'plan', 'id': job.request.request_id, 'plan': to_dict(made), 'timing': to_dict(timing)})
 
@@ -73,7 +80,7 @@ class FakeWorker:
     def done(self, job, text='the answer', reason=FinishReason.EOS, finished_s=START_S, verdict=Verdict.UNKNOWN,
              **outcome):
         record = Outcome(**{'text': text, 'finish_reason': reason, 'timing': Timing(verdict=verdict, queue_s=0.0),
-                            **outcome})
+                            'error_msg': 'why' if outcome.get('error_code') else '', **outcome})
         self.say({'event': 'done', 'id': job.request.request_id, 'outcome': to_dict(record),
                   'finished_s': finished_s})
 

@@ -67,7 +67,7 @@ def test_promises_and_natural_ends():
                                                                        FinishReason.LENGTH]
 
 
-PLAN = Plan(Verdict.AT_RISK, 50, 0.5, 256, 20, 100, 60, 0.25, math.inf)
+PLAN = Plan(Verdict.AT_RISK, 100, 50, 0.5, 256, 20, 100, 60, math.inf, 0.25)
 TIMING = Timing(prompt_tokens=100, verdict=Verdict.FITS_WITH_EVICTION, variant='bf16 ü', wcet_s=1 / 3)
 REQUESTS = [
     Request('id', 10.5, 12.0, prompt='Räum auf 🤖\n\u2028"\\\x00'),
@@ -79,7 +79,7 @@ REQUESTS = [
 
 @pytest.mark.parametrize('record', [
     *REQUESTS, PLAN, Plan(), TIMING, Timing(), Outcome(),
-    Outcome(ErrorCode.TIMEOUT, 'late', 'text', FinishReason.DEADLINE, TIMING),
+    Outcome(ErrorCode.WORKER_LOST, 'gone', 'text', FinishReason.ERROR, TIMING),
 ], ids=lambda record: type(record).__name__)
 def test_json_there_and_back(record):
     again = type(record).from_dict(json.loads(json.dumps(to_dict(record))))

@@ -17,6 +17,9 @@
 Plain data, shared by the ROS process and the worker process, which exchange it as JSON. The enums carry the numbers
 of the ROS interfaces (a test compares them), so neither process needs the other's imports. Times are seconds as
 floats; instants are readings of CLOCK_MONOTONIC, which all processes of one machine share.
+
+A record that contradicts itself is a bug, so making one raises ValueError with the field and its value. Values that a
+client chose are no bug: admission.py turns bad ones into a result with a code.
 """
 from __future__ import annotations
 
@@ -106,6 +109,18 @@ class GoalError(Exception):
         self.code = code
 
 
+def _require(holds: bool, field_name: str, condition: str, value) -> None:
+    """ValueError, with the field, what it must be and its value, unless the condition holds."""
+    if not holds:
+        raise ValueError(f'{field_name} must be {condition}, got {value!r}')
+
+
+def _require_ratio(ratio: float, kept: int, whole: int) -> None:
+    """ValueError unless `ratio` is the share of `whole` entries that is gone where `kept` are kept."""
+    expected = 1 - kept / whole if whole else 0.0
+    _require(abs(ratio - expected) <= 1e-9, 'eviction_ratio', f'1 - {kept} / {whole}', ratio)  # false for NaN
+
+
 @dataclass
 class Sampling:
     """How the next token is drawn. Temperature 0 is greedy; top_p 1 and top_k 0 switch those filters off."""
@@ -119,7 +134,10 @@ class Sampling:
 
 @dataclass
 class Request:
-    """One goal after admission. Exactly one of `prompt` (raw text) and `messages` (chat template) is not empty."""
+    """One goal. After admission exactly one of `prompt` (raw text) and `messages` (chat template) is not empty.
+
+    The deadline may lie before the release: one in ROS time moves with the simulated clock.
+    """
 
     request_id: str
     release_s: float  # monotonic instant at which the goal was received
@@ -135,6 +153,23 @@ class Request:
     stop_at_line_end: bool = False
     delivery_margin_s: float = 0.03  # kept free before the deadline for carrying the result to the client
     max_overrun_s: float = 0.0  # how long it may go on after the deadline; more than 0 for SKIP_NEXT only
+
+    def __post_init__(self):
+        # Sizes and not the texts themselves: a client may have sent megabytes.
+        _require(not (self.prompt and self.messages), 'prompt', f'empty beside {len(self.messages)} messages',
+                 f'{len(self.prompt)} characters')
+        for index, message in enumerate(self.messages):
+            _require('role' in message and 'content' in message, f'messages[{index}]', 'a role and a content',
+                     sorted(message))
+        _require(math.isfinite(self.release_s), 'release_s', 'finite', self.release_s)
+        _require(not math.isnan(self.deadline_s), 'deadline_s', 'an instant', self.deadline_s)
+        _require(self.max_new_tokens >= 1, 'max_new_tokens', 'at least 1', self.max_new_tokens)
+        _require(0 <= self.priority <= 255, 'priority', 'from 0 to 255', self.priority)
+        _require(0 <= self.delivery_margin_s < math.inf, 'delivery_margin_s', 'finite and not negative',
+                 self.delivery_margin_s)
+        _require(0 <= self.max_overrun_s < math.inf, 'max_overrun_s', 'finite and not negative', self.max_overrun_s)
+        _require(not self.max_overrun_s or self.strategy is Strategy.SKIP_NEXT, 'max_overrun_s',
+                 '0 for a strategy other than SKIP_NEXT', self.max_overrun_s)
 
     @property
     def time_budget_s(self) -> float:
@@ -154,11 +189,16 @@ class Request:
         return Request(**data)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
-    """What the planner decided once prefill was over (or, in an estimate, would decide)."""
+    """What the planner decided once prefill was over (or, in an estimate, would decide).
+
+    One made again while decoding counts its lengths from the first token of the answer, and its times from now. The
+    default stands for no plan.
+    """
 
     verdict: Verdict = Verdict.UNKNOWN
+    n_x: int = 0  # N_x: prompt tokens
     n_keep: int = 0  # prompt entries kept per layer and KV head
     eviction_ratio: float = 0.0  # alpha = 1 - n_keep / N_x
     length_cap: int = 0  # longest response that the plan allows, tokens
@@ -170,6 +210,33 @@ class Plan:
     variant: str = ''  # precision of the weights to decode with; empty: the model's own
     timing_factor: float = 1.0  # how much longer than profiled a decode step takes now
 
+    def __post_init__(self):
+        verdict, n_hat, n_w = self.verdict, self.predicted_tokens, self.pessimistic_tokens
+        least = 0 if verdict is Verdict.UNKNOWN else 1
+        _require(least <= self.n_keep <= self.n_x, 'n_keep', f'from {least} to n_x, which is {self.n_x}', self.n_keep)
+        _require_ratio(self.eviction_ratio, self.n_keep, self.n_x)
+        _require(self.length_cap >= least, 'length_cap', f'at least {least}', self.length_cap)
+        _require(n_hat >= least, 'predicted_tokens', f'at least {least}', n_hat)
+        _require(n_w >= n_hat, 'pessimistic_tokens', f'at least predicted_tokens, which is {n_hat}', n_w)
+        _require(self.fitting_tokens >= 0, 'fitting_tokens', '0 or more', self.fitting_tokens)
+        if verdict is Verdict.FITS:
+            _require(self.n_keep == self.n_x, 'n_keep', f'all {self.n_x} for FITS', self.n_keep)
+        if verdict is Verdict.FITS_WITH_EVICTION:
+            _require(self.n_keep < self.n_x, 'n_keep', f'less than {self.n_x} for FITS_WITH_EVICTION', self.n_keep)
+        if verdict.is_promise:
+            _require(n_w <= min(self.fitting_tokens, self.length_cap), 'pessimistic_tokens', 'at most fitting_tokens '
+                     f'({self.fitting_tokens}) and length_cap ({self.length_cap}) for {verdict.name}', n_w)
+        if verdict in (Verdict.AT_RISK, Verdict.INFEASIBLE):
+            n, name = (n_w, 'pessimistic_tokens') if verdict is Verdict.AT_RISK else (n_hat, 'predicted_tokens')
+            _require(self.fitting_tokens < n, 'fitting_tokens', f'less than {name} ({n}) for {verdict.name}',
+                     self.fitting_tokens)
+        expected_s, wcet_s = self.decode_expected_s, self.decode_wcet_s
+        _require(not expected_s < 0, 'decode_expected_s', '0 or more', expected_s)
+        _require(not wcet_s < expected_s * (1 - 1e-9), 'decode_wcet_s',
+                 f'at least decode_expected_s, which is {expected_s}', wcet_s)
+        _require(not wcet_s < 0, 'decode_wcet_s', '0 or more', wcet_s)
+        _require(0 < self.timing_factor < math.inf, 'timing_factor', 'finite and above 0', self.timing_factor)
+
     @staticmethod
     def from_dict(data: dict) -> Plan:
         return Plan(**{**data, 'verdict': Verdict(data['verdict'])})
@@ -177,7 +244,10 @@ class Plan:
 
 @dataclass
 class Timing:
-    """The account of one request; field for field what msg/Timing carries."""
+    """The account of one request; field for field what msg/Timing carries.
+
+    It is filled in step by step, so whoever sends one calls `check` before.
+    """
 
     prompt_tokens: int = 0
     generated_tokens: int = 0
@@ -200,6 +270,27 @@ class Timing:
     response_time_s: float = UNKNOWN
     tardiness_s: float = UNKNOWN
 
+    def __post_init__(self):
+        self.check()
+
+    def check(self) -> None:
+        """ValueError, with the field and its value, for an account that contradicts itself."""
+        for name in _COUNTS:
+            _require(getattr(self, name) >= 0, name, '0 or more', getattr(self, name))
+        for name in _TIMES:
+            _require(not getattr(self, name) < 0, name, '0 or more, or NaN', getattr(self, name))
+        _require(self.pessimistic_tokens >= self.predicted_tokens, 'pessimistic_tokens',
+                 f'at least predicted_tokens, which is {self.predicted_tokens}', self.pessimistic_tokens)
+        _require(self.kept_tokens <= self.prompt_tokens, 'kept_tokens',
+                 f'at most prompt_tokens, which is {self.prompt_tokens}', self.kept_tokens)
+        if not math.isnan(self.eviction_ratio):
+            _require_ratio(self.eviction_ratio, self.kept_tokens, self.prompt_tokens)
+        if self.length_cap:
+            _require(self.generated_tokens <= self.length_cap, 'generated_tokens',
+                     f'at most length_cap, which is {self.length_cap}', self.generated_tokens)
+        _require(not self.hidden_prediction_s > self.prediction_s, 'hidden_prediction_s',
+                 f'at most prediction_s, which is {self.prediction_s}', self.hidden_prediction_s)
+
     def set_plan(self, plan: Plan) -> None:
         self.predicted_tokens = plan.predicted_tokens
         self.pessimistic_tokens = plan.pessimistic_tokens
@@ -214,7 +305,28 @@ class Timing:
         return Timing(**{**data, 'verdict': Verdict(data['verdict'])})
 
 
-@dataclass
+_COUNTS = tuple(f.name for f in dataclasses.fields(Timing) if f.name.endswith('_tokens') or f.name == 'length_cap')
+# Without the budget, which is negative where a deadline in simulated time moved before the release.
+_TIMES = tuple(f.name for f in dataclasses.fields(Timing) if f.name.endswith('_s') and f.name != 'time_budget_s')
+
+_CUT = (FinishReason.CAPPED, FinishReason.DEADLINE)
+# The codes with which a reason other than ERROR may end, which has all the others.
+_CODES = {
+    FinishReason.UNKNOWN: (ErrorCode.NONE,),  # the default: nothing has ended yet
+    FinishReason.EOS: (ErrorCode.NONE,),
+    FinishReason.STOP: (ErrorCode.NONE,),
+    FinishReason.LENGTH: (ErrorCode.NONE,),
+    FinishReason.CAPPED: (ErrorCode.NONE, ErrorCode.TIMEOUT),
+    FinishReason.DEADLINE: (ErrorCode.NONE, ErrorCode.TIMEOUT),
+    FinishReason.CANCELED: (ErrorCode.CANCELED,),
+    FinishReason.SKIPPED: (ErrorCode.SKIPPED,),
+}
+_CODES[FinishReason.ERROR] = tuple(set(ErrorCode) - {code for codes in _CODES.values() for code in codes})
+# Failures that keep the text so far, where the goal's strategy does.
+_KEEPING = (ErrorCode.UNKNOWN, ErrorCode.INACTIVE, ErrorCode.WORKER_LOST, ErrorCode.CANCELED, ErrorCode.PREEMPTED)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a request ended. error_code NONE if and only if the goal succeeded; otherwise error_msg says why."""
 
@@ -223,6 +335,17 @@ class Outcome:
     text: str = ''
     finish_reason: FinishReason = FinishReason.UNKNOWN
     timing: Timing = field(default_factory=Timing)
+
+    def __post_init__(self):
+        code, reason = self.error_code, self.finish_reason
+        _require(code in _CODES[reason], 'error_code', f'one that goes with {reason.name}', code)
+        _require(bool(self.error_msg) == (code is not ErrorCode.NONE), 'error_msg',
+                 f'{"empty" if code is ErrorCode.NONE else "a sentence"} for {code.name}', self.error_msg)
+        if code is ErrorCode.NONE:
+            _require(bool(self.text) or reason not in _CUT, 'text', f'what is left of the answer for {reason.name}',
+                     self.text)
+        elif code not in _KEEPING:
+            _require(not self.text, 'text', f'empty for {code.name}', self.text[:64])
 
     @staticmethod
     def from_dict(data: dict) -> Outcome:

@@ -16,11 +16,11 @@
 from concurrent.futures import Future
 
 import pytest
-from fake_worker import READY, Harness, end_of
+from fake_worker import READY, Harness, end_of, planned
 
 from timebill_ros.dispatch.pending_estimates import ESTIMATE_TIMEOUT_S
 from timebill_ros.dispatch.supervisor import BACKOFF_S, HANG_GRACE_PAUSES, HANG_GRACE_S
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Plan, Strategy, Verdict, to_dict
+from timebill_ros.request import ErrorCode, FinishReason, GoalError, Strategy, Verdict, to_dict
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
 FAILED = {'event': 'failed', 'message': 'no such model'}
@@ -178,7 +178,7 @@ def answer(harness, **content):
 
 
 def test_an_estimate(harness):
-    future, plan, whole = estimate(harness), Plan(Verdict.AT_RISK), Plan(Verdict.INFEASIBLE)
+    future, plan, whole = estimate(harness), planned(Verdict.AT_RISK), planned(Verdict.INFEASIBLE)
     answer(harness, plan=to_dict(plan), whole=to_dict(whole), prompt_tokens=9, prefill_s=0.5)
     result = future.result(0)
     assert repr(result) == repr({'plan': plan, 'whole': whole, 'prompt_tokens': 9, 'prefill_s': 0.5})

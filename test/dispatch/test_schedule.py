@@ -19,7 +19,7 @@ import pytest
 
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.schedule import Blocking, ServiceTimes, chances, last_start_s, order, preempts, urgency
-from timebill_ros.request import FinishReason, Outcome, Request, Strategy, Timing, Verdict
+from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request, Strategy, Timing, Verdict
 
 MARGIN_S = 0.1
 
@@ -62,7 +62,7 @@ def test_what_preempts(new, running, by_priority, by_deadline):
 def test_nothing_is_expected_of_goals_while_none_has_finished():
     times = ServiceTimes()
     times.prefill = [(0, 0.0), (10, 1.0)]
-    times.observe(request(), Outcome(finish_reason=FinishReason.ERROR))  # never got so far
+    times.observe(request(), Outcome(ErrorCode.UNKNOWN, 'why', '', FinishReason.ERROR))  # never got so far
     assert (times.least_s(request()), times.usual_s(request())) == (0.0, 0.0)
 
 
@@ -76,7 +76,8 @@ def test_service_times_follow_the_profile_and_finished_goals(characters, least_s
 
 def test_a_cut_answer_says_nothing_of_lengths():
     times = learned()
-    times.observe(request(), Outcome(finish_reason=FinishReason.DEADLINE, timing=Timing(prompt_tokens=20, decode_s=.1)))
+    times.observe(request(), Outcome(text='cut', finish_reason=FinishReason.DEADLINE,
+                                     timing=Timing(prompt_tokens=20, decode_s=.1)))
     assert times.usual_s(request()) == pytest.approx(4.0)
 
 

@@ -154,7 +154,9 @@ def test_every_field_of_timing_is_carried():
     values = {name: index + 1 for index, name in enumerate(names)}
     values.update(variant='bf16', verdict=Verdict.AT_RISK, **{
         name: value + 0.5 for name, value in values.items() if name.endswith('_s') or name == 'eviction_ratio'})
-    message = translation.to_timing(Timing(**values))
+    timing = Timing()
+    vars(timing).update(values)  # each another, so they contradict each other
+    message = translation.to_timing(timing)
     assert set(names) == set(message.get_fields_and_field_types())
     assert {name: getattr(message, name) for name in names} == {**values, 'verdict': 3}
 
@@ -165,10 +167,10 @@ def test_unknown_times_stay_nan():
 
 
 def test_result():
-    outcome = Outcome(ErrorCode.TIMEOUT, 'late', 'text', FinishReason.DEADLINE, Timing(prompt_tokens=4))
+    outcome = Outcome(ErrorCode.WORKER_LOST, 'gone', 'text', FinishReason.ERROR, Timing(prompt_tokens=4))
     result = translation.to_result(outcome)
-    assert (result.error_code, result.error_msg, result.text) == (Generate.Result.TIMEOUT, 'late', 'text')
-    assert (result.finish_reason, result.timing.prompt_tokens) == (Generate.Result.FINISH_DEADLINE, 4)
+    assert (result.error_code, result.error_msg, result.text) == (Generate.Result.WORKER_LOST, 'gone', 'text')
+    assert (result.finish_reason, result.timing.prompt_tokens) == (Generate.Result.FINISH_ERROR, 4)
 
 
 def test_a_sentence_of_pages_is_cut():
@@ -197,6 +199,7 @@ def test_status_of_what_is_unknown():
 ])
 def test_overrun_in_the_last_status(reason, tardiness_s, overrun):
     timing = Timing(tardiness_s=tardiness_s)
-    outcome = Outcome(ErrorCode.TIMEOUT, 'm', '', reason, timing)
+    code = {FinishReason.DEADLINE: ErrorCode.TIMEOUT, FinishReason.ERROR: ErrorCode.UNKNOWN}.get(reason, ErrorCode.NONE)
+    outcome = Outcome(code, 'm' if code else '', '', reason, timing)
     message = translation.to_status('ff', Phase.DONE, timing, ros_now_s=1.0, outcome=outcome)
-    assert (message.overrun, message.finish_reason, message.error_code) == (overrun, int(reason), 7001)
+    assert (message.overrun, message.finish_reason, message.error_code) == (overrun, int(reason), int(code))

@@ -95,8 +95,9 @@ def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: in
         fits = needed_s <= budget_s
         if fits or ratio == RATIOS[-1]:
             verdict = Verdict.FITS if n_keep == n_x else Verdict.FITS_WITH_EVICTION
-            return Plan(verdict if fits else Verdict.INFEASIBLE, n_keep, 1 - n_keep / n_x, n_max, n, n, n, needed_s,
-                        needed_s / slow)
+            return Plan(verdict if fits else Verdict.INFEASIBLE, n_x, n_keep, 1 - n_keep / n_x, n_max,
+                        predicted_tokens=n, pessimistic_tokens=n, fitting_tokens=n if fits else 0,
+                        decode_wcet_s=needed_s, decode_expected_s=needed_s)
     raise AssertionError('unreachable: the grid is not empty')
 
 

@@ -121,7 +121,10 @@ def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
     control = Control(Deadline(perf_counter() + 3600.0, clock), tokens=[0] * n_tokens)
     lengths, length = LengthDistribution(4, [1 / 128] * 128), Tracker(scores=SCORES).length
     length.pessimistic(lengths, n_tokens)  # the first plan, which comes before the loop, looks the bound up
-    replan = Replanner(model, INSTANT, length, lengths, plan=Plan(Verdict.FITS),
+    verdict = Verdict.FITS if n_keep == len(prompt) else Verdict.FITS_WITH_EVICTION
+    plan = Plan(verdict, len(prompt), n_keep, 1 - n_keep / len(prompt), n_tokens, predicted_tokens=1,
+                pessimistic_tokens=n_tokens, fitting_tokens=n_tokens)
+    replan = Replanner(model, INSTANT, length, lengths, plan=plan,
                        timing=Timing(prompt_tokens=len(prompt), kept_tokens=n_keep), control=control,
                        n_min=1, n_max=n_tokens, started_s=0.0)
     model.use_variant(variant or model.variant)

@@ -53,6 +53,8 @@ def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, deadli
     """
     try:
         return _to_request(goal, request_id, release_s, deadline_in_s, settings, margin_s)
+    except ValueError as error:  # admission refuses what clients do wrong; this is a bug, and the goal still ends
+        raise GoalError(ErrorCode.INVALID_GOAL, str(error)) from error
     finally:
         goal.prompt = goal.closing_text = ''
         goal.messages, goal.sampling.stop = [], []

@@ -92,7 +92,7 @@ def plan(*, steps: StepTime, n_x: int, n_min: int, time_left_s: float, eviction_
     evicts = n_keep < n_x
     fitting = max(longest_fit(worst, n_min, worst_left_s - (worst_eviction_s if n_min < n_x else 0.0), n_max),
                   longest_fit(worst, n_x, worst_left_s, n_max))
-    return Plan(verdict=verdict, n_keep=n_keep, eviction_ratio=1 - n_keep / n_x if n_x else 0.0, length_cap=n_max,
+    return Plan(verdict=verdict, n_x=n_x, n_keep=n_keep, eviction_ratio=1 - n_keep / n_x, length_cap=n_max,
                 predicted_tokens=n_hat, pessimistic_tokens=n_w, fitting_tokens=fitting,
                 decode_wcet_s=reserve_s + (worst_eviction_s if evicts else 0.0) + worst.decode(n_keep, n_w),
                 decode_expected_s=(eviction_s if evicts else 0.0) + steps.decode(n_keep, n_hat))

@@ -79,7 +79,8 @@ class Replanner:
             self._evict(n, n_kv, revised.n_keep - generated)
             n_kv = revised.n_keep
         self.plan = replace(
-            plan, verdict=verdict, n_keep=self.timing.kept_tokens, eviction_ratio=self.timing.eviction_ratio,
+            plan, verdict=verdict, n_x=timing.prompt_tokens, n_keep=timing.kept_tokens,
+            eviction_ratio=1 - timing.kept_tokens / timing.prompt_tokens,
             predicted_tokens=n_hat, pessimistic_tokens=n_w, fitting_tokens=n - 1 + revised.fitting_tokens,
             decode_wcet_s=revised.decode_wcet_s, decode_expected_s=revised.decode_expected_s, timing_factor=slow)
         told = replace(timing)
