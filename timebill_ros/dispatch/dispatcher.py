@@ -295,7 +295,11 @@ class Dispatcher:
         elif job is None or event['id'] != job.request.request_id:
             return  # about a goal that the node has ended
         elif kind == 'done':
-            outcome = Outcome.from_dict(event['outcome'])
+            try:
+                outcome = Outcome.from_dict(event['outcome'])
+            except (KeyError, TypeError, ValueError) as error:
+                log.exception('the worker sent no outcome')
+                outcome = endings.unreadable(job, error)
             if outcome.finish_reason is FinishReason.CANCELED:
                 outcome = endings.stopped(job, outcome)
             self._end(job, outcome, event['finished_s'])

@@ -82,3 +82,9 @@ def lost(job: Job, reason: str) -> Outcome:
     return overrun.interrupt(job.request, ErrorCode.WORKER_LOST,
                              f'the inference process ended ({reason}) after {job.n_tokens} tokens', job.text,
                              job.timing)
+
+
+def unreadable(job: Job, error: Exception) -> Outcome:
+    """Return the outcome of a goal that ended with a message of the worker that holds no outcome."""
+    return overrun.interrupt(job.request, ErrorCode.UNKNOWN, 'the inference process sent a result that cannot be: '
+                             f'{type(error).__name__}: {error}', job.text, job.timing)

@@ -102,8 +102,8 @@ class Job:
             self.text += event['delta']
             self.n_tokens = self.timing.generated_tokens = event['n']
         elif kind == 'plan':
-            self.plan, self.planned_s = Plan.from_dict(event['plan']), now
-            self.timing = Timing.from_dict(event['timing'])
+            plan, timing = Plan.from_dict(event['plan']), Timing.from_dict(event['timing'])  # either may raise
+            self.plan, self.planned_s, self.timing = plan, now, timing
             if self.promise is Verdict.UNKNOWN:
                 self.promise = self.timing.verdict
             return True

@@ -45,11 +45,16 @@ class Estimates:
         future, _ = self._open.pop(event['tag'], (None, 0.0))
         if future is None:
             return
-        if 'error_code' in event:
-            future.set_exception(GoalError(ErrorCode(event['error_code']), event['error_msg']))
-        else:
+        try:
+            if 'error_code' in event:
+                raise GoalError(ErrorCode(event['error_code']), event['error_msg'])
             future.set_result({'plan': Plan.from_dict(event['plan']), 'whole': Plan.from_dict(event['whole']),
                                'prompt_tokens': event['prompt_tokens'], 'prefill_s': event['prefill_s']})
+        except GoalError as error:
+            future.set_exception(error)
+        except (KeyError, TypeError, ValueError) as error:
+            future.set_exception(GoalError(ErrorCode.UNKNOWN, 'the inference process sent an estimate that cannot be: '
+                                           f'{type(error).__name__}: {error}'))
 
     def fail(self, code: ErrorCode, message: str) -> None:
         """Give all who wait an error, because the worker will not answer any more."""
