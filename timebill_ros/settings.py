@@ -147,9 +147,6 @@ PARAMETERS = (
     Parameter('allow_unsafe_weights', False, 'Load weights that are not safetensors (pickle can run code). Off unless '
               'you trust the file.'),
 )
-# Those that choose model, device and cache: options of the commands that load a model.
-OF_MODELS = ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads', 'predictor_placement',
-             'max_context_tokens', 'prefill_chunk_tokens', 'compile_step', 'eviction_scorer', 'variants')
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 

@@ -12,63 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The demonstration's own logic: what it counts as a broken promise, how it spreads budgets, what it draws."""
-import math
+"""The demonstration as a program: its node always ends, and its answers are shown with or without a picture."""
+import json
 import subprocess
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from test_demo_goals import make_row
 
-from timebill_ros.action import Generate
-from timebill_ros.bench import plots
-from timebill_ros.cli import demo
-from timebill_ros.client import Answer
-from timebill_ros.request import FinishReason, Strategy, Verdict
-from timebill_ros.srv import EstimateTime
-from timebill_ros.tasks import site_log
-
-
-def make_row(**changes) -> dict:
-    task = site_log.generate(3, split='test', n_tokens=60)
-    result = Generate.Result(text=task.answer, finish_reason=int(FinishReason.EOS))
-    result.timing.verdict, result.timing.prefill_s, result.timing.decode_s = int(Verdict.FITS), 0.05, 0.2
-    result.timing.eviction_ratio = math.nan
-    row = demo.row_of(task, 'generous', 'log 1', 1.0, Strategy.KILL, Answer(result, 4, 0.01, 0.3))
-    return {**row, **changes}
-
-
-@pytest.mark.parametrize(('verdict', 'reason', 'node_tardiness_s', 'broken'), [
-    ('FITS', 'EOS', 0.0, False), ('FITS', 'LENGTH', 0.0, False), ('FITS', 'DEADLINE', 0.0, True),
-    ('FITS', 'EOS', 0.01, True), ('FITS_WITH_EVICTION', 'CAPPED', 0.0, True), ('AT_RISK', 'DEADLINE', 0.0, False),
-    ('INFEASIBLE', 'ERROR', 0.0, False), ('UNKNOWN', 'DEADLINE', 0.0, False),
-])
-def test_broken_promise(verdict, reason, node_tardiness_s, broken):
-    row = make_row(verdict=verdict, finish_reason=reason, node_tardiness_s=node_tardiness_s)
-    assert demo.is_broken_promise(row) is broken
-
-
-def test_row_tells_what_the_client_saw():
-    row = make_row()
-    assert (row['budget_s'], row['response_time_s'], row['tardiness_s']) == (1.0, 0.3, 0.0)
-    assert row['step_accuracy'] == 1.0 and row['overrun_strategy'] == 'KILL' and row['finish_reason'] == 'EOS'
-    assert row['eviction_ratio'] is None  # NaN is not JSON
-
-
-def test_budgets_run_from_generous_to_hopeless():
-    def estimate(goal, budget_s):  # a node with 0.1 s of prefill, 1 s of decoding, 0.8 s after the largest eviction
-        whole, least = (0.1, 0.1) if goal.max_new_tokens == 1 else (1.1, 0.9)
-        return EstimateTime.Response(wcet_without_eviction_s=whole, wcet_with_eviction_s=least, predicted_tokens=100,
-                                     pessimistic_tokens=500)
-    series = demo.budgets(SimpleNamespace(estimate=estimate), Generate.Goal(max_new_tokens=512), margin_s=0.0)
-    seconds = [budget_s for _, budget_s in series]
-    assert seconds == sorted(seconds, reverse=True) and len(seconds) >= 8
-    by_name = dict(series)
-    assert by_name['just enough'] > 1.1
-    assert all(0.9 < budget_s < 1.1 for name, budget_s in series if name == 'needs eviction')
-    assert 0.1 + 0.8 * 100 / 500 < by_name['at risk'] < 0.9
-    assert 0.1 < by_name['too short'] < 0.1 + 0.8 * 100 / 500
-    assert by_name['hopeless'] < 0.1
+from timebill_ros import client
+from timebill_ros.bench import optional_plots, plots
+from timebill_ros.cli import demo, demo_goals
 
 
 def test_timeline_is_drawn(tmp_path):
@@ -84,3 +41,42 @@ def test_stop_ends_a_process_that_ignores_ctrl_c(monkeypatch):
     demo.stop(process)
     assert process.returncode == -9
     process.stdout.close()
+
+
+@pytest.fixture
+def without_node(monkeypatch):
+    """The demonstration with a node that is active at once and two goals that have been answered."""
+    node = SimpleNamespace(wait_until_active=lambda timeout_s, alive: None)
+    monkeypatch.setattr(demo, 'isolate', lambda: None)
+    monkeypatch.setattr(demo, 'stop', lambda process: None)
+    monkeypatch.setattr(demo.subprocess, 'Popen', lambda *arguments, **options: None)
+    monkeypatch.setattr(client, 'Client', lambda: nullcontext(node))
+    monkeypatch.setattr(demo_goals, 'send_goals', lambda client: [make_row(), make_row(finish_reason='DEADLINE')])
+
+
+def run(out: Path) -> int:
+    return demo.run(SimpleNamespace(out=out))
+
+
+def test_answers_are_written_shown_and_drawn(without_node, tmp_path, capsys):
+    assert run(tmp_path / 'made') == 0
+    results, picture = tmp_path / 'made' / 'results.json', tmp_path / 'made' / 'timeline.png'
+    assert len(json.loads(results.read_text())) == 2 and picture.read_bytes().startswith(b'\x89PNG')
+    assert capsys.readouterr().out.endswith(
+        f'2 goals, 2 promised, 1 promises broken; written to {results} and {picture}\n')
+
+
+def test_without_matplotlib_answers_are_written_and_shown(without_node, tmp_path, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr(optional_plots, 'plots_if_installed', lambda: shown.append(capsys.readouterr().out))
+    assert run(tmp_path) == 0
+    assert 'steps right' in shown[0] and make_row()['text'].split()[0] in shown[0]
+    assert len(json.loads((tmp_path / 'results.json').read_text())) == 2
+    assert capsys.readouterr().out.endswith(f'1 promises broken; written to {tmp_path / "results.json"}\n')
+    assert not (tmp_path / 'timeline.png').exists()
+
+
+def test_too_many_broken_promises_are_an_exit_status(without_node, tmp_path, monkeypatch):
+    monkeypatch.setattr(optional_plots, 'plots_if_installed', lambda: None)
+    monkeypatch.setattr(demo_goals, 'send_goals', lambda client: [make_row(finish_reason='DEADLINE')] * 2)
+    assert run(tmp_path) == 1

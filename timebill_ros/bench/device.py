@@ -37,6 +37,7 @@ from timebill_ros import settings
 from timebill_ros.bench import shapes, token_times
 from timebill_ros.bench.execution_time import between
 from timebill_ros.bench.machine import describe_device, print_table, write
+from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.inference.devices import before_others, choose_device
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
@@ -160,7 +161,7 @@ def of_shape(values: dict, directory: Path, shape: str, *, longest: int, seconds
     seen = max(n for n, _ in points['prefill'])
     lengths = [n for n in (512, 4096, longest) if n <= seen] or [seen]
     return {'shape': shape, 'dtype': model.variant, 'load_s': loaded_s,
-            'steps': {name: step.kind for name, step in model.compiled.items()},
+            'steps': {name: step.kind for name, step in model.fast_steps.items()},
             'times': {name: value for name, value in vars(profile.times).items() if isinstance(value, (int, float))},
             'fit_errors': profile.fit_errors, 'longest_profiled': seen,
             'held_out': held_out(model, profile, chunk, repeats=2),
@@ -174,7 +175,6 @@ def of_shape(values: dict, directory: Path, shape: str, *, longest: int, seconds
 def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int, seconds: float, n_tokens: int,
         rounds: int) -> int:
     """Measure every shape, print and write. `out` None: results/device_<name of the device>.json."""
-    from timebill_ros.bench import plots
     device = choose_device(values['device'])
     bandwidth = read_bandwidth(device)
     print(f'{describe_device(device)["device"]} reads {bandwidth / 1e9:.0f} GB/s')
@@ -195,8 +195,9 @@ def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int,
     name = ''.join(c if c.isalnum() else '_' for c in describe_device(device)['device'].split(',')[0]).strip('_')
     out = out or Path('results') / f'device_{name}.json'
     write(out, {'machine': describe_device(device), 'read_bandwidth_bytes_per_s': bandwidth, 'shapes': found})
-    if any('decode' in one for one in found):
-        plots.device([one for one in found if 'decode' in one], out.with_suffix('.png'))
+    measured = [one for one in found if 'decode' in one]
+    if measured and (plots := plots_if_installed()):
+        plots.device(measured, out.with_suffix('.png'))
     return 0 if all('error' not in one for one in found) else 1
 
 

@@ -23,8 +23,6 @@ from __future__ import annotations
 
 import math
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,13 +31,13 @@ from statistics import median
 from rich.progress import Progress
 from rich.table import Table
 
-from timebill_ros import settings
 from timebill_ros.bench import recordings
 from timebill_ros.bench.competing_load import CompetingLoad
 from timebill_ros.bench.machine import describe, print_table, write
+from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
-from timebill_ros.inference.decode import Control
+from timebill_ros.inference.control import Control
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Request, Sampling
@@ -101,16 +99,15 @@ def requests(engine: Engine, n: int, *, condition: str, max_new_tokens: int, pro
             'median_of_wcet': median(ratios) if ratios else None}
 
 
-def run(values: dict, out: Path, *, profile_path: Path | None, seconds: float, repeats: int, n_requests: int,
-        max_new_tokens: int, competing_load: bool) -> int:
-    """Measure, print and write. Exit status 1 never means a bad fit: the numbers say what it is."""
-    from timebill_ros.bench import plots
+def run(values: dict, out: Path, *, profile_path: Path | None, make_profile: Callable[[Path], None], repeats: int,
+        n_requests: int, max_new_tokens: int, competing_load: bool) -> int:
+    """Measure, print and write. Exit status 1 never means a bad fit: the numbers say what it is.
+
+    Without a `profile_path`, `make_profile` writes a profile to a path beside `out`, from another process.
+    """
     if profile_path is None:
         profile_path = out.with_name('profile_for_' + out.stem + '.yaml')
-        options = [part for name in settings.OF_MODELS if values[name]
-                   for part in ('--' + name.replace('_', '-'), str(values[name]))]
-        subprocess.run([sys.executable, '-m', 'timebill_ros.cli', 'profile', '--out', str(profile_path), '--seconds',
-                        str(seconds), *options], check=True)
+        make_profile(profile_path)
     profile = Profile.load(profile_path)
     model, predictor = load_model(values)
     if not model.supports_eviction:
@@ -141,5 +138,6 @@ def run(values: dict, out: Path, *, profile_path: Path | None, seconds: float, r
     print_table(table)
     write(out, {'machine': machine, 'profile': {'date': profile.date, 'held_out_errors': profile.held_out_errors},
                 'rows': rows, 'requests': wcet})
-    plots.execution_time(rows, out.with_suffix('.png'))
+    if plots := plots_if_installed():
+        plots.execution_time(rows, out.with_suffix('.png'))
     return 0

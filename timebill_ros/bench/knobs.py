@@ -33,6 +33,7 @@ from rich.table import Table
 from timebill_ros.bench import recordings, replay
 from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.bench.miss_rate import interval
+from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.bench.recordings import RATIOS, Recording
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
 from timebill_ros.planning import knobs
@@ -100,7 +101,6 @@ def summary(outcomes: list[tuple[Outcome, float]], variant: str) -> dict:
 def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests: int, miss_rate: float,
         max_new_tokens: int, profile_s: float, processes: int) -> int:
     """Measure the table, write it, replay, print and write."""
-    from timebill_ros.bench import plots
     if n_prompts < 1 or n_requests < 1:
         raise ValueError(f'nothing to measure with {n_prompts} prompts and {n_requests} requests')
     setting = recordings.prepare(values, max_new_tokens=max_new_tokens, processes=processes)
@@ -135,7 +135,8 @@ def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests
     steps = {name: asdict(profile.times.of_variant(name).steps) for name in variants}
     write(out, {'machine': describe(model), 'epsilon': miss_rate, 'prompts': n_prompts, 'requests': n_requests,
                 'steps': steps, 'rows': rows})
-    plots.knobs(rows, out.with_suffix('.png'))
+    if plots := plots_if_installed():
+        plots.knobs(rows, out.with_suffix('.png'))
     return 0
 
 

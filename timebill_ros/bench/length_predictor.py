@@ -37,8 +37,8 @@ import torch
 from rich.progress import Progress
 from rich.table import Table
 
-from timebill_ros.bench import plots
 from timebill_ros.bench.machine import describe_device, print_table, write
+from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.length import length_predictor
 from timebill_ros.length.length_distribution import LengthDistribution
@@ -135,7 +135,8 @@ def run(target_dir: Path, predictor_dir: Path, out: Path, *, n_prompts: int, sam
             result['reliability'][split] = reliability([d for d, _ in pairs], [n for _, n in pairs])
     show(result['rows'])
     write(out, result)
-    plots.length_predictor(result, out.with_suffix('.png'))
+    if plots := plots_if_installed():
+        plots.length_predictor(result, out.with_suffix('.png'))
     return 0
 
 

@@ -37,6 +37,7 @@ import numpy as np
 
 from timebill_ros.bench.goal_checks import Circumstances, GoalRecord, most_open, overruns, wrong
 from timebill_ros.bench.node_under_load import ClientProcesses, Faults, Node, Sampler
+from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.client import duration
 from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
 from timebill_ros.resources import write_whole
@@ -279,10 +280,10 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
               'not_recovered': sum(math.isnan(fault.back_s) for fault in faults.done),
               **memory(sampler.rows, start_s, min(WARM_UP_S, seconds / 4))}
     if out is not None:
-        from timebill_ros.bench import plots
         write(out, result)
-        plots.load([r.lateness_s for r in records if not r.is_lost and r.strategy is not Strategy.SKIP_NEXT
-                    and r.expected is ErrorCode.NONE], sampler.rows, start_s, out.with_suffix('.png'))
+        if plots := plots_if_installed():
+            plots.load([r.lateness_s for r in records if not r.is_lost and r.strategy is not Strategy.SKIP_NEXT
+                        and r.expected is ErrorCode.NONE], sampler.rows, start_s, out.with_suffix('.png'))
     return result
 
 

@@ -47,11 +47,12 @@ from rich.table import Table
 from timebill_ros.bench import recordings, replay
 from timebill_ros.bench.competing_load import CompetingLoad
 from timebill_ros.bench.machine import describe, print_table, write
+from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.bench.recordings import sampled
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
-from timebill_ros.inference.decode import Control
+from timebill_ros.inference.control import Control
 from timebill_ros.length.calibration import SCORES_FILE, load_scores, save_scores
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Strategy, Verdict
@@ -187,7 +188,6 @@ def live(engine: Engine, n_requests: int, *, temperature: float, max_new_tokens:
 def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n_prompts: int, n_calibration: int,
         n_replays: int, n_requests: int, n_live: int, miss_rate: float, max_new_tokens: int, processes: int) -> int:
     """Record (unless a file has it), replay, run live, print and write."""
-    from timebill_ros.bench import plots
     if min(n_prompts, n_replays) < 1 or n_requests < 2:
         raise ValueError(f'nothing to measure: {n_prompts} prompts, {n_replays} replays of {n_requests} requests')
     profile = Profile.load(profile_path)
@@ -230,8 +230,9 @@ def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n
     write(out, {'machine': describe(model), 'epsilon': miss_rate, 'temperature': temperature, 'prompts': n_prompts,
                 'calibration_prompts': len(scores), 'replays': n_replays, 'requests_per_replay': n_requests,
                 'rows': rows, 'live': lives, 'bars': verdict, 'trace': trace})
-    plots.miss_rate(rows, trace, out.with_suffix('.png'))
-    print(f'written to {out.with_suffix(".png")}')
+    if plots := plots_if_installed():
+        plots.miss_rate(rows, trace, out.with_suffix('.png'))
+        print(f'written to {out.with_suffix(".png")}')
     return 0
 
 

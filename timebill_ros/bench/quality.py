@@ -32,8 +32,10 @@ from rich.progress import track
 from rich.table import Table
 
 from timebill_ros.bench.machine import describe, print_table, write
+from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.deadline import Clock, Deadline
-from timebill_ros.inference.decode import Control, decode
+from timebill_ros.inference.control import Control
+from timebill_ros.inference.decode import decode
 from timebill_ros.inference.eviction import MAX_WINDOW, SCORERS, Random
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
@@ -149,7 +151,6 @@ def summaries(tasks: list[SiteLogTask], texts: list[Answers]) -> tuple[list[dict
 
 def run(values: dict, out: Path, *, n_tasks: int, max_new_tokens: int, processes: int) -> int:
     """Measure, print, and write the numbers to `out` and their plot beside it."""
-    from timebill_ros.bench import plots  # here, because every process imports this module
     if n_tasks < 1 or max_new_tokens < 1 or processes < 0:
         raise ValueError(f'nothing to measure with {n_tasks} tasks of {max_new_tokens} tokens by {processes} processes')
     values = {**values, 'threads': values['threads'] or 1}
@@ -176,7 +177,7 @@ def run(values: dict, out: Path, *, n_tasks: int, max_new_tokens: int, processes
     print_table(table)
     write(out, {'machine': machine, 'split': 'test', 'tasks': n_tasks, 'processes': processes,
                 **options, 'rows': rows, 'by_prompt_tokens': by_prompt_tokens})
-    picture = out.with_suffix('.png')
-    plots.quality(rows, picture)
-    print(f'written to {picture}')
+    if plots := plots_if_installed():
+        plots.quality(rows, out.with_suffix('.png'))
+        print(f'written to {out.with_suffix(".png")}')
     return 0

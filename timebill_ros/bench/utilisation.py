@@ -39,6 +39,7 @@ from timebill_ros.bench.load import (
     write,
 )
 from timebill_ros.bench.node_under_load import ClientProcesses, Node
+from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.request import ErrorCode, Strategy
 from timebill_ros.tasks.site_log_scores import step_accuracy
 
@@ -157,7 +158,7 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
               'seconds': seconds, 'mean_vanilla_s': sum(kind['vanilla_s'] for kind in kinds) / len(kinds),
               'rows': rows}
     if out is not None:
-        from timebill_ros.bench import plots
         write(out, result)
-        plots.utilisation(rows, out.with_suffix('.png'))
+        if plots := plots_if_installed():
+            plots.utilisation(rows, out.with_suffix('.png'))
     return result

@@ -14,6 +14,10 @@
 
 """The `timebill` command: one file per subcommand, and the demonstration.
 
-This is the top room: it may import every other room. What a subcommand needs is imported when it runs, so that asking a
-node a question loads no torch, and measuring a model needs no ROS.
+This is the top room: it may import every other room.
+
+A file of a subcommand has one function `add(commands)`, which adds its parser and sets the default `run`: a function
+that takes the parsed options and returns the exit status. A subcommand that talks to a node, and so needs rclpy and no
+torch, also sets `talks`. What `run` needs is imported when it runs: asking a node a question loads no torch, measuring
+a model needs no ROS, and `timebill --help` is quick.
 """

@@ -12,21 +12,26 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`timebill bench`: one function per measurement that adds its options, and one that runs it."""
+"""`timebill bench`: for each measurement, a function that adds its options and one that runs it."""
 from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
-from timebill_ros.cli.model_options import add_model_options, model_settings
+from timebill_ros.cli.isolation import isolate
+from timebill_ros.cli.model_options import add_model_options, model_arguments, model_settings
 
 
-def add_benches(benches) -> None:
-    """Every measurement, as a subcommand of `benches`."""
-    for add in (_add_decode, _add_quality, _add_length_predictor, _add_execution_time, _add_miss_rate, _add_knobs,
-                _add_load, _add_utilisation, _add_device):
-        add(benches)
+def add(commands) -> None:
+    """Add the subcommand's parser, with a subcommand of its own for every measurement."""
+    command = commands.add_parser('bench', help='measurements behind the README; results as JSON')
+    benches = command.add_subparsers(dest='bench', required=True)
+    for add_bench in (_add_decode, _add_quality, _add_length_predictor, _add_execution_time, _add_miss_rate, _add_knobs,
+                      _add_load, _add_utilisation, _add_device):
+        add_bench(benches)
 
 
 def _add_decode(benches) -> None:
@@ -100,9 +105,16 @@ def _add_execution_time(benches) -> None:
 
 def _run_execution_time(options: argparse.Namespace) -> int:
     from timebill_ros.bench.execution_time import run
-    return run(model_settings(options, but=('profile',)), options.out, profile_path=options.profile,
-               seconds=options.seconds, repeats=options.repeats, n_requests=options.requests,
-               max_new_tokens=options.max_new_tokens, competing_load=options.competing_load)
+    values = model_settings(options, but=('profile',))
+
+    def profile_elsewhere(path: Path) -> None:
+        # A process of its own: what is judged is a profile's word about times in another process.
+        subprocess.run([sys.executable, '-m', 'timebill_ros.cli', 'profile', '--out', str(path), '--seconds',
+                        str(options.seconds), *model_arguments(values)], check=True)
+
+    return run(values, options.out, profile_path=options.profile, make_profile=profile_elsewhere,
+               repeats=options.repeats, n_requests=options.requests, max_new_tokens=options.max_new_tokens,
+               competing_load=options.competing_load)
 
 
 def _add_miss_rate(benches) -> None:
@@ -155,7 +167,7 @@ def _run_knobs(options: argparse.Namespace) -> int:
 
 
 def _end_when_terminated() -> None:
-    """SIGTERM ends a bench as Ctrl-C does: by its `finally` blocks, so that no node, worker or client goes on."""
+    """Have SIGTERM end a bench as Ctrl-C does, through its `finally` blocks: no node, worker or client goes on."""
     def end(number, frame):
         raise SystemExit(128 + number)
     signal.signal(signal.SIGTERM, end)
@@ -176,7 +188,6 @@ def _add_load(benches) -> None:
 
 def _run_load(options: argparse.Namespace) -> int:
     from timebill_ros.bench.load import run, summary
-    from timebill_ros.cli.demo import isolate
     isolate()
     _end_when_terminated()
     result = run(options.out, n_goals=options.goals, n_clients=options.clients, minutes=options.minutes,
@@ -197,7 +208,6 @@ def _add_utilisation(benches) -> None:
 
 def _run_utilisation(options: argparse.Namespace) -> int:
     from timebill_ros.bench.utilisation import run
-    from timebill_ros.cli.demo import isolate
     isolate()
     _end_when_terminated()
     run(options.out, budgets=options.budgets, seconds=options.seconds, seed=options.seed)

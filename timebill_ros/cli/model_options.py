@@ -19,17 +19,33 @@ import argparse
 
 from timebill_ros import settings
 
+# The node's parameters that choose model, device and cache.
+PARAMETERS = ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads', 'predictor_placement',
+              'max_context_tokens', 'prefill_chunk_tokens', 'compile_step', 'eviction_scorer', 'variants')
+
 
 def add_model_options(command: argparse.ArgumentParser, but: tuple[str, ...] = ()) -> None:
-    """The node's parameters that choose model, device and cache, under the same names, without `but`."""
-    for name in (name for name in settings.OF_MODELS if name not in but):
+    """Add an option for each of PARAMETERS that is not in `but`."""
+    for name in (name for name in PARAMETERS if name not in but):
         parameter = settings.BY_NAME[name]
-        command.add_argument('--' + name.replace('_', '-'), dest=name, type=type(parameter.default),
-                             default=parameter.default, choices=parameter.choices or None,
-                             help=parameter.description.replace('%', '%%'))
+        command.add_argument(option(name), dest=name, type=type(parameter.default), default=parameter.default,
+                             choices=parameter.choices or None, help=parameter.description.replace('%', '%%'))
 
 
 def model_settings(options: argparse.Namespace, but: tuple[str, ...] = ()) -> dict:
-    """The node's parameters among the options, but for those that mean something else here."""
+    """Return all of the node's parameters, with the values of those that are among the options and not in `but`.
+
+    `but` names options that only share a parameter's name: they mean something else here.
+    """
     return settings.check({name: value for name, value in vars(options).items()
                            if name in settings.BY_NAME and name not in but})
+
+
+def model_arguments(values: dict) -> list[str]:
+    """Return the command-line arguments that `add_model_options` parses into `values` again; empty values have none."""
+    return [part for name in PARAMETERS if values[name] for part in (option(name), str(values[name]))]
+
+
+def option(name: str) -> str:
+    """Return the option of a parameter: 'max_context_tokens' -> '--max-context-tokens'."""
+    return '--' + name.replace('_', '-')

@@ -12,31 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The commands that need no node: profile and bench decode write what they say; errors are sentences."""
+"""`timebill bench` for what needs no node, whole and as small as it gets: the rows that each result has."""
 import json
 
-import pytest
 import tiny_models
 
+from timebill_ros.cli import bench
 from timebill_ros.cli.main import main, parser
-from timebill_ros.timing.execution_time import Profile
-
-MODEL = ['--threads', '1', '--max-context-tokens', '512']
 
 
 def run(*arguments: str) -> int:
     return main([str(argument) for argument in arguments])
-
-
-def test_profile_writes_a_profile_and_its_plot(tmp_path, capsys):
-    out = tmp_path / 'made' / 'profile.yaml'
-    assert run('profile', '--model', tiny_models.directory('qwen2'), *MODEL, '--out', out, '--seconds', 5,
-               '--repeats', 2, '--longest', 400) == 0
-    profile = Profile.load(out)
-    assert profile.times.q > 0 and profile.identity.predictor == 'none'
-    assert max(n for n, _ in profile.points['prefill']) <= 400
-    assert out.with_suffix('.png').read_bytes().startswith(b'\x89PNG')
-    assert profile.identity.device in capsys.readouterr().out
 
 
 def test_bench_decode_compares_with_generate(tmp_path):
@@ -86,41 +72,14 @@ def test_bench_device_on_a_cpu(tmp_path):
     assert run('bench', 'device', '--shapes', 'Qwen9') == 1
 
 
-def test_a_shape_is_a_model_like_any_other(tmp_path):
-    from timebill_ros.bench import shapes
-    from timebill_ros.bench.device import bytes_of_step
-    from timebill_ros.inference.model import CausalLM
-    model = CausalLM(str(shapes.write(tmp_path / 'm', 'tiny')), device='cpu', threads=1, max_context_tokens=64)
-    assert model.variant == 'bfloat16' and model.max_context == 64
-    n_weights = sum(p.numel() for p in model.model.parameters())
-    assert bytes_of_step(model, 0) == 2 * n_weights, 'its embedding is its head too'
-    assert bytes_of_step(model, 10) - bytes_of_step(model, 0) == 10 * 4 * 2 * 2 * 32 * 2
-
-
-@pytest.mark.parametrize(('arguments', 'sentence'), [
-    (['profile', '--model', '/nonexistent'], '/nonexistent'),
-    (['profile', '--model', 'EMPTY'], 'config.json'),
-    (['bench', 'decode', '--model', 'MAMBA'], 'recurrent'),
-    (['ask', 'hello', '--budget', '1', '--server', '/nobody'], '/nobody'),
-])
-def test_an_error_is_a_sentence_and_exit_status_1(arguments, sentence, tmp_path, capsys):
-    places = {'EMPTY': tmp_path, 'MAMBA': tiny_models.directory('mamba')}
-    assert run(*(places.get(argument, argument) for argument in arguments)) == 1
-    error = capsys.readouterr().err
-    assert sentence in error and 'Traceback' not in error
-
-
-@pytest.mark.parametrize('arguments', [[], ['bench'], ['ask', 'hello'], ['profile', '--dtype', 'int3'], ['no-such']])
-def test_wrong_usage_exits_with_2(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    assert 'usage' in capsys.readouterr().err
-
-
-def test_every_command_explains_itself(capsys):
-    for command in ('ask', 'monitor', 'profile', 'bench', 'demo'):
-        with pytest.raises(SystemExit) as stopped:
-            parser().parse_args([command, '--help'])
-        assert stopped.value.code == 0
-        assert command in capsys.readouterr().out
+def test_a_profile_for_execution_time_is_measured_by_another_process(tmp_path, monkeypatch):
+    from timebill_ros.bench import execution_time
+    commands = []
+    monkeypatch.setattr(bench.subprocess, 'run', lambda command, check: commands.append(command))
+    monkeypatch.setattr(execution_time, 'run', lambda values, out, *, make_profile, **_: make_profile(tmp_path / 'p'))
+    run('bench', 'execution-time', '--threads', 2, '--max-context-tokens', 512, '--seconds', 7)
+    (python, *arguments), = commands
+    assert arguments[:2] == ['-m', 'timebill_ros.cli']
+    options = parser().parse_args(arguments[2:])
+    assert (options.command, options.out, options.seconds) == ('profile', tmp_path / 'p', 7.0)
+    assert (options.threads, options.max_context_tokens, options.compile_step) == (2, 512, 'auto')
