@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How long answers get: predictors, length distributions, and the calibrated bounds on both.
+"""How long answers get: the length predictor, length distributions, and calibrated bounds on a length.
 
 This room may import inference/ and the vocabulary.
 """

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Calibration scores: how surprising the lengths of held-out prompts were, and the file that keeps them. numpy only.
+"""Calibration scores: how surprising a length was to the predictor, and the file of such scores. numpy only.
 
-The scores are those of split conformal prediction (conformal.py): minus the logarithm of the probability that the
-predictor had left for the length that came and for longer ones. A bound on the length is a quantile of such scores, so
-it keeps its miss rate also where the predicted probabilities are wrong.
+The score of a length n is -log P(length >= n) under the predicted distribution. Scores of prompts that the predictor
+was not trained on become a bound on the length by split conformal prediction (conformal.py, pessimistic_length.py),
+which keeps its miss rate also where the predicted probabilities are wrong.
 """
 from __future__ import annotations
 
@@ -27,26 +27,32 @@ from pathlib import Path
 
 from timebill_ros.length.length_distribution import LengthDistribution
 
-MOST_SURPRISE = 700.0  # of a length that the predictor gave no chance; exp(-700) is still a number
+MOST_SURPRISE = 700.0  # score of a length to which the predictor gave no chance; exp(-700) is still above 0
 SCORES_FILE = 'calibration.json'  # beside a length predictor's other files
 SCORES_FORMAT = 1
 
 
 def surprise(distribution: LengthDistribution, n: int) -> float:
-    """Score of the length `n` (tokens): -log P(length >= n), n's bucket counted whole; 0 or more."""
+    """Return the score of the length `n` (tokens): -log P(length >= n), from 0 to MOST_SURPRISE.
+
+    The whole probability of n's bucket counts, as in `LengthDistribution.tail`.
+    """
     tail = distribution.tail(n)
-    # Sums of probabilities may come out a hair above 1.
+    # Rounding may lift a sum of probabilities just above 1.
     return min(max(-math.log(tail), 0.0), MOST_SURPRISE) if tail > 0 else MOST_SURPRISE
 
 
 def save_scores(path: Path, scores: Sequence[float], **facts) -> None:
-    """Write scores of calibration prompts, with what is to be known about them (where they come from)."""
+    """Write the scores of calibration prompts as JSON, with `facts` about them, such as where they come from."""
     data = {'format': SCORES_FORMAT, **facts, 'scores': [round(float(score), 5) for score in scores]}
     path.write_text(json.dumps(data) + '\n', encoding='utf-8')
 
 
 def load_scores(path: Path) -> list[float]:
-    """The scores of a file that `save_scores` wrote; none where there is no file. ValueError for any other file."""
+    """Return the scores of a file that `save_scores` wrote, or [] where there is no file.
+
+    ValueError naming the file where it holds anything else.
+    """
     if not path.is_file():
         return []
     try:
@@ -54,7 +60,7 @@ def load_scores(path: Path) -> list[float]:
         if data['format'] != SCORES_FORMAT:
             raise ValueError(f'its format is {data["format"]!r}, not {SCORES_FORMAT}')
         scores = [float(score) for score in data['scores']]
-        if not all(score >= 0 for score in scores):  # NaN is not either
+        if not all(score >= 0 for score in scores):  # false for NaN too
             raise ValueError('a score is negative or not a number')
         return scores
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Bounds on the next score that keep a stated miss rate, from the scores of the past. numpy only.
+"""Bounds on the next score that are exceeded at a stated rate, the miss rate. numpy only.
 
-Split conformal prediction (Vovk et al., 2005; Angelopoulos and Bates, arXiv 2107.07511) takes a quantile of past
-scores, and adaptive conformal inference (Gibbs and Candes, arXiv 2106.00170) moves the level of that quantile with
-every miss. A score is any number that is larger where a case was worse: how surprising a length was (calibration.py),
-or how many times its estimate a request took. Neither method needs the predictor or the estimate to be right.
+A score is any number that is larger the worse a case was: how surprising a length was (calibration.py), or a request's
+measured time over its estimated time. Split conformal prediction (Vovk et al., 2005; Angelopoulos and Bates, arXiv
+2107.07511) bounds the next score by a quantile of past scores. Adaptive conformal inference (Gibbs and Candes, arXiv
+2106.00170) also moves the level of that quantile after every outcome. Neither needs a predictor that is calibrated, or
+an estimate that is right.
 """
 from __future__ import annotations
 
@@ -27,14 +28,15 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-STEP = 0.03  # of the online level per request; smaller ones follow a change too slowly to be of use
-WINDOW = 300  # scores kept
+STEP = 0.03  # step size (gamma) of the online level; with a smaller one it follows a change too slowly to be of use
+WINDOW = 300  # scores that an OnlineQuantile keeps
 
 
 def conformal_quantile(scores: Sequence[float], miss_rate: float) -> float:
-    """The bound that the next score exceeds with probability `miss_rate` at most, if it is exchangeable with `scores`.
+    """Return the bound that the next score exceeds with probability `miss_rate` at most.
 
-    The ceil((n + 1)(1 - miss_rate))-th smallest of n scores; infinite where n is too small for such a promise.
+    The bound is the k-th smallest of the n scores, k = ceil((n + 1) * (1 - miss_rate)). It is infinite where k > n:
+    too few scores for such a promise. It holds if the next score is exchangeable with `scores`.
     """
     n = len(scores)
     k = math.ceil((n + 1) * (1 - miss_rate) - 1e-9)
@@ -44,7 +46,10 @@ def conformal_quantile(scores: Sequence[float], miss_rate: float) -> float:
 
 
 def thinned(scores: Iterable[float], n: int) -> list[float]:
-    """At most `n` scores with the distribution of all of them: evenly spaced order statistics."""
+    """Return at most `n` scores, ascending, distributed as all of them are: evenly spaced order statistics.
+
+    `n` or fewer scores come back whole.
+    """
     ordered = sorted(scores)
     if len(ordered) <= n:
         return ordered
@@ -54,12 +59,15 @@ def thinned(scores: Iterable[float], n: int) -> list[float]:
 class OnlineQuantile:
     """A bound on the next score that is exceeded at the rate `miss_rate` in the long run, whatever the scores do.
 
-    Adaptive conformal inference (Gibbs and Candes, arXiv 2106.00170): the level of the quantile falls by
-    `step * (1 - miss_rate)` after a score above its bound and rises by `step * miss_rate` after any other. At a level
-    of 0 or below the bound is infinite. Scores are kept in a window, so old ones are forgotten; and because they are,
-    the level need not rise beyond four times the miss rate (a cap only makes misses rarer).
+    Adaptive conformal inference (Gibbs and Candes, arXiv 2106.00170). The bound is the conformal quantile of the kept
+    scores at a level that starts at `miss_rate`. After a score above its bound the level falls by
+    `step * (1 - miss_rate)`; after any other it rises by `step * miss_rate`. At a level of 0 or below the bound is
+    infinite. The last `window` scores are kept, so old ones are forgotten. Because they are, the level need not rise
+    beyond four times the miss rate (this cap only makes misses rarer).
 
-    Raises ValueError for a miss rate outside (0, 1) or a step below 0.03.
+    scores:  to start from; more than `window` of them are thinned.
+
+    Raises ValueError for a miss rate outside (0, 1) or a step outside [0.03, 1].
     """
 
     def __init__(self, miss_rate: float, scores: Iterable[float] = (), *, step: float = STEP, window: int = WINDOW):
@@ -70,20 +78,23 @@ class OnlineQuantile:
         self.miss_rate, self.step = miss_rate, step
         self.level = miss_rate
         self.scores: deque[float] = deque(thinned(scores, window), maxlen=window)
-        self._bound: float | None = None  # until it is asked for
+        self._bound: float | None = None  # computed when it is asked for
 
     def bound(self) -> float:
-        """What the next score is expected to keep to; infinite where nothing can be said."""
-        if self._bound is None:  # asked for again and again while one answer is decoded
+        """Return the bound on the next score; infinite where nothing can be said."""
+        if self._bound is None:  # kept, because it is asked for again and again while one answer is decoded
             self._bound = conformal_quantile(self.scores, self.level) if self.level > 0 else math.inf
         return self._bound
 
     def observe(self, missed: bool, score: float | None = None, *, counts: bool = True) -> None:
-        """Account for one outcome: whether it exceeded its bound, and its score where that is known.
+        """Account for one outcome.
 
-        One that does not count (nothing was promised) lends its score. It helps a fallen level back to where the bound
-        is finite, so that promises can be made again, and on to the miss rate at a tenth of the pace: easy cases among
-        those would otherwise pay for missed promises.
+        missed:  whether it exceeded its bound.
+        score:   None where it is not known.
+        counts:  False where nothing was promised. Such an outcome adds its score, and never lowers the level. It raises
+                 a level below the miss rate: at the usual pace while the bound is infinite, so that promises can be
+                 made again, and then at a tenth of that pace up to the miss rate. A full pace would let easy cases
+                 that were not promised make up for missed promises.
         """
         if counts:
             self.level += self.step * (self.miss_rate - missed)
@@ -96,10 +107,11 @@ class OnlineQuantile:
         self._bound = None
 
     def _clamp(self) -> None:
-        # Where even an infinite bound does not help (a time), the level must not run away from where it can return.
+        # A time may be missed even under an infinite bound. The level must then stay where it can return from.
         self.level = min(max(self.level, -self.step), 4 * self.miss_rate)
 
     def state(self) -> dict:
+        """Return what is worth keeping across a restart, as JSON-ready data."""
         return {'level': self.level, 'scores': list(self.scores)}
 
     def restore(self, state: dict) -> None:

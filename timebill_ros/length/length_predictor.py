@@ -14,9 +14,9 @@
 
 """The response length predictor (RLP): a small language model that reads a prompt and predicts the answer's length.
 
-A transformer backbone reads the prompt as the target model gets it; a linear head on the last token's hidden
-state gives one logit per length bucket (TimeBill, arXiv 2512.21859: buckets of B tokens, cross-entropy on the
-lengths that the target itself generates). The whole distribution is kept, not only its arg max.
+A transformer backbone reads the prompt as the target model gets it. A linear head on the last token's hidden
+state gives one logit for each length bucket (TimeBill, arXiv 2512.21859: buckets of B tokens, trained by cross-entropy
+on the lengths that the target itself generates). The paper uses the arg max; here the whole distribution is kept.
 
 A predictor is a directory:
 
@@ -43,10 +43,10 @@ FACTS_FILE, HEAD_FILE = 'length_predictor.json', 'head.safetensors'
 
 
 def compress(ids: list[int], n_p: int) -> list[int]:
-    """At most `n_p` of the token ids: the prompt's head and tail in equal halves, its middle left out.
+    """Keep at most `n_p` of a prompt's token ids: its head and its tail in equal halves, without its middle.
 
-    Instructions stand at a prompt's start or end. The paper bounds the predictor's input by N_p and names no
-    compressor. For an odd n_p the tail gets the odd token. ValueError for n_p below 2.
+    Instructions stand at a prompt's start or end. The paper bounds the predictor's input by N_p tokens (PAPER:
+    deployment) and names no compressor. For an odd `n_p` the tail gets the odd token. ValueError for `n_p` below 2.
     """
     if n_p < 2:
         raise ValueError(f'a prompt cannot be compressed to {n_p} tokens: at least 2')
@@ -59,9 +59,11 @@ def compress(ids: list[int], n_p: int) -> list[int]:
 class LengthPredictor(nn.Module):
     """Backbone, head and tokenizer, with what is needed to use them.
 
-    bucket_size:       B, tokens per bucket.
-    max_input_tokens:  N_p, the longest prompt read whole; a longer one is compressed to it first.
-    marginal:          length distribution over the training prompts, for when there is no time to predict.
+    backbone:          a transformers model without a language model head, as AutoModel gives.
+    tokenizer:         the backbone's own.
+    marginal:          length distribution over the training prompts, for when there is no time to predict. The buckets
+                       of the predictor, `bucket_size` (B, in tokens) and `n_buckets`, are those of this distribution.
+    max_input_tokens:  N_p, the longest prompt that is read whole; a longer one is compressed to N_p tokens.
     facts:             further entries of length_predictor.json ('target', 'training'), kept as they are.
     """
 
@@ -83,15 +85,15 @@ class LengthPredictor(nn.Module):
         return self.head.weight.device
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Token ids [batch, S], without padding, to logits over buckets [batch, n_buckets] (float32)."""
+        """Compute logits over buckets [batch, n_buckets] (float32) from token ids [batch, S] without padding."""
         return self.head(self.last_hidden(input_ids)).float()
 
     def last_hidden(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Token ids [batch, S], without padding, to the last token's hidden state [batch, hidden]."""
+        """Compute the last token's hidden state [batch, hidden] from token ids [batch, S] without padding."""
         return self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state[:, -1]
 
     def input_ids(self, text: str, max_input_tokens: int | None = None) -> torch.Tensor:
-        """Token ids [1, S] of a rendered prompt, compressed to the bound. See `predict`."""
+        """Return token ids [1, S] of a rendered prompt, compressed as `predict` says. ValueError where it is empty."""
         bound = min(max_input_tokens or self.max_input_tokens, self.max_input_tokens)
         ids = compress(self.tokenizer.encode(text, add_special_tokens=False), bound)
         if not ids:
@@ -100,31 +102,31 @@ class LengthPredictor(nn.Module):
 
     @torch.inference_mode()
     def predict(self, text: str, *, max_input_tokens: int | None = None) -> LengthDistribution:
-        """Length distribution of the response to `text`, the rendered prompt that the target model gets.
+        """Predict the length distribution of the response to `text`, the rendered prompt that the target model gets.
 
-        A prompt of more than `max_input_tokens` tokens (default: the predictor's own N_p, which is also the
-        most that is taken) is compressed: its head and tail are kept in equal halves. ValueError for an empty
-        prompt, or where the network gives a value that is not a number.
+        A prompt of more than `max_input_tokens` of the predictor's tokens is compressed to that many (see `compress`).
+        The default is the predictor's own N_p, and a larger bound counts as N_p. ValueError for an empty prompt, or
+        where the network gives a value that is not a number.
         """
         return self.distribution(self(self.input_ids(text, max_input_tokens))[0])
 
     def distribution(self, logits: torch.Tensor) -> LengthDistribution:
-        """Logits [n_buckets] as a distribution; ValueError where one is not a number."""
+        """Return the softmax of logits [n_buckets] as a distribution; ValueError where one is not a number."""
         return LengthDistribution(self.bucket_size, logits.double().softmax(-1).cpu().numpy())
 
     def marginal(self) -> LengthDistribution:
-        """Length distribution over the training prompts, whatever the prompt."""
+        """Return the length distribution over the training prompts."""
         return self._marginal
 
     def set_marginal(self, marginal: LengthDistribution) -> None:
-        """Replaces the marginal distribution by one over the same buckets."""
+        """Replace the marginal distribution by one over the same buckets. ValueError for other buckets."""
         if (marginal.bucket_size, marginal.n_buckets) != (self.bucket_size, self.n_buckets):
             raise ValueError(f'expected {self.n_buckets} buckets of {self.bucket_size} tokens, '
                              f'got {marginal.n_buckets} of {marginal.bucket_size}')
         self._marginal = marginal
 
     def save(self, directory: str | Path) -> None:
-        """Writes the directory format above; weights in safetensors only."""
+        """Write the directory that this file's docstring describes; weights in safetensors only."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.backbone.save_pretrained(directory)
@@ -132,7 +134,7 @@ class LengthPredictor(nn.Module):
         save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()},
                   directory / HEAD_FILE)
         for file in directory.glob('*.safetensors'):
-            file.chmod(0o644)  # written for its owner only
+            file.chmod(0o644)  # safetensors files are written readable by their owner only
         facts = {
             'format_version': FORMAT_VERSION, 'bucket_size': self.bucket_size, 'n_buckets': self.n_buckets,
             'max_input_tokens': self.max_input_tokens,
@@ -145,7 +147,7 @@ def load(
     directory: str | Path, *, device: str | torch.device = 'cpu', dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
 ) -> LengthPredictor:
-    """A trained predictor, ready to predict.
+    """Load a trained predictor, ready to predict.
 
     dtype: precision to compute in; None keeps that of the stored weights.
 
@@ -167,7 +169,7 @@ def load(
         tokenizer = load_tokenizer(directory, trust_remote_code=trust_remote_code)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(f'length predictor {directory} cannot be loaded: {_first_line(error)}') from error
-    if report['missing_keys']:  # transformers fills these with random numbers and goes on
+    if report['missing_keys']:  # transformers only warns, and fills these with random numbers
         raise ValueError(f'{directory / "model.safetensors"} lacks the weight {min(report["missing_keys"])}')
     predictor = LengthPredictor(backbone, tokenizer, marginal, max_input_tokens=facts.pop('max_input_tokens'),
                                 facts=facts)
@@ -181,7 +183,7 @@ def load(
 
 
 def _read_facts(path: Path) -> tuple[LengthDistribution, dict]:
-    """The marginal distribution, and the other entries that a predictor keeps. ValueError naming the file."""
+    """Return the marginal distribution and the other entries that a predictor keeps. ValueError names the file."""
     try:
         facts = json.loads(path.read_text(encoding='utf-8'))
         if facts.pop('format_version') != FORMAT_VERSION:

@@ -12,10 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The pessimistic length N_W that the planner plans for, and the expected length N_hat, while a response grows.
+"""The two lengths that a plan is made for: pessimistic N_W and expected N_hat, also while a response grows. numpy only.
 
-How N_W follows from the prediction is a policy of its own: a new one is a class with the methods of
-`PessimisticLength` and a row in the test matrix. numpy only.
+Each rule for N_W is one class (setting `pessimistic_length`). A new one needs the methods of `PessimisticLength` and a
+row in the test matrix:
+
+    FixedFactor  N_W = k * N_hat (PAPER: ETE)
+    Conformal    a quantile of calibration scores, fixed
+    Adaptive     the same with a level and scores that follow the lengths observed
 """
 from __future__ import annotations
 
@@ -30,26 +34,30 @@ from timebill_ros.length.length_distribution import LengthDistribution
 
 
 class PessimisticLength(ABC):
-    """The rule that turns a predicted distribution into the length to plan for."""
+    """A rule that turns a predicted length distribution into the length to plan for."""
 
     @abstractmethod
     def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0) -> int:
-        """The pessimistic length N_W in tokens: at least 1 and at most `n_max`, the response's hard limit.
+        """Return the pessimistic length N_W in tokens, from 1 to `n_max`.
 
-        `generated`: that many tokens have come and the response goes on, so N_W is larger.
+        n_max:      N_max, the hard limit of the response, in tokens. ValueError below 1.
+        generated:  tokens that have come of a response that goes on; N_W is then larger than `generated`.
         """
 
     def observe(self, distribution: LengthDistribution, n: int, *, n_w: int, n_max: int,  # noqa: B027
                 ended: bool, promised: bool = True) -> None:
-        """Learn from a response of `n` tokens that had been planned for `n_w`; `n_max` was its own limit.
+        """Learn from a response of `n` tokens that was planned for `n_w`; `n_max` was its own limit.
 
-        `ended`: it came to its natural end, or to that limit. One that was cut at N_W or later has exceeded it; one
-        that was cut before says nothing about lengths. One that ended is exact, and no miss even beyond N_W: there was
-        time for it. (Not abstract: a rule need not learn.)
+        ended:     the response came to its natural end or to its own limit. Its length is then known, and it is no
+                   miss even beyond N_W, since there was time for it. A response that was cut at N_W or later has
+                   exceeded N_W. One that was cut before N_W says nothing about lengths.
+        promised:  the plan promised an answer in time.
+
+        (Not abstract: a rule need not learn.)
         """
 
     def state(self) -> dict:
-        """What is worth keeping across a restart, as JSON-ready data."""
+        """Return what is worth keeping across a restart, as JSON-ready data."""
         return {}
 
     def restore(self, state: dict) -> None:  # noqa: B027 optional
@@ -57,21 +65,25 @@ class PessimisticLength(ABC):
 
 
 def _within(distribution: LengthDistribution, bound: float, n_max: int, generated: int) -> int:
-    """The longest length, at most `n_max`, whose surprise (given that `generated` tokens came) is within `bound`."""
+    """Return the longest length, at most `n_max`, whose score is within `bound` once `generated` tokens have come.
+
+    That score is -log P(length >= n | length > generated).
+    """
     if n_max < 1:
         raise ValueError(f'n_max must be at least 1, got {n_max}')
     left = distribution.tail(generated + 1) if generated else 1.0
     if bound >= MOST_SURPRISE or left == 0:
         return n_max
-    # The tolerance: exp(-surprise(n)) may come out a hair above the tail that it was made of.
+    # Rounding may lift exp(-surprise(n)) just above the tail that it was made of, hence the tolerance.
     longest = distribution.longest_with_tail(math.exp(-bound) * left * (1 - 1e-9))
     return n_max if longest is None else min(max(longest, generated + 1), n_max)
 
 
 def expected(distribution: LengthDistribution, n_max: int, generated: int = 0) -> int:
-    """N_hat once `generated` tokens have come: the median of the lengths that are left, at most `n_max`.
+    """Return N_hat in tokens, at most `n_max`, once `generated` tokens have come: the median of the lengths left.
 
-    As for any prediction the last bucket counts with its upper edge; beyond that nothing is known but `n_max`.
+    As in `LengthDistribution.median`, a bucket counts with its upper edge. After more tokens than the last bucket's
+    upper edge, only `n_max` is known.
     """
     longest = distribution.bucket_size * distribution.n_buckets
     left = distribution.tail(generated + 1) if generated < longest else 0.0
@@ -84,7 +96,7 @@ def expected(distribution: LengthDistribution, n_max: int, generated: int = 0) -
 class FixedFactor(PessimisticLength):
     """`N_W = min(ceil(k * N_hat), N_max)`: the TimeBill paper's rule (arXiv 2512.21859), there with k = 5.
 
-    Raises ValueError for k below 1 or not finite.
+    Once that many tokens have come, N_W is N_max. Raises ValueError for k below 1 or not finite.
     """
 
     k: float = 5.0
@@ -101,10 +113,10 @@ class FixedFactor(PessimisticLength):
 
 
 class Conformal(PessimisticLength):
-    """Split conformal: the quantile of the scores of calibration prompts, fixed.
+    """Split conformal prediction: N_W is the longest length whose score is within a fixed quantile of `scores`.
 
-    The length exceeds N_W with probability `miss_rate` at most while prompts are like those of calibration. With too
-    few scores for that (fewer than 1 / miss_rate - 1) N_W is N_max.
+    scores: of calibration prompts (calibration.py). While prompts are like those, a length exceeds its N_W with
+    probability `miss_rate` at most. With fewer than 1 / miss_rate - 1 scores that cannot be had, and N_W is N_max.
     """
 
     def __init__(self, scores: Sequence[float], miss_rate: float):
@@ -117,7 +129,10 @@ class Conformal(PessimisticLength):
 
 
 class Adaptive(PessimisticLength):
-    """Conformal with a level and scores that follow what is observed, so that the miss rate is kept under drift."""
+    """Conformal with a level and scores that follow what is observed, so that the miss rate is kept under drift.
+
+    `options` are those of `OnlineQuantile`.
+    """
 
     def __init__(self, scores: Sequence[float], miss_rate: float, **options):
         self.quantile = OnlineQuantile(miss_rate, scores, **options)
@@ -128,10 +143,10 @@ class Adaptive(PessimisticLength):
     def observe(self, distribution: LengthDistribution, n: int, *, n_w: int, n_max: int, ended: bool,
                 promised: bool = True) -> None:
         if ended:
-            # The length is exact at the limit too, but how surprising the unlimited one had been is not known.
+            # At the limit n_max the response would have gone on, so the score of its unlimited length is not known.
             self.quantile.observe(False, surprise(distribution, n) if n < n_max else None, counts=promised)
         elif n >= n_w:
-            # The length is n + 1 at least. Its score is larger still, but this much of it is known.
+            # The length is at least n + 1, so this is a lower bound of its score.
             self.quantile.observe(True, surprise(distribution, n + 1), counts=promised)
 
     def state(self) -> dict:

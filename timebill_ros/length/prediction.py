@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The length predictor on an executor of its own, beside prefill (PAPER: deployment).
+"""The length predictor on a thread of its own, beside prefill (PAPER: deployment).
 
-One thread; on CUDA with a stream of lower priority than the model's, on a CPU with its own number of threads.
+On CUDA the thread has a stream of lower priority than the model's; on a CPU it has its own number of OpenMP threads.
 """
 from __future__ import annotations
 
@@ -40,38 +40,50 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
+        """t_predict as measured."""
         return self.finished_s - self.started_s
 
     def hidden_s(self, prefill_started_s: float, prefill_finished_s: float) -> float:
-        """How much of the prediction ran while prefill ran."""
+        """Return how many seconds of the prediction ran while prefill ran. Both ends are monotonic seconds."""
         return max(0.0, min(self.finished_s, prefill_finished_s) - max(self.started_s, prefill_started_s))
 
 
 class PredictionExecutor:
-    """Runs predictions one at a time, apart from the thread that runs the model."""
+    """Runs predictions one at a time, on a thread other than the one that runs the model.
+
+    predictor:    a LengthPredictor, on the device where it is to run.
+    fingerprint:  of the predictor's files, for the identity of a profile.
+    threads:      OpenMP threads of a prediction on a CPU.
+    scores:       of calibration prompts, see calibration.py.
+    directory:    where the predictor was loaded from.
+    """
 
     def __init__(self, predictor, fingerprint: str = '', *, threads: int = 1, scores: Sequence[float] = (),
                  directory: str = '', clock: Clock = time.monotonic):
         self.predictor = predictor
-        self.scores = list(scores)  # of calibration prompts, see calibration.py
-        self.fingerprint = fingerprint  # of the predictor's files, for the profile
-        self.directory = directory  # where it was loaded from
-        self.placement = 'beside'  # see tuning.py
+        self.scores = list(scores)
+        self.fingerprint = fingerprint
+        self.directory = directory
+        self.placement = 'beside'  # where the predictor runs; worker/tuning.py may choose another
         self._clock = clock
         self._cuda = predictor.device.type == 'cuda'
         self._executor = ThreadPoolExecutor(1, 'length-predictor', initializer=self._prepare, initargs=(threads,))
-        self._executor.submit(lambda: None).result()  # the thread exists, and has its own settings, before any request
+        # Wait until the thread exists with its own settings, so that no request waits for that.
+        self._executor.submit(lambda: None).result()
 
     def _prepare(self, threads: int) -> None:
         if self._cuda:
-            # CUDA's lowest priority is 0, the default; the model's stream takes a higher one.
+            # Priority 0 is CUDA's lowest, and the default. The model's stream takes a higher one.
             self._stream = torch.cuda.Stream(self.predictor.device, priority=0)
             return
-        # OpenMP keeps the thread count per calling thread, so this does not touch the model's.
+        # OpenMP keeps a thread count for each calling thread, so the count of the model's thread stays as it is.
         torch.set_num_threads(threads)
 
     def submit(self, text: str, max_input_tokens: int) -> Future[Prediction]:
-        """Start predicting the response length of the rendered prompt `text`."""
+        """Start predicting the response length of the rendered prompt `text`.
+
+        `max_input_tokens`: N_p; a longer prompt is compressed to that many of the predictor's tokens.
+        """
         return self._executor.submit(self._predict, text, max_input_tokens)
 
     def _predict(self, text: str, max_input_tokens: int) -> Prediction:
@@ -81,7 +93,7 @@ class PredictionExecutor:
         return Prediction(distribution, started, self._clock())
 
     def marginal(self) -> LengthDistribution:
-        """The length distribution of the calibration prompts, for a prediction that is late or failed."""
+        """Return the length distribution of the training prompts, for a prediction that is late or failed."""
         return self.predictor.marginal()
 
     def close(self) -> None:

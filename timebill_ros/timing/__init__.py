@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What prefill, decode steps, eviction and prediction take on this device: the profile and its fit.
+"""How long prefill, decode steps, eviction and prediction take on this device: the profile, its fit, and drift from it.
 
 This room may import length/, inference/ and the vocabulary.
 """

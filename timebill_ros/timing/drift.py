@@ -12,50 +12,54 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How much slower than its profile the device is now: thermal throttling, contention, another power mode."""
+"""How much slower the device is now than when it was profiled: thermal throttling, contention, another power mode.
+
+No numpy, no torch.
+"""
 from __future__ import annotations
 
 import math
 from collections import deque
 from statistics import median
 
-SLOWEST, FASTEST = 4.0, 0.5  # bounds of the factor
-USUAL = (0.8, 1.5)  # outside of these the profile no longer describes the device
+SLOWEST, FASTEST = 4.0, 0.5  # bounds of the timing factor
+USUAL = (0.8, 1.5)  # a timing factor outside this range: the profile no longer describes the device
 
 
 def is_unusual(factor: float) -> bool:
-    """Whether the profile no longer describes a device that takes `factor` times as long."""
+    """Tell whether `factor`, measured over profiled time, says that the profile no longer describes the device."""
     return not USUAL[0] <= factor <= USUAL[1]
 
 
 class TimingFactor:
     """Measured over profiled time, tracked over the last requests; estimates are multiplied by `value`.
 
-    The larger of two medians, of the last 9 and of the last 3: a device that became slower is followed after two
-    requests, because each one until then breaks its promise; one that became faster after five. A single request that
-    was preempted moves nothing, and what is older is forgotten.
+    `value` is the larger of two medians of such ratios, of the last 9 requests and of the last 3, within FASTEST and
+    SLOWEST. So a device that became slower is followed after two requests, because every request until then breaks its
+    promise, and one that became faster after five. A single request that was preempted changes nothing.
     """
 
-    window, soon = 9, 3
+    window, soon = 9, 3  # requests
 
     def __init__(self):
         self._ratios: deque[float] = deque(maxlen=self.window)
         self.value = 1.0
 
     def observe(self, measured_s: float, profiled_s: float) -> None:
-        """Account for one request's times. What cannot be a ratio of times (0, NaN) is left out."""
+        """Account for one request's times, in seconds. A pair without a positive finite ratio is left out."""
         if not (measured_s > 0 and profiled_s > 0 and math.isfinite(measured_s / profiled_s)):
             return
         self._ratios.append(measured_s / profiled_s)
         self._update()
 
     def _update(self) -> None:
-        # Until the window is half full, the profile's word (a ratio of 1) stands for the requests still to come.
+        # Until the window is half full, ratios of 1 (the profile is right) stand for the requests still to come.
         missing = [1.0] * max(0, self.window // 2 - len(self._ratios))
         known = [*missing, *self._ratios]
         self.value = min(max(median(known), median(known[-self.soon:]), FASTEST), SLOWEST)
 
     def state(self) -> list[float]:
+        """Return the kept ratios, as JSON-ready data."""
         return list(self._ratios)
 
     def restore(self, state: list[float]) -> None:

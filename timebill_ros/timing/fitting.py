@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From measured points to execution times: the fit, its errors on lengths it has not seen, and its residuals.
+"""From measured points to execution times: the fit, its errors, and its residuals (PAPER: ETE). numpy only.
 
-Points come by kind ('prefill', 'step', ...; see profiling.measure) as [length, seconds] pairs. numpy only.
+Points are [length, seconds] pairs by kind ('prefill', 'step', ...; see profiling.measure). A length is in tokens, or
+in cached entries for steps.
 """
 from __future__ import annotations
 
@@ -29,17 +30,18 @@ from timebill_ros.timing.execution_time import ExecutionTimes, ProfileError
 from timebill_ros.timing.step_time import StepTime
 
 LEVELS = (0.5, 0.95, 0.99)  # of the residual quantiles
-N_RANGES = 3  # of lengths, with residual quantiles of their own
-MOST_RATIOS = 100  # kept of whole runs
+N_RANGES = 3  # ranges of lengths, each with residual quantiles of its own
+MOST_RATIOS = 100  # of whole runs that a profile keeps
 
 Points = dict[str, list[list[float]]]
 
 
 def fit_nonnegative(columns: Sequence[Sequence[float]], seconds: Sequence[float]) -> np.ndarray:
-    """Least squares on *relative* errors with coefficients >= 0.
+    """Fit `seconds` [n] by k regressors with coefficients [k] >= 0: least squares of the *relative* errors.
 
-    `columns` are the regressors (k sequences of n values). Trying every subset of active coefficients is exact (the
-    best non-negative solution is the unconstrained one of its own support), and there are few columns.
+    Minimises sum_j (sum_i coefficient_i * columns[i][j] / seconds[j] - 1)^2. `columns` holds k sequences of n values.
+    Every subset of active coefficients is tried. That is exact, because the best non-negative solution is the
+    unconstrained one of its own support, and cheap, because there are at most four columns.
     """
     t = np.asarray(seconds, dtype=float)
     design = np.stack([np.asarray(column, dtype=float) for column in columns], axis=1) / t[:, None]
@@ -58,7 +60,10 @@ def fit_nonnegative(columns: Sequence[Sequence[float]], seconds: Sequence[float]
 
 
 def median_by_length(points: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """[length, seconds] repeats -> (lengths, median seconds): one preempted repeat must not bend the fit."""
+    """Turn [length, seconds] repeats into lengths [n], ascending, and their median seconds [n].
+
+    With medians, one preempted repeat does not bend the fit.
+    """
     by_length: dict[float, list[float]] = {}
     for length, seconds in points:
         by_length.setdefault(length, []).append(seconds)
@@ -67,7 +72,13 @@ def median_by_length(points: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.
 
 
 def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
-    """All coefficients, least squares on the medians by length. ProfileError without two lengths of each."""
+    """Fit all coefficients of `ExecutionTimes` to the medians by length.
+
+    chunk_tokens: tokens of a prefill chunk; 0 for prefill in one piece, and then without d.
+
+    Kinds 'eviction' and 'prediction' may be missing; their coefficients are then 0. ProfileError where there are
+    fewer than two lengths of 'prefill', of 'step' or of a variant's steps.
+    """
     for kind in ('prefill', 'step', *(kind for kind in points if kind.startswith('step:'))):
         if len({n for n, _ in points.get(kind, [])}) < 2:
             raise ProfileError(f'a profile needs {kind} times at two lengths or more')
@@ -91,9 +102,9 @@ def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
 
 
 def fit_steps(measured: list[list[float]]) -> StepTime:
-    """A straight line, or one with a bend at one of the measured lengths where that halves the squared error at least.
+    """Fit a straight line, or one with a bend at a measured length if that at least halves the squared error.
 
-    A bend needs two lengths on each side of it, and is never downwards.
+    A bend is never downwards. It needs two lengths beyond it, and two up to it.
     """
     n, t = median_by_length(measured)
 
@@ -111,7 +122,7 @@ def fit_steps(measured: list[list[float]]) -> StepTime:
 
 
 def errors(times: ExecutionTimes, points: Points) -> dict[str, float]:
-    """Mean absolute relative error by kind (MAPE as a share), against the medians by length."""
+    """Return the mean absolute relative error by kind (MAPE as a share: 0.01 is 1 %), against the medians by length."""
     found = {}
     for kind, measured in points.items():
         lengths, seconds = median_by_length(measured)
@@ -121,7 +132,11 @@ def errors(times: ExecutionTimes, points: Points) -> dict[str, float]:
 
 
 def held_out_errors(points: Points, chunk_tokens: int = 0) -> dict[str, float]:
-    """The same for lengths that the fit has not seen: each but the extremes is left out in turn. Empty below four."""
+    """Return the same errors as `errors`, for lengths that the fit has not seen.
+
+    Each length but the shortest and the longest is left out of the fit in turn. A kind with fewer than four lengths is
+    left out.
+    """
     found: dict[str, list[float]] = {}
     for kind, measured in points.items():
         lengths = sorted({n for n, _ in measured})
@@ -133,9 +148,9 @@ def held_out_errors(points: Points, chunk_tokens: int = 0) -> dict[str, float]:
 
 
 def residual_quantiles(times: ExecutionTimes, points: Points) -> dict[str, list[dict[str, float]]]:
-    """By kind, for each of N_RANGES ranges of lengths with equally many points: quantiles of measured over estimated.
+    """Return, by kind, quantiles of measured over estimated time, for N_RANGES ranges of lengths in ascending order.
 
-    Entries: 'up_to' (length in tokens), 'n' (points), and 'p50', 'p95', 'p99'.
+    Ranges have equally many points. Their entries: 'up_to' (the longest length), 'n' (points), 'p50', 'p95', 'p99'.
     """
     found = {}
     for kind, measured in points.items():
@@ -150,7 +165,10 @@ def residual_quantiles(times: ExecutionTimes, points: Points) -> dict[str, list[
 
 
 def run_ratios(times: ExecutionTimes, points: Points) -> list[float]:
-    """Measured over estimated time of whole runs of steps, at most MOST_RATIOS of them, ascending."""
+    """Return measured over estimated time of whole runs of steps, ascending, evenly thinned to MOST_RATIOS.
+
+    The smallest and the largest ratio are always kept.
+    """
     ratios = sorted(seconds / times.step(n) for n, seconds in points.get('run', []))
     ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
     if len(ratios) <= MOST_RATIOS:

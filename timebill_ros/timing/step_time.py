@@ -12,10 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The time of one decode step, and of many: the planner's view of a device. No numpy, no torch.
+"""The time of one decode step and of a whole response: all that the planner knows of a device. No numpy, no torch.
 
-t_i = p*N_kv + q (PAPER: ETE), with a bend where the cache outgrows a level of the memory hierarchy: beyond `knee`
-entries each further one costs `bend` seconds more. Without a bend it is the paper's straight line.
+    t_i = p*N_kv + q + bend * max(0, N_kv - knee)    seconds, over N_kv cached entries
+
+Without the last term this is the paper's straight line (PAPER: ETE). With it the line bends upwards at `knee` entries,
+where the cache outgrows a level of the memory hierarchy: each entry beyond `knee` costs `bend` seconds more.
 """
 from __future__ import annotations
 
@@ -24,26 +26,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of a decode step over N_kv cached entries; all four are non-negative."""
+    """Coefficients of a decode step's time, all non-negative."""
 
-    p: float
-    q: float
-    bend: float = 0.0
+    p: float  # seconds per entry
+    q: float  # seconds
+    bend: float = 0.0  # seconds per entry beyond the knee
     knee: int = 0  # entries
 
     def __call__(self, n_kv: float) -> float:
-        """t_i: seconds of one step over `n_kv` entries."""
+        """Return t_i: seconds of one step over `n_kv` entries."""
         return self.p * n_kv + self.q + self.bend * max(0.0, n_kv - self.knee)
 
     def scaled(self, factor: float) -> StepTime:
-        """The same on a device that takes `factor` times as long."""
+        """Return the step time of a device that takes `factor` times as long."""
         return StepTime(self.p * factor, self.q * factor, self.bend * factor, self.knee)
 
     def decode(self, n_keep: float, n: int) -> float:
-        """t_dec: seconds to decode a response of `n` tokens (token 0 comes from prefill) over `n_keep` kept entries.
+        """Return t_dec: seconds to decode a response of `n` tokens over a prompt of which `n_keep` entries are kept.
 
-        The sum over the m = n - 1 steps, where step i sees n_keep + i - 1 entries. It never falls with n or n_keep,
-        rounding included.
+        Token 0 comes from prefill, so there are m = n - 1 steps; step i (from 1) sees n_keep + i - 1 entries. Their
+        sum is m*(p*n_keep + q) + p*m*(m - 1)/2 (PAPER: ETE, n_keep = (1 - alpha)*N_x), plus the bend's part. The
+        result never falls as n or n_keep grows, not even by rounding.
         """
         m = max(n - 1, 0)
         seconds = m * (self.p * n_keep + self.q) + self.p * m * (m - 1) / 2
