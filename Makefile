@@ -1,6 +1,7 @@
 # make demo    environment, package, then the demonstration
 # make test    environment, package, then the linter and every test
 # make lint    the linter alone
+# make docs    the generated parts of the documentation, written anew
 # make clean   remove everything that was built, the environment included
 
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || echo python3)
@@ -15,7 +16,7 @@ FILES := CMakeLists.txt package.xml pyproject.toml setup.py
 SOURCES := $(FILES) $(shell find $(FOLDERS) -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint clean always
+.PHONY: demo test lint docs clean always
 
 demo: $(VENV)/.package
 	$(BIN)/python -m timebill_ros.cli demo
@@ -25,6 +26,9 @@ test: lint $(VENV)/.package
 
 lint: $(VENV)/.requirements-test
 	$(BIN)/ruff check --no-cache
+
+docs:
+	$(PYTHON) scripts/generate_docs.py
 
 clean:
 	rm -rf $(VENV) build install log timebill_ros.egg-info

@@ -40,6 +40,8 @@ ROS = [
 ]
 # Inference, in the environment that worker_python names.
 WORKER = ['torch', 'transformers>=4.56', 'safetensors', 'tokenizers', 'numpy', 'pyyaml']
+# Pictures of what was measured.
+PLOTS = ['matplotlib']
 TEST = ['pytest', 'pytest-timeout', 'hypothesis', 'ruff']
 
 
@@ -102,12 +104,11 @@ setup(
     description='Runs a large language model under hard deadlines, as a ROS 2 action server',
     license='Apache-2.0',
     maintainer='timebill_ros maintainers',
-    maintainer_email='timebill_ros@example.org',
     python_requires='>=3.10',
     packages=find_packages(include=[NAME, NAME + '.*']),
     data_files=[],
-    install_requires=['numpy', 'pyyaml', 'rich', 'matplotlib'],
-    extras_require={'ros': ROS, 'worker': WORKER, 'datasets': ['datasets'], 'torchao': ['torchao'],
+    install_requires=['numpy', 'pyyaml', 'rich'],
+    extras_require={'ros': ROS, 'worker': WORKER, 'plots': PLOTS, 'datasets': ['datasets'], 'torchao': ['torchao'],
                     'llamacpp': ['llama-cpp-python==0.3.36', 'gguf==0.17.1'], 'test': TEST},
     distclass=PlatformWheel,
     cmdclass={'build_py': BuildWithInterfaces},

@@ -29,10 +29,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAME = 'timebill_ros'
 
 # Import name -> rosdep key, where they differ.
-ROSDEP_KEYS = {'matplotlib': 'python3-matplotlib', 'numpy': 'python3-numpy', 'rich': 'python3-rich',
-               'yaml': 'python3-yaml'}
+ROSDEP_KEYS = {'numpy': 'python3-numpy', 'rich': 'python3-rich', 'yaml': 'python3-yaml'}
 # They come by pip into worker_python's environment.
 FROM_PIP = {'safetensors', 'tokenizers', 'torch', 'transformers', 'datasets', 'torchao', 'kvpress', 'llama_cpp', 'gguf'}
+# Draws what was measured; a node and its clients run without it. The extra is `plots`.
+FOR_PLOTS = {'matplotlib'}
 
 
 @pytest.fixture(scope='module')
@@ -71,9 +72,16 @@ def imported_packages():
 def test_every_import_is_declared(manifest):
     declared = {dependency.name for dependency in manifest.exec_depends}
     undeclared = {(str(path), name) for path, name in imported_packages()
-                  if name not in sys.stdlib_module_names | FROM_PIP | {NAME}
+                  if name not in sys.stdlib_module_names | FROM_PIP | FOR_PLOTS | {NAME}
                   and ROSDEP_KEYS.get(name, name) not in declared}
     assert not undeclared
+
+
+def test_only_plots_need_matplotlib():
+    users = {path.parts[1] for path, name in imported_packages() if name in FOR_PLOTS}
+    assert users == {'bench'}
+    assert "'plots': PLOTS" in (ROOT / 'setup.py').read_text()
+    assert all(f'{name}==' in (ROOT / 'requirements.txt').read_text() for name in FOR_PLOTS)
 
 
 def test_the_wheels_are_pinned_alike_everywhere():

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The README's client, run as it is printed against a node on the embedded model."""
+"""The clients that the documentation prints, run as they are printed against a node on the embedded model."""
 import contextlib
 import os
 import re
@@ -27,12 +27,19 @@ from timebill_ros.tasks.site_log_scores import step_accuracy
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / 'README.md').read_text()
+PAGES = ('README.md', 'docs/interfaces.md')  # the package's own client, and one of plain rclpy
+
+
+def client_of(page):
+    """Return the one Python block of a page."""
+    blocks = re.findall(r'```python\n(.*?)```', (ROOT / page).read_text(), re.DOTALL)
+    assert len(blocks) == 1, page
+    return blocks[0]
 
 
 def test_the_client_in_the_readme_works_as_printed(tmp_path):
-    blocks = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
-    assert len(blocks) == 1
-    (tmp_path / 'client.py').write_text(blocks[0])
+    printed = {}
+    blocks = {page: client_of(page) for page in PAGES}
     with (tmp_path / 'log').open('w') as log:
         node = subprocess.Popen(
             [sys.executable, '-m', 'timebill_ros.node.server_node', '--ros-args', '-p', 'autostart:=true',
@@ -41,8 +48,11 @@ def test_the_client_in_the_readme_works_as_printed(tmp_path):
     try:
         with Client() as client:
             client.wait_until_active(120.0, alive=lambda: node.poll() is None)
-        printed = subprocess.run([sys.executable, str(tmp_path / 'client.py')], timeout=60, check=True,
-                                 stdout=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)}).stdout
+        for page, block in blocks.items():
+            (tmp_path / 'client.py').write_text(block)
+            printed[page] = subprocess.run(
+                [sys.executable, str(tmp_path / 'client.py')], timeout=60, check=True, stdout=subprocess.PIPE,
+                text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)}).stdout
     finally:
         node.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -50,11 +60,12 @@ def test_the_client_in_the_readme_works_as_printed(tmp_path):
         node.kill()
         node.wait()
     task = site_log.generate(0, split='test', family='bring', n_tokens=300, n_asked=3)  # as printed there
-    assert step_accuracy(task, printed) > 0.5, printed + (tmp_path / 'log').read_text()
+    for page, text in printed.items():
+        assert step_accuracy(task, text) > 0.5, page + text + (tmp_path / 'log').read_text()
 
 
 def test_every_file_that_the_readme_names_exists():
-    named = re.findall(r'\]\((?!http)([^)#]+)\)', README) + [
+    named = re.findall(r'\]\((?!http)([^)#]+)', README) + [
         'timebill_ros/' + name for name in re.findall(r'`(\w+\.py)`', README)]
     assert len(named) > 20
     assert [name for name in named if not (ROOT / name).exists()] == []
