@@ -17,8 +17,8 @@
 
     python scripts/rooms.py
 
-A room is a folder of timebill_ros/, or one of the files beside them. It may import only rooms below it in ORDER, and
-fewer where ONLY says so. The exit status is 1 where an import breaks that, or where modules import each other in a
+A room is a folder of timebill_ros/ with all that is in it, or one of the files beside them. It may import only rooms
+below it in ORDER, and fewer where ONLY says so. The exit status is 1 where an import breaks that, or where modules import each other in a
 circle. test/test_imports.py uses the functions of this file.
 """
 from __future__ import annotations
@@ -34,9 +34,9 @@ NAME = 'timebill_ros'
 
 # From the top room to the bottom. Every file beside the rooms that is not named here belongs to the vocabulary.
 ORDER = ['cli', 'bench', 'client', 'training', 'tasks', 'worker', 'node', 'dispatch', 'engine', 'planning', 'timing',
-         'length', 'inference/steps', 'inference', 'vocabulary']
+         'length', 'inference', 'vocabulary']
 
-BELOW_THE_ENGINE = {'planning', 'timing', 'length', 'inference/steps', 'inference', 'vocabulary'}
+BELOW_THE_ENGINE = {'planning', 'timing', 'length', 'inference', 'vocabulary'}
 
 # What rooms may import that may not import everything below them: rooms, and modules by their full names.
 ONLY = {
@@ -70,12 +70,11 @@ def module_file(name: str, root: Path = ROOT) -> Path | None:
 
 
 def room_of(name: str, root: Path = ROOT) -> str:
-    """Return the room of a module: 'inference/steps' for timebill_ros.inference.steps.choice."""
-    parts = name.split('.')[1:]
-    for end in range(len(parts), 0, -1):
-        if root.joinpath(NAME, *parts[:end]).is_dir():
-            return '/'.join(parts[:end])
-    return parts[0] if parts and parts[0] in ORDER else 'vocabulary'
+    """Return the room of a module: 'inference' for timebill_ros.inference.steps.choice."""
+    first = name.split('.')[1:2]
+    if first and root.joinpath(NAME, *first).is_dir():
+        return first[0]
+    return first[0] if first and first[0] in ORDER else 'vocabulary'
 
 
 def _strings(tree: ast.AST) -> Iterator[str]:
