@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A client of the node, for the command line, the demonstration and benchmarks: goals, estimates, lifecycle."""
+"""A client of the node, for the command line, the demonstration, benchmarks and users: goals, estimates, lifecycle."""
 from __future__ import annotations
 
 import threading
@@ -40,7 +40,7 @@ class ServerUnavailable(RuntimeError):
 
 @dataclass
 class Answer:
-    """One goal's end as the client saw it. Seconds are on the client's monotonic clock, from sending."""
+    """One goal's end as the client saw it. `accepted_s` and `received_s` are seconds since the goal was sent."""
 
     result: Generate.Result
     status: int  # action_msgs GoalStatus
@@ -49,12 +49,13 @@ class Answer:
 
 
 def duration(seconds: float) -> Duration:
-    """Seconds -> builtin_interfaces Duration; `sec` is floored, so that nanosec is never negative."""
+    """Return seconds as builtin_interfaces Duration; `sec` is floored, so that nanosec is never negative."""
     nanoseconds = round(seconds * 1e9)
     return Duration(sec=nanoseconds // 10 ** 9, nanosec=nanoseconds % 10 ** 9)
 
 
 def chat(*messages: dict[str, str]) -> list[ChatMessage]:
+    """Return dictionaries with a role and a content as the messages of a goal."""
     return [ChatMessage(role=message['role'], content=message['content']) for message in messages]
 
 
@@ -67,8 +68,8 @@ class PendingGoal:
         self._accepted_s = self._received_s = 0.0
         self._handle = self._response = None
         self._accepted, self._ended = threading.Event(), threading.Event()
-        # On the executor's thread: rclpy's send_goal_async notes the request after it was sent, and a response that
-        # another thread takes before that is lost.
+        # On the executor's thread: rclpy's send_goal_async registers the request only after sending it, and a response
+        # that another thread takes before that is lost.
         client.on_executor(lambda: client.actions.send_goal_async(
             goal, feedback_callback=on_feedback).add_done_callback(self._on_accepted))
 
@@ -85,7 +86,7 @@ class PendingGoal:
         self._ended.set()
 
     def answer(self, timeout_s: float) -> Answer:
-        """Wait for the result. ServerUnavailable where the goal is rejected or nothing comes in time."""
+        """Wait for the result. ServerUnavailable if the goal is rejected or no result comes in time."""
         until = time.monotonic() + timeout_s
         self._wait_accepted(timeout_s)
         if not self._handle.accepted:
@@ -104,8 +105,9 @@ class PendingGoal:
 
 
 class Client:
-    """Talks to the node `server` from a node of its own, which spins on a thread. A context manager: it initialises
-    rclpy, and leaving it joins the thread and shuts rclpy down.
+    """Talks to the node `server` from a node of its own, which spins on a thread.
+
+    A context manager: making one initialises rclpy; leaving it joins the thread and shuts rclpy down.
     """
 
     def __init__(self, server: str = '/timebill', name: str = 'timebill_client'):
@@ -138,11 +140,11 @@ class Client:
         rclpy.shutdown()
 
     def on_executor(self, work: Callable[[], object]) -> None:
-        """Have `work` done by the thread that takes responses."""
+        """Have the thread that takes responses do `work`."""
         self._executor.create_task(work)
 
     def call(self, service, request, timeout_s: float):
-        """A service's response; ServerUnavailable after `timeout_s`: rclpy's futures never time out by themselves."""
+        """Return a service's response; ServerUnavailable after `timeout_s`, since rclpy's futures never time out."""
         done = threading.Event()
         future = service.call_async(request)
         future.add_done_callback(lambda _: done.set())
@@ -152,14 +154,14 @@ class Client:
         return future.result()
 
     def wait_until_active(self, timeout_s: float, alive: Callable[[], bool] = lambda: True) -> None:
-        """Until the node's lifecycle state is active. ServerUnavailable after `timeout_s` or once not `alive()`."""
+        """Wait until the node is active. ServerUnavailable after `timeout_s`, or as soon as it is not `alive()`."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until and alive():
             if self._states.wait_for_service(0.2):
                 try:
                     state = self.call(self._states, GetState.Request(), 5.0)
                 except ServerUnavailable:
-                    continue  # it was found just as it came or went
+                    continue  # the service was found just as the node started or ended
                 if state.current_state.id == State.PRIMARY_STATE_ACTIVE and self.actions.wait_for_server(0.5):
                     return
                 time.sleep(0.1)
@@ -170,7 +172,7 @@ class Client:
         return PendingGoal(self, goal, on_feedback)
 
     def estimate(self, goal: Generate.Goal, budget_s: float, timeout_s: float = 10.0) -> EstimateTime.Response:
-        """What the node would promise for `goal` within `budget_s`."""
+        """Return what the node would promise for `goal` within `budget_s`."""
         request = EstimateTime.Request(prompt=goal.prompt, messages=goal.messages, time_budget=duration(budget_s),
                                        max_new_tokens=goal.max_new_tokens)
         return self.call(self._estimates, request, timeout_s)

@@ -24,6 +24,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from node_process import LONG, NodeProcess, make_goal, wait_until
 
 from timebill_ros.node.diagnostics import report
+from timebill_ros.timing.drift import is_unusual
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 NAMES = ['timebill: deadlines', 'timebill: execution time', 'timebill: worker']
@@ -32,7 +33,8 @@ NAMES = ['timebill: deadlines', 'timebill: execution time', 'timebill: worker']
 def dispatcher(ready=True, factor=1.0, **counts):
     counts = {'accepted': 10, 'promised': 8, 'missed': 0, 'late': 0, 'worker_restarts': 0, **counts}
     return types.SimpleNamespace(counts=counts, is_ready=ready, n_waiting=3, worker_pid=42,
-                                 tracked={'timing_factor': factor, 'time_bound': 1.2})
+                                 tracked={'timing_factor': factor, 'time_bound': 1.2,
+                                          'unusual': is_unusual(factor)})  # as the worker reports it
 
 
 def values(status) -> dict:
@@ -58,7 +60,7 @@ def test_new_misses_are_a_warning(missed, before, level, words):
 def test_counts_and_rate():
     deadlines, times, worker = report('active', dispatcher(missed=2), 'a fast machine', 2)
     assert values(deadlines)['miss_rate'] == '0.2500' and values(deadlines)['waiting'] == '3'
-    assert times.message == 'a fast machine'
+    assert times.message == 'a fast machine' and values(times) == {'timing_factor': '1.000', 'time_bound': '1.200'}
     assert values(worker) == {'pid': '42', 'restarts': '0'}
 
 

@@ -261,7 +261,7 @@ def test_what_requests_taught_survives_a_restart(tmp_path):
     settings = learning(tmp_path)
     first = learn(settings, 3)
     assert 'earlier requests' not in first.wait('ready')['description']
-    assert {'timing_factor', 'prefill_factor', 'time_bound'} <= first.wait('done')['tracked'].keys()
+    assert {'timing_factor', 'prefill_factor', 'time_bound', 'unusual'} <= first.wait('done')['tracked'].keys()
     path, = (tmp_path / 'state').iterdir()
     state = json.loads(path.read_text())
     assert len(state['prefill']) == 3

@@ -27,15 +27,15 @@ from rosgraph_msgs.msg import Clock
 
 from timebill_ros.node.ros_time import RosTime
 
-RENEW_S = 0.05  # deadlines move at most so often
+RENEW_S = 0.05  # the shortest time between two moves of the deadlines
 BACKLOG = 10  # /clock messages
 
 
 class ClockFollower:
-    """Of one configured node. `renew(instant, epoch)`: see Dispatcher.renew_deadlines.
+    """Follows ROS time for one configured node. `renew(instant, epoch)`: see Dispatcher.renew_deadlines.
 
-    Without use_sim_time, ROS time is the system's, which is read at release and never again: its steps move no
-    deadline.
+    Without use_sim_time, ROS time is the system clock. It is read once, at a goal's release, so that a step of the
+    system clock moves no deadline.
     """
 
     def __init__(self, node, settings: dict, renew: Callable):
@@ -50,8 +50,10 @@ class ClockFollower:
             self._listen()
 
     def _listen(self) -> None:
-        """On a node and a thread of its own, because simulators publish /clock at up to 1 kHz: handing each message to
-        a pool of threads would take the node's time, and a message that waits for one shifts the deadlines.
+        """Subscribe to /clock on a node and a thread of its own.
+
+        Simulators publish /clock at up to 1 kHz. Handing each message to the pool of threads would take the node's
+        time, and a message that waits for a thread would shift the deadlines.
         """
         node = self._node
         self._listener = Node(
@@ -79,12 +81,12 @@ class ClockFollower:
         now = time.monotonic()
         if self.moves and now >= self._renewed_s + RENEW_S and (mapping := self.time.mapping()):
             self._renewed_s = now
-            # As it is now: by the time that the dispatcher looks at it, ROS time may have jumped back.
+            # The mapping of now: ROS time may have jumped back by the time that the dispatcher uses it.
             self._renew(mapping.instant, mapping.epoch)
 
     @property
     def warning(self) -> str:
-        """What is wrong with ROS time; empty: nothing."""
+        """A sentence about what is wrong with ROS time; empty: nothing."""
         if not self.is_simulated:
             return ''
         return {'none': 'use_sim_time is on and no /clock message has come yet',
@@ -93,7 +95,7 @@ class ClockFollower:
                     self.time.state, '')
 
     def left_s(self, ros_s: float) -> float | None:
-        """Real seconds from now until ROS time is `ros_s`; None where there is no ROS time yet."""
+        """Return the real seconds from now until ROS time is `ros_s`; None where there is no ROS time yet."""
         if not self.is_simulated:
             return ros_s - self._node.get_clock().now().nanoseconds * 1e-9
         return self.time.left_s(ros_s)

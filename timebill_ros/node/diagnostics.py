@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from timebill_ros.timing.drift import is_unusual
-
 
 def _status(name: str, level: bytes, message: str, **values) -> DiagnosticStatus:
     return DiagnosticStatus(name=f'timebill: {name}', level=level, message=message, hardware_id='timebill',
@@ -27,27 +25,29 @@ def _status(name: str, level: bytes, message: str, **values) -> DiagnosticStatus
 
 def report(state: str, dispatcher, description: str, missed_before: int,
            clock_warning: str = '') -> list[DiagnosticStatus]:
-    """The three statuses. `dispatcher` is None while unconfigured; `missed_before` counts misses reported before;
-    `clock_warning` says what is wrong with ROS time.
+    """Return the three statuses: deadlines, execution time, worker.
+
+    `dispatcher` is None while unconfigured. `missed_before` is the count of misses at the last report.
+    `clock_warning` says what is wrong with ROS time; empty: nothing.
     """
     ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
     if dispatcher is None:
         return [_status(name, ok, f'the node is {state}') for name in ('deadlines', 'execution time', 'worker')]
     counts = dispatcher.counts
-    new = max(0, counts['missed'] - missed_before)  # configuring starts the count again
+    new = max(0, counts['missed'] - missed_before)  # configuring resets the count
     rate = counts['missed'] / counts['promised'] if counts['promised'] else 0.0
     message = f'{new} promised goals missed since the last report' if new else 'every new promise was kept'
     deadlines = _status('deadlines', warn if new or clock_warning else ok,
                         f'{clock_warning}; {message}' if clock_warning else message, **counts,
                         miss_rate=f'{rate:.4f}', waiting=dispatcher.n_waiting)
-    factor = dispatcher.tracked['timing_factor']
-    usual = not is_unusual(factor)
-    times = _status('execution time', ok if usual else warn, description if usual else
-                    f'decode steps take {factor:.2f} times as long as profiled; check clocks, power mode and what else '
-                    f'runs, or profile again ({description})',
-                    **{name: f'{value:.3f}' for name, value in dispatcher.tracked.items()})
+    tracked = dict(dispatcher.tracked)
+    unusual = tracked.pop('unusual')  # the level says so
+    times = _status('execution time', warn if unusual else ok,
+                    f'decode steps take {tracked["timing_factor"]:.2f} times as long as profiled; check clocks, power '
+                    f'mode and what else runs, or profile again ({description})' if unusual else description,
+                    **{name: f'{value:.3f}' for name, value in tracked.items()})
     ready = dispatcher.is_ready
-    starting = state == 'unconfigured'  # configuring: it has not been up yet
+    starting = state == 'unconfigured'  # a dispatcher in this state: configuring, the worker has not been up yet
     worker = _status('worker', ok if ready or starting else error,
                      'serving' if ready else 'the inference process is starting' if starting else
                      'the inference process is not available; it is being restarted',

@@ -29,16 +29,17 @@ from rclpy.executors import (
     TimeoutException,
 )
 
-BEGIN_S = 0.005  # how long the loop waits for a thread to take a callback: all of it only where every one is busy
-YIELD_S = 0.0005
+BEGIN_S = 0.005  # the longest that the loop waits for a thread to begin a callback; reached only if all are busy
+YIELD_S = 0.0005  # a pause that lets the threads of the pool run
 
 
 class PoolExecutor(Executor):
-    """Runs callbacks in a pool of threads, as rclpy's MultiThreadedExecutor does, whose place it takes.
+    """Runs callbacks in a pool of threads; stands in for rclpy's MultiThreadedExecutor.
 
-    That one looks for work again before a thread of its pool has begun the callback it was just given, finds the same
-    one, and gives it again. With rclpy 9.1 on two cores a callback was given up to 5,000 times, while every thread of
-    the process stood still for up to 1.5 s: longer than the budgets that this server keeps.
+    rclpy's executor looks for work again before a thread of its pool has begun the callback that it was just given,
+    finds the same callback, and hands it over again. With rclpy 9.1 on two cores a callback was handed over up to
+    5,000 times, while every thread of the process stood still for up to 1.5 s: longer than the budgets that this
+    server keeps.
 
     A callback that raises is logged, and the executor goes on.
     """
@@ -47,7 +48,7 @@ class PoolExecutor(Executor):
         super().__init__(context=context)
         self._logger = logger
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix='callback')
-        self._given = set()  # tasks that a thread has, or is going to take
+        self._given = set()  # tasks handed to the pool and not yet over
         self._is_ending = False
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
@@ -55,12 +56,12 @@ class PoolExecutor(Executor):
             task, _, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
         except (ConditionReachedException, ExternalShutdownException, ShutdownException, TimeoutException):
             return
-        if task in self._given:  # found again, because it has not begun
+        if task in self._given:  # found again, because no thread has begun it yet
             time.sleep(YIELD_S)
             return
         begun = threading.Event()
         self._given.add(task)
-        if self._is_ending:  # asked after the task was added: shutdown sets this before it looks for tasks
+        if self._is_ending:  # asked after the task was added, because shutdown sets this before it looks for tasks
             self._given.discard(task)
             time.sleep(YIELD_S)
             return
@@ -79,10 +80,10 @@ class PoolExecutor(Executor):
             self._given.discard(task)
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
-        """Begin no callback any more and wait for those that run; whether they all ended.
+        """Begin no more callbacks and wait for those that run; return whether they all ended.
 
-        rclpy's own shutdown does not wait (it asks whether it was called right after it noted that it was), so the
-        answer of a service that takes time could meet a node that was destroyed.
+        rclpy's own shutdown does not wait: it sets its flag and then skips the wait because the flag is set. A slow
+        service would then answer through a node that is already destroyed.
         """
         self._is_ending = True
         until_s = time.monotonic() + (math.inf if timeout_sec is None or timeout_sec < 0 else timeout_sec)

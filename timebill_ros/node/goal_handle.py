@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""rclpy's goal handles: starting and ending a goal, with the races that rclpy leaves between a goal and its cancel."""
+"""Starts and ends goals through rclpy's goal handles, and covers rclpy's races between a goal and its cancel."""
 from __future__ import annotations
 
 import time
@@ -23,19 +23,19 @@ from timebill_ros.request import ErrorCode, Outcome
 
 
 def start_executing(handle, callback=None) -> None:
-    """handle.execute(), which fails where a cancel comes between its look at the goal's state and its change of it."""
+    """Call handle.execute(), which fails where a cancel comes between its check and its change of the goal's state."""
     try:
         handle.execute(callback)
     except RCLError:
-        handle.execute(callback)  # the goal is canceling now, and stays so
+        handle.execute(callback)  # the goal is canceling now, and execute() then changes no state
 
 
 def conclude(handle, outcome: Outcome) -> None:
-    """Set the goal's terminal state; its result goes out when the execute callback returns it."""
+    """Set the goal's terminal state. Its result goes out when the execute callback returns it."""
     if outcome.error_code is ErrorCode.NONE:
         handle.succeed()
     elif outcome.error_code is ErrorCode.CANCELED:
-        # The cancel callback hands the cancel on before rclpy moves the goal to CANCELING.
+        # The goal may get here before rclpy has moved it to CANCELING: rclpy does so after the cancel callback.
         until = time.monotonic() + 1.0
         while not handle.is_cancel_requested and time.monotonic() < until:
             time.sleep(0.001)

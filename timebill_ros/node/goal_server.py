@@ -33,15 +33,15 @@ from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Timing, Verdict
 
 DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
-DELIVERY_S = 0.2  # how long they leave to DDS for carrying them
-MOST_MARGIN_S = 0.25  # a delivery margin that was learned, not asked for
+DELIVERY_S = 0.2  # how long they then leave DDS to carry the results
+MOST_MARGIN_S = 0.25  # longest delivery margin that is learned; the parameter may ask for more
 # ROS's default keeps 10 requests and drops the oldest: a client that cancels 20 goals at once would lose half of them.
 SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 @dataclass
 class _Goal:
-    """An accepted goal: rclpy's handle and our job. `executing`: its execute callback has been called for."""
+    """An accepted goal: rclpy's handle and our job. `executing`: rclpy was told to call its execute callback."""
 
     handle: object
     job: Job
@@ -49,8 +49,10 @@ class _Goal:
 
 
 class GoalServer:
-    """`~/generate` of one configured node. `publish_job(job)` and `publish_status(request_id, timing, outcome)` tell
-    the status topic. The node hands it the dispatcher's changes (`on_change`).
+    """`~/generate` of one configured node.
+
+    `publish_job(job)` and `publish_status(request_id, timing, outcome)` publish on the status topic. The node calls
+    `on_change` with each change that the dispatcher reports.
     """
 
     def __init__(self, node, settings: dict, dispatcher: Dispatcher, clock: ClockFollower, publish_job, publish_status,
@@ -58,10 +60,11 @@ class GoalServer:
         self._node, self._settings, self._dispatcher, self._clock = node, settings, dispatcher, clock
         self._publish_job, self._publish_status = publish_job, publish_status
         self.is_accepting = False
-        self._lock = threading.Lock()  # enqueueing, canceling and the beginning of a drain take turns
+        self._lock = threading.Lock()  # makes enqueueing, canceling and the beginning of a drain take turns
         self._canceled_early: set[str] = set()  # goals whose cancel came before they were enqueued
-        self._released: dict[int, float] = {}  # id of a goal request -> release; rclpy gives goal_callback no UUID
-        self._goals: dict[str, _Goal] = {}  # by request id: accepted and not yet concluded
+        # id() of a goal request -> instant of its release. By id(), because rclpy gives goal_callback no UUID.
+        self._released: dict[int, float] = {}
+        self._goals: dict[str, _Goal] = {}  # by request id: goals accepted and not yet concluded
         self._delivery_s: deque[float] = deque(maxlen=64)  # from the worker's end to the result being set
         self._server = ActionServer(
             node, Generate, '~/generate', execute_callback=self._execute, goal_callback=self._on_goal,
@@ -74,9 +77,7 @@ class GoalServer:
         self.is_accepting = True
 
     def drain(self, message: str) -> None:
-        """Take no more goals, end every goal held, wait until each result is set, and leave DDS a moment to carry
-        them.
-        """
+        """Accept no more goals, end every goal held, and wait until each result is set and DDS has had time for it."""
         with self._lock:
             self.is_accepting = False
         if not self._goals:
@@ -91,7 +92,7 @@ class GoalServer:
         self._server.destroy()
 
     def delivery_margin_s(self) -> float:
-        """The parameter, or what carrying a result has lately taken, whichever is more (within reason)."""
+        """Return the longer of the parameter and the longest recent delivery, capped at MOST_MARGIN_S."""
         floor = self._settings['delivery_margin_s']
         return min(max([floor, *self._delivery_s]), max(MOST_MARGIN_S, floor))
 
@@ -99,14 +100,14 @@ class GoalServer:
 
     def _on_goal(self, goal: Generate.Goal) -> GoalResponse:
         if not self.is_accepting:
-            # A rejection carries no reason, so it is kept for the one thing that needs none.
+            # A rejection carries no reason, so it is kept for the one case that needs none.
             self._node.get_logger().warning('goal rejected: the node is not active')
             return GoalResponse.REJECT
         self._released[id(goal)] = time.monotonic()
         return GoalResponse.ACCEPT
 
     def _on_accepted(self, handle) -> None:
-        """Only enqueues; a goal that cannot be tried is concluded at once, with its reason."""
+        """Enqueue the goal, or conclude it at once, with the reason why it cannot be tried."""
         now = time.monotonic()
         release_s = self._released.pop(id(handle.request), now)
         request_id = bytes(handle.goal_id.uuid).hex()
@@ -127,7 +128,7 @@ class GoalServer:
             self._refuse(handle, request_id, error, release_s, request)
 
     def _refuse(self, handle, request_id: str, error: GoalError, release_s: float, request: Request | None) -> None:
-        """End a goal that is not even enqueued, here and now: its budget may be of milliseconds."""
+        """End a goal that is not even enqueued. It is done here and now, because the budget may be of milliseconds."""
         outcome = Outcome(error.code, str(error), '', FinishReason.ERROR, Timing())
         timing, ended = outcome.timing, threading.Event()
 
@@ -148,7 +149,10 @@ class GoalServer:
         self._publish_status(request_id, timing, outcome)
 
     def _job(self, request: Request, goal: Generate.Goal, epoch: int) -> Job:
-        """`epoch`: of the clock that the deadline was read by, or the one before a jump since: then it stays put."""
+        """Return the job of a goal whose deadline was read in this `epoch` of the ROS clock.
+
+        If ROS time has jumped back since, the epoch is an old one, and the deadline stays where it is.
+        """
         job = Job(request)
         if self._clock.moves and translation.seconds(goal.deadline):
             job.ros_deadline_s = translation.seconds(goal.deadline)
@@ -174,7 +178,7 @@ class GoalServer:
         with self._lock:
             goal = self._goals.get(request_id)
             if goal is None:
-                self._canceled_early.add(request_id)  # the client knows of its acceptance before _on_accepted does
+                self._canceled_early.add(request_id)  # a client learns of the acceptance before _on_accepted runs
             else:
                 self._dispatcher.cancel(goal.job)
         return CancelResponse.ACCEPT
@@ -182,14 +186,17 @@ class GoalServer:
     # -- it runs and ends ----------------------------------------------------------------------------------------
 
     def on_change(self, job: Job) -> None:
-        """From the dispatcher's thread: a goal started, was planned, moved on or ended."""
+        """Have rclpy execute a goal that has started or ended; called from the dispatcher's thread."""
         goal = self._goals.get(job.request.request_id)
         if goal is not None and not goal.executing and (job.phase is Phase.PREFILL or job.outcome is not None):
             goal.executing = True
             goal_handle.start_executing(goal.handle)
 
     def _execute(self, handle) -> Generate.Result:
-        """Runs while a goal runs (or just at its end, if it ended while queued): feedback, then the result."""
+        """Publish feedback while the goal runs, then return its result.
+
+        rclpy calls this when the goal starts, or when it ends without having started.
+        """
         request_id = bytes(handle.goal_id.uuid).hex()
         job = self._goals[request_id].job
         sent = ''
@@ -199,7 +206,7 @@ class GoalServer:
                     sent += self._publish_feedback(handle, job, job.text[len(sent):])
             outcome = job.outcome
             if outcome.text.startswith(sent) and len(outcome.text) > len(sent):
-                self._publish_feedback(handle, job, outcome.text[len(sent):])  # so that the deltas make up the text
+                self._publish_feedback(handle, job, outcome.text[len(sent):])  # so that the deltas add up to the text
             goal_handle.conclude(handle, outcome)
             set_s = time.monotonic()
             outcome.timing.response_time_s = set_s - job.request.release_s

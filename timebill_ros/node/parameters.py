@@ -21,15 +21,15 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 
 from timebill_ros import settings
 
-# Of rclpy itself.
+# Parameters that rclpy declares itself.
 _RCLPY = ('use_sim_time', 'start_type_description_service')
 
 
 def declare(node) -> None:
     """Declare every parameter, and `autostart`, which concerns the program and not the engine.
 
-    `node` was made with automatically_declare_parameters_from_overrides: so what it was given is known by name, and a
-    name that is none of ours gets a warning. rclpy alone would pass over it in silence.
+    `node` was made with automatically_declare_parameters_from_overrides, so the names that it was given are known, and
+    an unknown one gets a warning. rclpy alone would ignore it in silence.
     """
     given = set(node.get_parameters_by_prefix(''))
     known = {parameter.name: (parameter.default, _descriptor(parameter)) for parameter in settings.PARAMETERS}
@@ -42,22 +42,22 @@ def declare(node) -> None:
                                       (f'; did you mean {near[0]!r}?' if near else ''))
     for name, (default, descriptor) in known.items():
         if name in given:
-            node.undeclare_parameter(name)  # and declare it again, so that what was given is checked
+            node.undeclare_parameter(name)  # and declare it again with its descriptor, which checks the given value
         node.declare_parameter(name, default, descriptor)
 
 
 def values(node) -> dict:
-    """Every setting; ValueError for one out of bounds."""
+    """Return every setting; ValueError for one out of bounds."""
     return settings.check({p.name: node.get_parameter(p.name).value for p in settings.PARAMETERS})
 
 
 def check_change(parameters, *, configured: bool) -> dict:
-    """The settings among `parameters`, by name. ValueError, with the value, for one that may not be set (now)."""
+    """Return the settings among `parameters`, by name. ValueError, with the value, for one that may not be set now."""
     changed = {}
     for parameter in parameters:
         known = settings.BY_NAME.get(parameter.name)
         if known is None:
-            continue  # use_sim_time and the like
+            continue  # not one of settings.py, for instance use_sim_time
         known.check(parameter.value)
         if configured and not known.live:
             raise ValueError(f'{parameter.name} takes effect at configure; clean the node up first')

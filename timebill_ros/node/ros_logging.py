@@ -12,18 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the ROS-free parts log, sent to rosout."""
+"""Sends to rosout what the parts without ROS log."""
 from __future__ import annotations
 
 import logging
 
 
 def bridge(logger) -> None:
-    """From now on, hand what the package logs to rclpy's `logger`."""
+    """Hand everything that the package logs to rclpy's `logger` from now on."""
     class Bridge(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             text = self.format(record)
-            # One call each: rclpy refuses a call site whose severity changes.
+            # One call for each severity: rclpy refuses a call site whose severity changes.
             if record.levelno >= logging.ERROR:
                 logger.error(text)
             elif record.levelno >= logging.WARNING:

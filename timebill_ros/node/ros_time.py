@@ -12,16 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where simulated ROS time lies on the monotonic clock, learned from /clock messages. Pure: no rclpy.
+"""Maps simulated ROS time to the monotonic clock, learned from /clock messages. Pure: no rclpy.
 
-Messages come late by some jitter, never early. So the mapping is the line that lies before every arrival of about the
-last second and is closest to them: its slope is the pace, simulated seconds per real second. It is renewed with each
-message, and a goal's deadline in ROS time moves with it, under these rules:
+A message arrives late by some jitter, never early. So the mapping is the line that lies before every arrival of about
+the last second and is closest to these arrivals. Its slope is the pace: simulated seconds per real second. Each message
+renews the mapping, and a goal's deadline in ROS time moves with it, under these rules:
 
 - ROS time stands still and /clock says so: the deadline moves away with real time, but for `timeout_s` at most.
 - ROS time stands still for longer, or no message comes at all: the last mapping holds, and the deadline is met in real
   time. No goal lives for ever because a simulation was paused.
-- It goes on after a pause: the pace is the one before until it has been measured again.
+- ROS time goes on after a pause: the pace before the pause is used until a new one has been measured.
 - ROS time jumps back: goals held keep the instants that they have (a new `epoch` begins); the pace is kept.
 - ROS time jumps forward, by more than a second and ten times what the pace explains: deadlines come nearer by the
   jump; the pace is kept.
@@ -38,21 +38,23 @@ from typing import NamedTuple
 
 from timebill_ros.deadline import Clock
 
-WINDOW_S = 1.25  # of messages whose pace is measured
-BIN_S = 0.0125  # one message is kept of each: /clock may come at 1 kHz
-LEAST_S = 0.75  # a pace measured over less is not believed
-STANDING_S = 0.1  # a time repeated for less is not a pause: some publish faster than they step
-GAP_S = 0.3  # silence that is no jitter, where it is also GAP_TIMES as long as messages are apart
+WINDOW_S = 1.25  # the pace is measured on the messages of this long
+BIN_S = 0.0125  # one message is kept per bin of this length, because /clock may come at 1 kHz
+LEAST_S = 0.75  # the pace is not measured over less than this
+STANDING_S = 0.1  # ROS time repeated for less is not a pause: some simulators publish faster than they step
+# A silence longer than GAP_S, and than GAP_TIMES the usual distance between messages, is no jitter.
+GAP_S = 0.3
 GAP_TIMES = 4.0
-BACK_S = 0.005  # going back by less is rounding
-FORWARD_S = 1.0  # a jump, where it is also FORWARD_TIMES as much as the pace explains
+BACK_S = 0.005  # a step back by less is rounding
+# A step longer than FORWARD_S, and than FORWARD_TIMES what the pace explains, is a jump forward.
+FORWARD_S = 1.0
 FORWARD_TIMES = 10.0
 LATEST_S = 2.0 ** 32  # more than a message can hold
 SLOWEST, FASTEST = 0.01, 100.0  # bounds of the pace
 
 
 class Mapping(NamedTuple):
-    """It is `ros_s` at the monotonic instant `at_s`, and ROS time goes on at `pace`. Valid within its `epoch`."""
+    """At the monotonic instant `at_s` ROS time is `ros_s` and goes on at `pace`. Valid within its `epoch`."""
 
     ros_s: float
     at_s: float
@@ -64,7 +66,7 @@ class Mapping(NamedTuple):
 
 
 class RosTime:
-    """`observe` is called from one thread; what the others read is replaced as a whole."""
+    """Learns the mapping. One thread calls `observe`; what other threads read is replaced as a whole."""
 
     def __init__(self, timeout_s: float, clock: Clock = time.monotonic):
         self._timeout_s, self._clock = timeout_s, clock
@@ -72,11 +74,11 @@ class RosTime:
         self.factor = 1.0  # the pace; while ROS time stands still, the last known
         self._window: deque[tuple[float, float]] = deque()  # (ROS time, arrival)
         self._mapping: Mapping | None = None
-        self._last = (-math.inf, -math.inf)  # the newest ROS time, and when it had last advanced
+        self._last = (-math.inf, -math.inf)  # (the newest ROS time, the instant at which it last advanced)
         self._jumped_s = -math.inf
 
     def observe(self, ros_s: float) -> None:
-        """A /clock message has just arrived."""
+        """Learn from a /clock message that has just arrived."""
         if not 0 <= ros_s < LATEST_S:
             return
         now = self._clock()
@@ -88,7 +90,7 @@ class RosTime:
             self._restart(ros_s, now)
         elif step_s <= 0:
             if STANDING_S <= now - advanced_s <= self._timeout_s:
-                self._restart(before_s, now)  # it stands still: so does its distance from now
+                self._restart(before_s, now)  # ROS time stands still, so a deadline keeps its distance from now
             return
         elif self._window and self._breaks_off(step_s, now):
             self._restart(ros_s, now)
@@ -97,7 +99,7 @@ class RosTime:
         self._last = (ros_s, now)
 
     def _breaks_off(self, step_s: float, now: float) -> bool:
-        """A jump forward, or the end of a silence, of which nobody knows whether ROS time stood still in it."""
+        """Whether a message is a jump forward, or ends a silence in which ROS time may have stood still."""
         window = self._window
         silent_s = now - window[-1][1]
         apart_s = (window[-1][1] - window[0][1]) / (len(window) - 1) if len(window) > 1 else self._timeout_s
@@ -113,7 +115,7 @@ class RosTime:
         window, mapping = self._window, self._mapping
         starts_bin = len(window) < 2 or now // BIN_S > window[-1][1] // BIN_S
         if not starts_bin and now >= mapping.instant(ros_s):
-            return  # later than others, so it tells nothing
+            return  # arrived later than others of its bin, so it tells nothing
         if not starts_bin:
             window.pop()
         window.append((ros_s, now))
@@ -121,13 +123,13 @@ class RosTime:
             window.popleft()
         if now - window[0][1] >= LEAST_S:
             self.factor = min(max(_pace(window), SLOWEST), FASTEST)
-        # The message that came with the least delay puts ROS time at its earliest.
+        # The message with the least delay puts ROS time earliest, and that one is right.
         earliest_s = min(at_s + (ros_s - then_s) / self.factor for then_s, at_s in window)
         self._mapping = Mapping(ros_s, earliest_s, self.factor, self.epoch)
 
     @property
     def state(self) -> str:
-        """'none': no message ever; 'stopped': no advance for `timeout_s`; 'jumped': back, lately; else 'live'."""
+        """'none': no message ever; 'stopped': no advance for `timeout_s`; 'jumped': back, lately; otherwise 'live'."""
         now = self._clock()
         if self._mapping is None:
             return 'none'
@@ -136,15 +138,17 @@ class RosTime:
         return 'jumped' if now - self._jumped_s < self._timeout_s else 'live'
 
     def mapping(self) -> Mapping | None:
-        """As it is now, whatever comes after; None without any message, or where ROS time has stood too long: then the
-        last instants given hold.
+        """Return a snapshot: later /clock messages do not change it.
+
+        None without any message, or where ROS time has stood still for more than `timeout_s`: deadlines then stay at
+        the instants that they were given last.
         """
         return None if self._clock() - self._last[1] > self._timeout_s else self._mapping
 
     def left_s(self, ros_deadline_s: float) -> float | None:
-        """Real seconds from now to a ROS time, at the pace of now; None without any message.
+        """Return the real seconds from now to a ROS time, at the present pace; None without any message.
 
-        Where ROS time stands still it is as far away as if it went on now: a goal that is released then has its time.
+        Where ROS time stands still, they are counted as if it went on now, so that a goal released then has its time.
         """
         mapping, now = self._mapping, self._clock()
         if mapping is None:
@@ -155,9 +159,10 @@ class RosTime:
 
 
 def _pace(window: Iterable[tuple[float, float]]) -> float:
-    """Slope, in ROS time per arrival, of the line that no arrival lies before and that is closest in mid-window.
+    """Return the slope, in ROS seconds per second of arrival, of the line that lies before every arrival.
 
-    It is an edge of the lower convex hull of arrivals over ROS time, which delays of single messages do not move.
+    Of all such lines it is the closest in the middle of the window. It is an edge of the lower convex hull of arrivals
+    over ROS time, which a delay of single messages does not move.
     """
     hull: list[tuple[float, float]] = []
     for x, y in window:

@@ -14,12 +14,11 @@
 
 """The ROS shell: a lifecycle node with the action server, the status topic, the estimate service and diagnostics.
 
-It translates, enqueues and publishes. Which goal runs and how it ends is dispatch.py's business; models live in the
-worker process. The engine's files know nothing of ROS, and no torch is imported anywhere in this process.
+The node translates, enqueues and publishes. Which goal runs and how it ends is decided in dispatch/; models live in the
+worker process. No torch is imported anywhere in this process.
 """
 from __future__ import annotations
 
-import math
 import signal
 import sys
 import threading
@@ -39,26 +38,24 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
-from timebill_ros.action import Generate
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
-from timebill_ros.dispatch.pending_estimates import ESTIMATE_TIMEOUT_S
 from timebill_ros.dispatch.worker_process import WorkerProcess
 from timebill_ros.msg import RequestStatus
 from timebill_ros.node import parameters, ros_logging, translation
 from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.node.diagnostics import report
+from timebill_ros.node.estimate_service import EstimateService
 from timebill_ros.node.executor import PoolExecutor
 from timebill_ros.node.goal_server import GoalServer
-from timebill_ros.request import ErrorCode, GoalError, Outcome, Phase, Request, Timing, Verdict
-from timebill_ros.srv import EstimateTime
-
-FOREVER_S = 1e9
+from timebill_ros.request import Outcome, Phase, Timing
 
 
 class TimebillNode(LifecycleNode):
-    """`~/generate`, `~/status`, `~/estimate_time` and `/diagnostics`. configure loads and profiles, activate accepts
-    goals, deactivate ends those it holds with INACTIVE, cleanup frees the model.
+    """`~/generate`, `~/status`, `~/estimate_time` and `/diagnostics`.
+
+    configure loads and profiles the model. activate starts to accept goals. deactivate ends the goals held, with
+    INACTIVE. cleanup frees the model.
     """
 
     def __init__(self, **kwargs):
@@ -68,7 +65,7 @@ class TimebillNode(LifecycleNode):
         self._settings: dict = {}
         self._dispatcher: Dispatcher | None = None
         self._goals: GoalServer | None = None
-        self._estimate_service = None
+        self._estimates: EstimateService | None = None
         self._status = None
         self._clock_follower: ClockFollower | None = None
         self._state = 'unconfigured'
@@ -78,7 +75,7 @@ class TimebillNode(LifecycleNode):
         self._service_group = MutuallyExclusiveCallbackGroup()
         self._timer_group = MutuallyExclusiveCallbackGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
-        # In real time: ROS time may stand still, which is what they then have to tell.
+        # In real time: simulated time may stand still, and diagnostics are what reports that.
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
         ros_logging.bridge(self.get_logger())
@@ -94,7 +91,7 @@ class TimebillNode(LifecycleNode):
             self._description = self._wait_for_worker(self._dispatcher.configure())
             self.get_logger().info(f'ready: {self._description}')
             self._create_interfaces()
-        except Exception as error:  # rclpy swallows what a transition callback raises; here it becomes a log line
+        except Exception as error:  # rclpy swallows what a transition callback raises, so it is logged here
             self.get_logger().error(f'configure failed: {error}')
             self._free()
             return TransitionCallbackReturn.FAILURE
@@ -114,8 +111,8 @@ class TimebillNode(LifecycleNode):
         self._clock_follower = ClockFollower(self, self._settings, self._dispatcher.renew_deadlines)
         self._goals = GoalServer(self, self._settings, self._dispatcher, self._clock_follower, self._publish_job,
                                  self._publish_refused, self._action_group)
-        self._estimate_service = self.create_service(EstimateTime, '~/estimate_time', self._on_estimate,
-                                                     callback_group=self._service_group)
+        self._estimates = EstimateService(self, self._settings, self._dispatcher, self._goals, lambda: self._state,
+                                          self._service_group)
 
     def on_activate(self, state) -> TransitionCallbackReturn:
         result = super().on_activate(state)
@@ -126,7 +123,7 @@ class TimebillNode(LifecycleNode):
     def on_deactivate(self, state) -> TransitionCallbackReturn:
         self._drain('the server was deactivated')
         self._state = 'inactive'
-        return super().on_deactivate(state)  # after the last statuses: it silences their publisher
+        return super().on_deactivate(state)  # after the last statuses, because this silences their publisher
 
     def on_cleanup(self, state) -> TransitionCallbackReturn:
         self._free()
@@ -153,21 +150,21 @@ class TimebillNode(LifecycleNode):
         if self._clock_follower is not None:
             self._clock_follower.destroy()
             self._clock_follower = None
-        if self._estimate_service is not None:
-            self.destroy_service(self._estimate_service)
-            self._estimate_service = None
+        if self._estimates is not None:
+            self._estimates.destroy()
+            self._estimates = None
         if self._status is not None:
             self.destroy_lifecycle_publisher(self._status)
             self._status = None
 
     def stop(self) -> None:
-        """Ctrl-C or SIGTERM: end open goals with a result, stop the worker."""
+        """End open goals with a result and stop the worker; called after Ctrl-C or SIGTERM."""
         self._drain('the server shut down')
         dispatcher = self._dispatcher
         if dispatcher is not None:
             dispatcher.close()
 
-    # -- status, estimates, diagnostics ----------------------------------------------------------------------------
+    # -- status, diagnostics, parameters ---------------------------------------------------------------------------
 
     def _on_change(self, job: Job) -> None:
         if self._goals is not None:
@@ -186,7 +183,7 @@ class TimebillNode(LifecycleNode):
             pace=self._clock_follower.time.factor if self._clock_follower else 1.0))
 
     def _publish_refused(self, request_id: str, timing: Timing, outcome: Outcome) -> None:
-        """A goal that ended before it became a job."""
+        """Publish the end of a goal that never became a job."""
         self._publish_status(translation.to_status(request_id, Phase.DONE, timing, outcome=outcome,
                                                    ros_now_s=self._ros_now_s()))
 
@@ -197,7 +194,7 @@ class TimebillNode(LifecycleNode):
         return not self._dispatcher.is_ready or bool(self._clock_follower and self._clock_follower.warning)
 
     def _publish_health(self) -> None:
-        """The worker, or /clock, was lost or is back: a status that concerns no request, once for each change."""
+        """Publish a status that concerns no request, once each time the worker or /clock was lost or is back."""
         if self._is_active() and self._is_degraded() is not self._told_degraded:
             self._told_degraded = degraded = not self._told_degraded
             self._publish_status(translation.to_health(degraded, self._ros_now_s()))
@@ -205,34 +202,6 @@ class TimebillNode(LifecycleNode):
     def _publish_status(self, message: RequestStatus) -> None:
         if self._status is not None:
             self._status.publish(message)
-
-    def _on_estimate(self, goal: EstimateTime.Request, response: EstimateTime.Response) -> EstimateTime.Response:
-        response.wcet_without_eviction_s = response.wcet_with_eviction_s = response.eviction_ratio = math.nan
-        try:
-            if not self._is_active():
-                raise GoalError(ErrorCode.INACTIVE, f'the node is {self._state}, not active')
-            now = time.monotonic()
-            budget_s = translation.seconds(goal.time_budget)
-            request: Request = translation.to_request(
-                Generate.Goal(prompt=goal.prompt, messages=goal.messages, max_new_tokens=goal.max_new_tokens,
-                              time_budget=goal.time_budget),
-                'estimate', release_s=now, deadline_in_s=None, margin_s=self._goals.delivery_margin_s(),
-                settings={**self._settings, 'default_time_budget_s': FOREVER_S})
-            answer = self._dispatcher.estimate(request).result(ESTIMATE_TIMEOUT_S + 1.0)
-        except GoalError as error:
-            response.error_code = int(error.code)
-            response.error_msg = str(error)[:translation.MAX_ERROR_CHARACTERS]
-            return response
-        except FutureTimeout:  # the dispatcher was closed meanwhile
-            response.error_code, response.error_msg = int(ErrorCode.INACTIVE), 'the node is shutting down'
-            return response
-        plan, whole, prefill_s = answer['plan'], answer['whole'], answer['prefill_s']
-        response.verdict = int(plan.verdict if budget_s > 0 else Verdict.UNKNOWN)
-        response.predicted_tokens, response.pessimistic_tokens = plan.predicted_tokens, plan.pessimistic_tokens
-        response.wcet_without_eviction_s = prefill_s + whole.decode_wcet_s
-        response.wcet_with_eviction_s = prefill_s + plan.decode_wcet_s
-        response.eviction_ratio = plan.eviction_ratio
-        return response
 
     def _publish_diagnostics(self) -> None:
         dispatcher = self._dispatcher
@@ -243,7 +212,7 @@ class TimebillNode(LifecycleNode):
         self._missed_before = dispatcher.counts['missed'] if dispatcher is not None else 0
         self._diagnostics.publish(message)
         if dispatcher is not None:
-            self._publish_health()  # nobody tells of a clock that stands still
+            self._publish_health()  # a clock that stands still sends no event, so it is looked for here
 
     def _on_set_parameters(self, changes) -> SetParametersResult:
         try:
@@ -257,12 +226,13 @@ class TimebillNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM. The handlers are ours: rclpy's would invalidate the context at once, and
-    no open goal would get its result.
+    """Run the node until SIGINT or SIGTERM; return the exit code.
+
+    The signal handlers are ours: rclpy's would invalidate the context at once, and no open goal would get its result.
     """
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # of rcl, for arguments or files that it cannot read
+    except RuntimeError as error:  # from rcl, for arguments or files that it cannot read
         print(f'timebill: {error}', file=sys.stderr)
         return 1
     signals: list[int] = []  # not an Event: setting one in a handler can deadlock with the wait that it interrupts
@@ -271,7 +241,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         node = TimebillNode()
     except (InvalidParameterTypeException, InvalidParameterValueException, RuntimeError) as error:
-        # RuntimeError: of rcl, where the node may not be made, for instance under a security policy without it.
+        # RuntimeError: from rcl, where the node may not be made, for instance because a security policy lacks it.
         print(f'timebill: {error}', file=sys.stderr)
         rclpy.shutdown()
         return 1
@@ -283,19 +253,19 @@ def main(args: list[str] | None = None) -> int:
     for thread in threads:
         thread.start()
     while not signals:
-        time.sleep(0.1)  # short, because the kernel may hand the signal to a thread that does not wake this one
+        time.sleep(0.1)  # short, because the kernel may deliver the signal to a thread that does not wake this one
     node.get_logger().info('stopping')
     node.stop()
     executor.shutdown(timeout_sec=2.0)
     for thread in threads:
-        thread.join(2.0)  # one that is still in rclpy while the interpreter ends would abort the process
+        thread.join(2.0)  # a thread still in rclpy while the interpreter ends would abort the process
     node.destroy_node()
     rclpy.shutdown()
     return 0
 
 
 def _spin(executor: PoolExecutor, logger) -> None:
-    """Until the executor is shut down: whatever rclpy raises in it must not end the node."""
+    """Spin until the executor is shut down. Whatever rclpy raises is logged and must not end the node."""
     while True:
         try:
             executor.spin()

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""ROS messages <-> the records of request.py. Reads and writes fields; decides nothing but units."""
+"""ROS messages <-> the records of request.py. Reads and writes fields, and converts units; decides nothing."""
 from __future__ import annotations
 
 import math
@@ -26,16 +26,16 @@ from timebill_ros.msg import Timing as TimingMessage
 from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Sampling, Strategy, Timing
 from timebill_ros.settings import STRATEGIES
 
-MAX_ERROR_CHARACTERS = 1000  # of a sentence in a result; what torch says when it fails can be pages
+MAX_ERROR_CHARACTERS = 1000  # longest error_msg in a result; an error of torch can be pages
 
 
 def seconds(stamp) -> float:
-    """builtin_interfaces Duration or Time -> seconds."""
+    """Return a builtin_interfaces Duration or Time in seconds."""
     return stamp.sec + stamp.nanosec * 1e-9
 
 
 def stamp(time_s: float) -> Time:
-    """Seconds of ROS time -> builtin_interfaces Time; the zero stamp for NaN and times that it cannot hold."""
+    """Return seconds of ROS time as builtin_interfaces Time; the zero stamp for NaN and what a Time cannot hold."""
     if not 0 <= time_s < 2 ** 31:
         return Time()
     sec = math.floor(time_s)
@@ -44,11 +44,12 @@ def stamp(time_s: float) -> Time:
 
 def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, deadline_in_s: float | None, settings: dict,
                margin_s: float) -> Request:
-    """A goal as a request, the server's defaults filled in. GoalError for what cannot be one.
+    """Return a goal as a request, with the server's defaults filled in. GoalError for what cannot be one.
 
-    `release_s` is monotonic, and the goal's absolute deadline, if it has one, is `deadline_in_s` after it. The goal is
-    left without its texts: rclpy keeps every goal until its result expires, and with them any client could fill the
-    memory. So what all goals together take is bounded by those that wait and the one that runs:
+    `release_s` is a monotonic instant; the goal's absolute deadline, if it has one, is `deadline_in_s` after it.
+
+    The goal's own texts are cleared: rclpy keeps every goal until its result expires, and with the texts any client
+    could fill the memory. So all goals together hold at most the texts of those that wait and the one that runs:
     (queue_size + 1) * max_prompt_characters characters, and little more for stop strings and the closing text.
     """
     try:
@@ -87,6 +88,7 @@ def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline
 
 
 def to_timing(timing: Timing) -> TimingMessage:
+    """Return the account of a request as a message."""
     message = TimingMessage()
     for name in message.get_fields_and_field_types():
         value = getattr(timing, name)
@@ -95,6 +97,7 @@ def to_timing(timing: Timing) -> TimingMessage:
 
 
 def to_result(outcome: Outcome) -> Generate.Result:
+    """Return the end of a request as the result of its goal."""
     return Generate.Result(error_code=int(outcome.error_code), error_msg=outcome.error_msg[:MAX_ERROR_CHARACTERS],
                            text=outcome.text, finish_reason=int(outcome.finish_reason),
                            timing=to_timing(outcome.timing))
@@ -103,14 +106,14 @@ def to_result(outcome: Outcome) -> Generate.Result:
 def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float, time_left_s: float = math.nan,
               remaining_s: tuple[float, float] = (math.nan, math.nan), outcome: Outcome | None = None,
               timing_factor: float = 1.0, degraded: bool = False, pace: float = 1.0) -> RequestStatus:
-    """A request's state now.
+    """Return the status of a request now.
 
     `time_left_s` is the time to the deadline, `remaining_s` the estimated time to the end at the predicted and at the
-    pessimistic length; all are real seconds from `ros_now_s`, NaN where unknown. `pace` is that of ROS time in
+    pessimistic length; all are real seconds from `ros_now_s`, NaN where unknown. `pace` is the pace of ROS time, in
     simulated seconds per real one.
     """
     expected_s, worst_s = remaining_s
-    late = outcome is None and time_left_s < 0  # it runs on
+    late = outcome is None and time_left_s < 0  # the request runs on after its deadline
     message = RequestStatus(
         request_id=request_id, phase=int(phase), verdict=int(timing.verdict),
         deadline=stamp(ros_now_s + pace * time_left_s), predicted_finish=stamp(ros_now_s + pace * expected_s),
@@ -127,7 +130,7 @@ def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float
 
 
 def to_health(degraded: bool, ros_now_s: float) -> RequestStatus:
-    """A status that concerns no request: how the node is has changed."""
+    """Return a status that concerns no request: `degraded` has changed."""
     message = RequestStatus(degraded=degraded, timing_factor=math.nan)
     for name, kind in message.get_fields_and_field_types().items():
         if kind == 'double':

@@ -1,0 +1,76 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The service `~/estimate_time`: what a goal would take and whether it would fit, without running it."""
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+
+from timebill_ros.action import Generate
+from timebill_ros.dispatch.dispatcher import Dispatcher
+from timebill_ros.dispatch.pending_estimates import ESTIMATE_TIMEOUT_S
+from timebill_ros.node import translation
+from timebill_ros.node.goal_server import GoalServer
+from timebill_ros.request import ErrorCode, GoalError, Request, Verdict
+from timebill_ros.srv import EstimateTime
+
+FOREVER_S = 1e9  # time budget of an estimate that asks about none
+
+
+class EstimateService:
+    """`~/estimate_time` of one configured node. `state()` names the node's lifecycle state."""
+
+    def __init__(self, node, settings: dict, dispatcher: Dispatcher, goals: GoalServer, state: Callable[[], str],
+                 callback_group):
+        self._node, self._settings, self._dispatcher = node, settings, dispatcher
+        self._goals, self._state = goals, state
+        self._service = node.create_service(EstimateTime, '~/estimate_time', self._answer,
+                                            callback_group=callback_group)
+
+    def destroy(self) -> None:
+        self._node.destroy_service(self._service)
+
+    def _answer(self, asked: EstimateTime.Request, response: EstimateTime.Response) -> EstimateTime.Response:
+        """Wait for the worker's estimate, at most ESTIMATE_TIMEOUT_S; a failure is an answer too, with its code."""
+        response.wcet_without_eviction_s = response.wcet_with_eviction_s = response.eviction_ratio = math.nan
+        try:
+            if not self._goals.is_accepting:
+                raise GoalError(ErrorCode.INACTIVE, f'the node is {self._state()}, not active')
+            answer = self._dispatcher.estimate(self._request(asked)).result(ESTIMATE_TIMEOUT_S + 1.0)
+        except GoalError as error:
+            response.error_code = int(error.code)
+            response.error_msg = str(error)[:translation.MAX_ERROR_CHARACTERS]
+            return response
+        except FutureTimeout:  # the dispatcher was closed meanwhile
+            response.error_code, response.error_msg = int(ErrorCode.INACTIVE), 'the node is shutting down'
+            return response
+        plan, whole, prefill_s = answer['plan'], answer['whole'], answer['prefill_s']
+        has_budget = translation.seconds(asked.time_budget) > 0
+        response.verdict = int(plan.verdict if has_budget else Verdict.UNKNOWN)
+        response.predicted_tokens, response.pessimistic_tokens = plan.predicted_tokens, plan.pessimistic_tokens
+        response.wcet_without_eviction_s = prefill_s + whole.decode_wcet_s
+        response.wcet_with_eviction_s = prefill_s + plan.decode_wcet_s
+        response.eviction_ratio = plan.eviction_ratio
+        return response
+
+    def _request(self, asked: EstimateTime.Request) -> Request:
+        """Return the goal that is asked about, released now. GoalError for one that could not run."""
+        return translation.to_request(
+            Generate.Goal(prompt=asked.prompt, messages=asked.messages, max_new_tokens=asked.max_new_tokens,
+                          time_budget=asked.time_budget),
+            'estimate', release_s=time.monotonic(), deadline_in_s=None, margin_s=self._goals.delivery_margin_s(),
+            settings={**self._settings, 'default_time_budget_s': FOREVER_S})
