@@ -21,7 +21,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from node_process import ABORTED, CONTEXT_TOKENS, SUCCEEDED, NodeProcess, Result, make_goal
 
-from timebill_ros.bench.node_under_load import resources
+from timebill_ros.bench.process_state import resources
 from timebill_ros.msg import ChatMessage, RequestStatus, SamplingConfig
 
 MAX_CHARACTERS = 200_000

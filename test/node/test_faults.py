@@ -37,7 +37,7 @@ from node_process import (
 )
 
 from timebill_ros.action import Generate
-from timebill_ros.bench.node_under_load import n_zombies
+from timebill_ros.bench.process_state import n_zombies
 from timebill_ros.msg import RequestStatus
 
 KILL, TRUNCATE, SKIP_NEXT = (Generate.Goal.STRATEGY_KILL, Generate.Goal.STRATEGY_TRUNCATE,

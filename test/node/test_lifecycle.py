@@ -40,7 +40,7 @@ from node_process import (
     worker_program,
 )
 
-from timebill_ros.bench.node_under_load import n_zombies, resources
+from timebill_ros.bench.process_state import n_zombies, resources
 from timebill_ros.msg import RequestStatus
 from timebill_ros.srv import EstimateTime
 

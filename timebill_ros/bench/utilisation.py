@@ -28,17 +28,12 @@ import numpy as np
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
+from timebill_ros.bench.client_processes import ClientProcesses
 from timebill_ros.bench.goal_checks import GoalRecord
-from timebill_ros.bench.load import (
-    counts,
-    environment,
-    measure_vanilla,
-    site_log_kinds,
-    to_record,
-    without_tasks,
-    write,
-)
-from timebill_ros.bench.node_under_load import ClientProcesses, Node
+from timebill_ros.bench.host import environment, write
+from timebill_ros.bench.load_analysis import counts, to_record
+from timebill_ros.bench.load_goals import measure_vanilla, site_log_kinds, without_tasks
+from timebill_ros.bench.node_under_load import Node
 from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.request import ErrorCode, Strategy
 from timebill_ros.tasks.site_log_scores import step_accuracy
