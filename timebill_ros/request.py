@@ -14,12 +14,12 @@
 
 """The records that travel: a Request goes in, a Plan is made for it, an Outcome comes out.
 
-Plain data, shared by the ROS process and the worker process, which exchange it as JSON. The enums carry the numbers
-of the ROS interfaces (a test compares them), so neither process needs the other's imports. Times are seconds as
-floats; instants are readings of CLOCK_MONOTONIC, which all processes of one machine share.
+Plain data. The node and the worker process exchange it as JSON. The enums carry the numbers of the ROS interfaces (a
+test compares them), so neither process needs the other's imports. Times are seconds as floats; instants are readings of
+CLOCK_MONOTONIC, which all processes of one machine share.
 
-A record that contradicts itself is a bug, so making one raises ValueError with the field and its value. Values that a
-client chose are no bug: admission.py turns bad ones into a result with a code.
+Making a record that contradicts itself raises ValueError with the field and its value: that is a bug. A bad value that
+a client chose is not, so a Request takes it, and admission.py refuses it with a code and a sentence.
 """
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class FinishReason(IntEnum):
 
     @property
     def is_natural(self) -> bool:
-        """The answer ended by itself or at the goal's own limit, not because time ran out."""
+        """Whether the answer ended by itself or at the goal's own limit, and not because time ran out."""
         return self in (FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH)
 
 
 class ErrorCode(IntEnum):
-    """0 as Nav2 has it, then a block of our own."""
+    """Why a goal failed. NONE is 0, as in Nav2; the others are in a block of numbers of this package's own."""
 
     NONE = 0
     UNKNOWN = 7000
@@ -92,7 +92,7 @@ class ErrorCode(IntEnum):
 
 
 class Phase(IntEnum):
-    """Where a request is. Feedback carries the first three."""
+    """How far a request has come. Feedback carries the first three, the status topic all."""
 
     QUEUED = 1
     PREFILL = 2
@@ -102,23 +102,26 @@ class Phase(IntEnum):
 
 
 class GoalError(Exception):
-    """A request that ends without an answer: a code and a sentence that names the offending value."""
+    """Ends a request without an answer. Carries a code and a sentence that names the offending value."""
 
     def __init__(self, code: ErrorCode, message: str):
         super().__init__(message)
         self.code = code
 
 
-def _require(holds: bool, field_name: str, condition: str, value) -> None:
-    """ValueError, with the field, what it must be and its value, unless the condition holds."""
+def _require(holds: bool, name: str, condition: str, value, *bounds) -> None:
+    """Raise ValueError, with a field's name, what it must be and its value, unless `holds`.
+
+    `bounds` fill the braces of `condition`, only where it fails: the token loop waits for plans.
+    """
     if not holds:
-        raise ValueError(f'{field_name} must be {condition}, got {value!r}')
+        raise ValueError(f'{name} must be {condition.format(*bounds)}, got {value!r}')
 
 
 def _require_ratio(ratio: float, kept: int, whole: int) -> None:
-    """ValueError unless `ratio` is the share of `whole` entries that is gone where `kept` are kept."""
+    """Raise ValueError unless `ratio` is the share of `whole` entries that is evicted where `kept` are kept."""
     expected = 1 - kept / whole if whole else 0.0
-    _require(abs(ratio - expected) <= 1e-9, 'eviction_ratio', f'1 - {kept} / {whole}', ratio)  # false for NaN
+    _require(abs(ratio - expected) <= 1e-9, 'eviction_ratio', '1 - {} / {}', ratio, kept, whole)  # false for NaN
 
 
 @dataclass
@@ -136,7 +139,7 @@ class Sampling:
 class Request:
     """One goal. After admission exactly one of `prompt` (raw text) and `messages` (chat template) is not empty.
 
-    The deadline may lie before the release: one in ROS time moves with the simulated clock.
+    `deadline_s` moves where it was given in ROS time and the clock is simulated; it may then lie before the release.
     """
 
     request_id: str
@@ -156,18 +159,17 @@ class Request:
 
     def __post_init__(self):
         # Sizes and not the texts themselves: a client may have sent megabytes.
-        _require(not (self.prompt and self.messages), 'prompt', f'empty beside {len(self.messages)} messages',
-                 f'{len(self.prompt)} characters')
+        _require(not (self.prompt and self.messages), 'prompt', 'empty beside {} messages',
+                 f'{len(self.prompt)} characters', len(self.messages))
         for index, message in enumerate(self.messages):
             _require('role' in message and 'content' in message, f'messages[{index}]', 'a role and a content',
                      sorted(message))
         _require(math.isfinite(self.release_s), 'release_s', 'finite', self.release_s)
         _require(not math.isnan(self.deadline_s), 'deadline_s', 'an instant', self.deadline_s)
-        _require(self.max_new_tokens >= 1, 'max_new_tokens', 'at least 1', self.max_new_tokens)
+        _require(self.max_new_tokens >= 1, 'max_new_tokens', '1 or more', self.max_new_tokens)
         _require(0 <= self.priority <= 255, 'priority', 'from 0 to 255', self.priority)
-        _require(0 <= self.delivery_margin_s < math.inf, 'delivery_margin_s', 'finite and not negative',
-                 self.delivery_margin_s)
-        _require(0 <= self.max_overrun_s < math.inf, 'max_overrun_s', 'finite and not negative', self.max_overrun_s)
+        for name in ('delivery_margin_s', 'max_overrun_s'):
+            _require(0 <= getattr(self, name) < math.inf, name, 'finite and 0 or more', getattr(self, name))
         _require(not self.max_overrun_s or self.strategy is Strategy.SKIP_NEXT, 'max_overrun_s',
                  '0 for a strategy other than SKIP_NEXT', self.max_overrun_s)
 
@@ -178,7 +180,7 @@ class Request:
 
     @property
     def characters(self) -> int:
-        """Of the prompt, or of all messages."""
+        """The number of characters in the prompt, or in the contents of all messages."""
         return len(self.prompt) + sum(len(message['content']) for message in self.messages)
 
     @staticmethod
@@ -193,8 +195,8 @@ class Request:
 class Plan:
     """What the planner decided once prefill was over (or, in an estimate, would decide).
 
-    One made again while decoding counts its lengths from the first token of the answer, and its times from now. The
-    default stands for no plan.
+    A plan that is made again while decoding counts lengths from the start of the answer, and times from now on. The
+    default record stands for no plan.
     """
 
     verdict: Verdict = Verdict.UNKNOWN
@@ -211,30 +213,26 @@ class Plan:
     timing_factor: float = 1.0  # how much longer than profiled a decode step takes now
 
     def __post_init__(self):
-        verdict, n_hat, n_w = self.verdict, self.predicted_tokens, self.pessimistic_tokens
+        verdict, n_keep, n_x, n_fit = self.verdict, self.n_keep, self.n_x, self.fitting_tokens
+        n_hat, n_w, expected_s = self.predicted_tokens, self.pessimistic_tokens, self.decode_expected_s
         least = 0 if verdict is Verdict.UNKNOWN else 1
-        _require(least <= self.n_keep <= self.n_x, 'n_keep', f'from {least} to n_x, which is {self.n_x}', self.n_keep)
-        _require_ratio(self.eviction_ratio, self.n_keep, self.n_x)
-        _require(self.length_cap >= least, 'length_cap', f'at least {least}', self.length_cap)
-        _require(n_hat >= least, 'predicted_tokens', f'at least {least}', n_hat)
-        _require(n_w >= n_hat, 'pessimistic_tokens', f'at least predicted_tokens, which is {n_hat}', n_w)
-        _require(self.fitting_tokens >= 0, 'fitting_tokens', '0 or more', self.fitting_tokens)
-        if verdict is Verdict.FITS:
-            _require(self.n_keep == self.n_x, 'n_keep', f'all {self.n_x} for FITS', self.n_keep)
-        if verdict is Verdict.FITS_WITH_EVICTION:
-            _require(self.n_keep < self.n_x, 'n_keep', f'less than {self.n_x} for FITS_WITH_EVICTION', self.n_keep)
+        _require(least <= n_keep <= n_x, 'n_keep', 'from {} to n_x ({})', n_keep, least, n_x)
+        _require_ratio(self.eviction_ratio, n_keep, n_x)
+        for name in ('length_cap', 'predicted_tokens'):
+            _require(getattr(self, name) >= least, name, '{} or more', getattr(self, name), least)
+        _require(n_w >= n_hat, 'pessimistic_tokens', 'predicted_tokens ({}) or more', n_w, n_hat)
+        _require(n_fit >= 0, 'fitting_tokens', '0 or more', n_fit)
         if verdict.is_promise:
-            _require(n_w <= min(self.fitting_tokens, self.length_cap), 'pessimistic_tokens', 'at most fitting_tokens '
-                     f'({self.fitting_tokens}) and length_cap ({self.length_cap}) for {verdict.name}', n_w)
-        if verdict in (Verdict.AT_RISK, Verdict.INFEASIBLE):
-            n, name = (n_w, 'pessimistic_tokens') if verdict is Verdict.AT_RISK else (n_hat, 'predicted_tokens')
-            _require(self.fitting_tokens < n, 'fitting_tokens', f'less than {name} ({n}) for {verdict.name}',
-                     self.fitting_tokens)
-        expected_s, wcet_s = self.decode_expected_s, self.decode_wcet_s
+            _require((n_keep == n_x) == (verdict is Verdict.FITS), 'n_keep',
+                     'n_x ({}) for FITS and less for FITS_WITH_EVICTION', n_keep, n_x)
+            most = min(n_fit, self.length_cap)
+            _require(n_w <= most, 'pessimistic_tokens', 'at most {} for {}', n_w, most, verdict.name)
+        elif verdict is not Verdict.UNKNOWN:
+            n = n_w if verdict is Verdict.AT_RISK else n_hat
+            _require(n_fit < n, 'fitting_tokens', 'below {} for {}', n_fit, n, verdict.name)
         _require(not expected_s < 0, 'decode_expected_s', '0 or more', expected_s)
-        _require(not wcet_s < expected_s * (1 - 1e-9), 'decode_wcet_s',
-                 f'at least decode_expected_s, which is {expected_s}', wcet_s)
-        _require(not wcet_s < 0, 'decode_wcet_s', '0 or more', wcet_s)
+        _require(not self.decode_wcet_s < expected_s * (1 - 1e-9), 'decode_wcet_s',  # the two are rounded
+                 'decode_expected_s ({}) or more', self.decode_wcet_s, expected_s)
         _require(0 < self.timing_factor < math.inf, 'timing_factor', 'finite and above 0', self.timing_factor)
 
     @staticmethod
@@ -244,9 +242,9 @@ class Plan:
 
 @dataclass
 class Timing:
-    """The account of one request; field for field what msg/Timing carries.
+    """The account of one request; field for field what msg/Timing carries, which says what each field means.
 
-    It is filled in step by step, so whoever sends one calls `check` before.
+    The engine fills it in step by step, so the worker calls `check` before it sends one.
     """
 
     prompt_tokens: int = 0
@@ -274,24 +272,19 @@ class Timing:
         self.check()
 
     def check(self) -> None:
-        """ValueError, with the field and its value, for an account that contradicts itself."""
-        for name in _COUNTS:
-            _require(getattr(self, name) >= 0, name, '0 or more', getattr(self, name))
-        for name in _TIMES:
-            _require(not getattr(self, name) < 0, name, '0 or more, or NaN', getattr(self, name))
-        _require(self.pessimistic_tokens >= self.predicted_tokens, 'pessimistic_tokens',
-                 f'at least predicted_tokens, which is {self.predicted_tokens}', self.pessimistic_tokens)
-        _require(self.kept_tokens <= self.prompt_tokens, 'kept_tokens',
-                 f'at most prompt_tokens, which is {self.prompt_tokens}', self.kept_tokens)
+        """Raise ValueError, with the field and its value, where the account contradicts itself."""
+        for name in _NOT_NEGATIVE:
+            _require(not getattr(self, name) < 0, name, '0 or more', getattr(self, name))  # or NaN: unknown
+        for smaller, larger in _ORDERED:
+            a, b = getattr(self, smaller), getattr(self, larger)
+            _require(not a > b, smaller, 'at most {} ({})', a, larger, b)
+        n, cap = self.generated_tokens, self.length_cap
+        _require(not cap or n <= cap, 'generated_tokens', 'at most length_cap ({})', n, cap)
         if not math.isnan(self.eviction_ratio):
             _require_ratio(self.eviction_ratio, self.kept_tokens, self.prompt_tokens)
-        if self.length_cap:
-            _require(self.generated_tokens <= self.length_cap, 'generated_tokens',
-                     f'at most length_cap, which is {self.length_cap}', self.generated_tokens)
-        _require(not self.hidden_prediction_s > self.prediction_s, 'hidden_prediction_s',
-                 f'at most prediction_s, which is {self.prediction_s}', self.hidden_prediction_s)
 
     def set_plan(self, plan: Plan) -> None:
+        """Take over what `plan` decided; the verdict too."""
         self.predicted_tokens = plan.predicted_tokens
         self.pessimistic_tokens = plan.pessimistic_tokens
         self.kept_tokens = plan.n_keep
@@ -305,24 +298,23 @@ class Timing:
         return Timing(**{**data, 'verdict': Verdict(data['verdict'])})
 
 
-_COUNTS = tuple(f.name for f in dataclasses.fields(Timing) if f.name.endswith('_tokens') or f.name == 'length_cap')
-# Without the budget, which is negative where a deadline in simulated time moved before the release.
-_TIMES = tuple(f.name for f in dataclasses.fields(Timing) if f.name.endswith('_s') and f.name != 'time_budget_s')
+# All counts, and all times but the budget: a deadline in simulated time may move to before the release.
+_NOT_NEGATIVE = ('length_cap', *(f.name for f in dataclasses.fields(Timing) if f.name.endswith(('_tokens', '_s'))
+                                 and f.name != 'time_budget_s'))
+_ORDERED = (('predicted_tokens', 'pessimistic_tokens'), ('kept_tokens', 'prompt_tokens'),
+            ('hidden_prediction_s', 'prediction_s'))
 
 _CUT = (FinishReason.CAPPED, FinishReason.DEADLINE)
-# The codes with which a reason other than ERROR may end, which has all the others.
+# The error codes that go with each finish reason. Those that go with no other one go with ERROR.
 _CODES = {
     FinishReason.UNKNOWN: (ErrorCode.NONE,),  # the default: nothing has ended yet
-    FinishReason.EOS: (ErrorCode.NONE,),
-    FinishReason.STOP: (ErrorCode.NONE,),
-    FinishReason.LENGTH: (ErrorCode.NONE,),
-    FinishReason.CAPPED: (ErrorCode.NONE, ErrorCode.TIMEOUT),
-    FinishReason.DEADLINE: (ErrorCode.NONE, ErrorCode.TIMEOUT),
+    **{reason: (ErrorCode.NONE,) for reason in FinishReason if reason.is_natural},
+    **{reason: (ErrorCode.NONE, ErrorCode.TIMEOUT) for reason in _CUT},
     FinishReason.CANCELED: (ErrorCode.CANCELED,),
     FinishReason.SKIPPED: (ErrorCode.SKIPPED,),
 }
 _CODES[FinishReason.ERROR] = tuple(set(ErrorCode) - {code for codes in _CODES.values() for code in codes})
-# Failures that keep the text so far, where the goal's strategy does.
+# The failures that keep the text so far (under KILL only some of them do, see overrun.py).
 _KEEPING = (ErrorCode.UNKNOWN, ErrorCode.INACTIVE, ErrorCode.WORKER_LOST, ErrorCode.CANCELED, ErrorCode.PREEMPTED)
 
 
@@ -338,14 +330,13 @@ class Outcome:
 
     def __post_init__(self):
         code, reason = self.error_code, self.finish_reason
-        _require(code in _CODES[reason], 'error_code', f'one that goes with {reason.name}', code)
-        _require(bool(self.error_msg) == (code is not ErrorCode.NONE), 'error_msg',
-                 f'{"empty" if code is ErrorCode.NONE else "a sentence"} for {code.name}', self.error_msg)
+        _require(code in _CODES[reason], 'error_code', 'one that goes with {}', code, reason.name)
         if code is ErrorCode.NONE:
-            _require(bool(self.text) or reason not in _CUT, 'text', f'what is left of the answer for {reason.name}',
-                     self.text)
-        elif code not in _KEEPING:
-            _require(not self.text, 'text', f'empty for {code.name}', self.text[:64])
+            _require(not self.error_msg, 'error_msg', 'empty for NONE', self.error_msg)
+            _require(bool(self.text) or reason not in _CUT, 'text', 'not empty for {}', self.text, reason.name)
+        else:
+            _require(bool(self.error_msg), 'error_msg', 'a sentence for {}', self.error_msg, code.name)
+            _require(not self.text or code in _KEEPING, 'text', 'empty for {}', self.text[:64], code.name)
 
     @staticmethod
     def from_dict(data: dict) -> Outcome:
@@ -354,5 +345,5 @@ class Outcome:
 
 
 def to_dict(record) -> dict:
-    """A record as JSON-ready data."""
+    """Return a record as JSON-ready data; the inverse is the record's `from_dict`."""
     return dataclasses.asdict(record)

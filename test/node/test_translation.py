@@ -149,6 +149,13 @@ def test_what_cannot_be_a_request(fields, code, words):
     assert raised.value.code is code
 
 
+def test_a_record_that_cannot_be_is_a_goal_error_too():
+    """A bug of ours, and yet the goal that was accepted ends with a sentence."""
+    with pytest.raises(GoalError, match='max_new_tokens must be 1 or more, got 0') as raised:
+        to_request({'default_max_new_tokens': 0})
+    assert raised.value.code is ErrorCode.INVALID_GOAL
+
+
 def test_every_field_of_timing_is_carried():
     names = [field.name for field in dataclasses.fields(Timing)]
     values = {name: index + 1 for index, name in enumerate(names)}
