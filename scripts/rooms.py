@@ -18,8 +18,8 @@
     python scripts/rooms.py
 
 A room is a folder of timebill_ros/ with all that is in it, or one of the files beside them. It may import only rooms
-below it in ORDER, and fewer where ONLY says so. The exit status is 1 where an import breaks that, or where modules import each other in a
-circle. test/test_imports.py uses the functions of this file.
+below it in ORDER, and fewer where ONLY says so. The exit status is 1 where an import breaks that, or where modules
+import each other in a circle. test/test_imports.py uses the functions of this file.
 """
 from __future__ import annotations
 
