@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """How many goals ended how, for diagnostics: the node counts, a timer reports."""
 from __future__ import annotations
 

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """The outcomes that the node gives a goal itself: it was refused, or its worker is late, stopped or lost.
 
 Pure functions from a job to its outcome, each with the sentence that its client reads. What a cut answer is worth is

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """The goals that wait for the worker: their order, the room for one more, and what each may still hope for."""
 from __future__ import annotations
 
