@@ -12,23 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Goals that run late, goals that are skipped for them, and goals that are preempted; the clock is the tests'."""
-import math
+"""Goals that run late, goals that are skipped for them, and goals that are preempted."""
 
 import pytest
-from fake_worker import MARGIN_S, START_S, Harness, end_of
+from fake_worker import MARGIN_S, Harness, end_of
 
 from timebill_ros.dispatch.supervisor import HANG_GRACE_S
 from timebill_ros.request import ErrorCode, FinishReason, Phase, Strategy, Verdict
 
 KILL, SKIP_NEXT, TRUNCATE = Strategy.KILL, Strategy.SKIP_NEXT, Strategy.TRUNCATE
-
-
-@pytest.fixture
-def harness():
-    harness = Harness().configured()
-    yield harness
-    harness.dispatcher.close()
 
 
 def late(harness, by=1.0, **fields):
@@ -42,6 +34,7 @@ def late(harness, by=1.0, **fields):
 
 
 # -- SKIP_NEXT -------------------------------------------------------------------------------------------------------
+
 
 def test_a_late_goal_runs_to_its_end_and_says_by_how_much_it_is_late(harness):
     job = late(harness)
@@ -132,6 +125,7 @@ def test_a_late_promise_is_a_missed_one(harness):
 
 # -- preemption ------------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def preempting(request):
     harness = Harness(preempt=request.param, queue_size=1).configured()
@@ -208,31 +202,3 @@ def test_a_goal_of_higher_priority_preempts_a_late_one_instead_of_being_skipped(
     preempting.worker.done(job, 'x', FinishReason.CANCELED, error_code=ErrorCode.CANCELED, error_msg='c')
     preempting.sync()
     assert end_of(job)[0] is ErrorCode.PREEMPTED and job.timing.tardiness_s == 1.0
-
-
-# -- deadlines that move ---------------------------------------------------------------------------------------------
-
-def test_deadlines_in_ros_time_move_with_its_pace(harness):
-    running, waiting, budget = harness.job(10.0), harness.job(20.0), harness.job(30.0)
-    running.ros_deadline_s, waiting.ros_deadline_s = 100.0, 200.0
-    waiting.budget_deadline_s = START_S + 25.0
-    for job in (running, waiting, budget):
-        harness.dispatcher.submit(job)
-    harness.dispatcher.renew_deadlines(lambda ros_s: START_S + ros_s / 4, 0)
-    harness.sync()
-    assert [job.request.deadline_s - START_S for job in (running, waiting, budget)] == [25.0, 25.0, 30.0]
-    assert harness.worker.sent[-1] == {'op': 'deadline', 'id': 'goal 0', 'deadline_s': START_S + 25.0}
-    harness.advance(24.0)
-    assert running.outcome is None
-    harness.advance(1.0)
-    assert end_of(running)[1] is FinishReason.DEADLINE and running.timing.time_budget_s == 25.0
-
-
-@pytest.mark.parametrize(('instant', 'epoch'), [(lambda ros_s: None, 0), (lambda ros_s: math.inf, 1)])
-def test_where_the_mapping_holds_or_is_of_another_epoch_deadlines_stay(harness, instant, epoch):
-    job = harness.job(10.0)
-    job.ros_deadline_s = 100.0
-    harness.dispatcher.submit(job)
-    harness.dispatcher.renew_deadlines(instant, epoch)
-    harness.sync()
-    assert job.request.deadline_s == START_S + 10.0 and harness.worker.sent[-1]['op'] == 'run'

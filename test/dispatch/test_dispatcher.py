@@ -13,22 +13,14 @@
 # limitations under the License.
 
 """Every goal ends once and in time, whatever the worker does; on a fake worker and a clock that the tests move."""
-import math
 
 import pytest
-from fake_worker import MARGIN_S, START_S, Harness, end_of
+from fake_worker import MARGIN_S, START_S, end_of
 
 from timebill_ros.dispatch.supervisor import HANG_GRACE_S
-from timebill_ros.request import ErrorCode, FinishReason, Outcome, Phase, Strategy, Timing, Verdict, to_dict
+from timebill_ros.request import ErrorCode, FinishReason, Outcome, Phase, Strategy, Verdict, to_dict
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
-
-
-@pytest.fixture
-def harness():
-    harness = Harness().configured()
-    yield harness
-    harness.dispatcher.close()
 
 
 def test_a_goal_from_end_to_end(harness):
@@ -62,88 +54,6 @@ def test_one_at_a_time_and_of_equal_urgency_first_come_first_served(harness):
         harness.worker.done(job)
         harness.sync()
         assert end_of(job)[0] is ErrorCode.NONE
-
-
-@pytest.mark.parametrize('queue_size', [0, 1, 3])
-def test_a_full_queue_is_busy(queue_size):
-    harness = Harness(queue_size=queue_size).configured()
-    jobs = [harness.submit() for _ in range(queue_size + 3)]
-    assert [job.outcome is not None for job in jobs] == [False] * (queue_size + 1) + [True] * 2
-    for job in jobs[-2:]:
-        assert end_of(job) == (ErrorCode.BUSY, FinishReason.ERROR, '')
-        assert f'{queue_size} goals' in job.outcome.error_msg
-    harness.dispatcher.update({'queue_size': queue_size + 1})
-    assert harness.submit().outcome is None
-    harness.dispatcher.close()
-
-
-def test_a_goal_of_higher_priority_takes_a_place_in_a_full_queue():
-    harness = Harness(queue_size=2).configured()
-    running, first, second = harness.submit(100.0), harness.submit(20.0), harness.submit(10.0)
-    urgent, equal = harness.submit(30.0, priority=1), harness.submit(5.0)
-    assert end_of(first) == (ErrorCode.BUSY, FinishReason.ERROR, '') and 'priority 1' in first.outcome.error_msg
-    assert end_of(equal)[0] is ErrorCode.BUSY  # a deadline alone displaces nobody
-    for job in (running, urgent, second):
-        harness.worker.done(job)
-        harness.sync()
-    assert harness.worker.ids('run') == ['goal 0', 'goal 3', 'goal 2']
-    harness.dispatcher.close()
-
-
-@pytest.mark.parametrize(('scheduling', 'ran'), [('edf', [0, 3, 2, 1]), ('fcfs', [0, 1, 2, 3])])
-def test_the_order_of_waiting_goals(scheduling, ran):
-    harness = Harness(scheduling=scheduling).configured()
-    jobs = [harness.submit(budget_s, priority=priority) for budget_s, priority in (
-        (100.0, 0), (50.0, 0), (40.0, 0), (60.0, 1))]
-    for i in ran:
-        harness.worker.done(jobs[i])
-        harness.sync()
-    assert harness.worker.ids('run') == [f'goal {i}' for i in ran]
-    harness.dispatcher.close()
-
-
-@pytest.mark.parametrize(('drop', 'strategy', 'ends'), [
-    ('kill', KILL, True), ('kill', TRUNCATE, False), ('never', KILL, False), ('all', TRUNCATE, True)])
-def test_a_goal_that_the_running_one_blocks_for_too_long(drop, strategy, ends):
-    """Its chance is told at once; whether it ends for it is a matter of the parameter."""
-    harness = Harness(drop_infeasible=drop).configured()
-    running = harness.submit(100.0)
-    waiting = harness.submit(5.0, strategy=strategy)
-    harness.worker.plan(running, expected_s=2.0, wcet_s=4.0)
-    harness.sync()
-    assert (waiting.timing.verdict, waiting.outcome) == (Verdict.UNKNOWN, None)
-    harness.worker.plan(running, expected_s=2.0, wcet_s=6.0)
-    harness.sync()
-    assert (waiting.timing.verdict, waiting.outcome) == (Verdict.AT_RISK, None)
-    harness.worker.plan(running, expected_s=5.5, wcet_s=6.0)
-    harness.sync()
-    assert waiting.timing.verdict is Verdict.INFEASIBLE and (waiting.outcome is not None) is ends
-    if ends:
-        assert end_of(waiting) == (ErrorCode.INFEASIBLE, FinishReason.ERROR, '')
-        assert '5.500 s' in waiting.outcome.error_msg and '5.000 s' in waiting.outcome.error_msg
-        released = harness.submit(5.0, strategy=strategy)  # at its release
-        assert end_of(released)[0] is ErrorCode.INFEASIBLE
-    else:
-        harness.worker.done(running)
-        harness.sync()
-        assert harness.worker.ids('run') == ['goal 0', 'goal 1']
-        assert waiting.timing.verdict is Verdict.UNKNOWN  # started: its plan will tell
-    harness.dispatcher.close()
-
-
-@pytest.mark.parametrize('strategy', [KILL, TRUNCATE])
-def test_where_not_even_the_prompt_can_be_read_any_more_every_goal_ends(strategy):
-    harness = Harness(drop_infeasible='never').configured()
-    first = harness.submit(100.0)
-    harness.worker.done(first, timing=Timing(prompt_tokens=20, decode_s=1.0))
-    harness.submit(100.0)
-    waiting = harness.submit(5.0, strategy=strategy)  # the same prompt: half of it takes 2 s, delivery 0.1 s
-    harness.advance(2.85)
-    assert waiting.outcome is None
-    harness.advance(0.1)
-    assert end_of(waiting) == (ErrorCode.INFEASIBLE, FinishReason.ERROR, '')
-    assert '2.000 s for reading' in waiting.outcome.error_msg
-    harness.dispatcher.close()
 
 
 @pytest.mark.parametrize('strategy', [KILL, TRUNCATE])
@@ -206,28 +116,6 @@ def test_a_late_worker_is_not_waited_for(harness, strategy, at_line_end, text, c
     assert len(harness.workers) == 1
 
 
-@pytest.mark.parametrize('strategy', [KILL, TRUNCATE])
-def test_a_goal_whose_deadline_comes_in_the_queue(harness, strategy):
-    harness.submit(100.0)
-    short, shorter = harness.submit(5.0, strategy=strategy), harness.submit(3.0, strategy=strategy)
-    harness.advance(3.0 - MARGIN_S - 0.01)
-    assert (short.outcome, shorter.outcome) == (None, None)
-    harness.advance(0.02)
-    assert short.outcome is None and end_of(shorter) == (ErrorCode.INFEASIBLE, FinishReason.ERROR, '')
-    harness.advance(1.99)
-    assert end_of(short) == (ErrorCode.INFEASIBLE, FinishReason.ERROR, '')
-    assert '5.000 s' in short.outcome.error_msg and short.timing.queue_s == pytest.approx(4.9)
-    assert harness.worker.ids('run') == ['goal 0'] and harness.worker.ids('cancel') == []
-
-
-@pytest.mark.parametrize('budget_s', [1e-9, MARGIN_S / 4, -1.0])
-def test_a_goal_without_time_even_for_its_delivery_is_told_so_at_once(harness, budget_s):
-    job = harness.submit(budget_s)
-    assert end_of(job) == (ErrorCode.INFEASIBLE, FinishReason.ERROR, '')
-    assert job.timing.verdict is Verdict.INFEASIBLE and f'{budget_s:.3f} s' in job.outcome.error_msg
-    assert harness.worker.ids('run') == []
-
-
 def test_queueing_time_is_told_from_running_time(harness):
     """Also of a goal that ends before the worker has told anything."""
     first, second = harness.submit(3.0), harness.submit(10.0)
@@ -236,45 +124,6 @@ def test_queueing_time_is_told_from_running_time(harness):
     harness.sync()
     harness.advance(8.0)
     assert second.timing.queue_s == 2.0 and second.timing.response_time_s == 10.0
-
-
-@pytest.mark.parametrize(('verdict', 'end', 'promised', 'missed'), [
-    (Verdict.FITS, {}, 1, 0),
-    (Verdict.FITS_WITH_EVICTION, {'reason': FinishReason.LENGTH}, 1, 0),
-    (Verdict.FITS, {'reason': FinishReason.CAPPED}, 1, 1),
-    (Verdict.FITS, {'reason': FinishReason.DEADLINE}, 1, 1),
-    (Verdict.FITS, {'reason': FinishReason.CANCELED, 'error_code': ErrorCode.CANCELED}, 0, 0),
-    (Verdict.FITS, None, 1, 1),  # the worker says nothing more
-    (Verdict.AT_RISK, {'reason': FinishReason.DEADLINE}, 0, 0),
-    (Verdict.INFEASIBLE, None, 0, 0),
-])
-def test_promises_are_counted(harness, verdict, end, promised, missed):
-    job = harness.submit()
-    harness.worker.plan(job, verdict)
-    if end is not None:
-        harness.worker.done(job, verdict=verdict, **end)
-    harness.advance(20.0)
-    assert (harness.dispatcher.counts['promised'], harness.dispatcher.counts['missed']) == (promised, missed)
-    assert harness.dispatcher.counts['late'] == (end is None)  # this clock jumped over the deadline
-
-
-@pytest.mark.parametrize('silent', [False, True])
-def test_a_plan_made_again_is_told_at_once_and_the_promise_stays_the_first(harness, silent):
-    job = harness.submit()
-    harness.worker.plan(job, Verdict.FITS, expected_s=1.0, wcet_s=2.0)
-    harness.worker.phase(job)
-    harness.sync()
-    told = len(harness.changes)
-    harness.advance(1.0)
-    harness.worker.plan(job, Verdict.AT_RISK, expected_s=3.0, wcet_s=20.0)
-    harness.sync()
-    assert len(harness.changes) == told + 1 and job.timing.verdict is Verdict.AT_RISK
-    assert job.remaining_s(harness.now) == (3.0, 20.0), 'from when it was made'
-    if not silent:
-        harness.worker.done(job, reason=FinishReason.DEADLINE, verdict=Verdict.FITS)
-    harness.advance(20.0)
-    assert job.outcome.timing.verdict is Verdict.FITS
-    assert (harness.dispatcher.counts['promised'], harness.dispatcher.counts['missed']) == (1, 1)
 
 
 def test_what_the_worker_tracks_is_there_for_diagnostics(harness):
@@ -326,21 +175,28 @@ def test_a_bug_in_a_callback_or_an_unknown_event_takes_nothing_down(harness, mon
     assert first.ended.is_set() and second.ended.is_set()
 
 
-def test_remaining_time_of_a_job(harness):
-    job = harness.submit()
-    assert all(math.isnan(x) for x in job.remaining_s(harness.now))
-    harness.worker.plan(job, expected_s=1.0, wcet_s=2.0)
-    harness.sync()
-    assert [job.remaining_s(harness.now + dt) for dt in (0.0, 0.5, 1.5, 5.0)] == [(1.0, 2.0), (0.5, 1.5), (0.0, 0.5),
-                                                                                 (0.0, 0.0)]
-    harness.worker.done(job)
-    harness.sync()
-    assert job.remaining_s(harness.now) == (0.0, 0.0)
-
-
 def test_an_outcome_of_the_worker_is_taken_as_it_is(harness):
     """Also a failure, with its code and sentence."""
     job = harness.submit()
     harness.worker.done(job, '', FinishReason.ERROR, error_code=ErrorCode.OUT_OF_MEMORY, error_msg='no room')
     harness.sync()
     assert end_of(job) == (ErrorCode.OUT_OF_MEMORY, FinishReason.ERROR, '') and job.outcome.error_msg == 'no room'
+
+
+@pytest.mark.parametrize(('strategy', 'kept'), [(Strategy.TRUNCATE, 'so far'), (Strategy.KILL, '')])
+@pytest.mark.parametrize('wrong', [
+    {'error_code': 7000}, {'text': '', 'finish_reason': 5}, {'finish_reason': 99}, {'timing': {}}, {'timing': None},
+])
+def test_an_outcome_that_cannot_be_still_ends_its_goal(harness, wrong, strategy, kept):
+    """Outcomes come from another process, maybe of another version: the goal ends, and the next one runs."""
+    job, following = harness.submit(strategy=strategy), harness.submit()
+    harness.worker.text(job, 'so far', 2)
+    outcome = to_dict(Outcome(text='the answer', finish_reason=FinishReason.EOS))
+    harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': {**outcome, **wrong},
+                        'finished_s': harness.now})
+    harness.sync()
+    assert end_of(job) == (ErrorCode.UNKNOWN, FinishReason.ERROR, kept)
+    assert 'result that cannot be' in job.outcome.error_msg
+    harness.worker.done(following)
+    harness.sync()
+    assert end_of(following) == (ErrorCode.NONE, FinishReason.EOS, 'the answer') and len(harness.workers) == 1

@@ -18,8 +18,27 @@ import random
 import pytest
 
 from timebill_ros.dispatch.job import Job
-from timebill_ros.dispatch.schedule import Blocking, ServiceTimes, chances, last_start_s, order, preempts, urgency
-from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request, Strategy, Timing, Verdict
+from timebill_ros.dispatch.schedule import (
+    Blocking,
+    ServiceTimes,
+    blocked_by,
+    chances,
+    last_start_s,
+    order,
+    preempts,
+    urgency,
+)
+from timebill_ros.request import (
+    ErrorCode,
+    FinishReason,
+    Outcome,
+    Phase,
+    Plan,
+    Request,
+    Strategy,
+    Timing,
+    Verdict,
+)
 
 MARGIN_S = 0.1
 
@@ -120,3 +139,15 @@ def test_last_start():
 
 def test_strategies_do_not_change_the_order():
     assert urgency(request(strategy=Strategy.KILL)) == urgency(request(strategy=Strategy.SKIP_NEXT))
+
+
+@pytest.mark.parametrize(('plan', 'expected_s', 'worst_s'), [
+    (None, 4.0, 9.95),  # 4 s usually, of which 1 s has passed; at the latest it ends at its guard
+    (Plan(Verdict.UNKNOWN, decode_expected_s=5.0, decode_wcet_s=6.0), 6.0, 7.0),
+    (Plan(Verdict.UNKNOWN, decode_expected_s=0.5, decode_wcet_s=50.0), 1.5, 9.95),
+])
+def test_the_running_goal_blocks_until_it_is_expected_to_end(plan, expected_s, worst_s):
+    running = Job(request())
+    running.phase, running.plan, running.planned_s = Phase.PREFILL, plan, 1.0
+    blocking = blocked_by(running, 1.0, learned())
+    assert (blocking.least_s, blocking.expected_s, blocking.worst_s) == (1.0, pytest.approx(expected_s), worst_s)

@@ -13,29 +13,15 @@
 # limitations under the License.
 
 """The dispatcher and its worker: hung, lost, not coming up, restarted; and estimates, which delay no goal."""
-from concurrent.futures import Future
 
 import pytest
-from fake_worker import READY, Harness, end_of, planned
+from fake_worker import READY, end_of
 
-from timebill_ros.dispatch.pending_estimates import ESTIMATE_TIMEOUT_S
 from timebill_ros.dispatch.supervisor import BACKOFF_S, HANG_GRACE_PAUSES, HANG_GRACE_S
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Strategy, Timing, Verdict, to_dict
+from timebill_ros.request import ErrorCode, FinishReason, Strategy
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
 FAILED = {'event': 'failed', 'message': 'no such model'}
-
-
-@pytest.fixture
-def unconfigured():
-    harness = Harness()
-    yield harness
-    harness.dispatcher.close()
-
-
-@pytest.fixture
-def harness(unconfigured):
-    return unconfigured.configured()
 
 
 def test_a_hung_worker_is_killed_and_the_next_goal_served_by_its_successor(harness):
@@ -163,117 +149,3 @@ def test_settings_reach_a_worker_that_runs_and_one_that_starts(harness):
     harness.dispatcher.update({'pessimistic_factor': 3.0})
     harness.sync()
     assert harness.worker.sent[-1] == {'op': 'set', 'settings': {'pessimistic_factor': 3.0}}
-
-
-def estimate(harness) -> Future:
-    future = harness.dispatcher.estimate(harness.job().request)
-    harness.sync()
-    return future
-
-
-def answer(harness, **content):
-    (asked,) = [message for message in harness.worker.sent if message['op'] == 'estimate']
-    harness.worker.say({'event': 'estimate', 'tag': asked['tag'], **content})
-    harness.sync()
-
-
-def test_an_estimate(harness):
-    future, plan, whole = estimate(harness), planned(Verdict.AT_RISK), planned(Verdict.INFEASIBLE)
-    answer(harness, plan=to_dict(plan), whole=to_dict(whole), prompt_tokens=9, prefill_s=0.5)
-    result = future.result(0)
-    assert repr(result) == repr({'plan': plan, 'whole': whole, 'prompt_tokens': 9, 'prefill_s': 0.5})
-    answer(harness, error_code=7000, error_msg='twice')  # without effect
-
-
-def test_an_estimate_that_cannot_be_made(harness):
-    future = estimate(harness)
-    answer(harness, error_code=int(ErrorCode.PROMPT_TOO_LONG), error_msg='9000 tokens')
-    assert future.exception(0).code is ErrorCode.PROMPT_TOO_LONG and '9000' in str(future.exception(0))
-
-
-@pytest.mark.parametrize('wrong', [{'n_keep': 10}, {'predicted_tokens': 3}, {'verdict': 9}, {'surprise': 1}])
-def test_an_estimate_that_cannot_be_is_answered_with_an_error(harness, wrong):
-    future, plan = estimate(harness), to_dict(planned(Verdict.FITS))
-    answer(harness, plan={**plan, **wrong}, whole=plan, prompt_tokens=9, prefill_s=0.5)
-    error = future.exception(0)
-    assert error.code is ErrorCode.UNKNOWN and next(iter(wrong)).split('_')[-1] in str(error).lower()
-
-
-@pytest.mark.parametrize(('strategy', 'kept'), [(Strategy.TRUNCATE, 'so far'), (Strategy.KILL, '')])
-@pytest.mark.parametrize('wrong', [
-    {'error_code': 7000}, {'text': '', 'finish_reason': 5}, {'finish_reason': 99}, {'timing': {}}, {'timing': None},
-])
-def test_an_outcome_that_cannot_be_still_ends_its_goal(harness, wrong, strategy, kept):
-    """Outcomes come from another process, maybe of another version: the goal ends, and the next one runs."""
-    job, following = harness.submit(strategy=strategy), harness.submit()
-    harness.worker.text(job, 'so far', 2)
-    outcome = to_dict(Outcome(text='the answer', finish_reason=FinishReason.EOS))
-    harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': {**outcome, **wrong},
-                        'finished_s': harness.now})
-    harness.sync()
-    assert end_of(job) == (ErrorCode.UNKNOWN, FinishReason.ERROR, kept)
-    assert 'result that cannot be' in job.outcome.error_msg
-    harness.worker.done(following)
-    harness.sync()
-    assert end_of(following) == (ErrorCode.NONE, FinishReason.EOS, 'the answer') and len(harness.workers) == 1
-
-
-@pytest.mark.parametrize('wrong', [{'plan': {'n_keep': 10}}, {'timing': {'kept_tokens': 10}}])
-def test_a_plan_that_cannot_be_is_a_line_in_the_log(harness, wrong, caplog):
-    job = harness.submit()
-    event = {'event': 'plan', 'id': job.request.request_id, 'plan': to_dict(planned(Verdict.FITS)),
-             'timing': to_dict(Timing(prompt_tokens=9))}
-    harness.worker.say({**event, **{part: {**event[part], **fields} for part, fields in wrong.items()}})
-    harness.sync()
-    assert job.plan is None and job.promise is Verdict.UNKNOWN and 'got 10' in caplog.text
-    harness.worker.say(event)
-    harness.worker.done(job)
-    harness.sync()
-    assert repr(job.plan) == repr(planned(Verdict.FITS)), 'the next one counts'
-    assert end_of(job) == (ErrorCode.NONE, FinishReason.EOS, 'the answer')
-
-
-def running(harness):
-    harness.submit()
-
-
-def abandoned(harness):
-    harness.submit(1.0)
-    harness.advance(1.0)
-
-
-def restarting(harness):
-    harness.answer = None
-    harness.worker.die()
-
-
-def lost(harness):
-    harness.worker.die()
-
-
-def silent(harness):
-    harness.advance(ESTIMATE_TIMEOUT_S)
-
-
-def closing(harness):
-    harness.dispatcher.close()
-
-
-@pytest.mark.parametrize(('before', 'after', 'code'), [
-    (running, None, ErrorCode.BUSY),
-    (abandoned, None, ErrorCode.BUSY),
-    (restarting, None, ErrorCode.BUSY),
-    (None, lost, ErrorCode.WORKER_LOST),
-    (None, silent, ErrorCode.BUSY),
-    (None, closing, ErrorCode.INACTIVE),
-])
-def test_an_estimate_delays_no_goal_and_hangs_nobody(harness, before, after, code):
-    if before is not None:
-        before(harness)
-    future = estimate(harness)
-    if after is not None:
-        assert not future.done()
-        after(harness)
-    with pytest.raises(GoalError) as caught:
-        future.result(10.0)
-    assert caught.value.code is code and str(caught.value)

@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Random schedules of goals, cancels, hangs, crashes and estimates, under every way of scheduling: every goal ends
-exactly once, by its deadline, or under SKIP_NEXT by the end of its overrun.
+"""Random schedules of goals, cancels, hangs, crashes and estimates, under every way of scheduling.
+
+Every goal ends exactly once: by its deadline, or under SKIP_NEXT by the end of its overrun.
 """
 import random
 

@@ -1,0 +1,92 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The outcomes that the node gives itself: each has a code, a sentence, and the text that the strategy keeps."""
+import pytest
+
+from timebill_ros.dispatch import endings
+from timebill_ros.dispatch.job import Job
+from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request, Strategy, Verdict
+
+KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
+NOW = 1006.0
+
+
+def make_job(name='a goal', **fields):
+    job = Job(Request(name, 1000.0, 1005.0, prompt='hi', delivery_margin_s=0.1, **fields))
+    job.text, job.n_tokens = 'so far', 2
+    return job
+
+
+@pytest.mark.parametrize(('ending', 'code', 'reason', 'words'), [
+    (lambda job: endings.refused(job, ErrorCode.INACTIVE, 'why'), ErrorCode.INACTIVE, FinishReason.ERROR, 'why'),
+    (lambda job: endings.skipped(job, make_job('the late one'), NOW), ErrorCode.SKIPPED, FinishReason.SKIPPED,
+     'goal the late one is late by 1.000 s'),
+    (lambda job: endings.busy(job, 3), ErrorCode.BUSY, FinishReason.ERROR, '3 goals'),
+    (lambda job: endings.busy(job, 3, Request('b', 0.0, 1.0, priority=7)), ErrorCode.BUSY, FinishReason.ERROR,
+     'priority 7'),
+])
+def test_a_goal_that_never_started_has_no_text(ending, code, reason, words):
+    outcome = ending(make_job())
+    assert (outcome.error_code, outcome.finish_reason, outcome.text) == (code, reason, '')
+    assert words in outcome.error_msg
+
+
+@pytest.mark.parametrize(('is_ready', 'is_blocked', 'code', 'blocked'), [
+    (True, True, ErrorCode.INFEASIBLE, 'another goal runs'), (True, False, ErrorCode.INFEASIBLE, 'others'),
+    (False, False, ErrorCode.WORKER_LOST, 'the inference process is restarting')])
+def test_a_hopeless_goal_is_told_what_blocks_it(is_ready, is_blocked, code, blocked):
+    outcome = endings.hopeless(make_job(), 1001.0, starts_s=1004.5, least_s=0.5, is_ready=is_ready,
+                               is_blocked=is_blocked)
+    assert outcome.error_code is code and f'3.500 s from now ({blocked}' in outcome.error_msg
+    assert '4.000 s of its time budget of 5.000 s' in outcome.error_msg and '0.500 s for reading' in outcome.error_msg
+
+
+@pytest.mark.parametrize(('canceled', 'preempted_by', 'strategy', 'end'), [
+    (True, '', KILL, (ErrorCode.CANCELED, FinishReason.CANCELED, 'so far')),
+    (False, 'goal b took its place', KILL, (ErrorCode.PREEMPTED, FinishReason.ERROR, '')),
+    (False, 'goal b took its place', TRUNCATE, (ErrorCode.PREEMPTED, FinishReason.ERROR, 'so far')),
+    (True, 'goal b took its place', TRUNCATE, (ErrorCode.CANCELED, FinishReason.CANCELED, 'so far')),
+])
+@pytest.mark.parametrize('reported', [False, True])
+def test_a_stopped_goal(canceled, preempted_by, strategy, end, reported):
+    job = make_job(strategy=strategy)
+    job.canceled, job.preempted_by = canceled, preempted_by
+    account = Outcome(ErrorCode.CANCELED, 'canceled', 'more than so far', FinishReason.CANCELED) if reported else None
+    outcome = endings.stopped(job, account)
+    assert (outcome.error_code, outcome.finish_reason) == end[:2]
+    assert outcome.text == (end[2] and ('more than so far' if reported else 'so far'))
+
+
+@pytest.mark.parametrize(('stop_by_s', 'code', 'reason'), [
+    (NOW, ErrorCode.CANCELED, FinishReason.CANCELED), (NOW + 1, ErrorCode.NONE, FinishReason.DEADLINE)])
+def test_a_goal_past_its_guard_ends_as_stopped_or_at_its_deadline(stop_by_s, code, reason):
+    job = make_job()
+    job.canceled, job.stop_by_s = True, stop_by_s
+    outcome = endings.overdue(job, NOW)
+    assert (outcome.error_code, outcome.finish_reason, outcome.text) == (code, reason, 'so far')
+
+
+@pytest.mark.parametrize(('strategy', 'kept'), [(KILL, ''), (TRUNCATE, 'so far')])
+def test_a_goal_whose_worker_is_lost(strategy, kept):
+    outcome = endings.lost(make_job(strategy=strategy), 'signal SIGKILL')
+    assert (outcome.error_code, outcome.finish_reason, outcome.text) == (
+        ErrorCode.WORKER_LOST, FinishReason.ERROR, kept)
+    assert '(signal SIGKILL) after 2 tokens' in outcome.error_msg
+
+
+def test_a_goal_that_the_node_gives_up_keeps_its_text_whatever_the_strategy():
+    outcome = endings.given_up(make_job(strategy=KILL), ErrorCode.INACTIVE, 'deactivated')
+    assert (outcome.error_code, outcome.error_msg, outcome.text) == (ErrorCode.INACTIVE, 'deactivated', 'so far')
+    assert outcome.timing.verdict is Verdict.UNKNOWN

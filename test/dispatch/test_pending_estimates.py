@@ -1,0 +1,102 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Estimates: the worker's answer, or an error in time; they delay no goal."""
+from concurrent.futures import Future
+
+import pytest
+from fake_worker import planned
+
+from timebill_ros.dispatch.pending_estimates import ESTIMATE_TIMEOUT_S
+from timebill_ros.request import ErrorCode, GoalError, Verdict, to_dict
+
+
+def estimate(harness) -> Future:
+    future = harness.dispatcher.estimate(harness.job().request)
+    harness.sync()
+    return future
+
+
+def answer(harness, **content):
+    (asked,) = [message for message in harness.worker.sent if message['op'] == 'estimate']
+    harness.worker.say({'event': 'estimate', 'tag': asked['tag'], **content})
+    harness.sync()
+
+
+def test_an_estimate(harness):
+    future, plan, whole = estimate(harness), planned(Verdict.AT_RISK), planned(Verdict.INFEASIBLE)
+    answer(harness, plan=to_dict(plan), whole=to_dict(whole), prompt_tokens=9, prefill_s=0.5)
+    result = future.result(0)
+    assert repr(result) == repr({'plan': plan, 'whole': whole, 'prompt_tokens': 9, 'prefill_s': 0.5})
+    answer(harness, error_code=7000, error_msg='twice')  # without effect
+
+
+def test_an_estimate_that_cannot_be_made(harness):
+    future = estimate(harness)
+    answer(harness, error_code=int(ErrorCode.PROMPT_TOO_LONG), error_msg='9000 tokens')
+    assert future.exception(0).code is ErrorCode.PROMPT_TOO_LONG and '9000' in str(future.exception(0))
+
+
+@pytest.mark.parametrize('wrong', [{'n_keep': 10}, {'predicted_tokens': 3}, {'verdict': 9}, {'surprise': 1}])
+def test_an_estimate_that_cannot_be_is_answered_with_an_error(harness, wrong):
+    future, plan = estimate(harness), to_dict(planned(Verdict.FITS))
+    answer(harness, plan={**plan, **wrong}, whole=plan, prompt_tokens=9, prefill_s=0.5)
+    error = future.exception(0)
+    assert error.code is ErrorCode.UNKNOWN and next(iter(wrong)).split('_')[-1] in str(error).lower()
+
+
+def running(harness):
+    harness.submit()
+
+
+def abandoned(harness):
+    harness.submit(1.0)
+    harness.advance(1.0)
+
+
+def restarting(harness):
+    harness.answer = None
+    harness.worker.die()
+
+
+def lost(harness):
+    harness.worker.die()
+
+
+def silent(harness):
+    harness.advance(ESTIMATE_TIMEOUT_S)
+
+
+def closing(harness):
+    harness.dispatcher.close()
+
+
+@pytest.mark.parametrize(('before', 'after', 'code'), [
+    (running, None, ErrorCode.BUSY),
+    (abandoned, None, ErrorCode.BUSY),
+    (restarting, None, ErrorCode.BUSY),
+    (None, lost, ErrorCode.WORKER_LOST),
+    (None, silent, ErrorCode.BUSY),
+    (None, closing, ErrorCode.INACTIVE),
+])
+def test_an_estimate_delays_no_goal_and_hangs_nobody(harness, before, after, code):
+    if before is not None:
+        before(harness)
+    future = estimate(harness)
+    if after is not None:
+        assert not future.done()
+        after(harness)
+    with pytest.raises(GoalError) as caught:
+        future.result(10.0)
+    assert caught.value.code is code and str(caught.value)
