@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Scripts that make models: the embedded model, and length predictors for any target model.
+"""Scripts that train models: the embedded model, and length predictors for any target model.
 
 This room may import tasks/ and the rooms from planning/ down. A running node needs nothing from here.
 """

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The name of the hardware, which every reported time belongs to."""
+"""The name of the hardware, for the training facts: a time says nothing without it."""
 
 import os
 
@@ -22,6 +22,6 @@ from timebill_ros.inference.devices import device_name
 
 
 def hardware(device: str) -> str:
-    """Name of a device; for a CPU with its threads and cores."""
+    """Return the name of a torch device such as 'cuda'; for a CPU with its threads and cores."""
     name = device_name(torch.device(device))
     return name if device.startswith('cuda') else f'{name} of {os.cpu_count()} cores'

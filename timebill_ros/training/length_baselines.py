@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the length predictor is compared with: the paper's other heads, on the same backbone (TimeBill, table 1).
+"""The heads that the length predictor is compared with, on the same backbone (TimeBill, arXiv 2512.21859, table 1).
 
-They are trained beside the bucket classifier, on the same hidden states and examples, so that a difference between two
-rows of the comparison is one of the head and its target alone.
+They are trained beside the bucket classifier, on the same hidden states and examples. So two rows of the comparison
+differ only by the head and what it is trained to predict.
 
     regression          the length itself, by least squares
     N buckets           fewer and wider buckets of equal width
@@ -36,11 +36,12 @@ WEIGHTS_FILE, FACTS_FILE = 'baselines.safetensors', 'baselines.json'
 
 
 class Baselines(nn.Module):
-    """Linear heads [hidden -> classes, or 1] and what their outputs stand for.
+    """Linear heads from `hidden` to n classes, or to 1 value for the regression, and what their outputs stand for.
 
-    classes:  name -> upper edges (tokens) of the classes, ascending; the last one is N_max.
-    values:   name -> for each class the training lengths' (median, mean) in it.
-    scale:    (mean, standard deviation) of the training lengths, in which the regression works.
+    hidden:   width of the backbone's hidden states.
+    classes:  head's name -> upper edges (tokens) of its classes, ascending; the last edge is N_max.
+    values:   head's name -> (median, mean) of the training lengths in each class, in tokens.
+    scale:    (mean, standard deviation) of the training lengths; the regression predicts (length - mean) / deviation.
     """
 
     def __init__(self, hidden: int, classes: dict[str, list[int]], values: dict[str, list[list[float]]],
@@ -52,7 +53,11 @@ class Baselines(nn.Module):
 
     @classmethod
     def for_lengths(cls, hidden: int, lengths: list[int], bucket_size: int, n_buckets: int) -> 'Baselines':
-        """Heads for a predictor of `n_buckets` buckets of `bucket_size` tokens, trained on these response lengths."""
+        """Build untrained heads to compare with a predictor of `n_buckets` buckets of `bucket_size` tokens.
+
+        lengths: of the training responses, in tokens; the classes follow from them. Longer ones count as N_max =
+        bucket_size * n_buckets. A class without a training length stands for its middle.
+        """
         n_max = bucket_size * n_buckets
         given = np.sort(np.minimum(lengths, n_max))
         classes = {}
@@ -72,7 +77,10 @@ class Baselines(nn.Module):
         return cls(hidden, classes, values, (float(given.mean()), float(given.std()) or 1.0))
 
     def loss(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Sum of the heads' losses. hidden: [n, hidden]; lengths: [n] in tokens."""
+        """Return the sum of the heads' losses: squared error for the regression, cross-entropy for the others.
+
+        hidden: [n, hidden]; lengths: [n] in tokens.
+        """
         mean, deviation = self.scale
         total = functional.mse_loss(self.regression(hidden)[:, 0].float(), (lengths - mean) / deviation)
         for name, head in self.heads.items():
@@ -83,9 +91,11 @@ class Baselines(nn.Module):
 
     @torch.inference_mode()
     def predict(self, hidden: torch.Tensor) -> dict[str, tuple[float, float]]:
-        """Name -> (median, mean) of the predicted length. hidden: [hidden], of the prompt's last token.
+        """Predict the length in tokens: head's name -> (median, mean). hidden: [hidden], of the prompt's last token.
 
-        A class stands for the training lengths in it; the median is that of the class in which half is reached.
+        A class stands for the training lengths in it. The median is that of the class in which the probabilities'
+        cumulative sum reaches one half; the mean is the classes' means weighted by their probabilities. The
+        regression's one length is both.
         """
         mean, deviation = self.scale
         length = float(self.regression(hidden)[0]) * deviation + mean
@@ -104,7 +114,7 @@ class Baselines(nn.Module):
 
     @classmethod
     def load(cls, directory: Path) -> 'Baselines':
-        """FileNotFoundError where the predictor was trained without them."""
+        """Load the heads beside a predictor. FileNotFoundError where it was trained without them."""
         for name in (WEIGHTS_FILE, FACTS_FILE):
             if not (directory / name).is_file():
                 raise FileNotFoundError(f'{directory / name} is missing: the predictor was trained without --baselines')

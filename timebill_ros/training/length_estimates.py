@@ -22,7 +22,7 @@ from timebill_ros.length.length_distribution import LengthDistribution
 
 
 def interpolated_quantile(distribution: LengthDistribution, level: float) -> float:
-    """Return the quantile at `level` (0..1], in tokens, with the lengths of a bucket taken as equally likely."""
+    """Return the quantile at `level`, in (0, 1], in tokens; the lengths in a bucket are taken as equally likely."""
     edge = distribution.quantile(level)
     i = edge // distribution.bucket_size - 1
     below = float(distribution.probabilities[:i].sum())

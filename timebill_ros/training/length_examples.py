@@ -26,9 +26,12 @@ from timebill_ros.training.length_labels import length_sorted_batches
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a prompt, compressed to N_p, and of one response to it; `lengths`: those of all its responses.
+    """A prompt with the lengths of its responses.
 
-    partial: (position in `prompt`, length of the response, had the instruction stopped there).
+    prompt:    token ids, compressed to N_p.
+    response:  token ids of one response, where the backbone reads responses too; else empty.
+    lengths:   lengths in tokens of all responses to the prompt.
+    partial:   (position in `prompt`, length that the response would have had, had the instruction stopped there).
     """
 
     prompt: list[int]
@@ -38,12 +41,14 @@ class Example:
 
 
 def collate(examples: list[Example], pad_id: int, bucket_size: int, n_buckets: int) -> tuple[torch.Tensor, ...]:
-    """Padded on the right:
+    """Put examples into tensors padded on the right.
 
-    ids [batch, S] (padding: `pad_id`); remaining [batch, S], tokens of the response still to come after a position, as
-    far as they are known: inside the response, and where `partial` tells (0: not known, or none left); last [batch],
-    each prompt's last position; labels [batch, n_buckets], the shares of the example's lengths; and each example's own
-    length [batch].
+    ids        [batch, S]          prompt and response; padding is `pad_id`
+    remaining  [batch, S]          tokens of the response still to come after a position, where that is known: inside
+                                   the response, and where `partial` tells; else 0, as where none is left
+    last       [batch]             position of the prompt's last token
+    labels     [batch, n_buckets]  share of the example's `lengths` in each bucket
+    ends       [batch]             length of prompt and response together
     """
     width = max(len(e.prompt) + len(e.response) for e in examples)
     ids = torch.full((len(examples), width), pad_id)
@@ -62,10 +67,13 @@ def collate(examples: list[Example], pad_id: int, bucket_size: int, n_buckets: i
 
 
 def batches(lengths: list[int], batch_tokens: int, epochs: int, seed: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length and at most `batch_tokens` tokens, in a new random order each epoch."""
+    """Yield the indices of `lengths` in batches of similar length, in another random order each epoch.
+
+    A batch has at most `batch_tokens` tokens, padding included, or is a single longer example.
+    """
     rng = random.Random(seed)
     for _ in range(epochs):
-        # Noise on the lengths makes other neighbours each time.
+        # With noise on the lengths, the same examples do not share a batch in every epoch.
         noisy = [round(n * rng.uniform(1, 1.1)) for n in lengths]
         epoch = list(length_sorted_batches(noisy, batch_tokens))
         rng.shuffle(epoch)

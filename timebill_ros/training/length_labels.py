@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Length labels: the responses that the target model itself generates to prompts. Their lengths are the labels."""
+"""Length labels for the predictor: the lengths of the responses that the target model itself generates (PAPER: RLP)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,11 +26,14 @@ from timebill_ros.inference.threads import available_cores
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.training.parallel import spread
 
-_PROMPTS_PER_PROCESS = 50  # at least: starting one takes seconds
+_PROMPTS_PER_PROCESS = 50  # at least, because starting a process takes seconds
 
 
 def length_sorted_batches(lengths: list[int], max_tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, longest first, each of at most `max_tokens` tokens when padded."""
+    """Yield the indices of `lengths` in batches of similar length, longest first.
+
+    A batch has at most `max_tokens` tokens, padding included, or is a single longer item.
+    """
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batch and (len(batch) + 1) * lengths[batch[0]] > max_tokens:
@@ -47,12 +50,15 @@ def generate_responses(
     temperature: float = 0.0, samples: int = 1, seed: int = 0, expected: Sequence[int] = (),
     max_batch_tokens: int = 60_000, on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[list[list[int]]]:
-    """Token ids of the target's responses to each rendered prompt, with the end token where it came to one.
+    """Generate token ids of the target's responses: for each prompt, `samples` lists. Their lengths are the labels.
 
-    temperature 0 decodes greedily, and then one sample says all. Responses are cut at `max_new_tokens`. `expected`:
-    rough lengths of the responses in tokens, where they are known: a batch runs until its longest response ends, so
-    that prompts with responses of similar length go together. `on_progress` gets the number of prompts answered so
-    far. The length labels of a prompt are the lengths of its lists.
+    texts:             rendered prompts.
+    max_new_tokens:    where responses are cut. Those that end before keep their end token.
+    temperature:       0 decodes greedily, and then there is one sample.
+    expected:          rough lengths of the responses in tokens, where they are known. A batch runs until its longest
+                       response ends, so prompts with responses of similar length share a batch.
+    max_batch_tokens:  tokens of a batch at most, responses and padding included.
+    on_progress:       called with the number of prompts answered so far.
     """
     torch.manual_seed(seed)
     prompts = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
@@ -68,7 +74,7 @@ def generate_responses(
         width = max(len(prompts[i]) for i in batch)
         ids = torch.full((len(batch), width), pad)
         mask = torch.zeros(len(batch), width, dtype=torch.long)
-        for row, i in enumerate(batch):  # padded on the left: a response follows its prompt
+        for row, i in enumerate(batch):  # padded on the left, because a response must follow its prompt directly
             ids[row, width - len(prompts[i]):] = torch.tensor(prompts[i])
             mask[row, width - len(prompts[i]):] = 1
         out = target.generate(input_ids=ids.to(target.device), attention_mask=mask.to(target.device),
@@ -84,10 +90,11 @@ def answer_all(
     target_dir: Path, texts: list[str], *, device: str, max_new_tokens: int, temperature: float, samples: int,
     seed: int, expected: Sequence[int] = (), on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[list[list[int]]]:
-    """`generate_responses` of the model in a directory, in the way that suits the device.
+    """Generate the responses of the model in a directory, in the way that suits the device; see `generate_responses`.
 
-    A GPU answers large batches. A CPU reads every sequence's cache from memory anyway, and small ones stay in its own
-    caches: there each core answers one prompt after another, seeded by the prompt's number.
+    A GPU answers large batches. On a CPU a batch would save little, because every sequence's key-value cache is read
+    from memory, while that of a single short sequence stays in the CPU's caches. So on a CPU each core answers one
+    prompt after another, seeded by the prompt's number.
     """
     options = {'max_new_tokens': max_new_tokens, 'temperature': temperature, 'samples': samples}
     if torch.device(device).type != 'cpu':
@@ -112,7 +119,7 @@ def _load(target_dir: Path, device: str) -> tuple[PreTrainedModel, PreTrainedTok
 def _answer_share(
     numbered: list[tuple[int, str]], *, target_dir: Path, seed: int, options: dict,
 ) -> Iterator[tuple[int, list[list[int]]]]:
-    """What each process does: load the model and answer its prompts, one at a time."""
+    """Load the model and answer a share of the prompts, one at a time: yield (number, responses). One per process."""
     logging.disable_progress_bar()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -125,7 +132,7 @@ def _answer_share(
 
 
 def _batches(lengths: list[int], expected: Sequence[int], max_new_tokens: int, max_tokens: int) -> Iterator[list[int]]:
-    """Batches for generation: prompts whose responses fall into the same octave of lengths, sorted by prompt length."""
+    """Yield batches for generation: prompts of similar length whose expected responses are within a factor of two."""
     octaves: dict[int, list[int]] = {}
     for i in range(len(lengths)):
         octave = min(expected[i], max_new_tokens).bit_length() if expected else 0
@@ -138,6 +145,7 @@ def _batches(lengths: list[int], expected: Sequence[int], max_new_tokens: int, m
 
 
 def _until_end(ids: list[int], ends: set[int | None]) -> list[int]:
+    """Cut token ids behind the first end token."""
     for n, token in enumerate(ids, start=1):
         if token in ends:
             return ids[:n]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Work spread over processes, none of which outlives an error, a crash or Ctrl-C."""
+"""Work spread over processes. None of them outlives an error, a crash or Ctrl-C."""
 from __future__ import annotations
 
 import multiprocessing
@@ -24,16 +24,18 @@ from timebill_ros.inference.model_directory import ModelError
 
 
 def spread(work: Callable[..., Iterable], items: list, n_processes: int, *arguments) -> Iterator:
-    """All that `work(share, *arguments)` yields in each of the processes, as it comes; a share is a list of items.
+    """Yield everything that `work(share, *arguments)` yields in each of `n_processes` processes, as it comes.
 
-    `work` is a function of a module, because the processes are started anew and import it. Items and arguments should
-    be small: a process starts only once the one before it has read its own. A ModelError of a process is raised here;
-    any other end of it before its work is done is a ModelError too. Only from the main thread.
+    Process i works on the share items[i::n_processes]. `work` must be a function of a module, because the processes
+    are started anew and import it. Items and arguments should be small: a process starts only after the one before it
+    has read its own. A ModelError raised in a process is raised here, and so is one for a process that ends in any
+    other way before its work is done. Only the main thread may call this.
     """
     context = multiprocessing.get_context('spawn')
     running = {}
     try:
-        # A terminal sends Ctrl-C to every process. Those that start here inherit that they ignore it.
+        # A terminal sends Ctrl-C to every process. While they start, this one ignores it, and they inherit that; only
+        # this process then reacts, and ends them.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             for first in range(n_processes):
@@ -41,7 +43,7 @@ def spread(work: Callable[..., Iterable], items: list, n_processes: int, *argume
                 process = context.Process(target=_send, args=(theirs, work, items[first::n_processes], arguments))
                 process.start()
                 running[ours] = process
-                theirs.close()  # so that the pipe ends when the process does
+                theirs.close()  # the process has the only other copy, so the pipe ends when the process does
         finally:
             signal.signal(signal.SIGINT, handler)
         while running:
@@ -64,10 +66,11 @@ def spread(work: Callable[..., Iterable], items: list, n_processes: int, *argume
 
 
 def _send(pipe: Connection, work: Callable[..., Iterable], share: list, arguments: tuple) -> None:
+    """Run the work of one process and send what it yields, or its ModelError."""
     try:
         for result in work(share, *arguments):
             pipe.send(result)
     except ModelError as error:
         pipe.send(error)
-    except BrokenPipeError:  # the process at the other end is gone
+    except BrokenPipeError:  # the process that reads is gone
         pass

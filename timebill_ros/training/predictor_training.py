@@ -12,7 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The network of a length predictor in training, one optimizer step at a time."""
+"""A length predictor in training: its network, its losses, and one optimizer step at a time.
+
+The backbone is a small language model of its own, or a copy of the target. A copy can already read the prompt, and
+auxiliary losses keep that ability:
+
+    length          cross-entropy over the length buckets at the last token of the prompt (TimeBill, arXiv 2512.21859);
+                    several responses to a prompt make a soft label
+    remaining       the same for the length that remains, at every token of a response
+    partial         the same where an instruction could have stopped, for prompts that know that
+    language_model  the language model's own next-token loss, on prompt and response
+    baselines       of the heads that the predictor is compared with (length_baselines.py)
+
+The configuration weighs them: `remaining_weight` (also for partial), `language_model_weight`, `baselines_weight`.
+"""
 
 import math
 import time
@@ -32,7 +45,13 @@ from timebill_ros.training.prompts import Prompt
 
 
 class PredictorTraining:
-    """A predictor in training: a language model's network with a length head on it, and those it is compared with."""
+    """The state of one training run: language model, length head, baselines if wanted, and optimizer.
+
+    config:        see length_predictor.json and length_predictor_paper.json.
+    target_dir:    the model whose responses are predicted.
+    out:           directory for checkpoints.
+    backbone_dir:  a small language model to start from; None starts from a copy of the target.
+    """
 
     def __init__(self, config: dict, target_dir: Path, out: Path, device: str = 'cpu',
                  backbone_dir: Path | None = None):
@@ -41,9 +60,9 @@ class PredictorTraining:
         self.backbone_dir = backbone_dir or target_dir
         self.target_tokenizer = load_tokenizer(target_dir)
         self.tokenizer = load_tokenizer(self.backbone_dir)
-        # A response is a text of the target's tokens; another backbone reads the prompt alone.
+        # Responses are kept as the target's tokens, which another backbone cannot read.
         self.reads_responses = backbone_dir is None and (config['language_model_weight'] or config['remaining_weight'])
-        # float32: the copy that is trained.
+        # Trained in float32, whatever the precision of the stored weights.
         self.lm = AutoModelForCausalLM.from_pretrained(self.backbone_dir, dtype=torch.float32, use_safetensors=True)
         n_buckets = math.ceil(config['max_new_tokens'] / config['bucket_size'])
         uniform = LengthDistribution(config['bucket_size'], [1 / n_buckets] * n_buckets)
@@ -51,14 +70,14 @@ class PredictorTraining:
             self.lm.base_model, self.tokenizer, uniform, max_input_tokens=config['max_input_tokens'])
         self.predictor.to(device).train()
         self.baselines: Baselines | None = None
-        # The output embeddings take part in the auxiliary loss only; where tied they are the backbone's own.
+        # Each parameter once: output embeddings, used by the language model's loss only, may be the input embeddings.
         self.parameters = list({id(p): p for p in [*self.lm.parameters(), *self.predictor.head.parameters()]}.values())
         self.optimizer = torch.optim.AdamW(self.parameters, betas=(0.9, 0.98), weight_decay=config['weight_decay'])
         self.step = 0
         self.seconds = 0.0
 
     def compare_with_baselines(self, lengths: list[int]) -> None:
-        """Train the other heads too. lengths: of the training responses."""
+        """Train the other papers' heads too. lengths: of the training responses, in tokens."""
         self.baselines = Baselines.for_lengths(
             self.predictor.head.in_features, lengths, self.predictor.bucket_size, self.predictor.n_buckets)
         self.baselines.to(self.device)
@@ -66,7 +85,7 @@ class PredictorTraining:
         self.optimizer.add_param_group({'params': list(self.baselines.parameters())})
 
     def example(self, prompt: Prompt, responses: list[list[int]]) -> Example:
-        """A prompt with responses in the target's tokens, compressed as the node would."""
+        """Make an example of a prompt, compressed as the node would, and of responses in the target's tokens."""
         encoding = self.tokenizer(prompt.text, add_special_tokens=False, return_offsets_mapping=bool(prompt.partial),
                                   verbose=False)
         whole = encoding['input_ids']
@@ -74,47 +93,21 @@ class PredictorTraining:
         partial = []
         if prompt.partial:
             ends = {end: i for i, (_, end) in enumerate(encoding['offset_mapping'])}
-            tail = len(ids) // 2 if len(ids) < len(whole) else 0  # what is before it has moved or is gone
+            # In a compressed prompt only the tail keeps its distance to the end. Positions before it are left out.
+            tail = len(ids) // 2 if len(ids) < len(whole) else 0
             partial = [(ends[at] - len(whole) + len(ids), n) for at, n in prompt.partial]
             partial = [(at, n) for at, n in partial if at >= tail]
         return Example(ids, responses[0] if self.reads_responses else [], [len(r) for r in responses], tuple(partial))
 
     def reference_response(self, prompt: Prompt) -> list[int]:
+        """Return the prompt's reference answer in the target's tokens, with the end token."""
         ids = self.target_tokenizer.encode(prompt.answer, add_special_tokens=False)
         return [*ids, self.target_tokenizer.eos_token_id]
 
     def train_step(self, examples: list[Example], learning_rate: float) -> dict[str, float]:
-        """One optimizer step. Returns the parts of the loss."""
-        started, config = time.perf_counter(), self.config
-        batch = collate(examples, self.tokenizer.pad_token_id or 0, self.predictor.bucket_size,
-                        self.predictor.n_buckets)
-        ids, remaining, last, labels, lengths = (t.to(self.device) for t in batch)
-        dtype = getattr(torch, config['autocast'])
-        with torch.autocast(self.device, dtype=dtype, enabled=dtype != torch.float32):
-            # Padding is on the right, where no real token attends to it, so no attention mask is needed.
-            hidden = self.predictor.backbone(input_ids=ids, use_cache=False).last_hidden_state
-        rows = torch.arange(len(ids), device=ids.device)
-        at_end = hidden[rows, last].float()
-        parts = {'length': functional.cross_entropy(self.predictor.head(at_end), labels)}
-        weights = {'length': 1.0}
-        partial = remaining > 0
-        if config['remaining_weight'] and partial.any():
-            inside = torch.arange(ids.shape[1], device=ids.device) < last[:, None]
-            for name, chosen in (('partial', partial & inside), ('remaining', partial & ~inside)):
-                if chosen.any():
-                    left = bucket_of(remaining[chosen], self.predictor.bucket_size)
-                    parts[name] = functional.cross_entropy(
-                        self.predictor.head(hidden[chosen].float()), left.clamp(max=self.predictor.n_buckets - 1))
-                    weights[name] = config['remaining_weight']
-        if config['language_model_weight']:
-            real = torch.arange(1, ids.shape[1], device=ids.device) < lengths[:, None]
-            logits = self.lm.get_output_embeddings()(hidden[:, :-1][real].float())
-            parts['language_model'] = functional.cross_entropy(logits, ids[:, 1:][real])
-            weights['language_model'] = config['language_model_weight']
-        if self.baselines:
-            drawn = torch.tensor([e.lengths[self.step % len(e.lengths)] for e in examples], device=ids.device)
-            parts['baselines'] = self.baselines.loss(at_end, drawn)
-            weights['baselines'] = config['baselines_weight']
+        """Take one optimizer step. Return the parts of the loss by name, without their weights."""
+        started = time.perf_counter()
+        parts, weights = self._losses(examples)
         for group in self.optimizer.param_groups:
             group['lr'] = learning_rate
         self.optimizer.zero_grad()
@@ -125,14 +118,51 @@ class PredictorTraining:
         self.seconds += time.perf_counter() - started
         return {name: part.item() for name, part in parts.items()}
 
+    def _losses(self, examples: list[Example]) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """Return the parts of the loss and their weights, by name."""
+        config = self.config
+        batch = collate(examples, self.tokenizer.pad_token_id or 0, self.predictor.bucket_size,
+                        self.predictor.n_buckets)
+        ids, remaining, last, labels, ends = (t.to(self.device) for t in batch)
+        dtype = getattr(torch, config['autocast'])
+        with torch.autocast(self.device, dtype=dtype, enabled=dtype != torch.float32):
+            # Padding is on the right, where no real token attends to it, so no attention mask is needed.
+            hidden = self.predictor.backbone(input_ids=ids, use_cache=False).last_hidden_state  # [batch, S, hidden]
+        rows = torch.arange(len(ids), device=ids.device)
+        at_end = hidden[rows, last].float()
+        parts = {'length': functional.cross_entropy(self.predictor.head(at_end), labels)}
+        weights = {'length': 1.0}
+        known = remaining > 0
+        if config['remaining_weight'] and known.any():
+            in_prompt = torch.arange(ids.shape[1], device=ids.device) < last[:, None]
+            for name, chosen in (('partial', known & in_prompt), ('remaining', known & ~in_prompt)):
+                if chosen.any():
+                    left = bucket_of(remaining[chosen], self.predictor.bucket_size)
+                    parts[name] = functional.cross_entropy(
+                        self.predictor.head(hidden[chosen].float()), left.clamp(max=self.predictor.n_buckets - 1))
+                    weights[name] = config['remaining_weight']
+        if config['language_model_weight']:
+            real = torch.arange(1, ids.shape[1], device=ids.device) < ends[:, None]
+            logits = self.lm.get_output_embeddings()(hidden[:, :-1][real].float())
+            parts['language_model'] = functional.cross_entropy(logits, ids[:, 1:][real])
+            weights['language_model'] = config['language_model_weight']
+        if self.baselines:
+            # The baselines learn from one length per example, another one in each step.
+            drawn = torch.tensor([e.lengths[self.step % len(e.lengths)] for e in examples], device=ids.device)
+            parts['baselines'] = self.baselines.loss(at_end, drawn)
+            weights['baselines'] = config['baselines_weight']
+        return parts, weights
+
     def save_checkpoint(self) -> None:
+        """Write `out`/checkpoint.pt, whole or not at all."""
         part = self.out / 'checkpoint.part'
         torch.save({'lm': self.lm.state_dict(), 'head': self.predictor.head.state_dict(),
                     'baselines': self.baselines.state_dict() if self.baselines else {},
                     'optimizer': self.optimizer.state_dict(), 'step': self.step, 'seconds': self.seconds}, part)
-        part.replace(self.out / 'checkpoint.pt')  # never leaves half a checkpoint behind
+        part.replace(self.out / 'checkpoint.pt')
 
     def resume(self) -> None:
+        """Go on from the checkpoint in `out`, if there is one."""
         path = self.out / 'checkpoint.pt'
         if path.exists():
             state = torch.load(path, map_location=self.device, weights_only=True)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Prompts to train a length predictor on, from a file or a data set.
+"""Prompts to train a length predictor on, read from a file or a data set.
 
 A prompt file is JSONL. Each line holds `prompt` (text, rendered as a single user message) or `messages` (role and
 content), and may hold `answer` (a reference response). A data set of the `datasets` library (an optional extra) is a
@@ -30,11 +30,12 @@ _BUILDERS = {'.json': 'json', '.jsonl': 'json', '.csv': 'csv', '.parquet': 'parq
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered prompt, as the target gets it, and what is known of the response.
+    """A prompt and what is known of its response.
 
+    text:     the prompt rendered as the target gets it.
     answer:   a reference response, where there is one.
-    partial:  (number of characters, length of the response in tokens, had the instruction stopped after so many): known
-              for made-up tasks only, and worth many labels there.
+    partial:  (number of characters of `text`, length in tokens that the response would have had, had the instruction
+              stopped after so many). Known for generated tasks only; each pair is worth a label of its own.
     """
 
     text: str
@@ -43,16 +44,16 @@ class Prompt:
 
 
 def render(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Messages through the chat template; their contents, line by line, where the tokenizer has none."""
+    """Render messages through the chat template, or as their contents line by line where the tokenizer has none."""
     if tokenizer.chat_template is None:
         return '\n'.join(message['content'] for message in messages)
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
 def _prompt_of(row: dict, column: str | None, tokenizer: PreTrainedTokenizerBase) -> Prompt:
-    """The prompt of one row. KeyError or TypeError where there is none.
+    """Return the prompt of one row. KeyError or TypeError where the row holds none.
 
-    A conversation counts up to its last message of the user: what follows is the answer to it.
+    A conversation is cut behind the user's last message, because what follows is the answer.
     """
     value = row[column] if column else row['messages'] if 'messages' in row else row['prompt']
     if isinstance(value, str):
@@ -68,7 +69,7 @@ def _prompt_of(row: dict, column: str | None, tokenizer: PreTrainedTokenizerBase
 
 
 def read_prompts(path: str | Path, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
-    """Prompts of a JSONL file. ValueError naming the line that holds none."""
+    """Read the prompts of a JSONL file. ValueError, naming the line, where one holds no prompt."""
     prompts = []
     with open(path, encoding='utf-8') as file:
         for number, line in enumerate(file, start=1):
@@ -87,11 +88,15 @@ def read_dataset(
     source: str, tokenizer: PreTrainedTokenizerBase, *, split: str = 'train', column: str | None = None,
     limit: int | None = None,
 ) -> list[Prompt]:
-    """Prompts of a data set: a file, a directory that `save_to_disk` wrote, or a hub name.
+    """Read the prompts of a data set.
 
-    column: the one that holds the prompt, text or a conversation (default: `messages`, or else `prompt`).
+    source:  a file, a directory that `save_to_disk` wrote, or a hub name.
+    split:   of a data set that has splits.
+    column:  the one that holds the prompt, as text or as a conversation (default: `messages`, or else `prompt`).
+    limit:   rows to read at most.
 
-    Raises ModuleNotFoundError without the `datasets` library, and ValueError naming the row that holds no prompt.
+    Raises ModuleNotFoundError without the `datasets` library, and ValueError, naming the row, where one holds no
+    prompt.
     """
     import datasets
     path = Path(source)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Prompts of the embedded model's task, to train a length predictor on."""
+"""Prompts of the embedded model's task, the site log, to train its length predictor on."""
 
 import random
 import re
@@ -25,12 +25,12 @@ from timebill_ros.training.prompts import Prompt, render
 
 
 def site_log_prompt(task: SiteLogTask, tokenizer: PreTrainedTokenizerBase) -> Prompt:
-    """A task as a prompt: rendered, with its answer and the lengths that shorter instructions would have had."""
+    """Render a task as a prompt, with its answer and the lengths that shorter instructions would have led to."""
     text = render(task.messages, tokenizer)
     start = text.rindex(task.instruction)
     partial: list[tuple[int, int]] = []
     if len(task.partial_lengths) > 1:
-        # Where each thing's last word ends: in a route, a thing is an object with its place.
+        # The character where each thing that the instruction names ends. A route names an object with its place.
         things = [m.end() for m in re.finditer(r'\S+', task.instruction)
                   if (m[0].startswith('@') if task.family == 'route' else m[0] in OBJECTS)]
         partial = [(start + at, n)
@@ -39,10 +39,14 @@ def site_log_prompt(task: SiteLogTask, tokenizer: PreTrainedTokenizerBase) -> Pr
 
 
 def site_log_prompts(config: dict, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts of the embedded model's task: (short ones for their references, ones of every length to be answered)."""
+    """Generate two lists of prompts, as the configuration asks for.
+
+    The first prompts are short, for training on their reference answers. The second have any length, for the target
+    to answer.
+    """
     rng = random.Random(config['seed'])
     low, high = config['reference_tokens']
-    # The target's own training uses small multiples of 10^9 as seeds; these are far from them.
+    # Seeds far from those of the target's own training, which are small multiples of 10^9 and what follows them.
     references = [generate(7 * 10**15 + i, n_tokens=round(low * (high / low) ** rng.random()))
                   for i in range(config['reference_prompts'])]
     labelled = [generate(8 * 10**15 + i, n_tokens=config['labelled_tokens'])

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The embedded model before training: its architecture, and first weights from which lookup emerges soon."""
+"""The embedded model before training: its architecture, and first weights from which in-context lookup emerges soon."""
 
 import torch
 from torch import nn
@@ -20,7 +20,10 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 
 def build_model(shape: dict, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama with biased attention, random weights and tied embeddings. `shape`: the config's "model" section."""
+    """Build a Llama with biased attention, first weights as `initialize` gives, and tied embeddings.
+
+    shape: the section "model" of the training's configuration.
+    """
     shape = dict(shape)
     theta = shape.pop('rope_theta')
     config = LlamaConfig(
@@ -37,12 +40,12 @@ def build_model(shape: dict, tokenizer: PreTrainedTokenizerFast) -> LlamaForCaus
 
 @torch.no_grad()
 def initialize(model: LlamaForCausalLM) -> None:
-    """Weights that lookup emerges from soon.
+    """Set first weights from which lookup emerges soon.
 
-    transformers' standard deviation of 0.02 suits wide models; here attention would start out flat. So what reads
-    the residual stream starts at unit gain, and what writes to it small beside the embeddings, so that a token's
-    identity is not drowned. The first layer's first two heads start as attention to the previous token and to
-    the one before it, which every lookup builds on.
+    transformers' standard deviation of 0.02 suits wide models; at this width attention would start out flat. So
+    projections that read the residual stream start at unit gain (standard deviation width^-0.5). Those that write to
+    it start small beside the embeddings, so that a token's identity is not drowned. The first layer's heads 0 and 1
+    start as attention to the previous token and to the one before it, which every lookup builds on.
     """
     width = model.config.hidden_size
     nn.init.normal_(model.get_input_embeddings().weight, std=0.1)
@@ -54,14 +57,14 @@ def initialize(model: LlamaForCausalLM) -> None:
     attention = model.model.layers[0].self_attn
     head_dim = attention.head_dim
     half = head_dim // 2
-    # Rotary pairs (i, i + half) turn by angle[i] per token. With constant queries and keys the score at distance d
-    # is gain^2 * sum(cos((d - offset) * angle)), which the fastest pairs make peak sharply at the offset.
+    # The rotary pair (i, i + half) turns by angle[i] per token. With constant queries and keys, the score at distance d
+    # is proportional to gain^2 * sum(cos((d - offset) * angle)): a sharp peak at d = offset, due to the fastest pairs.
     fast = half * 3 // 8
     angle = model.config.rope_parameters['rope_theta'] ** (-torch.arange(fast) / half)
-    gain = head_dim ** 0.25 * 6 ** 0.5 / (1 - angle.cos()).sum() ** 0.5  # the peak stands out by 6 nats
+    gain = head_dim ** 0.25 * 6 ** 0.5 / (1 - angle.cos()).sum() ** 0.5  # the peak is 6 nats above its neighbours
     attention.k_proj.bias[:fast] = gain
     attention.k_proj.weight[:head_dim] *= 0.1
-    for head, offset in ((0, 1), (1, 2)):  # both read the first key head
+    for head, offset in ((0, 1), (1, 2)):  # both share the first key head
         first = head * head_dim
         attention.q_proj.bias[first:first + fast] = gain * (offset * angle).cos()
         attention.q_proj.bias[first + half:first + half + fast] = -gain * (offset * angle).sin()

@@ -12,23 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Trains the length predictor of a target model on the lengths that the target itself generates.
+r"""Train the length predictor of a target model on the lengths that the target itself generates.
 
     timebill train-length-predictor --target <model directory> --prompts prompts.jsonl --out build/rlp
-    timebill train-length-predictor --target <model directory> --backbone <directory of a small language model> \\
+    timebill train-length-predictor --target <model directory> --backbone <directory of a small language model> \
         --dataset <file, directory or hub name> --out build/rlp
     timebill train-length-predictor --target build/target/model --site-log --out build/rlp
 
-1. The target answers prompts, several times each at the temperature of use; the lengths are the labels.
-2. Where prompts come with reference answers, the predictor first learns on the references' lengths, which cost
-   nothing to make.
-3. It then learns the target's: cross-entropy over length buckets at the last token of the prompt (TimeBill,
-   arXiv 2512.21859). Several labels of a prompt make a soft one.
+1. The target answers the prompts, several times each at the temperature of use. The lengths of its responses are the
+   labels (length_labels.py).
+2. Where prompts come with reference answers, the predictor first learns the references' lengths: they cost nothing to
+   make.
+3. The predictor learns the target's lengths (TimeBill, arXiv 2512.21859; predictor_training.py has the losses).
+4. A share of the prompts, held out of training, gives the validation error and the calibration scores.
 
-The backbone is a small language model of its own, or a copy of the target. The copy already knows how to read the
-prompt, and is kept in use through auxiliary losses: the language model's on prompt and answer, and the length that
-remains, at every token of the answer (and of the instruction, where it is known). Responses and a checkpoint are kept
-in `--out`; the same command goes on from there.
+Responses and a checkpoint are kept in `--out`, so the same command goes on where it stopped.
 """
 
 import argparse
@@ -64,15 +62,17 @@ def train(
     backbone_dir: Path | None = None, baselines: bool = False, device: str = 'cpu', save_every: int = 200,
     steps: int | None = None,
 ) -> dict:
-    """Runs the whole training and saves the predictor to `out`/length_predictor.
+    """Run the whole training and save the predictor to `out`/length_predictor.
 
+    config:        see length_predictor.json and length_predictor_paper.json.
     references:    prompts with reference answers, whose lengths are learned first.
-    labelled:      prompts for the target to answer; a share of them is held out for validation.
+    labelled:      prompts for the target to answer; a share of them is held out for validation and calibration.
     backbone_dir:  a small language model to start from instead of the target.
-    baselines:     train the heads that the predictor is compared with, and save them beside it.
-    steps:         stop after so many more; run again to go on.
+    baselines:     also train the heads that the predictor is compared with, and save them beside it.
+    save_every:    steps between checkpoints.
+    steps:         stop after so many further steps; the same call goes on from there.
 
-    Returns the training facts, with the loss of every step under 'losses' (which is not saved).
+    Returns the training facts, with the length loss of every step of this call under 'losses' (which is not saved).
     """
     out.mkdir(parents=True, exist_ok=True)
     run = PredictorTraining(config, target_dir, out, device, backbone_dir)
@@ -98,7 +98,7 @@ def train(
             for i, batch in enumerate(plan):
                 if steps is not None and len(history) >= steps:
                     break
-                if first + i >= run.step:  # earlier ones were done before a resume
+                if first + i >= run.step:  # earlier steps were done before a resume
                     rate = top_rate * min((i + 1) / config['warmup_steps'],
                                           0.05 + 0.95 * (1 + math.cos(math.pi * i / len(plan))) / 2)
                     parts = run.train_step([examples[k] for k in batch], rate)
@@ -115,6 +115,7 @@ def train(
 
 
 def _log(run: PredictorTraining, phase: str, of: int, parts: dict[str, float]) -> None:
+    """Add a line to `out`/log.jsonl every 20 steps. `of`: steps in all up to the end of this phase."""
     if run.step % 20 == 0:
         with open(run.out / 'log.jsonl', 'a') as log:
             log.write(json.dumps({'phase': phase, 'step': run.step, 'of': of, 'seconds': round(run.seconds, 1),
@@ -122,7 +123,10 @@ def _log(run: PredictorTraining, phase: str, of: int, parts: dict[str, float]) -
 
 
 def _responses(run: PredictorTraining, prompts: list[Prompt], progress: Progress) -> list[list[list[int]]]:
-    """Responses of the target to each prompt; read from `out` where they were made before."""
+    """Return the target's responses to each prompt, from `out`/responses.jsonl where they were made before.
+
+    ValueError where that file belongs to other prompts.
+    """
     path, config = run.out / 'responses.jsonl', run.config
     texts = [prompt.text for prompt in prompts]
     if path.exists():
@@ -144,8 +148,11 @@ def _responses(run: PredictorTraining, prompts: list[Prompt], progress: Progress
     return responses
 
 
-def _finish(run: PredictorTraining, held_out: list, lengths: list[int]) -> dict:
-    """Measures the predictor on the held-out prompts and saves it with its facts and its calibration scores."""
+def _finish(run: PredictorTraining, held_out: list[tuple[Prompt, list[list[int]]]], lengths: list[int]) -> dict:
+    """Measure the predictor on the held-out prompts, save it with its facts and calibration scores, return the facts.
+
+    held_out: prompts with the token ids of their responses; lengths: of the training responses, in tokens.
+    """
     config, predictor = run.config, run.predictor.eval()
     predictor.set_marginal(LengthDistribution.from_lengths(lengths, config['bucket_size'], predictor.n_buckets))
     predicted = [(predictor.predict(prompt.text), [len(ids) for ids in rows]) for prompt, rows in held_out]
@@ -163,10 +170,10 @@ def _finish(run: PredictorTraining, held_out: list, lengths: list[int]) -> dict:
     predictor.facts = facts
     directory = run.out / 'length_predictor'
     predictor.save(directory)
-    # One answer per prompt: several to the same prompt are not exchangeable with those to come.
+    # One response per prompt: several responses to one prompt are not exchangeable with the responses to come.
     save_scores(directory / SCORES_FILE, [surprise(distribution, ns[0]) for distribution, ns in predicted],
                 split='held out of training', prompts=len(predicted), temperature=config['temperature'])
-    for name in _TOKENIZER_FILES:  # the backbone's own files, rather than this transformers version's form of them
+    for name in _TOKENIZER_FILES:  # the backbone's own files, rather than those that this transformers version writes
         if (run.backbone_dir / name).is_file():
             (directory / name).write_bytes((run.backbone_dir / name).read_bytes())
     if run.baselines:
@@ -175,6 +182,7 @@ def _finish(run: PredictorTraining, held_out: list, lengths: list[int]) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Run `timebill train-length-predictor`."""
     parser = argparse.ArgumentParser(prog='timebill train-length-predictor', description=__doc__.splitlines()[0])
     parser.add_argument('--target', type=Path, required=True, help='directory of the target model')
     parser.add_argument('--backbone', type=Path, help='directory of a small language model to start from '

@@ -12,17 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Trains the embedded target model on site-log planning.
+"""Train the embedded target model on site-log planning.
 
     python -m timebill_ros.training.train_target --out build/target
 
-In-context lookup has to emerge before anything else is worth learning, so that training follows a curriculum:
-few objects and places first, then more, then moves, then longer logs. A stage ends when the model looks up
-`pass` of the places and states in its answers rightly (measured on fresh text: no log is ever seen twice), or
-after `max_steps`. The last stage has the whole range of lengths, and the learning rate falls along it.
+In-context lookup has to emerge before anything else is worth learning. So training follows a curriculum: few
+objects and places first, then more, then objects that move, then longer logs. A stage ends when the model looks up
+a share `pass` of the places and states in its answers rightly (measured on fresh text: no log is ever seen twice),
+or after `max_steps`. The last stage has the whole range of lengths, and the learning rate falls along it.
 
-The loss covers the whole text, log included: the repeated sightings in a log are where lookup is learned. Log
-and answer weigh the same, whatever their lengths.
+The loss covers the whole text, log included, because lookup is learned from the repeated sightings in a log. Log
+and answer have the same weight, whatever their lengths.
 
 Ctrl-C or a crash loses little: the same command goes on from the last checkpoint in `--out`.
 """
@@ -45,11 +45,11 @@ from timebill_ros.training.target_model import build_model
 from timebill_ros.training.word_tokenizer import build_tokenizer, save_tokenizer
 
 DEFAULT_CONFIG = Path(__file__).with_name('target.json')
-_SEEDS_PER_STEP = 1_000
+_SEEDS_PER_STEP = 1_000  # task seeds reserved for a step, more than a batch has rows
 
 
 def encode(task: SiteLogTask, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
-    """Token ids of the rendered prompt, and of the answer with its end token."""
+    """Return the token ids of the rendered prompt, and of the answer with its end token."""
     prompt = tokenizer.apply_chat_template(task.messages, add_generation_prompt=True, tokenize=False)
     return (tokenizer.encode(prompt, add_special_tokens=False),
             [*tokenizer.encode(task.answer, add_special_tokens=False), tokenizer.eos_token_id])
@@ -58,10 +58,13 @@ def encode(task: SiteLogTask, tokenizer: PreTrainedTokenizerFast) -> tuple[list[
 def make_batch(
     stage: dict, step: int, tokenizer: PreTrainedTokenizerFast, seed: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids [batch, S], padded on the right, and which of them belong to an answer [batch, S] (bool)."""
+    """Make the batch of a step: token ids [batch, S], and which of them belong to an answer [batch, S] (bool).
+
+    Rows are padded on the right. stage: one of the configuration's stages; the same step and seed give the same batch.
+    """
     world = World(stage['n_objects'], stage['n_places'], stage['move_probability'],
                   max_asked=stage['max_asked'])
-    # One length for the whole batch, so that little of it is padding.
+    # One prompt length for the whole batch, so that little of it is padding.
     n_tokens = random.Random(f'{seed}/{step}').randint(*stage['n_tokens'])
     first = (seed * 1_000_000 + step) * _SEEDS_PER_STEP
     pairs = [encode(generate(first + i, n_tokens=n_tokens, world=world), tokenizer)
@@ -79,10 +82,10 @@ def make_batch(
 def loss_and_lookups(
     logits: torch.Tensor, ids: torch.Tensor, in_answer: torch.Tensor, pad_id: int, lookup_ids: torch.Tensor,
 ) -> tuple[torch.Tensor, float]:
-    """Mean of the log's and the answer's cross-entropy, and the share of an answer's lookups that are right.
+    """Return the mean of the prompts' and the answers' cross-entropy, and the share of lookups that are right.
 
-    logits: [batch, S, vocabulary]; ids, in_answer: [batch, S]; lookup_ids: ids of the words that have to be
-    read off the log.
+    logits: [batch, S, vocabulary]; ids, in_answer: [batch, S]; lookup_ids: ids of the words that have to be read off
+    the log. A lookup is such a word in an answer.
     """
     targets, in_answer = ids[:, 1:], in_answer[:, 1:]
     flat = logits[:, :-1].flatten(0, 1).float()
@@ -119,7 +122,7 @@ class TargetTraining:
         return self.stage >= len(self.config['stages'])
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then constant; a cosine down to the final rate along the last stage."""
+        """Return the rate of the next step: linear warm-up, then constant, then a cosine down along the last stage."""
         top, final = self.config['learning_rate'], self.config['final_learning_rate']
         if self.stage == len(self.config['stages']) - 1:
             part = self.stage_step / self.config['stages'][-1]['max_steps']
@@ -127,7 +130,7 @@ class TargetTraining:
         return top * min(1.0, (self.step + 1) / self.config['warmup_steps'])
 
     def train_step(self) -> tuple[float, float]:
-        """One optimizer step. Returns the loss and the lookup accuracy on its batch."""
+        """Take one optimizer step. Return the loss and the lookup accuracy on its batch."""
         started = time.perf_counter()
         stage = self.config['stages'][self.stage]
         batch = make_batch(stage, self.step, self.tokenizer, self.config['seed'])
@@ -148,6 +151,7 @@ class TargetTraining:
         return loss.item(), lookups
 
     def _advance(self, lookups: float) -> None:
+        """Count a step with this lookup accuracy, and go to the next stage where this one is over."""
         stage = self.config['stages'][self.stage]
         self.step += 1
         self.stage_step += 1
@@ -159,16 +163,16 @@ class TargetTraining:
             self.stage, self.stage_step, self.lookups = self.stage + 1, 0, 0.0
 
     def save_model(self) -> None:
-        """Weights (float32), configuration and tokenizer, as the Auto classes load them."""
+        """Write weights (float32), configuration and tokenizer to `out`/model, as the Auto classes load them."""
         directory = self.out / 'model'
         self.model.save_pretrained(directory)
-        # transformers 4 reads rope_theta, transformers 5 reads and writes rope_parameters alone.
+        # transformers 5 reads and writes rope_parameters alone; transformers 4 reads rope_theta.
         path = directory / 'config.json'
         config = json.loads(path.read_text())
         config['rope_theta'] = self.config['model']['rope_theta']
         path.write_text(json.dumps(config, indent=2) + '\n')
         for file in directory.glob('*.safetensors'):
-            file.chmod(0o644)  # written for its owner only
+            file.chmod(0o644)  # safetensors files are written readable by their owner only
         save_tokenizer(self.tokenizer, directory)
         facts = {'config': self.config, 'steps': self.step, 'seconds': round(self.seconds),
                  'hardware': hardware(self.device), 'stages': self.stage_log,
@@ -176,16 +180,21 @@ class TargetTraining:
         (directory / 'training.json').write_text(json.dumps(facts, indent=2) + '\n')
 
     def save_checkpoint(self) -> None:
+        """Write `out`/checkpoint.pt, whole or not at all."""
         progress = [self.step, self.stage, self.stage_step, self.lookups, self.seconds, self.stage_log]
         state = {'config': self.config, 'model': self.model.state_dict(),
                  'optimizer': self.optimizer.state_dict(), 'progress': progress,
                  'config_changes': self.config_changes}
         part = self.out / 'checkpoint.part'
         torch.save(state, part)
-        part.replace(self.out / 'checkpoint.pt')  # never leaves half a checkpoint behind
+        part.replace(self.out / 'checkpoint.pt')
 
     def resume(self) -> bool:
-        """Goes on from the checkpoint in `out`, if there is one. Its shape must be the configuration's."""
+        """Go on from the checkpoint in `out`; return whether there is one.
+
+        ValueError where its model has another shape than the configuration's. Other changes of the configuration are
+        allowed and recorded.
+        """
         path = self.out / 'checkpoint.pt'
         if not path.exists():
             return False
@@ -204,7 +213,7 @@ class TargetTraining:
 def train(
     config: dict, out: Path, *, device: str = 'cpu', steps: int | None = None, save_every: int = 200,
 ) -> list[float]:
-    """Trains to the end of the curriculum, or for `steps` more steps. Returns the loss of each step."""
+    """Train to the end of the curriculum, or for `steps` more steps, and save the model. Return each step's loss."""
     out.mkdir(parents=True, exist_ok=True)
     run = TargetTraining(config, out, device)
     resumed = run.resume()
@@ -232,6 +241,7 @@ def train(
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Run `python -m timebill_ros.training.train_target`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', type=Path, default=DEFAULT_CONFIG, help='JSON (default: the committed one)')
     parser.add_argument('--out', type=Path, required=True, help='directory for checkpoints and the model')

@@ -37,11 +37,11 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(model_max_length: int) -> PreTrainedTokenizerFast:
-    """A fast tokenizer whose decode returns the text that was encoded.
+    """Build a fast tokenizer whose decode returns the text that was encoded.
 
-    That holds for text in the form that the task writes: words separated by single spaces, lines by a newline
-    with no space around it. The decoding of a prefix of the ids is then a prefix of the whole decoding, so
-    that a stream's pieces add up to the whole text. A word outside the vocabulary becomes `<|unknown|>`.
+    That holds for text as the task writes it: words separated by single spaces, lines by a newline with no space
+    around it. The decoding of a prefix of the ids is then a prefix of the whole decoding, so the pieces of a stream
+    add up to the whole text. A word outside the vocabulary becomes `<|unknown|>`.
     """
     words = [PAD, UNKNOWN, END, *ROLES, *vocabulary()]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
@@ -49,7 +49,7 @@ def build_tokenizer(model_max_length: int) -> PreTrainedTokenizerFast:
         pre_tokenizers.Split('\n', behavior='isolated'),
         pre_tokenizers.Split(Regex('[^\\S\n]+'), behavior='removed'),
     ])
-    # WordPiece puts a space before every token without its prefix, and no word here starts with '##'.
+    # The WordPiece decoder puts a space before every token that lacks its prefix '##', and no word here has that.
     tokenizer.decoder = decoders.Sequence([
         decoders.WordPiece(prefix='##', cleanup=False),
         decoders.Fuse(),
@@ -65,10 +65,10 @@ def build_tokenizer(model_max_length: int) -> PreTrainedTokenizerFast:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: str | Path) -> None:
-    """Writes tokenizer.json, tokenizer_config.json (with the chat template) and special_tokens_map.json.
+    """Write tokenizer.json, tokenizer_config.json (with the chat template) and special_tokens_map.json.
 
-    `save_pretrained` of transformers 5 names a class and a key that transformers 4 does not read, so that the
-    two small files are written here in the form that both read.
+    `save_pretrained` of transformers 5 writes a class name and a key that transformers 4 cannot read. So the two small
+    files are written here, in a form that both read.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
