@@ -31,7 +31,8 @@ import torch
 
 from timebill_ros import overrun
 from timebill_ros.deadline import Clock
-from timebill_ros.inference.decode import Control, decode, no_collection
+from timebill_ros.inference.control import Control
+from timebill_ros.inference.decode import decode, no_collection
 from timebill_ros.inference.devices import before_others
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.sampling import Sampler

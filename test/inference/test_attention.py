@@ -20,7 +20,8 @@ import torch
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from timebill_ros.inference import attention as attention_module
-from timebill_ros.inference.attention import QueryWindow, attention
+from timebill_ros.inference.attention import attention
+from timebill_ros.inference.query_recorder import QueryRecorder
 
 HEAD_DIM = 8
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 3e-3}
@@ -93,13 +94,12 @@ def _fails(*sizes):
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 @pytest.mark.parametrize(('n_heads', 'n_kv_heads'), [(4, 4), (8, 2), (6, 1)])
 def test_slots_that_are_hidden_are_not_seen(n_key, n_heads, n_kv_heads, dtype):
-    """A decode step of fixed size, see decode_step.py."""
+    """A decode step of fixed size shows slots that are not filled yet, see steps/step_module.py."""
     query, key, value = states(1, n_key, n_heads, n_kv_heads, dtype)
-    window = QueryWindow(4)
-    window.hidden = torch.arange(n_key + 12) >= n_key
+    visible = (torch.arange(n_key + 12) < n_key)[None, None, None]
     fixed = [torch.cat([some, torch.full((1, n_kv_heads, 12, HEAD_DIM), 50.0).to(dtype)], dim=2)
              for some in (key, value)]
-    ours, _ = attention(SimpleNamespace(timebill_window=window), query, *fixed, None, scaling=0.3)
+    ours, _ = attention(SimpleNamespace(), query, *fixed, visible, scaling=0.3)
     torch.testing.assert_close(ours, eager(query, key, value, 0.3), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
@@ -119,23 +119,11 @@ def test_what_it_does_not_compute_is_refused(mask, wanted, n_query):
         attention(SimpleNamespace(), query, key, value, mask, **wanted)
 
 
-@pytest.mark.parametrize('chunks', [[50], [25, 25], [49, 1], [1] * 50, [3, 2, 40, 5], [5], [3, 2], [1]], ids=str)
-def test_a_query_window_holds_the_last_queries_whatever_the_chunks(chunks):
-    queries = torch.randn(1, 4, sum(chunks), HEAD_DIM)
-    window = QueryWindow(8)
-    for chunk in queries.split(chunks, dim=2):
-        window.push(chunk, 0.25)
-    assert torch.equal(window.queries, queries[:, :, -8:]) and window.scaling == 0.25
-    assert window.queries.untyped_storage().nbytes() == window.queries.numel() * 4  # not a view of a whole chunk
-    window.clear()
-    assert window.queries is None
-
-
 def test_queries_are_recorded_only_while_asked_for():
-    module = SimpleNamespace(timebill_window=QueryWindow(8))
+    module = SimpleNamespace(timebill_recorder=QueryRecorder(8))
     query, key, value = states(5, 5, 4, 2)
     attention(module, query, key, value, None)
-    assert module.timebill_window.queries is None
-    module.timebill_window.recording = True
+    assert module.timebill_recorder.queries is None
+    module.timebill_recorder.recording = True
     attention(module, query, key, value, None, scaling=0.5)
-    assert torch.equal(module.timebill_window.queries, query) and module.timebill_window.scaling == 0.5
+    assert torch.equal(module.timebill_recorder.queries, query) and module.timebill_recorder.scaling == 0.5

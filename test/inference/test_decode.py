@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from timebill_ros.deadline import Deadline
-from timebill_ros.inference.decode import Control, decode, no_collection
+from timebill_ros.inference.control import Control
+from timebill_ros.inference.decode import decode, no_collection
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.request import ErrorCode, FinishReason, GoalError, Sampling

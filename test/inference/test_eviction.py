@@ -158,7 +158,7 @@ def test_snapkv_scores_are_those_of_kvpress(kind, window, chunk_tokens):
     for index, (module, hidden, embeddings, keys, values) in enumerate(attention_inputs(kind, ids)):
         with torch.inference_mode():
             theirs = press.score(module, hidden, keys, values, None, {'position_embeddings': embeddings})
-            recorded = model._windows[index]
+            recorded = model._recorders[index]
             ours = SnapKV().score(*model.cache.layers[index].filled(), recorded.queries, recorded.scaling, window)
         torch.testing.assert_close(ours[..., :-window], theirs[..., :-window], rtol=0, atol=1e-4)
         # The differences between scores are what decides, and they are far above the tolerance.

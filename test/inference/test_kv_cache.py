@@ -132,3 +132,50 @@ def test_a_cache_has_a_layer_per_window_and_evicts_only_full_attention():
 def test_a_window_that_the_capacity_does_not_reach_past_is_none():
     assert [layer.is_sliding for layer in SlotCache(64, [None, 63, 64, 65]).layers] == [False, True, False, False]
     assert SlotCache(64, [None, 63, 64, 65]).evictable_layers() == [0, 2, 3]
+
+
+# -- invariants ------------------------------------------------------------------------------------------------------
+
+def filled_cache(*windows):
+    cache = SlotCache(16, list(windows))
+    for layer in cache.layers:
+        fill(layer, 10)
+    return cache
+
+
+def test_a_cache_that_was_filled_and_evicted_is_sound():
+    cache = SlotCache(16, [None, 4])
+    cache.check()  # before the first update too
+    for layer in cache.layers:
+        fill(layer, 10)
+    cache.check()
+    cache.layers[0].keep(torch.arange(3).expand(HEADS, -1))
+    cache.check()
+    cache.advance()
+    assert cache.lengths == [4, 11]
+    cache.lengths = [2, 5]
+    assert [layer.length for layer in cache.layers] == [2, 5]
+    cache.check()
+    cache.reset()
+    cache.check()
+
+
+def _shrink(layer):
+    layer.keys = layer.keys[:, :, :8]
+
+
+@pytest.mark.parametrize(('break_it', 'words'), [
+    (lambda cache: setattr(cache, 'lengths', [10, 9, 10]), r'different numbers of entries: \[9, 10\]'),
+    (lambda cache: setattr(cache, 'lengths', [17, 17, 17]), 'layer 0 holds 17 entries in 16 slots'),
+    (lambda cache: setattr(cache, 'lengths', [10, 10, 5]), r'sliding window hold \[5\] entries, others 10'),
+    (lambda cache: setattr(cache.layers[1], 'length', -1), 'layer 1 holds -1 entries'),
+    (lambda cache: _shrink(cache.layers[1]), r'layer 1 has keys of shape \[1, 2, 8, 4\]'),
+    (lambda cache: setattr(cache.layers[0], 'values', cache.layers[0].values[:, :1]), 'layer 0 has keys of shape'),
+    (lambda cache: setattr(cache.layers[0], 'is_initialized', False), 'has no slots'),
+], ids=['uneven', 'overfull', 'sliding shorter', 'negative', 'slots', 'heads', 'unallocated'])
+def test_a_broken_cache_says_what_is_broken(break_it, words):
+    cache = filled_cache(None, None, 4)
+    cache.check()
+    break_it(cache)
+    with pytest.raises(ValueError, match=words):
+        cache.check()

@@ -132,7 +132,7 @@ def test_a_sequence_knows_nothing_of_the_one_before():
     assert greedy(model, tiny_models.prompt_ids(N_X), N_NEW, 64) == reference('qwen2')
     model.reset()
     model.prefill(tiny_models.prompt_ids(3), chunk_tokens=64)
-    assert {window.queries.shape[2] for window in model._windows.values()} == {3}
+    assert {recorder.queries.shape[2] for recorder in model._recorders.values()} == {3}
 
 
 @pytest.mark.parametrize('kind', OUR_CACHE)
@@ -221,7 +221,7 @@ def test_a_failed_prefill_leaves_the_model_usable(monkeypatch):
         patch.setattr(model.model, 'forward', lambda **inputs: (_ for _ in ()).throw(RuntimeError('broken')))
         with pytest.raises(RuntimeError, match='broken'):
             model.prefill(ids, chunk_tokens=10)
-    assert not any(window.recording for window in model._windows.values())
+    assert not any(recorder.recording for recorder in model._recorders.values())
     assert greedy(model, ids, N_NEW, 37) == reference('qwen2')
 
 

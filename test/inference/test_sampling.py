@@ -105,3 +105,13 @@ def test_broken_logits_give_no_token(sampling, broken):
     source = sampler(**sampling)
     assert int(source.draw(logits)) == NOT_A_TOKEN
     assert 0 <= int(source.draw(random_logits(1))) < VOCABULARY  # the next request is not harmed
+
+
+@pytest.mark.parametrize('temperature', [0.0, 1.0])
+def test_a_mask_says_which_tokens_may_be_drawn(temperature):
+    logits = torch.tensor([5.0, 1.0, 4.0, 0.0])
+    sampler = Sampler(Sampling(temperature=temperature, seed=1), torch.device('cpu'))
+    allowed = torch.tensor([False, True, False, True])
+    drawn = {int(sampler.draw(logits, allowed)) for _ in range(50)}
+    assert drawn == ({1} if temperature == 0 else {1, 3})
+    assert int(sampler.draw(logits, torch.zeros(4, dtype=torch.bool))) == NOT_A_TOKEN

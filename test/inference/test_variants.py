@@ -46,7 +46,7 @@ def test_unknown_names_are_refused(names):
 def test_a_variant_shares_the_cache_and_its_logits_are_close(dtype, variant, steps):
     model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, dtype=dtype,
                      other_variants=variant, compiled_steps=steps)
-    assert list(model.variants) == [dtype, variant] and list(model.compiled) == ([dtype, variant] if steps else [])
+    assert list(model.variants) == [dtype, variant] and list(model.fast_steps) == ([dtype, variant] if steps else [])
     ids = tiny_models.prompt_ids(100)
     logits_of = {}
     for name in model.variants:
@@ -135,7 +135,7 @@ def test_an_engine_decodes_with_the_weights_that_its_plan_names():
 
     from timebill_ros.deadline import Deadline
     from timebill_ros.engine import Engine
-    from timebill_ros.inference.decode import Control
+    from timebill_ros.inference.control import Control
     from timebill_ros.request import FinishReason, Request
     from timebill_ros.timing.execution_time import ExecutionTimes
     model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')

@@ -22,7 +22,6 @@ part of its cache has been evicted. SnapKV needs the queries of the prompt's las
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 import torch
 from torch.nn.attention.bias import causal_lower_right
@@ -32,37 +31,6 @@ from transformers import AttentionInterface
 log = logging.getLogger(__name__)
 
 NAME = 'timebill'
-
-
-class Stopped(Exception):
-    """A layer was asked to stop, and the forward that it belongs to is left half done."""
-
-
-class QueryWindow:
-    """The last `size` prompt queries of one layer, [1, H_q, <= size, D], kept across prefill chunks.
-
-    `recording` while a prompt is read, and `should_stop` is asked before each layer of each chunk then. `hidden`, bool
-    [K], is of the cache slots that a step of fixed size must not see (decode_step.py).
-    """
-
-    def __init__(self, size: int):
-        self.size = size
-        self.recording = False
-        self.should_stop: Callable[[], bool] = bool
-        self.hidden: torch.Tensor | None = None
-        self.queries: torch.Tensor | None = None
-        self.scaling = 1.0
-
-    def push(self, query: torch.Tensor, scaling: float) -> None:
-        """Take over a chunk's queries, [1, H_q, L, D], rotary embedding applied."""
-        tail = query[:, :, -self.size:]
-        if tail.shape[2] < self.size and self.queries is not None:
-            tail = torch.cat([self.queries, tail], dim=2)[:, :, -self.size:]
-        # A copy: a view would hold the whole chunk in memory.
-        self.queries, self.scaling = tail.clone(), scaling
-
-    def clear(self) -> None:
-        self.queries = None
 
 
 class _CausalMasks:
@@ -111,33 +79,36 @@ def _masked(query, key, value, window: int | None, scaling: float, gqa: dict) ->
 
 
 def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None, **kwargs):
-    """Query [1, H_q, L, D], key and value [1, H_kv, K, D] -> ([1, L, H_q, D], None).
+    """Compute attention: query [1, H_q, L, D], key and value [1, H_kv, K, D] -> ([1, L, H_q, D], None).
 
-    ValueError for variants that it does not compute (soft-capped logits, attention sinks, prepared masks), so that a
-    model which needs them is never answered with something else. The arguments stand in the order of transformers'
-    own SDPA function, because some libraries pass the first of them by position.
+    Without a mask, query i looks at keys up to its own, which stands at the end of the keys. `attention_mask`, bool
+    [1, 1, 1, K], says which slots one query may look at: decode steps of fixed size show slots that are not filled yet
+    (steps/step_module.py). ValueError for variants that are not computed here (soft-capped logits, attention sinks,
+    masks that a model prepares itself), so that a model which needs them is never answered with something else. The
+    arguments stand in the order of transformers' own SDPA function, because some libraries pass the first of them by
+    position.
     """
-    if attention_mask is not None or kwargs.get('softcap') is not None or kwargs.get('s_aux') is not None:
+    n_query, n_key = query.shape[2], key.shape[2]
+    masked = attention_mask is not None
+    if masked and (attention_mask.dtype != torch.bool or attention_mask.shape != (1, 1, 1, n_key) or n_query > 1) or \
+            kwargs.get('softcap') is not None or kwargs.get('s_aux') is not None:
         raise ValueError('this model wants an attention mask, soft-capped logits or attention sinks')
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    window = getattr(module, 'timebill_window', None)
-    if window is not None and window.recording:
-        if window.should_stop():
-            raise Stopped
-        window.push(query, scaling)
+    recorder = getattr(module, 'timebill_recorder', None)
+    if recorder is not None and recorder.recording:
+        recorder.push(query, scaling)
     computed_in = query.dtype
     query = query.to(key.dtype)  # weights of another precision than the cache's: see variants.py
-    _, n_heads, n_query, head_dim = query.shape
-    n_kv_heads, n_key = key.shape[1], key.shape[2]
+    n_heads, n_kv_heads, head_dim = query.shape[1], key.shape[1], query.shape[3]
     if n_query == 1:
-        # Decoding: the query group of a KV head takes the place of the query length, which needs neither repeated
-        # keys nor a mask. The cache layer has already cut a sliding window to size.
+        # Decoding: the query group of a KV head takes the place of the query length, so neither repeated keys nor a
+        # causal mask are needed. The cache layer has already cut a sliding window to size.
         query = query.view(1, n_kv_heads, -1, head_dim)
-        if window is not None and window.hidden is not None:
+        if masked:
             # PyTorch's fused kernels with a mask do not share the keys of one head out; matrix products do.
             scores = (query @ key.transpose(2, 3)).to(torch.float32) * scaling
-            out = scores.masked_fill(window.hidden, float('-inf')).softmax(dim=-1).to(value.dtype) @ value
+            out = scores.masked_fill(~attention_mask, float('-inf')).softmax(dim=-1).to(value.dtype) @ value
         else:
             out = scaled_dot_product_attention(query, key, value, scale=scaling)
         return out.reshape(1, 1, n_heads, -1).to(computed_in), None

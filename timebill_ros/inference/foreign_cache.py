@@ -12,32 +12,37 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Running a model on the cache that it makes itself: for architectures that SlotCache does not fit.
+"""Running a model on the cache that the model makes itself, for architectures that SlotCache does not fit.
 
-Recurrent states, compressed keys and hybrids of them each have rules of their own on how they may be filled, and a
-model that is given the wrong kind of cache may ignore it without a word. So the ways of running one are tried in turn,
-fast ones first, and a way is taken only where its logits equal those of the model without any cache.
+Recurrent states, compressed keys and hybrids of both each have rules of their own on how they may be filled, and a
+model that is given the wrong kind of cache may ignore it without a word. So the ways of running a model are tried in
+turn, fast ones first, and a way is taken only where its logits equal those of the model without any cache.
 """
 from __future__ import annotations
 
 import inspect
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 from transformers import DynamicCache
 
+from timebill_ros.inference.steps.interface import Step
+from timebill_ros.inference.steps.modules import forward_options, head_inputs
+
 log = logging.getLogger(__name__)
 
 
-class OwnCache(ABC):
-    """One way of running a model token by token. `chunked`: the prompt may come in pieces."""
+class ForeignCache(Step):
+    """One way of running a model through its modules. `chunked`: the prompt may come in pieces."""
 
+    kind = 'modules'
     chunked = True
 
     def __init__(self, model, config):
         self.model, self.config = model, config
         self._accepted = inspect.signature(model.forward).parameters
+        self._options = forward_options(model)
         self.reset()
 
     @abstractmethod
@@ -46,15 +51,20 @@ class OwnCache(ABC):
 
     @abstractmethod
     def forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """The next tokens of the sequence, ids and positions [1, L] -> logits [V] after the last one."""
+        """Append tokens to the sequence: ids and positions [1, L] -> logits [V] after the last one."""
+
+    def __call__(self, token, position):
+        """Append tokens, ids and positions [1, L], L >= 1; see `Step`."""
+        with head_inputs(self.model) as seen:
+            logits = self.forward(token, position)
+        return logits, seen[-1][0, -1] if seen else None
 
     def _call(self, **inputs):
-        """The model's output for those of `inputs` that it knows."""
-        return self.model(**{name: value for name, value in inputs.items() if name in self._accepted},
-                          **({'logits_to_keep': 1} if 'logits_to_keep' in self._accepted else {}))
+        """Call the model with those of `inputs` that it knows."""
+        return self.model(**{name: value for name, value in inputs.items() if name in self._accepted}, **self._options)
 
 
-class Chunked(OwnCache):
+class Chunked(ForeignCache):
     """transformers' default cache, filled in chunks."""
 
     def reset(self):
@@ -65,7 +75,7 @@ class Chunked(OwnCache):
                           use_cache=True).logits[0, -1]
 
 
-class Whole(OwnCache):
+class Whole(ForeignCache):
     """The state that the model's own generation starts with, filled by the whole prompt in one call."""
 
     chunked = False
@@ -88,7 +98,7 @@ class Whole(OwnCache):
         return out.logits[0, -1]
 
 
-class Recomputed(OwnCache):
+class Recomputed(ForeignCache):
     """No cache: every step reads the sequence so far again. Slow, and right for every model."""
 
     def reset(self):
@@ -99,27 +109,27 @@ class Recomputed(OwnCache):
         return self._call(input_ids=self.ids, use_cache=False).logits[0, -1]
 
 
-WAYS: tuple[type[OwnCache], ...] = (Chunked, Whole, Recomputed)
+WAYS: tuple[type[ForeignCache], ...] = (Chunked, Whole, Recomputed)
 
 
 @torch.inference_mode()
-def choose(model, config, ids: torch.Tensor) -> OwnCache:
-    """The first way whose logits on `ids`, [1, L >= 4], are those of the model without a cache."""
+def choose(model, config, ids: torch.Tensor) -> ForeignCache:
+    """Return the first way whose logits on `ids`, [1, L >= 4], are those of the model without a cache."""
     expected = Recomputed(model, config).forward(ids, None)
     positions = torch.arange(ids.shape[1], device=ids.device)[None]
     # Rounding differs between one pass over a sequence and many; a state that was ignored differs far more.
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * expected.float().norm()
     for way in WAYS[:-1]:
-        own, end = way(model, config), ids.shape[1]
+        foreign, end = way(model, config), ids.shape[1]
         borders = [0, end // 2, end - 2, end - 1, end] if way.chunked else [0, end - 2, end - 1, end]
         try:
             for start, stop in zip(borders, borders[1:], strict=False):
-                logits = own.forward(ids[:, start:stop], positions[:, start:stop])
+                logits = foreign.forward(ids[:, start:stop], positions[:, start:stop])
         except Exception as error:  # each kind of model fails in its own way when given a cache that it does not know
             log.info('%s does not run %s: %s', type(model).__name__, way.__name__, error)
             continue
         if (logits - expected).float().norm() <= tolerance:
-            own.reset()
-            return own
+            foreign.reset()
+            return foreign
     log.warning('no cache is known to work for %s: every step reads the whole sequence again', type(model).__name__)
     return Recomputed(model, config)

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A KV cache allocated once: it writes at its own length and hands out views of the filled slots.
+"""A KV cache that is allocated once. New states are written after the filled slots; readers get views of those.
 
-A subclass of transformers' Cache, so models use it like any other. Nothing is concatenated or grown while decoding.
-After eviction its length says how many slots are filled, which is less than the position of the next token: positions
-are passed to the model explicitly.
+SlotCache is a subclass of transformers' Cache, so models use it like any other. Nothing is concatenated or grown while
+decoding. After eviction, a layer's length is smaller than the position of the next token: positions are passed to the
+model explicitly.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 class SlotLayer(CacheLayerMixin):
     """One layer's keys and values, [1, H_kv, capacity, D]; slots 0 .. length-1 are filled.
 
-    A sliding-window layer stores all slots too, but shows only those that its window reaches.
+    A sliding-window layer stores every token too, but shows only the slots that its window reaches.
     """
 
     is_compileable = False
@@ -43,14 +43,17 @@ class SlotLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor | None = None) -> None:
         value_states = key_states if value_states is None else value_states
         _, heads, _, k_dim = key_states.shape
-        with torch.inference_mode(False):  # so that they may be traced
-            # One slot to spare: a trace of filled slots must not take them for the whole buffer (compiled_step.py).
+        with torch.inference_mode(False):  # tensors made in inference mode cannot be traced
+            # One spare slot: a trace of the filled slots must not take them for the whole buffer (steps/compiling.py).
             self.keys = key_states.new_zeros(1, heads, self.capacity + 1, k_dim)
             self.values = value_states.new_zeros(1, value_states.shape[1], self.capacity + 1, value_states.shape[3])
         self.is_initialized = True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
-        """Append [1, H_kv, L, D] states; returns views of the slots that this step attends to, the new ones last."""
+        """Append states [1, H_kv, L, D]; return views of the slots that this step attends to, the new ones last.
+
+        ValueError where they do not fit.
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         n_new = key_states.shape[2]
@@ -65,7 +68,7 @@ class SlotLayer(CacheLayerMixin):
         return self.keys[:, :, first:end], self.values[:, :, first:end]
 
     def filled(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views of the filled slots, [1, H_kv, length, D] each."""
+        """Return views of the filled slots: keys and values, [1, H_kv, length, D] each."""
         return self.keys[:, :, :self.length], self.values[:, :, :self.length]
 
     def keep(self, indices: torch.Tensor) -> None:
@@ -78,18 +81,24 @@ class SlotLayer(CacheLayerMixin):
         self.length = n_keep
 
     def snapshot(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Copies of the filled slots, [1, H_kv, length, D] each, for `restore`. Not before the first update."""
+        """Copy the filled slots for `restore`: keys and values, [1, H_kv, length, D] each.
+
+        Not before the first update.
+        """
         keys, values = self.filled()
         return keys.clone(), values.clone()
 
     def restore(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Hold what a snapshot of this layer holds, and nothing that came after it. The snapshot stays as it is."""
+        """Go back to a snapshot of this layer. The snapshot can be restored again."""
         self.length = keys.shape[2]
         self.keys[:, :, :self.length] = keys
         self.values[:, :, :self.length] = values
 
     def get_mask_sizes(self, query) -> tuple[int, int]:
-        """(number of keys, their offset) for transformers' own masks; `query` is a length or, before 5.3, positions."""
+        """Return (number of keys, offset of the first) for transformers' own masks.
+
+        `query` is a number of tokens or, before transformers 5.3, their positions.
+        """
         n_query = query if isinstance(query, int) else query.shape[0]
         first = max(0, self.length - self.sliding_window + 1) if self.is_sliding else 0
         return self.length + n_query - first, first
@@ -107,24 +116,6 @@ class SlotLayer(CacheLayerMixin):
         self.length = 0
 
 
-class BucketLayer(SlotLayer):
-    """A view of one layer's slots: the next states go to where `slot` [1] says on the device, and `bucket` slots are
-    shown whatever they hold. See decode_step.BucketStep.
-    """
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, slot: torch.Tensor, bucket: int):
-        super().__init__(keys.shape[2])
-        self.keys, self.values, self._slot, self.length = keys, values, slot, bucket - 1
-        self.is_initialized = True
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
-        """Store states of one token, [1, H_kv, 1, D]; returns views of the bucket."""
-        self.keys.index_copy_(2, self._slot, key_states)
-        self.values.index_copy_(2, self._slot, value_states)
-        bucket = self.length + 1
-        return self.keys[:, :, :bucket], self.values[:, :, :bucket]
-
-
 class SlotCache(Cache):
     """One SlotLayer per decoder layer. `windows[i]` is layer i's sliding window, None for full attention.
 
@@ -138,8 +129,10 @@ class SlotCache(Cache):
 
     @classmethod
     def of(cls, keys: list[torch.Tensor], values: list[torch.Tensor], lengths: list[int]) -> SlotCache:
-        """A cache over slots that there are, [1, H_kv, slots, D] for each layer, so many of them filled. No layer of it
-        has a window of its own: the slots are what each attends to.
+        """Build a cache around existing tensors.
+
+        `keys[i]`, `values[i]`: [1, H_kv, slots, D]; `lengths[i]` slots of layer i are filled. No layer slides: each
+        attends to all the slots that it is given.
         """
         cache = cls(keys[0].shape[2], [None] * len(keys))
         for layer, layer.keys, layer.values, layer.length in zip(cache.layers, keys, values, lengths, strict=True):
@@ -148,9 +141,51 @@ class SlotCache(Cache):
 
     @property
     def device(self) -> torch.device:
-        """Of the slots; not before the first update."""
+        """Where the slots are; not before the first update."""
         return self.layers[0].keys.device
 
+    @property
+    def lengths(self) -> list[int]:
+        """Filled slots of each layer. Assigning forgets what follows, or shows again what was forgotten."""
+        return [layer.length for layer in self.layers]
+
+    @lengths.setter
+    def lengths(self, lengths: list[int]) -> None:
+        for layer, length in zip(self.layers, lengths, strict=True):
+            layer.length = length
+
+    def advance(self) -> None:
+        """Count one more filled slot in every layer, after a step that wrote to the slots itself."""
+        for layer in self.layers:
+            layer.length += 1
+
     def evictable_layers(self) -> list[int]:
-        """Indices of the full-attention layers. Sliding windows keep their own rule."""
+        """Return the indices of the full-attention layers. Layers with a sliding window keep their own rule."""
         return [index for index, layer in enumerate(self.layers) if not layer.is_sliding]
+
+    def check(self) -> None:
+        """Check the invariants that everything else relies on; ValueError names the layer that breaks one.
+
+        Not for the token loop: the worker calls this between goals, and so do tests.
+        """
+        for index, layer in enumerate(self.layers):
+            if not 0 <= layer.length <= self.capacity:
+                raise ValueError(f'layer {index} holds {layer.length} entries in {self.capacity} slots')
+            if not layer.is_initialized:
+                if layer.length:
+                    raise ValueError(f'layer {index} holds {layer.length} entries and has no slots')
+                continue
+            for name, states in (('keys', layer.keys), ('values', layer.values)):
+                if states.shape[0] != 1 or states.shape[2] != self.capacity + 1:  # the spare slot
+                    raise ValueError(f'layer {index} has {name} of shape {list(states.shape)} for one sequence of '
+                                     f'{self.capacity} tokens')
+            if layer.keys.shape[1] != layer.values.shape[1] or layer.keys.device != layer.values.device:
+                raise ValueError(f'layer {index} has keys of shape {list(layer.keys.shape)} on {layer.keys.device} and '
+                                 f'values of shape {list(layer.values.shape)} on {layer.values.device}')
+        lengths = {self.layers[index].length for index in self.evictable_layers()}
+        if len(lengths) > 1:
+            raise ValueError(f'full-attention layers hold different numbers of entries: {sorted(lengths)}')
+        sliding = [layer.length for layer in self.layers if layer.is_sliding]
+        if lengths and any(length < max(lengths) for length in sliding):
+            raise ValueError(f'layers with a sliding window hold {sliding} entries, others {max(lengths)}: only the '
+                             'others are evicted')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Drawing the next token, on the device, without waiting for it."""
+"""Drawing the next token on the device, without waiting for the device."""
 from __future__ import annotations
 
 import torch
@@ -23,7 +23,7 @@ NOT_A_TOKEN = -1
 
 
 class Sampler:
-    """Greedy at temperature 0; otherwise temperature, then top_k, then top_p, as transformers orders them."""
+    """Greedy at temperature 0; otherwise temperature, then top_k, then top_p, in the order of transformers."""
 
     def __init__(self, sampling: Sampling, device: torch.device):
         self.sampling = sampling
@@ -31,8 +31,14 @@ class Sampler:
         if sampling.temperature > 0:
             self.generator = torch.Generator(device=device).manual_seed(sampling.seed)
 
-    def draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits [V] -> token id, int64 [], or NOT_A_TOKEN where the best is not finite. No host synchronisation."""
+    def draw(self, logits: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Draw the next token: logits [V] -> token id, int64 []. No host synchronisation.
+
+        `mask`, bool [V]: True for the tokens that may be drawn; None: all. The id is NOT_A_TOKEN where the largest
+        logit is not finite, and where the mask allows no token.
+        """
+        if mask is not None:
+            logits = logits.masked_fill(~mask, float('-inf'))
         best, token = logits.max(dim=-1)  # max propagates NaN, so one look at it suffices
         valid = best.isfinite()
         if self.generator is not None:
@@ -40,7 +46,7 @@ class Sampler:
         return torch.where(valid, token, NOT_A_TOKEN)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits [V] -> the distribution that `draw` samples from, float32 [V]; uniform where the logits are NaN."""
+        """Return what `draw` samples from: logits [V] -> probabilities, float32 [V]; uniform where logits are NaN."""
         sampling = self.sampling
         scores = logits.float()
         scores = (scores - scores.max()) / sampling.temperature  # no overflow at tiny temperatures
@@ -49,7 +55,7 @@ class Sampler:
         if sampling.top_p < 1.0:
             ordered, order = scores.sort(descending=True)
             before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-            # Keep the smallest set whose mass reaches top_p: drop a token once those before it already reach it.
+            # Keep the smallest set whose mass reaches top_p: drop a token where those before it already reach top_p.
             dropped = torch.zeros_like(before, dtype=torch.bool).scatter(0, order, before >= sampling.top_p)
             scores = scores.masked_fill(dropped, float('-inf'))
         probabilities = scores.softmax(-1)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from timebill_ros.inference.decode import Control
+from timebill_ros.inference.control import Control
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import PessimisticLength, expected
 from timebill_ros.planning import planner

@@ -12,11 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Measuring a profile: how long prefill, prediction, eviction and decode steps take here.
+"""Measuring a profile: how long prefill, prediction, eviction and decode steps take on this device.
 
-Each visit of a length runs what a request of that length runs: prefill with the predictor beside it, decode steps over
-the full cache, eviction, decode steps over the smaller cache. Lengths are visited once in ascending order, which finds
-out how far the time goes, and then again in random order, so that a drifting machine does not look like a slope.
+A visit of a length runs what a request of that length runs: prefill with the predictor beside it, decode steps over
+the full cache, eviction, decode steps over the smaller cache. Each length is visited once in ascending order, which
+shows up to which length the time budget reaches. The other visits come in random order, so that a machine whose speed
+drifts does not look like one whose times grow with the length.
 """
 from __future__ import annotations
 
@@ -38,20 +39,23 @@ from timebill_ros.timing import fitting
 from timebill_ros.timing.execution_time import Identity, Profile
 from timebill_ros.timing.fitting import Points
 
-SHORTEST = 2 * MAX_WINDOW
+SHORTEST = 2 * MAX_WINDOW  # tokens
 STEPS = 12  # decode steps per point; their median is the point
 
 
 def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
-    """What a profile of this model and predictor on this device is valid for."""
-    steps = [name if step.kind == 'compiled' else f'{name} {step.kind}' for name, step in model.compiled.items()]
+    """Return what a profile of this model and predictor on this device is valid for."""
+    steps = [name if step.kind == 'compiled' else f'{name} {step.kind}' for name, step in model.fast_steps.items()]
     return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
                     predictor=predictor.fingerprint if predictor else 'none', compiled=', '.join(steps),
                     placement=predictor.placement if predictor else 'beside')
 
 
 def length_grid(longest: int, n: int) -> list[int]:
-    """About `n` lengths from SHORTEST to `longest`, geometric."""
+    """Return at most `n` lengths in tokens from SHORTEST to `longest`, ascending, in geometric progression.
+
+    Where `longest` is not above SHORTEST: `longest` and its half.
+    """
     if longest <= SHORTEST:
         return sorted({max(2, longest // 2), longest})
     ratio = (longest / SHORTEST) ** (1 / (n - 1))
@@ -61,16 +65,21 @@ def length_grid(longest: int, n: int) -> list[int]:
 def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_tokens: int, budget_s: float,
             repeats: int = 8, longest: int | None = None, n_lengths: int = 9, seed: int = 0,
             progress: Callable[[float], None] = lambda share: None) -> Points:
-    """[length, seconds] points per kind.
+    """Measure [length, seconds] points of each kind.
 
-    'prefill'       a prompt of that length, the predictor running beside it
+    'prefill'       a prompt of that many tokens, the predictor running beside it
     'prediction'    the predictor on that many tokens, prefill running beside it
-    'step'          the median of a run of decode steps over that many cached entries; 'step:int8' of another variant
-    'run'           the mean of the same run: what a preempted or slow step adds shows here
-    'eviction'      scoring and compacting a prompt of that length
+    'step'          the median of STEPS decode steps over that many cached entries; 'step:int8' is another variant's
+    'run'           the mean of the same steps, which a preempted or slow step raises, unlike their median
+    'eviction'      scoring a prompt of that many tokens and compacting its cache
 
-    Stops after `repeats` visits of each length or `budget_s` seconds, whichever comes first; on a slow device long
-    lengths are left out. `progress` is called with the share done.
+    chunk_tokens:  tokens of a prefill chunk.
+    budget_s:      seconds that all visits together should take. Long lengths are left out on a slow device, but two
+                   lengths are always measured.
+    repeats:       visits of each length at most.
+    longest:       the longest prompt in tokens (default: as long as the model's context allows).
+    n_lengths:     different lengths at most.
+    progress:      called with the share done, 0 to 1.
     """
     draw = random.Random(seed)
     points: Points = {}
@@ -81,7 +90,7 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
     cost: dict[int, float] = {}
     for n in lengths:
         before = time.monotonic()
-        # A visit grows at most with the square of its length; two lengths are the least that can be fitted.
+        # A visit's time grows at most with the square of its length. A fit needs at least two lengths.
         if len(cost) >= 2 and before - started + max(cost.values()) * (n / max(cost)) ** 2 > 0.5 * budget_s:
             break
         add(points, visit(model, predictor, n, chunk_tokens, draw))
@@ -100,18 +109,18 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
 
 
 def add(points: Points, more: Points) -> None:
-    """Put `more` points to those there are."""
+    """Add `more` points to `points`, kind by kind."""
     for kind, measured in more.items():
         points.setdefault(kind, []).extend(measured)
 
 
 def visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_tokens: int,
           draw: random.Random) -> Points:
-    """Points of one prompt of `n` random tokens: what a request of that length runs, see `measure`."""
+    """Measure one prompt of `n` random tokens: everything that a request of that length runs, see `measure`."""
     points: Points = {}
     vocabulary = len(model.tokenizer)
     ids = [draw.randrange(vocabulary) for _ in range(n)]
-    # Random ids as text may tokenise to another length; the predictor's own bound keeps it at n or below.
+    # As text, random ids may be more of the predictor's tokens than n; the bound n cuts them.
     future = predictor.submit(model.tokenizer.decode(ids), n) if predictor else None
     model.reset()
     model.synchronize()
@@ -140,17 +149,18 @@ def visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_t
 
 
 def other_variants(model: CausalLM) -> list[str]:
-    """Weight precisions to decode with besides the model's own."""
+    """Return the weight precisions that the model can decode with, besides its own."""
     return [name for name in model.variants if name != model.variant]
 
 
 def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int, n_kv: int,
            points: Points, kind: str = 'step') -> torch.Tensor:
+    """Time STEPS decode steps from `token` at `position`, over `n_kv` cached entries; return the last token drawn."""
     seconds = []
     for i in range(STEPS):
         start = time.perf_counter()
         token = sampler.draw(model.step(token, position + i))
-        int(token)  # as the token loop does
+        int(token)  # waits for the device, as the token loop does once per token
         seconds.append(time.perf_counter() - start)
         token = token.clamp(min=0)
     middle = n_kv + STEPS // 2
@@ -162,7 +172,7 @@ def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int
 
 def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: Points,
                  chunk_tokens: int) -> Profile:
-    """Fit measured points into a profile of this device. ProfileError where there are too few."""
+    """Fit a profile of this device to measured points. ProfileError where there are too few, see `fitting.fit`."""
     chunk_tokens = chunk_tokens if model.chunked_prefill else 0
     times = fitting.fit(points, chunk_tokens)
     date = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
@@ -172,9 +182,9 @@ def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: 
 
 
 def check(profile: Profile, points: Points) -> dict[str, float]:
-    """By kind, the median ratio of freshly measured to profiled times; 1 where the profile still describes the device.
+    """Return, by kind, the median ratio of freshly measured to profiled times: 1 where the profile still fits.
 
-    'run' is left out: it judges noise, not the device.
+    'run' is left out: it shows noise, not the device.
     """
     return {kind: statistics.median(seconds / profile.times.estimate(kind, n) for n, seconds in measured)
             for kind, measured in points.items() if kind != 'run' and profile.points.get(kind)}

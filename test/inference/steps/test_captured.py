@@ -12,17 +12,23 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Steps of fixed sizes, and the graphs made of them: on a CPU a stand-in runs what was captured again, into the same
-tensors, as a CUDA graph does.
+"""Steps of fixed sizes, and the graphs made of them.
+
+On a CPU a stand-in runs what was captured again, into the same tensors, as a CUDA graph does.
 """
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from test_compiled_step import IDS, answers, fill_to_the_end, load
+from test_compiled import IDS, answers, fill_to_the_end, load
 
-from timebill_ros.inference.steps import captured_step, compiled_step, decode_step
-from timebill_ros.inference.steps.captured_step import NotCaptured, buckets
+from timebill_ros.inference.steps import captured as captured_steps
+from timebill_ros.inference.steps import choice
+from timebill_ros.inference.steps import compiled as compiled_steps
+from timebill_ros.inference.steps.captured import buckets
+from timebill_ros.inference.steps.interface import Step, StepUnavailable
 from timebill_ros.timing.profiling import identity
 
 WINDOW = 100  # tokens, more than IDS and what is generated
@@ -30,12 +36,13 @@ WINDOW = 100  # tokens, more than IDS and what is generated
 
 def capturer(device):
     def capture(call):
-        logits = call().clone()
+        outputs = tuple(tensor.clone() for tensor in call())
 
         def replay():
-            replays.append(logits)
-            logits.copy_(call())
-        return replay, logits
+            replays.append(outputs[0])
+            for tensor, computed in zip(outputs, call(), strict=True):
+                tensor.copy_(computed)
+        return replay, outputs
     replays.clear()
     return capture
 
@@ -46,11 +53,12 @@ replays = []  # the logits of each, which tell which graph it was
 @pytest.fixture
 def on_buckets(monkeypatch):
     """Models on a CPU as on CUDA, with a stand-in for its graphs that is said to be quick enough."""
-    real = captured_step.compare
-    monkeypatch.setattr(captured_step, 'capturer', capturer)
-    monkeypatch.setattr(captured_step, 'compare', lambda *a: [1.0] * len(real(*a)))
-    for module in (decode_step, compiled_step):
-        monkeypatch.setattr(module, 'uses_buckets', lambda cache: not any(layer.is_sliding for layer in cache.layers))
+    real, refusal = choice.compare, choice.capture_refusal
+    monkeypatch.setattr(captured_steps, 'capturer', capturer)
+    monkeypatch.setattr(choice, 'compare', lambda steps, *a: real(steps, *a) and [1.0 / i for i in range(
+        1, 1 + len(steps))])  # each kind is quicker than the one before
+    monkeypatch.setattr(choice, 'capture_refusal', lambda cache: refusal(SimpleNamespace(
+        device=SimpleNamespace(type='cuda'), layers=cache.layers)))
 
 
 @pytest.fixture(scope='module')
@@ -61,12 +69,12 @@ def modules():
 @pytest.fixture
 def captured(on_buckets, monkeypatch, tmp_path):
     """From the modules."""
-    monkeypatch.setattr(compiled_step, 'prepare', _not_compiled)
+    monkeypatch.setattr(compiled_steps, 'prepare', _not_compiled)
     return load(directory=tmp_path)
 
 
-def _not_compiled(*arguments):
-    raise compiled_step.NotCompiled('of the test')
+def _not_compiled(*arguments, **options):
+    raise StepUnavailable('of the test')
 
 
 @pytest.mark.parametrize('capacity', [64, 128, 129, 1000, 8192, 32768])
@@ -79,26 +87,26 @@ def test_buckets_are_an_eighth_apart_at_most(capacity):
 
 @pytest.mark.parametrize('n_keep', [None, 30, 1])
 def test_it_draws_the_tokens_of_the_modules_whatever_is_evicted(captured, modules, n_keep):
-    assert captured.compiled['float32'].kind == 'captured'
+    assert captured.fast_steps['float32'].kind == 'captured'
     expected, got = answers(modules, 150, n_keep), answers(captured, 150, n_keep)
     assert got[0] == expected[0]
 
 
 def test_compiled_steps_of_fixed_sizes_are_captured_too(on_buckets, modules, tmp_path):
     both = load(directory=tmp_path)
-    step = both.compiled['float32']
+    step = both.fast_steps['float32']
     assert step.kind == 'compiled and captured' and identity(both, None).compiled == 'float32 compiled and captured'
     expected = answers(modules, 150, 30)[0]
     assert answers(both, 150, 30)[0] == expected
-    both._compiled = compiled_step.CompiledStep(
+    both._step = compiled_steps.CompiledStep(
         next(tmp_path.glob('*.pt2')), {f'model.{name}': tensor for name, tensor in both.model.named_parameters()} | {
             f'model.{name}': tensor for name, tensor in both.model.named_buffers()}, both.cache, bucketed=True)
     assert answers(both, 150, 30)[0] == expected, 'without graphs'
 
 
 def test_a_step_takes_the_smallest_graph_that_holds_its_cache(captured):
-    step = captured.compiled['float32']
-    graph_of = dict(zip(step._lengths, [id(logits) for _, logits in step._graphs], strict=True))
+    step = captured.fast_steps['float32']
+    graph_of = dict(zip(step._lengths, [id(outputs[0]) for _, outputs in step._graphs], strict=True))
     for n_cached, n_keep, length in ((60, None, 128), (126, None, 128), (127, None, 128), (128, None, 192),
                                      (250, None, 256), (250, 20, 128)):
         captured.reset()
@@ -117,7 +125,7 @@ def test_the_tensors_of_a_call_may_be_others_than_those_captured(captured, modul
         one.prefill(IDS, chunk_tokens=64)
     token = torch.tensor([[IDS[0]]])
     with torch.inference_mode():
-        got = captured.compiled['float32'](token, torch.tensor([[len(IDS)]]))
+        got, _ = captured.fast_steps['float32'](token, torch.tensor([[len(IDS)]]))
     torch.testing.assert_close(got, modules.step(token, len(IDS)), rtol=1e-4, atol=1e-4)
 
 
@@ -126,7 +134,6 @@ def test_the_cache_may_be_filled_to_its_end_and_no_further(captured):
 
 
 def test_the_mask_goes_with_the_step(captured):
-    assert all(window.hidden is None for window in captured._windows.values())
     assert answers(captured, 5)[0] == answers(captured, 5)[0], 'prefill after steps'
 
 
@@ -135,10 +142,10 @@ def test_the_mask_goes_with_the_step(captured):
 @pytest.mark.parametrize(('seconds', 'sentence'), [([1.0, 1.2], '1200.000 ms, and 1000.000 ms without'),
                                                    ([1.0, 1.04], '')])
 def test_graphs_that_are_slower_are_not_used(on_buckets, monkeypatch, tmp_path, caplog, seconds, sentence):
-    monkeypatch.setattr(compiled_step, 'prepare', _not_compiled)
-    monkeypatch.setattr(captured_step, 'compare', lambda *arguments: seconds)
+    monkeypatch.setattr(compiled_steps, 'prepare', _not_compiled)
+    monkeypatch.setattr(choice, 'compare', lambda *arguments: seconds)
     with caplog.at_level('INFO'):
-        assert bool(load(directory=tmp_path).compiled) == (not sentence)
+        assert bool(load(directory=tmp_path).fast_steps) == (not sentence)
     assert sentence in caplog.text and ('are no CUDA graphs' in caplog.text) == bool(sentence)
 
 
@@ -147,48 +154,47 @@ def test_graphs_that_compute_something_else_are_not_used(on_buckets, monkeypatch
         capture = capturer(device)
 
         def of_another_slot(call):
-            replay, logits = capture(call)
-            return lambda: (replay(), logits.add_(1.0)), logits
+            replay, outputs = capture(call)
+            return lambda: (replay(), outputs[0].add_(1.0)), outputs
         return of_another_slot
 
-    monkeypatch.setattr(compiled_step, 'prepare', _not_compiled)
-    monkeypatch.setattr(captured_step, 'capturer', wrong)
+    monkeypatch.setattr(compiled_steps, 'prepare', _not_compiled)
+    monkeypatch.setattr(captured_steps, 'capturer', wrong)
     with caplog.at_level('INFO'):
         one = load(directory=tmp_path)
-    assert not one.compiled and 'its logits are not those of the modules' in caplog.text
+    assert not one.fast_steps and 'its logits are not those of the modules' in caplog.text
     assert answers(one, 20)[0] == answers(modules, 20)[0]
 
 
 def test_a_failed_capture_leaves_the_compiled_step(on_buckets, monkeypatch, tmp_path, caplog):
-    class Kept:
+    class Kept(Step):
         kind = 'compiled'
 
         def __call__(self, token, position):
-            return torch.zeros(90)
+            return torch.zeros(90), None
 
         def run_bucket(self, *arguments):
             raise RuntimeError('operation not permitted when stream is capturing\nof the test')
 
     kept = Kept()
-    monkeypatch.setattr(compiled_step, 'prepare', lambda *arguments: kept)
+    monkeypatch.setattr(compiled_steps, 'prepare', lambda *arguments, **options: kept)
     with caplog.at_level('INFO'):
-        assert load(directory=tmp_path).compiled == {'float32': kept}
+        assert load(directory=tmp_path).fast_steps == {'float32': kept}
     assert 'are no CUDA graphs: RuntimeError: operation not permitted when stream is capturing\n' in caplog.text
 
 
 def test_models_with_sliding_windows_are_not_captured(on_buckets):
-    sliding = load('qwen2_sliding', None)
-    with pytest.raises(NotCaptured, match='sliding window'):
-        captured_step.prepare(sliding.model, sliding.cache, {}, None, sliding._token, sliding._position)
+    assert 'sliding window' in choice.capture_refusal(load('qwen2_sliding', None).cache)
+    assert choice.capture_refusal(load('qwen2', None).cache) == ''
 
 
 @pytest.mark.parametrize('max_context_tokens', [WINDOW, WINDOW - 1])
 def test_a_window_that_the_cache_cannot_outgrow_is_full_attention(on_buckets, monkeypatch, tmp_path,
                                                                   max_context_tokens):
-    monkeypatch.setattr(compiled_step, 'prepare', _not_compiled)
+    monkeypatch.setattr(compiled_steps, 'prepare', _not_compiled)
     monkeypatch.setattr('timebill_ros.inference.model.sliding_windows', lambda config: [None] * (
         config.num_hidden_layers - 1) + [WINDOW])
     one, modules = (load('qwen2', directory, max_context_tokens=max_context_tokens) for directory in (tmp_path, None))
-    assert one.compiled['float32'].kind == 'captured'
+    assert one.fast_steps['float32'].kind == 'captured'
     assert answers(one, 20, 30)[0] == answers(modules, 20, 30)[0]
     assert len({layer.get_seq_length() for layer in one.cache.layers}) == 1

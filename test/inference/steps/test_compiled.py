@@ -25,7 +25,8 @@ import tiny_models
 import torch
 
 from timebill_ros.inference.model import CausalLM
-from timebill_ros.inference.steps import compiled_step
+from timebill_ros.inference.steps import choice, compiling
+from timebill_ros.inference.steps import compiled as compiled_steps
 from timebill_ros.resources import cache_directory
 
 STEPS = cache_directory() / 'steps'  # of the whole test run: nodes of other tests load from it too
@@ -61,7 +62,7 @@ def modules():
 
 @pytest.mark.parametrize('n_keep', [None, 30, 1])
 def test_it_draws_the_tokens_of_the_modules_whatever_is_evicted(compiled, modules, n_keep):
-    assert [step.kind for step in compiled.compiled.values()] == ['compiled'] and not modules.compiled
+    assert [step.kind for step in compiled.fast_steps.values()] == ['compiled'] and not modules.fast_steps
     expected, got = answers(modules, 80, n_keep), answers(compiled, 80, n_keep)
     assert got[0] == expected[0]
     torch.testing.assert_close(torch.stack(got[1]), torch.stack(expected[1]), rtol=1e-4, atol=1e-4)
@@ -69,7 +70,7 @@ def test_it_draws_the_tokens_of_the_modules_whatever_is_evicted(compiled, module
 
 def test_layers_with_a_sliding_window_go_past_it(tmp_path):
     model, modules = load('qwen2_sliding', tmp_path), load('qwen2_sliding', None)
-    assert model.compiled
+    assert model.fast_steps
     assert answers(model, 60, 40)[0] == answers(modules, 60, 40)[0]
 
 
@@ -80,22 +81,22 @@ def test_eviction_snapshots_and_modules_share_its_slots(compiled, modules):
     snapshot, runs = compiled.snapshot(), []
     for order in ('ccmmcc', 'mmccmm'):
         compiled.restore(snapshot)
-        step, rows = compiled._compiled, []
+        step, rows = compiled._step, []
         try:
             for i, way in enumerate(order):
-                compiled._compiled = step if way == 'c' else None
+                compiled._step = step if way == 'c' else compiled._reader
                 rows.append(compiled.step(torch.tensor(IDS[i]), len(IDS) + i).clone())
         finally:
-            compiled._compiled = step
+            compiled._step = step
         runs.append(torch.stack(rows))
     torch.testing.assert_close(runs[0], runs[1], rtol=1e-4, atol=1e-4)
 
 
 def test_a_second_start_compiles_nothing_and_shares_the_weights(compiled):
-    before = compiled_step.compilations
+    before = compiling.compilations
     again = load()
-    assert again.compiled and compiled_step.compilations == before
-    step = again.compiled['float32']
+    assert again.fast_steps and compiling.compilations == before
+    step = again.fast_steps['float32']
     with torch.inference_mode():
         expected = answers(again, 3)[1][-1].clone()
         again.model.lm_head.weight.mul_(2.0)
@@ -106,10 +107,10 @@ def test_a_second_start_compiles_nothing_and_shares_the_weights(compiled):
 def test_nothing_is_compiled_while_goals_run(compiled):
     from torch._dynamo.utils import counters
     answers(compiled, 5)
-    compilations, before = compiled_step.compilations, {name: dict(values) for name, values in counters.items()}
+    compilations, before = compiling.compilations, {name: dict(values) for name, values in counters.items()}
     for n_keep in (None, 50, 3):
         answers(compiled, 100, n_keep)
-    assert compiled_step.compilations == compilations
+    assert compiling.compilations == compilations
     assert {name: dict(values) for name, values in counters.items()} == before
 
 
@@ -130,10 +131,10 @@ def fill_to_the_end(model: CausalLM) -> None:
 @pytest.mark.parametrize('threads, dtype', [(1, 'bfloat16'), (2, 'float32')])
 def test_a_file_is_valid_for_one_precision_and_thread_count(compiled, threads, dtype, monkeypatch, tmp_path):
     made = []
-    monkeypatch.setattr(compiled_step, '_make', lambda *arguments: made.append(1) or ({'reason': 'of the test'}, None))
+    monkeypatch.setattr(compiled_steps, '_make', lambda *arguments: made.append(1) or ({'reason': 'of the test'}, None))
     model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=threads, dtype=dtype,
                      compiled_steps=copy_of_steps(tmp_path))
-    assert made and not model.compiled
+    assert made and not model.fast_steps
 
 
 # -- where it cannot be had ------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ def test_without_a_compiler_steps_run_through_the_modules_and_the_log_says_so(tm
     monkeypatch.setattr(shutil, 'which', lambda name: None)
     with caplog.at_level('INFO'):
         model = load(directory=tmp_path)
-    assert not model.compiled and 'no C++ compiler' in caplog.text
+    assert not model.fast_steps and 'no C++ compiler' in caplog.text
     assert not list(tmp_path.glob('*.json')), 'one may be installed later'
     assert answers(model, 10)[0] == answers(modules, 10)[0]
 
@@ -150,15 +151,15 @@ def test_without_a_compiler_steps_run_through_the_modules_and_the_log_says_so(tm
 def test_what_cannot_be_traced_is_noted_and_tried_once_more(tmp_path, monkeypatch, caplog):
     tried = []
 
-    def fails(*arguments):
+    def fails(*arguments, **options):
         tried.append(1)
         raise RuntimeError('control flow of the test')
 
-    monkeypatch.setattr(compiled_step, '_compile', fails)
+    monkeypatch.setattr(compiled_steps, 'compile_step', fails)
     for _ in range(4):
         with caplog.at_level('INFO'):
             caplog.clear()
-            assert not load(directory=tmp_path).compiled
+            assert not load(directory=tmp_path).fast_steps
         assert 'cannot be compiled (RuntimeError: control flow of the test)' in caplog.text
     assert len(tried) == 2
 
@@ -171,21 +172,22 @@ def copy_of_steps(directory: Path) -> Path:
 
 
 def test_one_that_is_slower_or_differs_is_not_used(tmp_path, monkeypatch, caplog, compiled):
-    def compile_nothing(model, cache, options, package, weights, bucketed):
+    def compile_nothing(model, cache, package, weights, *, bucketed):
         source = next(path for path in STEPS.glob('*.pt2') if path.name == package.name)
         shutil.copy(source, package)
 
-    monkeypatch.setattr(compiled_step, '_compile', compile_nothing)
-    real = compiled_step.compare
-    monkeypatch.setattr(compiled_step, 'compare', lambda *a: real(*a) and [1.0, 2.0])
+    monkeypatch.setattr(compiled_steps, 'compile_step', compile_nothing)
+    real = choice.compare
+    monkeypatch.setattr(choice, 'compare', lambda *a: real(*a) and [1.0, 2.0])
     with caplog.at_level('INFO'):
-        assert not load(directory=tmp_path / 'slower').compiled
+        assert not load(directory=tmp_path / 'slower').fast_steps
     assert 'as fast as its compiled step' in caplog.text
-    monkeypatch.setattr(compiled_step, 'compare', real)
-    call = compiled_step.CompiledStep.__call__
-    monkeypatch.setattr(compiled_step.CompiledStep, '__call__', lambda self, *inputs: call(self, *inputs) + 1.0)
+    monkeypatch.setattr(choice, 'compare', real)
+    call = compiled_steps.CompiledStep.__call__
+    monkeypatch.setattr(compiled_steps.CompiledStep, '__call__',
+                        lambda self, *inputs: (call(self, *inputs)[0] + 1.0, None))
     with caplog.at_level('INFO'):
-        assert not load(directory=tmp_path / 'differs').compiled
+        assert not load(directory=tmp_path / 'differs').fast_steps
     assert 'its logits are not those of the modules' in caplog.text
 
 
@@ -194,25 +196,25 @@ def test_one_that_is_slower_or_differs_is_not_used(tmp_path, monkeypatch, caplog
                                     lambda package, notes: notes.write_text('no json')])
 def test_a_file_that_is_damaged_is_made_again(tmp_path, monkeypatch, compiled, damage):
     copy_of_steps(tmp_path)
-    made, real = [], compiled_step._make
+    made, real = [], compiled_steps._make
 
-    def make(model, cache, options, package, weights, facts, bucketed):
+    def make(model, cache, package, weights, facts, bucketed, judge):
         made.append(1)
         shutil.copy(STEPS / package.name, package)
         return (json.loads((STEPS / package.name).with_suffix('.json').read_text()),
-                compiled_step.CompiledStep(package, weights, cache, bucketed=bucketed))
+                compiled_steps.CompiledStep(package, weights, cache, bucketed=bucketed))
 
-    monkeypatch.setattr(compiled_step, '_make', make)
+    monkeypatch.setattr(compiled_steps, '_make', make)
     assert real is not make
     for package in tmp_path.glob('*.pt2'):
         damage(package, package.with_suffix('.json'))
-    assert load(directory=tmp_path).compiled and made
+    assert load(directory=tmp_path).fast_steps and made
 
 
 def test_code_that_others_may_have_written_is_not_run(tmp_path, caplog):
     tmp_path.chmod(0o777)
     with caplog.at_level('INFO'):
-        assert not load(directory=tmp_path).compiled
+        assert not load(directory=tmp_path).fast_steps
     assert f'others may write to {tmp_path}' in caplog.text
     assert os.listdir(tmp_path) == []
 
@@ -220,9 +222,9 @@ def test_code_that_others_may_have_written_is_not_run(tmp_path, caplog):
 def test_a_folder_that_cannot_be_made_is_told(tmp_path, caplog):
     (tmp_path / 'file').write_text('')
     with caplog.at_level('INFO'):
-        assert not load(directory=tmp_path / 'file' / 'steps').compiled
+        assert not load(directory=tmp_path / 'file' / 'steps').fast_steps
     assert f'{tmp_path / "file" / "steps"} cannot be used' in caplog.text
 
 
 def test_models_on_a_cache_of_their_own_have_none(tmp_path):
-    assert not load('mamba', tmp_path).compiled and not list(tmp_path.iterdir())
+    assert not load('mamba', tmp_path).fast_steps and not list(tmp_path.iterdir())

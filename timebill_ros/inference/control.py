@@ -1,0 +1,50 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What connects a running request to the outside."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from timebill_ros.deadline import Deadline
+from timebill_ros.request import Phase, Plan, Timing
+
+
+def _ignore(*args) -> None:
+    pass
+
+
+@dataclass
+class Control:
+    """One running request, as other threads watch and steer it.
+
+    The engine writes `tokens` and `n_tokens`; any thread may read them while the loop runs. `canceled` and the deadline
+    are written from outside, and read once per token and per layer or chunk of prefill. Plans are made for the
+    deadline; the work itself is stopped `overrun_s` after it.
+    """
+
+    deadline: Deadline
+    margin_s: float = 0.0  # kept free before the deadline for delivering the result
+    overrun_s: float = 0.0  # how long the work may go on after the deadline (SKIP_NEXT)
+    dropped: bool = False  # a revised plan expects no answer in time, and the goal ends where that is so
+    canceled: bool = False
+    tokens: list[int] = field(default_factory=list)  # allocated to the cap before the loop starts
+    n_tokens: int = 0
+    on_phase: Callable[[Phase], None] = _ignore
+    on_plan: Callable[[Plan, Timing], None] = _ignore
+    revised: tuple[Plan, Timing] | None = None  # the latest plan made while decoding, for another thread to send
+
+    def should_stop(self) -> bool:
+        return self.canceled or self.deadline.expired(self.margin_s - self.overrun_s)

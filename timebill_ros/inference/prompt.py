@@ -1,0 +1,58 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""From a goal's prompt or messages to token ids."""
+from __future__ import annotations
+
+from timebill_ros.inference.special_tokens import SpecialTokens
+from timebill_ros.request import ErrorCode, GoalError, Request
+
+
+class PromptEncoder:
+    """Renders and tokenizes prompts for one model. `max_context`: tokens of prompt and answer together, at most."""
+
+    def __init__(self, name: str, tokenizer, max_context: int):
+        self._name, self._tokenizer, self._max_context = name, tokenizer, max_context
+        self._special_tokens = SpecialTokens(tokenizer)
+
+    def render(self, request: Request) -> str:
+        """Return the text that the model sees: the raw prompt, or the messages through the model's chat template.
+
+        Special tokens that stand in a message's content become plain text. GoalError where there is no template or the
+        template refuses the messages.
+        """
+        if not request.messages:
+            return request.prompt
+        if not getattr(self._tokenizer, 'chat_template', None):
+            raise GoalError(ErrorCode.INVALID_GOAL, f'model {self._name} has no chat template; send prompt instead')
+        messages = [{**message, 'content': self._special_tokens.as_text(message['content'])}
+                    for message in request.messages]
+        try:
+            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # templates raise jinja errors of their own for roles that they refuse
+            raise GoalError(ErrorCode.INVALID_GOAL,
+                            f'the chat template refuses the messages: {str(error)[:200]}') from error
+
+    def tokenize(self, text: str, *, is_chat: bool) -> list[int]:
+        """Return the token ids of a rendered prompt. GoalError where there are none or too many.
+
+        `is_chat`: a chat template has already written the special tokens into `text`.
+        """
+        ids = self._tokenizer(text, add_special_tokens=not is_chat, verbose=False)['input_ids']
+        if not ids:
+            raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
+        if len(ids) >= self._max_context:
+            raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {len(ids)} tokens; with room for one more, '
+                            f'at most {self._max_context - 1} fit the context of {self._max_context}')
+        return ids

@@ -1,0 +1,189 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The step compiled ahead of time and kept on disk: no Python between one kernel and the next.
+
+A step through transformers' modules is some hundreds of Python and dispatcher calls. For a small model, or on a fast
+GPU, these take longer than the arithmetic. compiling.py compiles the model's own forward for one token and a cache of
+any length; the file is loaded by every later start. Weights and cache slots stay those of the model: eviction works as
+before, and a step reads only the entries that are kept. Nothing is compiled while goals run.
+"""
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from timebill_ros.inference.kv_cache import SlotCache
+from timebill_ros.inference.steps.compiling import compile_step
+from timebill_ros.inference.steps.interface import Step, StepUnavailable
+from timebill_ros.resources import key_of, write_whole
+
+log = logging.getLogger(__name__)
+
+REVISION = 7  # of what is compiled; files of another revision are not loaded
+TRIES = 2  # starts that may fail to compile a step (memory or disk may be full) before it is given up
+
+
+class CompiledStep(Step):
+    """A compiled step of one model on one cache, whose slots are allocated.
+
+    `weights`: the model's tensors by the names that they have in the trace; the model keeps them. `bucketed`: a
+    BucketStep was traced, otherwise an ExactStep (step_module.py).
+    """
+
+    kind = 'compiled'
+
+    def __init__(self, package: Path, weights: dict[str, torch.Tensor], cache: SlotCache, *, bucketed: bool):
+        load = torch._inductor.aoti_load_package
+        # One thread runs steps; a guard against more threads cannot be captured in a CUDA graph.
+        alone = {'run_single_threaded': True} if 'run_single_threaded' in inspect.signature(load).parameters else {}
+        self._compiled = load(str(package), **alone)
+        constants = package.with_suffix('.safetensors')
+        self._weights = {**weights, **(load_file(constants, str(cache.device)) if constants.is_file() else {})}
+        self._compiled.load_constants(
+            {name: self._weights[name] for name in self._compiled.get_constant_fqns()},
+            check_full_update=True, user_managed=True)
+        # Calling `_compiled` itself would parse the description of its arguments each time.
+        loader = self._compiled.loader
+        self._run = getattr(loader, 'boxed_run', None) or loader.run
+        self._cache = cache
+        self._states = [*(layer.keys for layer in cache.layers), *(layer.values for layer in cache.layers)]
+        self._sliding = [(3 + i, layer) for i, layer in enumerate(cache.layers) if layer.is_sliding]
+        # Layers that do not slide are evicted alike, so they are equally long.
+        self._whole = next((layer for layer in cache.layers if not layer.is_sliding), cache.layers[0])
+        self._slot = torch.zeros(1, dtype=torch.long, device=cache.device) if bucketed else None
+        self._filled = torch.zeros(cache.capacity, dtype=torch.long, device=cache.device)
+
+    def __call__(self, token, position):
+        cache = self._cache
+        if max(layer.length for layer in cache.layers) >= cache.capacity:
+            raise ValueError(f'the cache holds one sequence of {cache.capacity} tokens')
+        n = self._whole.length + 1
+        if self._slot is not None:
+            self._slot.fill_(n - 1)
+            outputs = self.run_bucket(token, position, self._slot, n)
+        else:
+            inputs = [token, position, self._filled[:n], *self._states]
+            n_layers = len(cache.layers)
+            for i, layer in self._sliding:
+                end = layer.length + 1
+                start = max(0, end - layer.sliding_window)
+                inputs[i], inputs[i + n_layers] = layer.keys[:, :, start:end], layer.values[:, :, start:end]
+            outputs = self._run(inputs)
+        cache.advance()
+        return outputs[0], outputs[1]
+
+    def run_bucket(self, token: torch.Tensor, position: torch.Tensor, slot: torch.Tensor,
+                   n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run a BucketStep over the first `n` slots -> (logits [V], hidden [H]); no layer's length changes."""
+        logits, hidden = self._run([token, position, slot, self._filled[:n], *self._states])
+        return logits, hidden
+
+
+def prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Path, *, bucketed: bool,
+            judge: Callable) -> CompiledStep:
+    """Return the compiled step of `model`, from `directory` or made now.
+
+    StepUnavailable with a sentence where it cannot be had. `cache` holds two entries of a sequence or more; `facts`
+    identify model, precision, device and versions. `judge(step)` compares with the modules and returns a
+    choice.Judgement; ValueError where the logits differ. What is found out about a model is kept in `directory` too:
+    that it cannot be traced, or that its modules are faster.
+    """
+    import torch._inductor
+    if not hasattr(torch._inductor, 'aoti_load_package'):
+        raise StepUnavailable(f'PyTorch {torch.__version__} has no ahead-of-time compiler that can be loaded from')
+    try:
+        return _prepare(model, cache, facts, directory, bucketed, judge)
+    except OSError as error:
+        raise StepUnavailable(f'{directory} cannot be used: {error}') from error
+
+
+def _prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Path, bucketed: bool,
+             judge: Callable) -> CompiledStep:
+    _check_owner(directory)
+    key = key_of([*facts, str(cache.capacity), str(REVISION)])
+    package, notes = directory / f'{key}.pt2', directory / f'{key}.json'
+    weights = {name: tensor for tensors in (model.named_parameters, model.named_buffers)
+               for name, tensor in tensors(prefix='model', remove_duplicate=False)}
+    known = _read(notes)
+    if known is not None and not known['reason'] and package.is_file():
+        try:
+            return CompiledStep(package, weights, cache, bucketed=bucketed)
+        except Exception as error:  # whatever has become of the file
+            log.warning('%s cannot be loaded and is made again: %s', package, one_line(error))
+            known = None
+    step = None
+    if known is None or not known['reason'] or known.get('tried', TRIES) < TRIES:
+        tried = known.get('tried', 0) if known else 0
+        known, step = _make(model, cache, package, weights, facts, bucketed, judge)
+        if 'tried' in known:
+            known['tried'] += tried
+        write_whole(notes, json.dumps(known, indent=1) + '\n')
+    if known['reason']:
+        raise StepUnavailable(f'{known["reason"]} (noted in {notes})')
+    return step
+
+
+def _check_owner(directory: Path) -> None:
+    """Make sure that nobody else can have put a file there: what lies there is run as code."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = directory.stat()
+    if state.st_uid not in (os.getuid(), 0) or state.st_mode & stat.S_IWOTH:
+        raise StepUnavailable(f'others may write to {directory}, and code from there would be run; see cache_dir')
+
+
+def _read(notes: Path) -> dict | None:
+    try:
+        known = json.loads(notes.read_text())
+        return known if isinstance(known.get('reason'), str) else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _make(model: nn.Module, cache: SlotCache, package: Path, weights: dict[str, torch.Tensor], facts: list[str],
+          bucketed: bool, judge: Callable) -> tuple[dict, CompiledStep | None]:
+    """Compile to `package`: (what was found out, the step).
+
+    StepUnavailable where this machine lacks a compiler: that may change, so it is not noted.
+    """
+    if cache.device.type == 'cpu' and not any(map(shutil.which, [os.environ.get('CXX', 'g++'), 'clang++'])):
+        raise StepUnavailable('no C++ compiler is installed (g++, clang++ or $CXX)')
+    log.info('compiling the decode step, once for this model and device')
+    start_s = time.monotonic()
+    try:
+        compile_step(model, cache, package, weights, bucketed=bucketed)
+        step = CompiledStep(package, weights, cache, bucketed=bucketed)
+        judgement = judge(step)
+    except Exception as error:  # tracers and compilers raise errors of many kinds
+        return {'reason': f'its step cannot be compiled ({one_line(error)})', 'tried': 1, 'facts': facts}, None
+    log.info('compiled in %.1f s: a step takes %.3f ms, through the modules %.3f ms', time.monotonic() - start_s,
+             1e3 * judgement.step_s, 1e3 * judgement.modules_s)
+    return {'reason': judgement.objection, 'compiled_s': judgement.step_s, 'modules_s': judgement.modules_s,
+            'facts': facts}, step
+
+
+def one_line(error: Exception) -> str:
+    """Return the first line of an error, fit for a log: tracers, compilers and captures raise long ones."""
+    return f'{type(error).__name__}: {(str(error).strip() or "no message").splitlines()[0][:200]}'

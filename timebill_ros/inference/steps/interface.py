@@ -1,0 +1,44 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a decode step is, whichever way it computes.
+
+Three things that decoding does are apart, so that each can be replaced alone: a `Step` computes logits and the last
+hidden state; `sampling.Sampler.draw` turns logits and, where a grammar restricts them, a mask into a token; and
+`decode.decode` loops. A captured step may include drawing, since it is built from both.
+"""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+
+
+class StepUnavailable(RuntimeError):
+    """A kind of step cannot be had for this model on this device; the message says why."""
+
+
+class Step(ABC):
+    """One decode step of one model on one cache. `kind` names the way it computes, for logs and profiles."""
+
+    kind: str
+
+    @abstractmethod
+    def __call__(self, token: torch.Tensor, position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Append one token to the cache: token id and position, int64 [1, 1] each -> (logits [V], hidden [H]).
+
+        `hidden` is the last hidden state, which enters the model's head; None for a model whose head is no module of
+        its own. Both tensors are valid until the next step. There is no host synchronisation. ValueError where the
+        cache is full.
+        """
