@@ -15,7 +15,8 @@
 
 """Print the rooms of timebill_ros/, their line counts and the imports between them.
 
-    python scripts/rooms.py
+    python scripts/rooms.py             # each room, and how many imports go to which rooms
+    python scripts/rooms.py --files     # each file with its line count and what its docstring says first
 
 A room is a folder of timebill_ros/ with all that is in it, or one of the files beside them. It may import only rooms
 below it in ORDER, and fewer where ONLY says so. The exit status is 1 where an import breaks that, or where modules
@@ -188,7 +189,12 @@ def circles(root: Path = ROOT) -> list[list[str]]:
     return found
 
 
-def main() -> int:
+def summary(path: Path) -> str:
+    """Return the first line of a file's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text())) or '').partition('\n')[0]
+
+
+def main(arguments: list[str]) -> int:
     """Print everything; return the exit status."""
     between = edges()
     for room, counts in lines().items():
@@ -198,6 +204,9 @@ def main() -> int:
         below = [f'{other} {len(between[room, other])}' for other in ORDER if (room, other) in between]
         if below:
             print(f'    imports {", ".join(below)}')
+        if '--files' in arguments:
+            for file, n in counts.items():
+                print(f'    {n:4} {file.removeprefix(NAME + "/")}: {summary(ROOT / file)}')
     bad, round_ = wrong(), circles()
     for name, other in bad:
         print(f'WRONG: {name} imports {other}')
@@ -207,4 +216,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
