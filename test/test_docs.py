@@ -13,6 +13,7 @@
 # limitations under the License.
 
 """The documentation says what the code says: generated parts are current, links and named files exist."""
+import ast
 import re
 import sys
 from pathlib import Path
@@ -96,6 +97,25 @@ def test_files_and_modules_that_are_named_exist(page):
 def is_module(parts):
     path = (ROOT / 'timebill_ros').joinpath(*parts)
     return path.with_suffix('.py').is_file() or (path / '__init__.py').is_file()
+
+
+def members():
+    """Return the methods and fields of every class of the package, by the class's name."""
+    found = {}
+    for path in (ROOT / 'timebill_ros').rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                names = found.setdefault(node.name, set())
+                names |= {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+                names |= {part.target.id for part in node.body if isinstance(part, ast.AnnAssign)}
+    return found
+
+
+def test_methods_that_the_structure_names_exist():
+    known = members()
+    named = re.findall(r'`([A-Z]\w+)\.(\w+)`', (ROOT / 'docs' / 'structure.md').read_text())
+    assert len(named) > 20
+    assert [f'{owner}.{name}' for owner, name in named if name not in known.get(owner, ())] == []
 
 
 def test_the_readme_is_short():
