@@ -33,7 +33,7 @@ PLAIN = ('--compile-step', 'never')  # compiling takes longer than what is teste
 
 @pytest.fixture(scope='module')
 def profile(tmp_path_factory):
-    model, predictor = load_model(check({'threads': 1, 'compile_step': 'never'}))
+    model, predictor, _ = load_model(check({'threads': 1, 'compile_step': 'never'}))
     path = tmp_path_factory.mktemp('profile') / 'profile.yaml'
     make_profile(model, predictor, measure(model, predictor, chunk_tokens=256, budget_s=3.0, repeats=2, n_lengths=4,
                                            longest=1000), 256).save(path)

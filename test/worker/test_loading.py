@@ -28,7 +28,7 @@ import yaml
 
 from timebill_ros import resources, settings
 from timebill_ros.deadline import Deadline
-from timebill_ros.inference.decode import Control
+from timebill_ros.inference.control import Control
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.length.pessimistic_length import FixedFactor
@@ -48,6 +48,15 @@ def chosen(cache_dir, **values):
 @functools.cache
 def model():
     return CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1)
+
+
+def find_profile(values):
+    """The profile for `model()`, and where it comes from."""
+    return loading.find_profile(values, model(), None, values['prefill_chunk_tokens'])
+
+
+def cached_path(values):
+    return loading.cached_profile_path(values, identity(model(), None), values['prefill_chunk_tokens'])
 
 
 @pytest.fixture
@@ -81,6 +90,25 @@ def test_a_ready_engine_answers(with_predictor, tmp_path):
     outcome = engine.run(Request('id', now, now + 60, prompt='w9 w10', max_new_tokens=8), Control(Deadline(now + 60)))
     assert outcome.error_code is ErrorCode.NONE and outcome.text
     assert math.isnan(outcome.timing.prediction_s) != with_predictor
+
+
+@pytest.mark.parametrize('with_predictor', [True, False])
+@pytest.mark.parametrize('with_profile', [True, False])
+def test_settings_are_read_and_never_written(with_profile, with_predictor, tmp_path, measured):
+    """What is chosen where they leave it open is returned beside the model."""
+    predictor = str(tiny_models.predictor_directory()) if with_predictor else ''
+    open_ = chosen(tmp_path, length_predictor=predictor)
+    if with_profile:
+        loading.load_engine({**open_, 'prefill_chunk_tokens': 48, 'predictor_placement': 'beside'})
+        open_['profile'] = str(next((tmp_path / 'profiles').iterdir()))
+    before = dict(open_)
+    _, executor, choices = loading.load_model(open_)
+    assert open_ == before and (open_['prefill_chunk_tokens'], open_['predictor_placement']) == (0, 'auto')
+    assert choices.prefill_chunk_tokens == 48 if with_profile else choices.prefill_chunk_tokens > 0
+    assert executor is None or executor.placement == choices.predictor_placement != 'auto'
+    engine = loading.load_engine(open_).engine
+    assert open_ == before and engine.prefill_chunk_tokens == choices.prefill_chunk_tokens
+    settings.check(dataclasses.asdict(choices))
 
 
 def test_a_model_that_cannot_be_evicted_is_described_so(tmp_path, measured):
@@ -146,7 +174,7 @@ def test_without_a_model_the_embedded_one_is_taken_with_its_predictor(named_pred
     other = str(shutil.copytree(demo / 'length_predictor', tmp_path / 'other')) if named_predictor else ''
     facts = json.loads((demo / 'length_predictor' / 'length_predictor.json').read_text())
     (demo / 'length_predictor' / 'length_predictor.json').write_text(json.dumps({**facts, 'max_input_tokens': 17}))
-    loaded, predictor = loading.load_model(chosen(tmp_path, model='', length_predictor=other))
+    loaded, predictor, _ = loading.load_model(chosen(tmp_path, model='', length_predictor=other))
     assert loaded.name == str(demo / 'model')
     assert predictor.predictor.max_input_tokens == (48 if named_predictor else 17)
 
@@ -164,11 +192,11 @@ def test_no_model_and_no_embedded_one_is_said(tmp_path, monkeypatch):
 
 def test_a_profile_is_measured_once_and_then_cached(tmp_path, measured):
     values = chosen(tmp_path, self_profile_s=3.0, prefill_chunk_tokens=77)
-    first, where = loading.find_profile(values, model(), None)
+    first, where = find_profile(values)
     assert 'measured just now' in where and measured[0]['budget_s'] == 3.0 and measured[0]['chunk_tokens'] == 77
-    again, where = loading.find_profile(values, model(), None)
+    again, where = find_profile(values)
     assert 'cached profile' in where and again == first and len(measured) == 1
-    assert list((tmp_path / 'profiles').iterdir()) == [loading.cached_profile_path(values, identity(model(), None))]
+    assert list((tmp_path / 'profiles').iterdir()) == [cached_path(values)]
 
 
 def corrupt(path, change):
@@ -191,43 +219,44 @@ CORRUPTIONS = {
 @pytest.mark.parametrize('corruption', CORRUPTIONS)
 def test_a_cached_profile_that_is_not_usable_is_measured_again_and_replaced(corruption, tmp_path, measured, caplog):
     values = chosen(tmp_path)
-    loading.find_profile(values, model(), None)
-    CORRUPTIONS[corruption](loading.cached_profile_path(values, identity(model(), None)))
-    profile, where = loading.find_profile(values, model(), None)
+    find_profile(values)
+    CORRUPTIONS[corruption](cached_path(values))
+    profile, where = find_profile(values)
     assert 'measured just now' in where and len(measured) == 2 and 'measuring again' in caplog.text
-    assert loading.find_profile(values, model(), None)[0] == profile and len(measured) == 2
+    assert find_profile(values)[0] == profile and len(measured) == 2
 
 
 @pytest.mark.parametrize('part', ['device', 'model', 'predictor', 'dtype'])
 def test_each_device_model_predictor_and_precision_has_a_profile_of_its_own(part, tmp_path):
     mine = identity(model(), None)
     other = dataclasses.replace(mine, **{part: 'other'})
-    assert loading.cached_profile_path(chosen(tmp_path), mine) != loading.cached_profile_path(chosen(tmp_path), other)
+    values = chosen(tmp_path)
+    assert loading.cached_profile_path(values, mine, 64) != loading.cached_profile_path(values, other, 64)
 
 
 @pytest.mark.parametrize('part', ['device', 'model', 'predictor', 'dtype'])
 def test_a_named_profile_of_something_else_is_refused_and_says_what(part, tmp_path, measured):
-    profile, _ = loading.find_profile(chosen(tmp_path), model(), None)
+    profile, _ = find_profile(chosen(tmp_path))
     path = tmp_path / 'other.yaml'
     foreign = dataclasses.replace(profile.identity, **{part: 'something else'})
     dataclasses.replace(profile, identity=foreign).save(path)
     with pytest.raises(ProfileError, match=f"{part} 'something else'.*has '{getattr(profile.identity, part)}'"):
-        loading.find_profile(chosen(tmp_path, profile=str(path)), model(), None)
+        find_profile(chosen(tmp_path, profile=str(path)))
     profile.save(path)
-    assert loading.find_profile(chosen(tmp_path, profile=str(path)), model(), None) == (
+    assert find_profile(chosen(tmp_path, profile=str(path))) == (
         profile, f'profile {path} of {profile.date}')
     assert len(measured) == 1
 
 
 def test_a_named_profile_that_is_missing_is_an_error(tmp_path, measured):
     with pytest.raises(ProfileError, match='nowhere.yaml'):
-        loading.find_profile(chosen(tmp_path, profile=str(tmp_path / 'nowhere.yaml')), model(), None)
+        find_profile(chosen(tmp_path, profile=str(tmp_path / 'nowhere.yaml')))
     assert measured == []
 
 
 def test_a_cache_that_cannot_be_written_costs_only_the_next_start(tmp_path, measured, caplog):
     (tmp_path / 'file').write_text('')
-    _, where = loading.find_profile(chosen(tmp_path / 'file'), model(), None)
+    _, where = find_profile(chosen(tmp_path / 'file'))
     assert 'measured just now' in where and 'could not be cached' in caplog.text
 
 

@@ -14,13 +14,18 @@
 
 """`timebill bench decode`: time per token of our token loop against transformers' own, in one run.
 
-All rows decode the same number of tokens after the same random prompts, in interleaved rounds, so that a machine that
-changes its pace changes it for all. `model.generate` runs with its default cache and attention on a second copy of the
-weights, on a CPU both on as many threads as ours and on all cores, on its static cache, and under kvpress where that is
-installed; the fastest of those with the whole cache is what ours is compared with. Times are between consecutive
-tokens, prefill and eviction excluded. The bare loop is ours without anything that deadlines need (step, arg max, one
-wait for the device): the difference is what the guard, the bookkeeping and the plans made again cost. One planning call
-is timed apart, and so is a loop that only looks at the clock: what its tail shows is the machine's.
+All rows decode the same number of tokens after random prompts of the same lengths. Rounds are interleaved: a machine
+that changes its pace changes it for all rows. Times are between consecutive tokens, prefill and eviction excluded. The
+rows:
+
+    model.generate   transformers' loop on a second copy of the weights, with its default attention: on its default
+                     cache (on a CPU with as many threads as ours, and with all cores), on its static cache, and under
+                     kvpress where that is installed; the fastest of those with the whole cache is the baseline
+    timebill         our token loop as the engine runs it
+    bare loop        our step, an arg max and one wait for the device, without anything that deadlines need: the
+                     difference is what the guard, the bookkeeping and the revised plans cost
+
+One planning call is timed apart. So is a loop that only looks at the clock: its tail is the machine's own jitter.
 
 With `--shape` a model of that public shape and random weights follows, in every precision (precision.py).
 """
@@ -53,13 +58,13 @@ SHORT, LONG = 1000, 4000  # cache entries after prefill
 ROWS = ((GENERATE, SHORT, 0.0), (STATIC, SHORT, 0.0), (BARE, SHORT, 0.0), (OURS, SHORT, 0.0),
         (GENERATE, LONG, 0.0), (STATIC, LONG, 0.0), (KVPRESS, LONG, 0.5), (KVPRESS, LONG, 0.9),
         (BARE, LONG, 0.0), (OURS, LONG, 0.0), (OURS, LONG, 0.5), (OURS, LONG, 0.9))
-JUDGED = 6  # answers a round of the rows whose p99.9 has to stand for something
-Row = tuple[str, int, float, int]  # the same, with CPU threads
+JUDGED = 6  # answers a round of the rows whose p99.9 is judged: a tail takes many steps
+Row = tuple[str, int, float, int]  # (method, cache entries after prefill, eviction ratio, CPU threads)
 PLANS = 2000
 
 
 def _press(ratio: float):
-    """Kvpress's SnapKV; None where it is not installed."""
+    """Return kvpress's SnapKV at an eviction ratio; None where kvpress is not installed."""
     try:
         from kvpress import SnapKVPress
     except ImportError:
@@ -68,7 +73,7 @@ def _press(ratio: float):
 
 
 def time_plans(model: CausalLM) -> list[float]:
-    """Seconds of single planning calls with the default bounds, over budgets from none to plenty."""
+    """Return the seconds of single planning calls with the default bounds, over budgets from 0 to 2 s."""
     engine = Engine(model, None, token_times.INSTANT, Tracker(scores=token_times.SCORES))
     lengths = LengthDistribution(4, [1 / 128] * 128)
     seconds = []
@@ -81,7 +86,7 @@ def time_plans(model: CausalLM) -> list[float]:
 
 def measure(model: CausalLM, reference, rows: list[Row], *, n_tokens: int, rounds: int,
             chunk_tokens: int) -> dict[Row, list[list[float]]]:
-    """Seconds between tokens by row and answer, over interleaved rounds."""
+    """Return the seconds between tokens, by row and answer, over interleaved rounds."""
     draw = random.Random(0)
     answers: dict[Row, list[list[float]]] = {row: [] for row in rows}
     order = [row for row in rows for _ in range(JUDGED if row[0] in (BARE, OURS) and row[1] == SHORT else 1)]
@@ -106,7 +111,7 @@ def measure(model: CausalLM, reference, rows: list[Row], *, n_tokens: int, round
 
 def run(values: dict, out: Path, *, n_tokens: int, rounds: int, shape: str = '') -> int:
     """Measure all rows, print them and write them to `out`."""
-    model, _ = load_model(values)
+    model, _, choices = load_model(values)
     if not model.supports_eviction:
         raise ModelError(f'nothing to compare: {model.eviction_refusal}')
     reference = AutoModelForCausalLM.from_pretrained(model.name, dtype=model.dtype).to(model.device).eval()
@@ -115,7 +120,7 @@ def run(values: dict, out: Path, *, n_tokens: int, rounds: int, shape: str = '')
                        if n_x + n_tokens <= model.max_context and (method != KVPRESS or _press(ratio))
                        for threads in ({model.threads, cores} if method == GENERATE else {model.threads})]
     answers = measure(model, reference, rows, n_tokens=n_tokens, rounds=rounds,
-                      chunk_tokens=values['prefill_chunk_tokens'])
+                      chunk_tokens=choices.prefill_chunk_tokens)
     seconds = {row: sum(taken, []) for row, taken in answers.items()}
     medians = {row: median(taken) for row, taken in seconds.items()}
     baseline = {n_x: min(medians[row] for row in rows if row[0] in (GENERATE, STATIC) and row[1] == n_x)
@@ -139,7 +144,7 @@ def run(values: dict, out: Path, *, n_tokens: int, rounds: int, shape: str = '')
     plans = time_plans(model)
     planning = {'n': len(plans), 'median_us': median(plans) * 1e6, 'p99_us': token_times.quantile(plans, 0.99) * 1e6}
     print(f'one planning call: median {planning["median_us"]:.0f} us, p99 {planning["p99_us"]:.0f} us')
-    result = {'machine': describe(model), 'compiled': list(model.compiled), 'tokens_per_answer': n_tokens,
+    result = {'machine': describe(model), 'compiled': list(model.fast_steps), 'tokens_per_answer': n_tokens,
               'rounds': rounds, 'rows': results, 'loop_overhead': overhead, 'jitter': jitter, 'planning_call': planning}
     if shape:
         del model, reference

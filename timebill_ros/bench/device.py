@@ -14,10 +14,14 @@
 
 """`timebill bench device`: what one device can do, in one command without a network or ROS.
 
-Models of public shapes with random weights (shapes.py) go through what every model goes through: the profile and its
-fit, errors of the estimates at lengths between its own, eviction, the token loop against `model.generate`, and against
-the bytes that a step must read at the read bandwidth measured in the same run; and the embedded length predictor beside
-prefill, on the same device and on the CPU. `--seconds` bounds the profile of each shape.
+For models of public shapes with random weights (shapes.py) it measures
+
+    the profile, its fit, and the errors of its estimates at lengths between its own; eviction
+    the token loop, against `model.generate` and against the time that reading a step's bytes takes at the read
+    bandwidth of this device, measured in the same run
+    the embedded length predictor beside prefill, on the same device and on the CPU
+
+`--seconds` bounds the profile of each shape.
 """
 from __future__ import annotations
 
@@ -53,7 +57,7 @@ LONG_PREFILL = 1024  # tokens from which prefill errors are reported apart
 
 
 def read_bandwidth(device: torch.device, repeats: int = 7) -> float:
-    """Bytes a second, of the best of some sums over a tensor that no cache holds."""
+    """Return bytes a second: the best of `repeats` sums over a tensor that is too large for any cache."""
     values = torch.zeros(READ_BYTES // 4, dtype=torch.float32, device=device)
     best = float('inf')
     for _ in range(repeats):
@@ -64,7 +68,10 @@ def read_bandwidth(device: torch.device, repeats: int = 7) -> float:
 
 
 def bytes_of_step(model: CausalLM, n_kv: int) -> int:
-    """What one decode step must read: every weight but an embedding of which it takes one row, and the cache."""
+    """Return the bytes that one decode step must read: the weights and the `n_kv` cache entries.
+
+    An embedding that is not also the head does not count: a step reads one row of it.
+    """
     tied = model.model.get_input_embeddings().weight is model.model.get_output_embeddings().weight
     skipped = None if tied else model.model.get_input_embeddings().weight
     weights = sum(p.numel() * p.element_size() for p in model.model.parameters() if p is not skipped)
@@ -74,7 +81,7 @@ def bytes_of_step(model: CausalLM, n_kv: int) -> int:
 
 
 def held_out(model: CausalLM, profile, chunk_tokens: int, repeats: int) -> list[dict]:
-    """Errors of the estimates, on medians, at lengths between those of the profile."""
+    """Return the errors of the profile's estimates at lengths between its own, against medians by length."""
     points: fitting.Points = {}
     draw = random.Random(1)
     for n in between([n for n, _ in profile.points['prefill']]):
@@ -91,7 +98,7 @@ def held_out(model: CausalLM, profile, chunk_tokens: int, repeats: int) -> list[
 
 def decode_rows(model: CausalLM, lengths: list[int], *, n_tokens: int, rounds: int, chunk_tokens: int,
                 bandwidth: float) -> list[dict]:
-    """Our token loop after each eviction and `model.generate`, in interleaved rounds."""
+    """Return a row per method, length and eviction: our token loop and `model.generate`, in interleaved rounds."""
     reference = AutoModelForCausalLM.from_pretrained(model.name, dtype=model.dtype).to(model.device).eval()
     keys = [(method, n, ratio) for n in lengths for method, ratio in
             [('model.generate', 0.0), *(('timebill', ratio) for ratio in RATIOS)]]
@@ -115,9 +122,9 @@ def decode_rows(model: CausalLM, lengths: list[int], *, n_tokens: int, rounds: i
 
 
 def prediction_rows(model: CausalLM, n: int, chunk_tokens: int, rounds: int) -> list[dict]:
-    """Prefill of `n` tokens alone and with the embedded length predictor beside it, here and on the CPU.
+    """Time prefill of `n` tokens alone, and with the embedded length predictor beside it, here and on the CPU.
 
-    On a GPU prefill goes first, as in the engine, but for a row in which it does not.
+    On a GPU prefill has the higher priority, as in the engine; one more row has equal priorities.
     """
     directory = str(embedded_directory() / 'length_predictor')
     executors = {'alone': None}
@@ -149,12 +156,12 @@ def prediction_rows(model: CausalLM, n: int, chunk_tokens: int, rounds: int) -> 
 
 def of_shape(values: dict, directory: Path, shape: str, *, longest: int, seconds: float, n_tokens: int, rounds: int,
              bandwidth: float) -> dict:
-    """Everything about one shape."""
+    """Measure everything about one shape."""
     started = time.monotonic()
     values = settings.check({**values, 'model': str(directory), 'length_predictor': '', 'variants': '',
                              'max_context_tokens': longest + 4 * profiling.STEPS + n_tokens})
-    model, _ = load_model(values)
-    loaded_s, chunk = time.monotonic() - started, values['prefill_chunk_tokens']
+    model, _, choices = load_model(values)
+    loaded_s, chunk = time.monotonic() - started, choices.prefill_chunk_tokens
     points = profiling.measure(model, None, chunk_tokens=chunk, budget_s=seconds, repeats=4, n_lengths=8,
                                longest=longest)
     profile = profiling.make_profile(model, None, points, chunk)
@@ -174,7 +181,7 @@ def of_shape(values: dict, directory: Path, shape: str, *, longest: int, seconds
 
 def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int, seconds: float, n_tokens: int,
         rounds: int) -> int:
-    """Measure every shape, print and write. `out` None: results/device_<name of the device>.json."""
+    """Measure every shape, print and write. Without `out` the file is results/device_<name of the device>.json."""
     device = choose_device(values['device'])
     bandwidth = read_bandwidth(device)
     print(f'{describe_device(device)["device"]} reads {bandwidth / 1e9:.0f} GB/s')

@@ -14,10 +14,10 @@
 
 """`timebill bench execution-time`: how well a profile foretells times, in another process and at other lengths.
 
-The profile comes from a file, or from a process of its own that runs before. Here the lengths between its own are
-measured: prefill with the length predictor beside it, decode steps over the whole cache and over an evicted one. Then
-whole requests run, with budgets from tight to wide, and each is compared with its estimated WCET. With
-`--competing-load` all of it is repeated while another program computes on every core.
+The profile comes from a file, or from another process that measures it first. This process measures lengths between
+those of the profile: prefill with the length predictor beside it, decode steps over the whole cache and over an evicted
+one. Then whole requests run, with budgets from tight to wide, and each is compared with its estimated WCET. With
+`--competing-load` all of this is repeated while another program computes on every core.
 """
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ KINDS = ('prefill', 'step')
 
 
 def between(lengths: list[float]) -> list[int]:
-    """Lengths that a profile has not seen: the geometric middles of its own."""
+    """Return lengths that a profile has not seen: the geometric middles of its own."""
     ordered = sorted(set(lengths))
     return [round((a * b) ** 0.5) for a, b in zip(ordered, ordered[1:], strict=False)]
 
 
 def held_out(model, predictor, profile: Profile, *, chunk_tokens: int, repeats: int, condition: str,
              progress: Callable[[float], None]) -> list[dict]:
-    """A row per kind: the error on the medians by length, and quantiles of all measured over estimated times."""
+    """Return a row per kind: the error on the medians by length, and quantiles of all measured over estimated times."""
     points: Points = {}
     draw = random.Random(1)
     lengths = between([n for n, _ in profile.points['prefill']])
@@ -79,7 +79,7 @@ def held_out(model, predictor, profile: Profile, *, chunk_tokens: int, repeats: 
 
 
 def requests(engine: Engine, n: int, *, condition: str, max_new_tokens: int, progress: Callable[[float], None]) -> dict:
-    """How often a request that was promised took longer than its estimated WCET."""
+    """Run `n` requests and count how many of those promised took longer than their estimated WCET."""
     rng, exceeded, ratios = random.Random(2), 0, []
     for i in range(n):
         task = site_log.generate(i, split='validation')
@@ -109,7 +109,7 @@ def run(values: dict, out: Path, *, profile_path: Path | None, make_profile: Cal
         profile_path = out.with_name('profile_for_' + out.stem + '.yaml')
         make_profile(profile_path)
     profile = Profile.load(profile_path)
-    model, predictor = load_model(values)
+    model, predictor, choices = load_model(values)
     if not model.supports_eviction:
         raise ModelError(f'the held-out lengths include evicted caches: {model.eviction_refusal}')
     profile.check(profiling.identity(model, predictor), str(profile_path))
@@ -120,10 +120,10 @@ def run(values: dict, out: Path, *, profile_path: Path | None, make_profile: Cal
                 other.start()
             scores = predictor.scores if predictor else []
             engine = Engine(model, predictor, profile.times, Tracker.of(profile, scores=scores),
-                            prefill_chunk_tokens=values['prefill_chunk_tokens'])
+                            prefill_chunk_tokens=choices.prefill_chunk_tokens)
             with Progress() as bar:
                 tasks = [bar.add_task(f'{condition}: {what}', total=1.0) for what in ('lengths', 'requests')]
-                rows += held_out(model, predictor, profile, chunk_tokens=values['prefill_chunk_tokens'],
+                rows += held_out(model, predictor, profile, chunk_tokens=choices.prefill_chunk_tokens,
                                  repeats=repeats, condition=condition,
                                  progress=lambda share, bar=bar, task=tasks[0]: bar.update(task, completed=share))
                 wcet.append(requests(engine, n_requests, condition=condition, max_new_tokens=max_new_tokens,

@@ -117,7 +117,7 @@ def answers(model: CausalLM, task: SiteLogTask, *, chunk_tokens: int, max_evicti
 def answer_share(seeds: list[int], values: dict, options: dict) -> Iterator[tuple[int, Answers]]:
     """What each process does: load the model and answer the test tasks of these seeds."""
     logging.disable()  # the parent has loaded the same model and said what there is to say
-    model, _ = load_model(values)
+    model, *_ = load_model(values)
     for seed in seeds:
         yield seed, answers(model, site_log.generate(seed, split='test'), **options)
 
@@ -154,7 +154,8 @@ def run(values: dict, out: Path, *, n_tasks: int, max_new_tokens: int, processes
     if n_tasks < 1 or max_new_tokens < 1 or processes < 0:
         raise ValueError(f'nothing to measure with {n_tasks} tasks of {max_new_tokens} tokens by {processes} processes')
     values = {**values, 'threads': values['threads'] or 1}
-    model, _ = load_model(values)
+    model, _, choices = load_model(values)
+    values['prefill_chunk_tokens'] = choices.prefill_chunk_tokens  # the processes take the same
     if not model.supports_eviction:
         raise ModelError(f'nothing to compare: {model.eviction_refusal}')
     machine = describe(model)

@@ -164,7 +164,7 @@ def record(model: CausalLM, predictor, task: site_log.SiteLogTask, *, variants: 
 def record_share(seeds: list[int], values: dict, split: str, options: dict) -> Iterator[Recording]:
     """What each process does: load model and predictor, and record the tasks of these seeds."""
     logging.disable()
-    model, predictor = load_model(values)
+    model, predictor, _ = load_model(values)
     for seed in seeds:
         yield record(model, predictor.predictor, site_log.generate(seed, split=split), **options)
 
@@ -182,7 +182,7 @@ def calibrate_share(seeds: list[int], values: dict, times: ExecutionTimes, optio
     The plan needs an N_W before there are scores: the predictor's own quantile at `level`.
     """
     logging.disable()
-    model, predictor = load_model(values)
+    model, predictor, _ = load_model(values)
     reading = {name: options[name] for name in ('temperature', 'max_new_tokens', 'chunk_tokens')}
     for seed in seeds:
         task = site_log.generate(seed, split='calibration')
@@ -220,7 +220,8 @@ def prepare(values: dict, *, max_new_tokens: int, processes: int) -> Setting:
     (0: one per core, or one on a GPU).
     """
     values = {**values, 'threads': values['threads'] or 1}
-    model, predictor = load_model(values)
+    model, predictor, choices = load_model(values)
+    values['prefill_chunk_tokens'] = choices.prefill_chunk_tokens  # the processes take the same
     if not model.supports_eviction or predictor is None:
         raise ModelError(f'nothing to try: {model.eviction_refusal or "no length predictor"}')
     temperature = predictor.predictor.facts.get('training', {}).get('config', {}).get('temperature', 1.0)

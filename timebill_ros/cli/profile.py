@@ -47,13 +47,13 @@ def _measure(options: argparse.Namespace) -> int:
     from timebill_ros.timing.profiling import make_profile, measure
     from timebill_ros.worker.loading import load_model
     values = model_settings(options)
-    model, predictor = load_model(values)
+    model, predictor, choices = load_model(values)
     with Progress() as bar:
         task = bar.add_task('measuring', total=1.0)
-        points = measure(model, predictor, chunk_tokens=values['prefill_chunk_tokens'], budget_s=options.seconds,
+        points = measure(model, predictor, chunk_tokens=choices.prefill_chunk_tokens, budget_s=options.seconds,
                          repeats=options.repeats, longest=options.longest or None,
                          progress=lambda share: bar.update(task, completed=share))
-    profile = make_profile(model, predictor, points, values['prefill_chunk_tokens'])
+    profile = make_profile(model, predictor, points, choices.prefill_chunk_tokens)
     profile.save(options.out)
     t = profile.times
     print(f'device   {profile.identity.device}, {profile.identity.dtype}\n'
@@ -80,9 +80,9 @@ def _check(options: argparse.Namespace) -> int:
     from timebill_ros.worker.loading import load_model
     values = model_settings(options)
     profile = Profile.load(options.check)
-    model, predictor = load_model(values)
+    model, predictor, choices = load_model(values)
     profile.check(identity(model, predictor), str(options.check))
-    points = measure(model, predictor, chunk_tokens=values['prefill_chunk_tokens'], repeats=3, n_lengths=4,
+    points = measure(model, predictor, chunk_tokens=choices.prefill_chunk_tokens, repeats=3, n_lengths=4,
                      budget_s=min(options.seconds, 20.0), longest=options.longest or None)
     ratios = check(profile, points)
     for kind, ratio in ratios.items():

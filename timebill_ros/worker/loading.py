@@ -12,7 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From settings to a ready engine: model, length predictor, profile. What `configure` does in the worker."""
+"""From settings to a ready engine: model, length predictor, profile. The worker's `configure` calls `load_engine`.
+
+Settings are read here, never written: what loading chooses where they leave it open is in the Choices it returns.
+"""
 from __future__ import annotations
 
 import logging
@@ -41,12 +44,17 @@ log = logging.getLogger(__name__)
 NOISY = 0.25  # mean fit error, as a share, from which a self-made profile is not worth keeping
 
 
-def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
-    """The model and its length predictor, None where there is none. ModelError with a sentence on failure.
+@dataclass(frozen=True)
+class Choices:
+    """What is in force for the parameters of these names, which settings may leave open."""
 
-    Where `settings` leave `prefill_chunk_tokens` open, what was chosen (tuning.py) is entered there.
-    """
-    _take_from_profile(settings)
+    prefill_chunk_tokens: int  # the setting, or what the user's profile was measured with, or the quickest (tuning.py)
+    predictor_placement: str  # likewise; as set where there is no length predictor
+
+
+def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Choices]:
+    """Load the model and its length predictor, None where there is none. ModelError with a sentence on failure."""
+    chunk, placement = _with_profile(settings)
     transformers.utils.logging.disable_progress_bar()  # a node's log is not a terminal
     name, predictor_name = settings['model'], settings['length_predictor']
     if not name:
@@ -62,11 +70,10 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
                      compiled_steps=None if settings['compile_step'] == 'never' else
                      steps_directory(settings['cache_dir']))
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
-    if not settings['prefill_chunk_tokens']:
-        settings['prefill_chunk_tokens'] = tuning.chunk_tokens(model, tuned)
+    chunk = chunk or tuning.chunk_tokens(model, tuned)
     if not predictor_name:
         log.warning('no length predictor: every response is planned as long as allowed')
-        return model, None
+        return model, None, Choices(chunk, placement)
 
     predictor_fingerprint = fingerprint(predictor_name)
 
@@ -80,58 +87,62 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None]:
         return executor
 
     try:
-        executor = tuning.place(model, make, settings['predictor_placement'], fingerprint=predictor_fingerprint,
-                                threads=settings['predictor_threads'], chunk=settings['prefill_chunk_tokens'],
-                                directory=tuned)
+        executor = tuning.place(model, make, placement, fingerprint=predictor_fingerprint,
+                                threads=settings['predictor_threads'], chunk=chunk, directory=tuned)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f'length predictor {predictor_name} cannot be used: {error}') from error
-    return model, executor
+    return model, executor, Choices(chunk, executor.placement)
 
 
-def _take_from_profile(settings: dict) -> None:
-    """What the user's profile was measured with, where the settings leave that open. ProfileError for a bad one."""
-    if not settings['profile']:
-        return
-    profile = Profile.load(settings['profile'])
-    settings['prefill_chunk_tokens'] = settings['prefill_chunk_tokens'] or profile.times.chunk_tokens
-    if settings['predictor_placement'] == 'auto':
-        settings['predictor_placement'] = profile.identity.placement
+def _with_profile(settings: dict) -> tuple[int, str]:
+    """Return prefill_chunk_tokens and predictor_placement: what is still open as the user's profile was measured.
+
+    Without such a profile both are as in the settings. ProfileError for a bad one.
+    """
+    chunk, placement = settings['prefill_chunk_tokens'], settings['predictor_placement']
+    if settings['profile']:
+        profile = Profile.load(settings['profile'])
+        chunk = chunk or profile.times.chunk_tokens
+        if placement == 'auto':
+            placement = profile.identity.placement or placement  # empty: measured without a length predictor
+    return chunk, placement
 
 
-def cached_profile_path(settings: dict, expected: Identity) -> Path:
-    """One file per device, model, predictor, precisions and chunk size."""
-    return cache_directory(settings['cache_dir']) / 'profiles' / f'{_key(settings, expected)}.yaml'
+def cached_profile_path(settings: dict, expected: Identity, chunk_tokens: int) -> Path:
+    """Return the cache's file for one device, model, predictor, choice of precisions and prefill chunk (tokens)."""
+    return cache_directory(settings['cache_dir']) / 'profiles' / f'{_key(settings, expected, chunk_tokens)}.yaml'
 
 
-def state_path(settings: dict, expected: Identity) -> Path:
-    """Where what requests taught is kept: one file for what one profile is valid for."""
-    return cache_directory(settings['cache_dir']) / 'state' / f'{_key(settings, expected)}.json'
+def state_path(settings: dict, expected: Identity, chunk_tokens: int) -> Path:
+    """Return the file for what requests taught: one for each case that has a profile of its own."""
+    return cache_directory(settings['cache_dir']) / 'state' / f'{_key(settings, expected, chunk_tokens)}.json'
 
 
-def _key(settings: dict, expected: Identity) -> str:
-    return key_of([*asdict(expected).values(), str(settings['prefill_chunk_tokens']), settings['variants']])
+def _key(settings: dict, expected: Identity, chunk_tokens: int) -> str:
+    return key_of([*asdict(expected).values(), str(chunk_tokens), settings['variants']])
 
 
 def make_tracker(settings: dict, scores: list[float], profile: Profile) -> Tracker:
-    """The bounds to plan with, from the parameters; `scores` come from calibration."""
+    """Make the tracker that bounds lengths and times; `scores` are those of the predictor's calibration."""
     return Tracker.of(profile, settings['pessimistic_length'], miss_rate=settings['miss_rate'],
                       k=settings['pessimistic_factor'], scores=scores, step=settings['adaptation_step'],
                       track_timing=settings['track_timing'])
 
 
-def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None,
+def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None, chunk_tokens: int,
                  progress: Callable[[float], None] = lambda share: None) -> tuple[Profile, str]:
-    """The profile to plan with and a sentence on where it comes from.
+    """Return the profile to plan with, and a sentence on where it comes from.
 
-    A profile that the user names must fit, or ProfileError. Otherwise the cached one; otherwise one is measured now,
-    within `self_profile_s`, and cached.
+    The user's profile if one is named; ProfileError where it does not fit this device, model and predictor. Otherwise
+    the cached one. Otherwise one is measured now, within `self_profile_s`, and cached; `progress` is told the share
+    that is done. `chunk_tokens`: the size of prefill's chunks.
     """
     expected = identity(model, predictor)
     if settings['profile']:
         profile = Profile.load(settings['profile'])
         profile.check(expected, settings['profile'])
         return profile, f'profile {settings["profile"]} of {profile.date}'
-    path = cached_profile_path(settings, expected)
+    path = cached_profile_path(settings, expected, chunk_tokens)
     if path.is_file():
         try:
             profile = Profile.load(path)
@@ -140,9 +151,9 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
         except ProfileError as error:
             log.warning('%s; measuring again', error)
     started = time.monotonic()
-    points = measure(model, predictor, chunk_tokens=settings['prefill_chunk_tokens'],
-                     budget_s=settings['self_profile_s'], repeats=4, progress=progress)
-    profile = make_profile(model, predictor, points, settings['prefill_chunk_tokens'])
+    points = measure(model, predictor, chunk_tokens=chunk_tokens, budget_s=settings['self_profile_s'], repeats=4,
+                     progress=progress)
+    profile = make_profile(model, predictor, points, chunk_tokens)
     where = f'profile measured just now in {time.monotonic() - started:.1f} s'
     worst = max(profile.fit_errors[kind] for kind in ('prefill', 'step'))
     if worst > NOISY:
@@ -167,28 +178,31 @@ class Loaded:
 
 
 def load_engine(settings: dict, progress: Callable[[float], None] = lambda share: None) -> Loaded:
-    """What `configure` does. ModelError, ProfileError or ValueError with a sentence on failure."""
+    """Load everything that an engine needs. ModelError, ProfileError or ValueError with a sentence on failure.
+
+    `progress` is told the share of a profile that has been measured, from 0 to 1.
+    """
     quality = QualityTable.load(settings['quality_table']) if settings['quality_table'] else None
-    model, predictor = load_model(settings)
-    profile, where = find_profile(settings, model, predictor, progress)
-    chunk = settings['prefill_chunk_tokens'] if model.chunked_prefill else 0
-    if profile.times.chunk_tokens != chunk:
+    model, predictor, choices = load_model(settings)
+    chunk = choices.prefill_chunk_tokens
+    profile, where = find_profile(settings, model, predictor, chunk, progress)
+    chunk_in_use = chunk if model.chunked_prefill else 0
+    if profile.times.chunk_tokens != chunk_in_use:
         log.warning('the profile was measured with prefill chunks of %d tokens, and prefill_chunk_tokens is %d',
-                    profile.times.chunk_tokens, chunk)
+                    profile.times.chunk_tokens, chunk_in_use)
     scores = predictor.scores if predictor else []
     if predictor and not scores and settings['pessimistic_length'] != 'fixed':
         log.warning('the length predictor has no %s: answers are planned as long as allowed%s', SCORES_FILE,
                     ' until enough have been seen' if settings['pessimistic_length'] == 'adaptive' else '')
     tracker = make_tracker(settings, scores, profile)
-    if settings['keep_state'] and tracker.load(state_path(settings, profile.identity)):
+    if settings['keep_state'] and tracker.load(state_path(settings, profile.identity, chunk)):
         where += ', with what earlier requests taught'
-    engine = Engine(model, predictor, profile.times, tracker, quality=quality,
-                    prefill_chunk_tokens=settings['prefill_chunk_tokens'],
+    engine = Engine(model, predictor, profile.times, tracker, quality=quality, prefill_chunk_tokens=chunk,
                     prediction_wait_s=settings['prediction_wait_s'],
                     predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
                     drop_infeasible=settings['drop_infeasible'])
     t = profile.times
-    steps = f' with {model.compiled[model.variant].kind} steps' if model.variant in model.compiled else ''
+    steps = f' with {model.fast_steps[model.variant].kind} steps' if model.variant in model.fast_steps else ''
     description = (f'{model.name} in {model.variant}{steps} on {profile.identity.device}, '
                    f'context {model.max_context} tokens, '
                    f'{"predicted" if predictor else "unpredicted"} lengths, '

@@ -142,7 +142,8 @@ class Worker:
             return
         from timebill_ros.worker.loading import state_path
         try:
-            self.engine.tracker.save(state_path(self.settings, self.profile.identity))
+            self.engine.tracker.save(state_path(self.settings, self.profile.identity,
+                                                self.engine.prefill_chunk_tokens))
             self._unsaved = 0
         except (OSError, RuntimeError) as error:  # RuntimeError: it changed while it was written, at exit
             log.warning('what requests taught could not be saved: %s', error)
@@ -163,7 +164,7 @@ class Worker:
                 self._moved = (request_id, deadline_s)
 
     def _run(self, message: dict) -> None:
-        from timebill_ros.inference.decode import Control
+        from timebill_ros.inference.control import Control
         request = Request.from_dict(message['request'])
         name = request.request_id
         control = Control(Deadline(request.deadline_s), request.delivery_margin_s, request.max_overrun_s)
