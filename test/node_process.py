@@ -12,122 +12,30 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A real node in a process of its own, and a client of it, for the tests of the ROS shell.
+"""A real node in a process of its own, for the tests of the ROS shell; it serves the model of scripted_model.py.
 
-The node runs a tiny random-weight model with a hand-made profile, so it starts in seconds and its plans do not depend
-on how busy the machine is. conftest.py keeps the ROS domain apart; each node also has a namespace of its own.
+conftest.py keeps the ROS domain apart; each node also has a namespace of its own.
 """
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import os
-import queue
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
-import rclpy
 import yaml
-from action_msgs.msg import GoalStatus
-from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
-from rclpy.action import ActionClient
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from lifecycle_msgs.srv import ChangeState
+from node_client import SUCCEEDED, WAIT_S, Client, make_goal, wait_until
+from scripted_model import ROOT, parameters
 
-from timebill_ros.action import Generate
-from timebill_ros.client import duration
 from timebill_ros.msg import RequestStatus
-from timebill_ros.srv import EstimateTime
-
-ROOT = Path(__file__).resolve().parents[1]
-CONTEXT_TOKENS = 16384
-STEP_S = 1e-3  # the profile's decode step
-PREFILL_S = 2e-4  # the profile's prefill, per token
-LONG = 16000  # a response that takes many seconds
-WAIT_S = 60.0  # for what takes no time on a quiet machine
-
-SUCCEEDED, CANCELED, ABORTED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED)
-Result = Generate.Result
 
 _number = itertools.count(1)
-
-# Run once per test session, in a process of its own. "one" is answered with "two three" and the end; any other prompt
-# is answered without end. Hidden dimensions 0 to 3 pass through the layers unchanged: 0 is a bias, 1 to 3 are "one",
-# "two", "three".
-_BUILD = """
-import sys
-import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-from timebill_ros import settings
-from timebill_ros.timing.execution_time import ExecutionTimes, Profile
-from timebill_ros.worker.loading import load_model
-from timebill_ros.timing.profiling import identity
-
-directory, context, step_s, prefill_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
-special = ['<unk>', '<|im_start|>', '<|im_end|>']
-words = special + ['\\n', 'one', 'two', 'three', 'user', 'assistant', 'system'] + [f'w{i}' for i in range(40)]
-vocabulary = {word: index for index, word in enumerate(words)}
-tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token='<unk>'))
-tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-    pre_tokenizers.Split(Regex(' +'), 'removed'), pre_tokenizers.Split('\\n', 'isolated')])
-PreTrainedTokenizerFast(
-    tokenizer_object=tokenizer, unk_token='<unk>', eos_token='<|im_end|>', additional_special_tokens=['<|im_start|>'],
-    chat_template='{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}'
-                  '{% if add_generation_prompt %}<|im_start|>assistant{% endif %}').save_pretrained(directory)
-
-torch.manual_seed(0)
-model = Qwen2ForCausalLM(Qwen2Config(
-    vocab_size=len(words), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=False,
-    eos_token_id=vocabulary['<|im_end|>'], bos_token_id=None, pad_token_id=None))
-with torch.no_grad():
-    embedding, head = model.model.embed_tokens.weight, model.lm_head.weight
-    embedding.normal_()
-    head.normal_()
-    for layer in model.model.layers:
-        layer.self_attn.o_proj.weight[:4] = layer.mlp.down_proj.weight[:4] = 0
-    embedding[:, :4] = head[:, :4] = 0
-    embedding[:, 0] = 10
-    head[:len(special), 0] = head[[vocabulary[word] for word in ('one', 'two', 'three')], 0] = -1000
-    for dimension, (word, following) in enumerate([('one', 'two'), ('two', 'three'), ('three', '<|im_end|>')], 1):
-        embedding[vocabulary[word], dimension] = 50
-        head[vocabulary[following], dimension] = 2000
-model.save_pretrained(directory)
-
-loaded, _ = load_model(settings.check({'model': directory, 'threads': 1, 'compile_step': 'never'}))
-Profile(identity(loaded, None), ExecutionTimes(a=0.0, b=prefill_s, c=1e-3, p=0.0, q=step_s), 'today').save(
-    directory + '/profile.yaml')
-"""
-
-
-@functools.cache
-def tiny_model() -> Path:
-    """The model's directory; profile.yaml in it fits."""
-    directory = Path(tempfile.mkdtemp(prefix='model_', dir=os.environ['HOME']))  # conftest.py removes it
-    subprocess.run([sys.executable, '-c', _BUILD, str(directory), str(CONTEXT_TOKENS), str(STEP_S), str(PREFILL_S)],
-                   cwd=ROOT, check=True)
-    return directory
-
-
-def parameters(**changed) -> dict:
-    """The parameters of a quick node that plans by its profile alone, whatever it served before. Its steps are not
-    compiled: they would be so fast that no answer lasts until a deadline.
-    """
-    return {'model': str(tiny_model()), 'profile': str(tiny_model() / 'profile.yaml'), 'threads': 1,
-            'cache_dir': str(tiny_model() / 'cache'), 'self_profile_s': 1.0, 'max_context_tokens': CONTEXT_TOKENS,
-            'prefill_chunk_tokens': 16, 'compile_step': 'never', 'pessimistic_length': 'fixed', 'track_timing': False,
-            'keep_state': False, **changed}
 
 
 def worker_program(script: str, folder: Path) -> str:
@@ -138,13 +46,6 @@ def worker_program(script: str, folder: Path) -> str:
     return str(path)
 
 
-def make_goal(prompt: str = 'w1 w2', budget_s: float | None = WAIT_S, **fields) -> Generate.Goal:
-    goal = Generate.Goal(prompt=prompt, **fields)
-    if budget_s is not None:
-        goal.time_budget = duration(budget_s)
-    return goal
-
-
 def process_exists(pid: int) -> bool:
     """Whether it runs: a zombie does not."""
     try:
@@ -153,134 +54,10 @@ def process_exists(pid: int) -> bool:
         return False
 
 
-def wait_until(condition, timeout_s: float = WAIT_S, message: str = ''):
-    """The first true value of `condition()`."""
-    end = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end, message or f'not within {timeout_s} s'
-        time.sleep(0.01)
-    return value
-
-
-def wait_for(future, timeout_s: float = WAIT_S):
-    """The result of an rclpy future, which itself never times out."""
-    done = threading.Event()
-    future.add_done_callback(lambda _: done.set())
-    assert done.wait(timeout_s), f'no answer within {timeout_s} s'
-    return future.result()
-
-
-class Sent:
-    """A goal that the node accepted."""
-
-    def __init__(self, handle, feedback: list, sent_s: float):
-        self.handle, self.feedback, self.sent_s = handle, feedback, sent_s
-        self.id = bytes(handle.goal_id.uuid).hex()
-        self.arrived_s: float | None = None  # when the result came, monotonic
-        self._done = threading.Event()
-        self._future = handle.get_result_async()
-        self._future.add_done_callback(self._arrived)
-
-    def _arrived(self, _) -> None:
-        self.arrived_s = time.monotonic()
-        self._done.set()
-
-    def result(self, timeout_s: float = WAIT_S) -> tuple[int, Generate.Result]:
-        """(terminal status, result)"""
-        assert self._done.wait(timeout_s), f'no result within {timeout_s} s'
-        response = self._future.result()
-        return response.status, response.result
-
-    def cancel(self):
-        return self.handle.cancel_goal_async()
-
-    @property
-    def text(self) -> str:
-        return ''.join(message.text_delta for message in self.feedback)
-
-
-class Client:
-    """A ROS node that talks to the node under test."""
-
-    def __init__(self, namespace: str):
-        self.statuses: list[RequestStatus] = []
-        self.diagnostics: list[tuple[float, DiagnosticArray]] = []
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context)
-        self._node = rclpy.create_node('client', namespace=namespace, context=self._context)
-        # Deep, because the default keeps only the last 10 results that this client has not yet taken.
-        deep = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
-        self.actions = ActionClient(self._node, Generate, 'timebill/generate', goal_service_qos_profile=deep,
-                                    result_service_qos_profile=deep, cancel_service_qos_profile=deep)
-        self._node.create_subscription(RequestStatus, 'timebill/status', self.statuses.append, 50)
-        self._node.create_subscription(DiagnosticArray, 'diagnostics', lambda message:
-                                       self.diagnostics.append((time.monotonic(), message)), 10)
-        self._services = {kind: self._node.create_client(kind, f'timebill/{service}') for kind, service in (
-            (ChangeState, 'change_state'), (GetState, 'get_state'), (SetParameters, 'set_parameters'),
-            (EstimateTime, 'estimate_time'))}
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Client:
-        assert self.actions.wait_for_server(WAIT_S)
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        self._thread.join(5.0)
-        self._node.destroy_node()
-        rclpy.shutdown(context=self._context)
-
-    # -- services --------------------------------------------------------------------------------------------------
-
-    def call(self, kind, **fields):
-        service = self._services[kind]
-        assert service.wait_for_service(WAIT_S), f'no {service.srv_name}'
-        return wait_for(service.call_async(kind.Request(**fields)))
-
-    def state(self) -> str:
-        return self.call(GetState).current_state.label
-
-    def set_parameter(self, name: str, value):
-        parameter = Parameter(name, value=value).to_parameter_msg()
-        return self.call(SetParameters, parameters=[parameter]).results[0]
-
-    # -- goals -----------------------------------------------------------------------------------------------------
-
-    def send(self, goal: Generate.Goal) -> Sent:
-        sent = self.try_send(goal)
-        assert sent is not None, 'the goal was rejected'
-        return sent
-
-    def try_send(self, goal: Generate.Goal) -> Sent | None:
-        """None where the node rejects it."""
-        feedback: list[Generate.Feedback] = []
-        sent_s = time.monotonic()
-        sent: queue.SimpleQueue = queue.SimpleQueue()
-        # On the executor's thread: see timebill_ros/client.py.
-        self._executor.create_task(lambda: self.actions.send_goal_async(
-            goal, feedback_callback=lambda message: feedback.append(message.feedback)).add_done_callback(sent.put))
-        handle = sent.get(timeout=WAIT_S).result()
-        return Sent(handle, feedback, sent_s) if handle.accepted else None
-
-    def ask(self, goal: Generate.Goal) -> tuple[int, Generate.Result]:
-        return self.send(goal).result()
-
-    def phases(self, sent: Sent) -> list[int]:
-        return [message.phase for message in list(self.statuses) if message.request_id == sent.id]
-
-    def wait_for_phase(self, sent: Sent, phase: int) -> None:
-        wait_until(lambda: phase in self.phases(sent), message=f'phase {phase} not seen, only {self.phases(sent)}')
-
-
 class NodeProcess(Client):
-    """The node as a plain program, and a client beside it. A context manager that leaves no process and fails the
-    test where the node's log holds a traceback.
+    """The node as a plain program, and a client beside it.
+
+    A context manager that leaves no process, and fails the test if the node's log holds a traceback.
     """
 
     def __init__(self, *, arguments: list[str] = (), environment: dict | None = None, **changed):
@@ -362,8 +139,9 @@ class NodeProcess(Client):
         return self.transition(Transition.TRANSITION_DEACTIVATE)
 
     def cleanup(self) -> bool:
-        """Also waits until the client knows that the action server is gone: it would send to that one else, though
-        the next had come.
+        """Also waits until the client knows that the action server is gone.
+
+        Otherwise the client could send a goal to the old server although the next one has come.
         """
         success = self.transition(Transition.TRANSITION_CLEANUP)
         if success:
@@ -371,7 +149,7 @@ class NodeProcess(Client):
         return success
 
     def activate(self) -> bool:
-        """Also waits until the client hears everything: its first status has come."""
+        """Also waits until the client hears the node: its first status has come."""
         if not self.transition(Transition.TRANSITION_ACTIVATE):
             return False
         assert self.actions.wait_for_server(WAIT_S)
@@ -383,7 +161,7 @@ class NodeProcess(Client):
                 return True
 
     def start(self) -> NodeProcess:
-        """Configure and activate"""
+        """Configure and activate."""
         assert self.configure(), self.log
         assert self.activate(), self.log
         return self

@@ -17,7 +17,7 @@ import json
 import os
 
 import pytest
-from node_process import parameters
+from scripted_model import parameters
 
 from timebill_ros.bench import load
 from timebill_ros.bench.process_state import n_zombies

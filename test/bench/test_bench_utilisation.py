@@ -17,7 +17,7 @@ import json
 import random
 
 import pytest
-from node_process import parameters
+from scripted_model import parameters
 
 from timebill_ros.bench import utilisation
 from timebill_ros.bench.goal_checks import GoalRecord

@@ -19,7 +19,9 @@ import sys
 import threading
 
 import pytest
-from node_process import ROOT, NodeProcess, make_goal, wait_until
+from node_client import make_goal, wait_until
+from node_process import NodeProcess
+from scripted_model import ROOT
 
 
 @pytest.fixture(scope='module')

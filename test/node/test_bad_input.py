@@ -19,7 +19,9 @@ import math
 
 import pytest
 from builtin_interfaces.msg import Time
-from node_process import ABORTED, CONTEXT_TOKENS, SUCCEEDED, NodeProcess, Result, make_goal
+from node_client import ABORTED, SUCCEEDED, Result, make_goal
+from node_process import NodeProcess
+from scripted_model import CONTEXT_TOKENS
 
 from timebill_ros.bench.process_state import resources
 from timebill_ros.msg import ChatMessage, RequestStatus, SamplingConfig

@@ -23,17 +23,10 @@ from types import SimpleNamespace
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from node_process import (
-    ABORTED,
-    LONG,
-    SUCCEEDED,
-    NodeProcess,
-    Result,
-    duration,
-    make_goal,
-    wait_until,
-)
+from node_client import ABORTED, SUCCEEDED, Result, duration, make_goal, wait_until
+from node_process import NodeProcess
 from rosgraph_msgs.msg import Clock as ClockMessage
+from scripted_model import LONG
 from sim_clock import SimClock
 
 from timebill_ros import settings

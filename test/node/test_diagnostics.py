@@ -21,7 +21,9 @@ import types
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from node_process import LONG, NodeProcess, make_goal, wait_until
+from node_client import make_goal, wait_until
+from node_process import NodeProcess
+from scripted_model import LONG
 
 from timebill_ros.node.diagnostics import report
 from timebill_ros.timing.drift import is_unusual

@@ -24,17 +24,9 @@ from pathlib import Path
 
 import faulty_worker
 import pytest
-from node_process import (
-    ABORTED,
-    LONG,
-    SUCCEEDED,
-    NodeProcess,
-    Result,
-    make_goal,
-    process_exists,
-    wait_until,
-    worker_program,
-)
+from node_client import ABORTED, SUCCEEDED, Result, make_goal, wait_until
+from node_process import NodeProcess, process_exists, worker_program
+from scripted_model import LONG
 
 from timebill_ros.action import Generate
 from timebill_ros.bench.process_state import n_zombies

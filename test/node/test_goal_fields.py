@@ -24,7 +24,8 @@ import pytest
 from builtin_interfaces.msg import Duration, Time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from node_process import ABORTED, SUCCEEDED, NodeProcess, make_goal, wait_until
+from node_client import ABORTED, SUCCEEDED, make_goal, wait_until
+from node_process import NodeProcess
 
 from timebill_ros import admission
 from timebill_ros.action import Generate

@@ -25,20 +25,9 @@ from pathlib import Path
 import pytest
 import yaml
 from lifecycle_msgs.msg import Transition
-from node_process import (
-    ABORTED,
-    LONG,
-    ROOT,
-    SUCCEEDED,
-    WAIT_S,
-    NodeProcess,
-    Result,
-    make_goal,
-    process_exists,
-    tiny_model,
-    wait_until,
-    worker_program,
-)
+from node_client import ABORTED, SUCCEEDED, WAIT_S, Result, make_goal, wait_until
+from node_process import NodeProcess, process_exists, worker_program
+from scripted_model import LONG, ROOT, tiny_model
 
 from timebill_ros.bench.process_state import n_zombies, resources
 from timebill_ros.msg import RequestStatus

@@ -19,7 +19,8 @@ import math
 
 import pytest
 import rclpy
-from node_process import SUCCEEDED, NodeProcess, make_goal
+from node_client import SUCCEEDED, make_goal
+from node_process import NodeProcess
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.context import Context

@@ -23,19 +23,9 @@ import time
 
 import pytest
 from builtin_interfaces.msg import Time
-from node_process import (
-    ABORTED,
-    CANCELED,
-    LONG,
-    ROOT,
-    STEP_S,
-    SUCCEEDED,
-    NodeProcess,
-    Result,
-    duration,
-    make_goal,
-    wait_until,
-)
+from node_client import ABORTED, CANCELED, SUCCEEDED, Result, duration, make_goal, wait_until
+from node_process import NodeProcess
+from scripted_model import LONG, ROOT, STEP_S
 
 from timebill_ros.action import Generate
 from timebill_ros.msg import ChatMessage, RequestStatus, SamplingConfig, Timing

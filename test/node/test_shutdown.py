@@ -21,15 +21,9 @@ import threading
 import time
 
 import pytest
-from node_process import (
-    ABORTED,
-    LONG,
-    NodeProcess,
-    Result,
-    make_goal,
-    process_exists,
-    wait_until,
-)
+from node_client import ABORTED, Result, make_goal, wait_until
+from node_process import NodeProcess, process_exists
+from scripted_model import LONG
 
 from timebill_ros.msg import RequestStatus
 

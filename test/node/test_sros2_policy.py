@@ -24,8 +24,10 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 import rclpy
-from node_process import ROOT, WAIT_S, NodeProcess
+from node_client import WAIT_S
+from node_process import NodeProcess
 from rclpy.action import get_action_client_names_and_types_by_node, get_action_server_names_and_types_by_node
+from scripted_model import ROOT
 
 POLICY = ROOT / 'config' / 'sros2' / 'timebill.policy.xml'
 NODE, CLIENT, MANAGER = '/timebill', '/timebill_client', '/lifecycle_manager_timebill'

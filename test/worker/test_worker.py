@@ -26,20 +26,9 @@ import threading
 import time
 
 import pytest
-from node_process import (
-    ABORTED,
-    CANCELED,
-    LONG,
-    ROOT,
-    SUCCEEDED,
-    WAIT_S,
-    NodeProcess,
-    Result,
-    make_goal,
-    parameters,
-    process_exists,
-    wait_until,
-)
+from node_client import ABORTED, CANCELED, SUCCEEDED, WAIT_S, Result, make_goal, wait_until
+from node_process import NodeProcess, process_exists
+from scripted_model import LONG, ROOT, parameters
 
 from timebill_ros.action import Generate
 from timebill_ros.dispatch.channel import Channel
