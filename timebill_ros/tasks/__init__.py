@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What answers are measured on: tasks with known right answers, and their scorers.
+"""What answers are measured on: tasks whose right answers are known, and their scores.
 
 This room may import length/ and the vocabulary. It needs neither torch nor rclpy.
 """

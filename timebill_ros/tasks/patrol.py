@@ -16,9 +16,9 @@
 
 The robot visits one room after another. In a visit it sees objects at the room's places: for the first time, again
 where it saw them last, or moved there from anywhere. Objects come into focus one after another, and most of them are
-not met again for the rest of the log. A container's state is noted with the object in it; the key of a container that
-was found locked is noted when it is seen, always at an open place; heavy objects are noted as such. Nothing here
-imports torch or rclpy.
+not met again in the rest of the log. A sighting in a container notes the container's state, and one of a heavy object
+notes that it is heavy. Keys are noted only of containers that were found locked, and always lie at an open place.
+Nothing here imports torch or rclpy.
 """
 
 import random
@@ -53,49 +53,57 @@ KEYS = tuple(f'{container}-key' for container in CONTAINERS)
 # Surfaces and containers alternate, so that any prefix of the list holds as many of one as of the other.
 PLACES = tuple('@' + place for pair in zip(SURFACES, CONTAINERS, strict=True) for place in pair)
 PLACES_PER_ROOM = len(PLACES) // len(ROOMS)
-EVENTS = ('swept', 'mapped', 'dark', 'humid', 'noisy', 'locked-up')  # of the room that is visited
+EVENTS = ('swept', 'mapped', 'dark', 'humid', 'noisy', 'locked-up')  # what may be noted of the room that is visited
 PEOPLE = ('alice', 'bruno', 'chen', 'dora')  # seen at places too, and never asked for
 MOST_ASKED = 32  # objects in one instruction
-MOST_TOLD = 8  # objects that an instruction tells the whereabouts of: they fit into its last 32 tokens
+MOST_TOLD = 8  # objects with their places in one instruction: so many fit into a prompt's last 32 tokens
 LONGEST_VISIT = 20  # records
 
-# Objects come into focus one after another: a patrol that is t of its way through the log meets those between these
-# shares of all objects. So each is met along a third of the log, and what is asked for may lie anywhere in it.
+# Objects come into focus one after another. At a share t of the log the patrol meets the objects from 1.2*t - 0.3 to
+# 1.2*t + 0.1 of all objects (slope and start of both ends). So each object is met along a third of the log, and what is
+# asked for may lie anywhere in it.
 _FOCUS = ((1.2, -0.3), (1.2, 0.1))
-_PAUSE = 0.1  # share of the log that passes at least before an object is looked at again
+_PAUSE = 0.1  # share of the log that passes at least before an object is seen again
 
 
 @dataclass(frozen=True)
 class World:
     """What a log may hold. A training curriculum widens it; the defaults are the whole task."""
 
-    n_objects: int = len(OBJECTS)
-    n_places: int = len(PLACES)
-    move_probability: float = 0.15
-    missing_probability: float = 0.12
-    heavy_probability: float = 0.15
-    max_asked: int = MOST_ASKED
+    n_objects: int = len(OBJECTS)  # the first of OBJECTS
+    n_places: int = len(PLACES)  # the first of PLACES
+    move_probability: float = 0.15  # of a sighting, to be of an object that is not where it was seen last
+    missing_probability: float = 0.12  # of an object asked for, to be one that the log never names
+    heavy_probability: float = 0.15  # of an object
+    max_asked: int = MOST_ASKED  # objects in an instruction
 
 
 def room_of(place: str) -> str:
-    """The room that a place belongs to."""
+    """Return the room that a place belongs to."""
     return ROOMS[PLACES.index(place) // PLACES_PER_ROOM]
 
 
 class Patrol:
-    """A log of about `n_tokens` tokens, and what is true at its end."""
+    """A log of about `n_tokens` tokens, and what is true at its end.
+
+    records:  the log, oldest record first.
+    where:    place of each object and key at its latest sighting.
+    state:    of the container that an object was last seen in, or HEAVY.
+    heavy:    heavy objects.
+    visits:   room -> the records of its latest visit.
+    """
 
     def __init__(self, rng: random.Random, world: World, n_tokens: int):
         self.rng, self.world = rng, world
         n_tokens = max(n_tokens, 24)  # one visit at least
         self.records: list[str] = []
-        self.where: dict[str, str] = {}  # objects and keys, by their latest sighting
-        self.state: dict[str, str] = {}  # of the container that an object was last seen in, or HEAVY
+        self.where: dict[str, str] = {}
+        self.state: dict[str, str] = {}
         self.heavy: set[str] = set()
-        self.visits: dict[str, list[str]] = {}  # the latest visit of each room
+        self.visits: dict[str, list[str]] = {}
         self._keys_to_come: list[str] = []  # of containers that were found locked
-        self._rests: dict[str, float] = {}  # until which token an object is not looked at again
-        # Two to seven sightings of each object, more in long logs; a fifth of the objects is never seen.
+        self._rests: dict[str, float] = {}  # object -> the token of the log before which it is not seen again
+        # Each object is seen two to seven times, more in long logs. A fifth of the objects is never seen.
         n_names = min(round(0.8 * world.n_objects), max(2, round((n_tokens - 30) / 18)))
         names = rng.sample(OBJECTS[:world.n_objects], n_names)
         rooms = ROOMS[:max(1, world.n_places // PLACES_PER_ROOM)]
@@ -105,7 +113,7 @@ class Patrol:
             n += self._visit(room, names, n, n_tokens)
 
     def _visit(self, room: str, names: list[str], n: int, n_tokens: int) -> int:
-        """Appends one visit. Returns its tokens."""
+        """Append one visit and return its number of tokens. `n`: tokens of the log before this visit."""
         rng = self.rng
         places = [p for p in PLACES[:self.world.n_places] if room_of(p) == room]
         wanted = min(rng.randint(3, LONGEST_VISIT), max(3, n_tokens // 30))
@@ -115,7 +123,7 @@ class Patrol:
             oldest, newest = (round((slope * (n + tokens) / n_tokens + start) * len(names))
                               for slope, start in _FOCUS)
             newest = max(newest, 3)
-            # Now and then something from before is met again.
+            # Now and then an object that has left the focus is met again.
             oldest = 0 if rng.random() < 0.05 else max(0, min(oldest, len(names) - 3))
             focus = names[oldest:newest]
             focus = [name for name in focus if name not in met and self._rests.get(name, 0) <= n + tokens]
@@ -123,8 +131,8 @@ class Patrol:
             if record is None and len(noted) >= 2:
                 break
             record = record or f'{rng.choice(EVENTS)} {room}'
-            if record in noted:  # said once in a visit, so that a visit can be told from its records
-                repeats += 1  # a tiny world may have nothing else to say
+            if record in noted:  # a visit notes nothing twice, so that `room` has one right answer
+                repeats += 1  # counted, because a tiny world may have nothing else to note
                 continue
             noted.append(record)
             self._rests[record.split()[0]] = n + tokens + _PAUSE * n_tokens
@@ -134,7 +142,10 @@ class Patrol:
         return tokens
 
     def _record(self, room: str, places: list[str], focus: list[str], met: set[str]) -> str | None:
-        """The next thing that the robot notes; None where nothing of the room is left to look at."""
+        """Return the next thing that the robot notes; None where no object in focus can be seen in this room.
+
+        places: of the room; focus: objects that may be met; met: those already met in this visit, added to here.
+        """
         rng = self.rng
         kind = rng.random() if self.where else 1.0  # every log starts with a sighting
         if kind < 0.10:
@@ -159,12 +170,12 @@ class Patrol:
         return self._see(name, places)
 
     def _see(self, name: str, places: list[str]) -> str:
-        """A sighting: where the object was, or where it has been moved to, and how."""
+        """See an object or key: where it was, or moved to one of the room's `places`. Return the sighting."""
         rng = self.rng
         if name not in self.where and name not in KEYS and rng.random() < self.world.heavy_probability:
             self.heavy.add(name)
         if self.where.get(name) not in places:
-            # Heavy things stand in the open, and keys lie there, so that no key needs another.
+            # Heavy objects and keys are never in a container, so that no key needs another key.
             in_the_open = name in KEYS or name in self.heavy
             self.where[name] = rng.choice([p for p in places if not (in_the_open and p[1:] in CONTAINERS)])
             self.state.pop(name, None)
@@ -179,7 +190,7 @@ class Patrol:
         return self.sighting(name)
 
     def sighting(self, name: str) -> str:
-        """The latest sighting of an object, as it is noted: `mug @table1`, `mug closed @drawer3`, `mug heavy @rack1`.
+        """Return the latest sighting of an object as noted: `mug @table1`, `mug closed @drawer3`, `mug heavy @rack1`.
 
         What it takes to fetch the object stands right behind its name.
         """

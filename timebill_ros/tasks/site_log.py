@@ -14,10 +14,10 @@
 
 """Site-log planning: the task that the embedded model is trained for and measured on.
 
-A robot patrols four rooms and keeps a log, oldest record first. Objects are seen at places, seen again, moved and
-forgotten; what lies in a drawer or cabinet is noted with the state that the container was left in, a heavy object as
-heavy; keys are noted on their own; some records are about nothing that anybody asks for. An instruction follows;
-the answer has one step per line:
+A robot patrols four rooms and keeps a log, oldest record first (patrol.py). Objects are seen at places, seen again,
+moved and forgotten. A sighting in a drawer or cabinet also notes the state that the container was left in; one of a
+heavy object notes that it is heavy. Keys are noted on their own, and some records are about nothing that anybody asks
+for. An instruction follows, and the answer has one step per line:
 
     log : visit kitchen mug @shelf1 saw locked @drawer1 left kitchen 2 visit office swept office
     mug open @drawer3 ladder heavy @hook2 drawer1-key @table2 left office 4
@@ -32,27 +32,29 @@ the answer has one step per line:
     tape not seen               an object that the log never names
     report tape
 
-(The log is a single line. A container is as it was left at an object's latest sighting in it; it shuts itself, so that
-every object is fetched on its own.) The families of instructions, with the law of their answers' lengths:
+(The log is a single line. A container is in the state noted at the object's latest sighting, and shuts itself after
+use, so the steps for one object do not depend on those for another.) The families of instructions, and what determines
+the length of the answer:
 
     find    one object: where it was last seen, then `go` there                              4 to 7 tokens
-    list    where each of several objects was last seen                                      by their number
+    list    where each of several objects was last seen                                      their number
     bring   the plan above; a closed container is opened, a locked one needs its key, which
-            is somewhere else                                                                by what the log says
-    room    the latest visit of a room: how many records, then each of them                  by that visit
-    route   `take` for objects that the instruction tells the whereabouts of                 by their number
-    report  where each of several objects was last seen, with notes on it                    random
+            is somewhere else                                                                what the log says
+    room    the latest visit of a room: how many records, then each of them                  that visit
+    route   `take` for objects whose places the instruction gives                            their number
+    report  where each of several objects was last seen, with notes on it                    chance
 
-The length of a report is random given the prompt. Its first line is `full` with probability FULL_SHARE[tone], where
-the instruction gives the tone, `quick` or `careful`, and `brief` otherwise. An object that was seen gets k notes of
-NOTE_TOKENS tokens: after each of them another one follows with probability MORE_NOTES[mode], and a full report has one
-at least. So `length_law` knows the distribution of every answer's length. (Greedy decoding takes the likelier mode
-and never a second note, so the lengths of reports can only be measured at temperature 1.)
+The length of a report is random given the prompt. Its first line, the mode, is `full` with probability
+FULL_SHARE[tone] and `brief` otherwise; the instruction gives the tone, `quick` or `careful`. An object that was seen
+gets notes of NOTE_TOKENS tokens each: a first one with probability MORE_NOTES[mode] (certainly in a full report), and
+after each note another with probability MORE_NOTES[mode]. `site_log_lengths.length_law` is the distribution that
+follows for an answer's length. (Greedy decoding takes the likelier mode and never a second note, so the lengths of
+reports can only be measured at temperature 1.)
 
-Words are separated by single spaces and lines by a newline; every word is one token of the tokenizer that
-`timebill_ros.training.word_tokenizer` builds from `vocabulary()`. Splits share no log: each draws from a random stream of
-its own. The split `shifted` has families in other proportions, longer logs, and phrasings that no other split has.
-Nothing here imports torch or rclpy.
+Words are separated by single spaces and lines by a newline. Every word is one token of the tokenizer that
+`timebill_ros.training.word_tokenizer` builds from `vocabulary()`. Splits share no log, because each draws from a random
+stream of its own. The split `shifted` has families in other proportions, longer logs, and phrasings that no other split
+has. Nothing here imports torch or rclpy.
 """
 
 import random
@@ -74,36 +76,37 @@ from timebill_ros.tasks.patrol import (
     World,
 )
 
-# Families and their shares: in all splits but the last, and in `shifted`.
+# Families and their shares: in all splits but `shifted`, and in `shifted`.
 MIX = {'find': 0.10, 'list': 0.15, 'bring': 0.25, 'room': 0.12, 'route': 0.08, 'report': 0.30}
 SHIFTED_MIX = {'find': 0.20, 'list': 0.10, 'bring': 0.40, 'room': 0.15, 'route': 0.05, 'report': 0.10}
 FAMILIES = tuple(MIX)
 SPLITS = ('train', 'validation', 'calibration', 'test', 'shifted')
 # Range of prompt lengths in tokens, drawn log-uniformly.
 LENGTHS, SHIFTED_LENGTHS = (200, 4000), (1500, 5000)
-MAX_ANSWER_TOKENS = 400  # of a plan; objects that would make it longer are not asked for
+MAX_ANSWER_TOKENS = 400  # of the steps of an answer; objects that would make them longer are not asked for
 
 PHRASINGS = ('{task} {things}', 'please {task} {things}', 'now {task} {things}', '{task} {things_and}',
              '{task} {things} please', '{task} {things} now')
 SHIFTED_PHRASINGS = ('please {task} {things} now', 'now {task} {things} please', 'please {task} {things_and} now')
 
-MODES = ('brief', 'full')
-FULL_SHARE = {'quick': 0.3, 'careful': 0.7}
-MORE_NOTES = {'brief': 0.1, 'full': 0.25}
-NOTE_TOKENS = 4
+MODES = ('brief', 'full')  # of a report
+FULL_SHARE = {'quick': 0.3, 'careful': 0.7}  # tone -> probability of a full report
+MORE_NOTES = {'brief': 0.1, 'full': 0.25}  # mode -> probability of a further note
+NOTE_TOKENS = 4  # three words and the newline
 NOTE_WORDS = (('slightly', 'quite', 'very'), ('dusty', 'wet', 'worn', 'clean', 'cold', 'loose'))
 
 _FAMILIES_OF_LISTS = ('list', 'bring', 'route', 'report')  # those that ask for several objects
-_FRAME_TOKENS = 8
+_FRAME_TOKENS = 8  # of a prompt's content, besides the log and the things asked for
 
 
 @dataclass(frozen=True)
 class SiteLogTask:
     """One log with one instruction and the right answer to it.
 
-    `steps` are the lines that a right answer holds, in this order. `answer` is a right answer whole; for a report it
-    is one draw from the law of its notes. `partial_lengths` holds, for every thing that the instruction names, the
-    length in tokens that the answer would have had, end token included, had the instruction stopped there.
+    steps:            lines that a right answer holds, in this order.
+    answer:           a whole right answer; for a report, one draw of its mode and notes.
+    partial_lengths:  for each thing that the instruction names: the length in tokens, end token included, that the
+                      answer would have had, had the instruction stopped there.
     """
 
     family: str
@@ -127,22 +130,22 @@ class SiteLogTask:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of `content` (a newline is one too), without the chat template's own."""
+        """Number of tokens of `content`, without those of the chat template."""
         return count_tokens(self.content)
 
     @property
     def n_answer_tokens(self) -> int:
-        """Tokens of `answer`, with the end-of-message token that closes it."""
+        """Number of tokens of `answer`, with the end token."""
         return count_tokens(self.answer) + 1
 
 
 def count_tokens(text: str) -> int:
-    """Tokens of a text in this language: one per word and one per newline."""
+    """Count the tokens of a text in this language: one per word and one per newline."""
     return len(text.split()) + text.count('\n')
 
 
 def vocabulary() -> list[str]:
-    """Every word of the language and the newline, in a fixed order (the order of token ids)."""
+    """Return every word of the language and the newline, in a fixed order: that of the token ids."""
     words = ['\n', 'log', 'task', ':', 'visit', 'left', 'take', 'go', 'open', 'unlock', 'not', 'seen', 'report', HEAVY,
              'fetch', 'load', 'return', 'cart', 'note', 'please', 'now', 'and', *FAMILIES, *STATES, *MODES, *FULL_SHARE,
              *ROOMS]
@@ -154,14 +157,15 @@ def generate(
     seed: int, *, split: str = 'train', family: str | None = None, n_tokens: int | None = None,
     n_asked: int | None = None, world: World | None = None,
 ) -> SiteLogTask:
-    """One task, the same for the same arguments.
+    """Generate one task, the same for the same arguments.
 
     seed:      any non-negative integer.
     family:    one of FAMILIES, or None to draw one from the split's mix.
-    n_tokens:  length of the prompt's content in tokens (at least 40), or None to draw one from the split's range. It is
-               reached within ten tokens, less the room of objects that the log has too few for.
-    n_asked:   number of objects in the instruction, or None to draw it; `find` and `room` always ask for one. It is
-               lowered where the log has too few objects.
+    n_tokens:  length of the prompt's content in tokens (at least 40), or None to draw one from the split's range. The
+               content has this length within ten tokens, or is shorter by the objects that the log has too few for.
+    n_asked:   number of objects in the instruction, or None to draw it. The instruction names fewer where the log has
+               too few, or where the answer would get too long. `find` and `room` always ask for one thing.
+    world:     what the log may hold (default: everything).
 
     Raises ValueError for an unknown split or family, a negative seed, n_tokens below 40 or n_asked below 1.
     """
@@ -214,12 +218,12 @@ def generate(
 
 
 def tasks(split: str, n: int) -> list[SiteLogTask]:
-    """The first `n` tasks of a split."""
+    """Return the first `n` tasks of a split."""
     return [generate(seed, split=split) for seed in range(n)]
 
 
 def _choose_objects(rng: random.Random, family: str, n_asked: int, patrol: Patrol, world: World) -> list[str]:
-    """Objects of the instruction, each once: seen ones, and now and then one that the log never names."""
+    """Choose the objects of the instruction, each once: seen ones, and now and then one that the log never names."""
     seen = sorted(name for name in patrol.where if name not in KEYS)
     if family == 'bring':  # a plan needs the key of every locked container
         seen = [name for name in seen
@@ -242,7 +246,7 @@ def _choose_objects(rng: random.Random, family: str, n_asked: int, patrol: Patro
 
 
 def _steps_for(family: str, name: str, patrol: Patrol) -> list[str]:
-    """Lines of the answer that deal with one object, or with the room of that name."""
+    """Return the lines of the answer that deal with one object, or with the room of that name."""
     if family == 'room':
         *visit, end = patrol.visits[name]
         return [end.removeprefix('left '), *visit]
@@ -267,7 +271,7 @@ def _steps_for(family: str, name: str, patrol: Patrol) -> list[str]:
 
 
 def _report(rng: random.Random, tone: str, sightings: list[str]) -> list[list[str]]:
-    """One draw of a report: its lines, a part for each sighting."""
+    """Draw a report: its lines, one list for each sighting."""
     mode = 'full' if rng.random() < FULL_SHARE[tone] else 'brief'
     parts = []
     for sighting in sightings:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The distribution that the lengths of right answers to a site-log task follow. Nothing here imports torch or rclpy."""
+"""The true distribution of the length of a right answer to a site-log task. Nothing here imports torch or rclpy."""
 
 import math
 
@@ -23,7 +23,13 @@ from timebill_ros.tasks.site_log import FULL_SHARE, MORE_NOTES, NOTE_TOKENS, Sit
 
 
 def length_law(task: SiteLogTask) -> LengthDistribution:
-    """The true distribution of the length of a right answer, in tokens with the end token: buckets of one token."""
+    """Return the true distribution of the length of a right answer, end token included, in buckets of one token.
+
+    All of it is on one length, except for reports: their length has a fixed part and NOTE_TOKENS for each note. A full
+    report has one note more for each object seen. In a mode with r = MORE_NOTES[mode] and s objects seen, the number k
+    of other notes is negative binomial: C(k + s - 1, k) * (1 - r)^s * r^k. (The distribution is cut where less than
+    1e-15 is left.)
+    """
     if task.family != 'report':
         return LengthDistribution.point(task.n_answer_tokens)
     tone = next(tone for tone in FULL_SHARE if tone in task.instruction.split())
@@ -34,7 +40,6 @@ def length_law(task: SiteLogTask) -> LengthDistribution:
         least = n_seen if mode == 'full' else 0
         more = MORE_NOTES[mode]
         for k in range((len(p) - bare) // NOTE_TOKENS - least):
-            # Negative binomial: k further notes before n_seen objects are done with.
             ways = math.comb(k + n_seen - 1, k) if n_seen else k == 0
             p[bare + NOTE_TOKENS * (least + k) - 1] += share * ways * (1 - more) ** n_seen * more ** k
     return LengthDistribution(1, p)

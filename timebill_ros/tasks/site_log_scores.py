@@ -14,7 +14,7 @@
 
 """How good an answer to a site-log task is: three scores from 0 (nothing right) to 1.
 
-A report's mode line and its notes are matters of chance (see `site_log`), so no score looks at them.
+The mode line and the notes of a report are random (see site_log.py), so no score counts them.
 """
 
 import json
@@ -28,23 +28,25 @@ _NOTES = {f'note {degree} {state}' for degree in NOTE_WORDS[0] for state in NOTE
 
 
 def steps_of(task: SiteLogTask, text: str) -> list[str]:
-    """Lines of an answer with the spaces of each put in order, without empty lines and a report's matters of chance."""
+    """Return the lines of an answer that scores count, each with single spaces.
+
+    Empty lines are left out, and so are the mode line and the notes of a report.
+    """
     lines = [' '.join(line.split()) for line in text.splitlines() if line.strip()]
     if task.family == 'report':
         if lines and lines[0] in MODES:
             lines = lines[1:]
-        if lines and any(note.startswith(lines[-1]) for note in _NOTES):  # whole, or cut at a deadline
+        if lines and any(note.startswith(lines[-1]) for note in _NOTES):  # a last note may be cut at the deadline
             lines = lines[:-1]
         lines = [line for line in lines if line not in _NOTES]
     return lines
 
 
 def step_accuracy(task: SiteLogTask, text: str) -> float:
-    """Share of the reference's steps that `text` holds in the reference's order.
+    """Return the share of the reference's steps that `text` holds in the reference's order.
 
-    This is the longest common subsequence of lines over the number of reference steps. A line counts only
-    whole, so the cut line of a truncated answer is wrong; an extra step costs nothing here (`exact_match`
-    sees it).
+    This is the longest common subsequence of lines, divided by the number of reference steps. Only whole lines count,
+    so the cut line of a truncated answer is wrong. An extra step costs nothing here (`exact_match` sees it).
     """
     given, wanted = steps_of(task, text), task.steps
     longest = [0] * (len(wanted) + 1)  # longest[j]: common subsequence of the lines so far and wanted[:j]
@@ -57,15 +59,16 @@ def step_accuracy(task: SiteLogTask, text: str) -> float:
 
 
 def exact_match(task: SiteLogTask, text: str) -> bool:
-    """Whether `text` is the reference plan, step for step and with nothing added."""
+    """Tell whether `text` is the reference plan, step for step and with nothing added."""
     return tuple(steps_of(task, text)) == task.steps
 
 
 def token_f1(task: SiteLogTask, text: str) -> float:
-    """F1 of the answer's words against the reference's, as bags: LongBench's score for question answering.
+    """Return the F1 of the answer's words against the reference's, both as bags of words.
 
-    Precision is the share of the answer's words that the reference holds, recall the reverse, each word counted as
-    often as it occurs in both (arXiv 2308.14508). A truncated answer loses recall only.
+    This is LongBench's score for question answering (arXiv 2308.14508). Precision is the share of the answer's words
+    that the reference holds, recall the reverse; each word counts as often as it occurs in both. A truncated answer
+    loses recall only.
     """
     given = Counter(word for line in steps_of(task, text) for word in line.split())
     wanted = Counter(word for step in task.steps for word in step.split())
@@ -74,7 +77,7 @@ def token_f1(task: SiteLogTask, text: str) -> float:
 
 
 def write_jsonl(tasks: list[SiteLogTask], path: str | Path) -> None:
-    """One JSON object per line: the task's fields, with `messages` for other tools."""
+    """Write one JSON object per line: the fields of a task, and its `messages` for other tools."""
     with open(path, 'w', encoding='utf-8') as file:
         for task in tasks:
             file.write(json.dumps({**asdict(task), 'messages': task.messages}) + '\n')
