@@ -22,7 +22,7 @@ import time
 
 
 class ClientProcesses:
-    """Client processes that wait for their common start. A context: none outlives it."""
+    """A context manager with one client process per job: they wait for their common start, and none outlives it."""
 
     def __init__(self, jobs: list[dict]):
         self._processes = [subprocess.Popen(
@@ -41,12 +41,13 @@ class ClientProcesses:
         return self
 
     def start(self) -> None:
+        """Have every client begin its schedule."""
         for process in self._processes:
             process.stdin.write('start\n')
             process.stdin.flush()
 
     def results(self, timeout_s: float) -> list[dict]:
-        """What the clients saw. RuntimeError for one that failed."""
+        """Return what each client saw. RuntimeError for one that failed."""
         until = time.monotonic() + timeout_s
         outputs = []
         for process in self._processes:

@@ -29,7 +29,7 @@ def _burn(stop) -> None:
 
 
 class CompetingLoad:
-    """A context: nothing runs until `start()`, and nothing outlives it."""
+    """A context manager with one busy process per core: they run from `start()` until the context is left."""
 
     def __enter__(self) -> CompetingLoad:
         context = multiprocessing.get_context('spawn')
@@ -39,6 +39,7 @@ class CompetingLoad:
         return self
 
     def start(self) -> None:
+        """Start the processes."""
         for process in self._processes:
             process.start()
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""An action server that does nothing, on the node's executor: what ROS 2 itself takes under the same load."""
+"""An action server that does nothing, on the node's executor: it shows what ROS 2 itself takes under the same load."""
 from __future__ import annotations
 
 import signal
@@ -39,11 +39,12 @@ def _execute(handle) -> Generate.Result:
 
 
 def main() -> int:
+    """Serve until SIGINT, SIGTERM or the end of standard input."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: ended.append(number))
-    # Whatever becomes of the bench, its end of this pipe closes then.
+    # When the bench ends, in whatever way, its end of this pipe closes.
     threading.Thread(target=lambda: ended.append(len(sys.stdin.read())), daemon=True).start()
     node = Node('empty')
     deep = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)

@@ -29,7 +29,11 @@ FAULTS_SHARE = 0.65  # of a bench's time, from its start
 
 
 def fault_plan(kills: int, hangs: int, start_s: float, seconds: float, rng: random.Random) -> list[tuple[float, str]]:
-    """Spread over the first part of the time: the last worker lives long enough for its memory to be judged."""
+    """Return (monotonic instant, 'kill' or 'hang') of each fault, ascending, the kinds shuffled.
+
+    They are spread over the first FAULTS_SHARE of the time: the last worker lives long enough for its memory to be
+    judged.
+    """
     seconds *= FAULTS_SHARE
     kinds = ['kill'] * kills + ['hang'] * hangs
     rng.shuffle(kinds)
@@ -39,17 +43,17 @@ def fault_plan(kills: int, hangs: int, start_s: float, seconds: float, rng: rand
 
 @dataclass
 class Fault:
-    """A worker that was killed or stopped, and when the node served again."""
+    """A worker that was killed or stopped, and when the node served again. Monotonic seconds."""
 
     kind: str
     at_s: float
-    told_s: float = float('nan')  # when the status topic told of it
+    told_s: float = float('nan')  # when the status topic said that the node is degraded
     back_s: float = float('nan')
 
 
 @dataclass
 class Faults:
-    """Kills and stops the worker at the times given, each once the node serves again after the one before."""
+    """Kills and stops the worker at the planned instants, but not before the node has recovered from the last fault."""
 
     node: Node
     plan: list[tuple[float, str]]  # (monotonic instant, 'kill' or 'hang'), ascending
@@ -57,6 +61,7 @@ class Faults:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
+        """Carry out the plan until its end or until `stop` is set; for a thread."""
         for at_s, kind in self.plan:
             if self.stop.wait(max(0.0, at_s - time.monotonic())):
                 return

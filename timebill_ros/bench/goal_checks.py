@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Whether a goal's end is one that the node may give it: the rules that `timebill bench load` counts errors by.
+"""Whether a goal ended in a way that the node may end it: the rules by which `timebill bench load` counts errors.
 
-Pure: records of goals in, sentences about what is wrong out. Times are monotonic seconds.
+Nothing runs here: records of goals go in, sentences about what is wrong come out. Times are monotonic seconds.
 """
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ class GoalRecord:
 
     @property
     def tardiness_s(self) -> float:
-        """As the node measured it when it set the result."""
+        """Tardiness as the node measured it when it set the result; 0 where it measured none."""
         tardiness_s = self.timing.get('tardiness_s', math.nan)
         return 0.0 if math.isnan(tardiness_s) else tardiness_s
 
     @property
     def lateness_s(self) -> float:
-        """At the client, from sending: the way of the goal to the node counts too."""
+        """Lateness at the client, from sending: the goal's way to the node counts too."""
         return self.received_s - (self.sent_s + self.budget_s)
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What else went on: [start, end] of each time without a worker, and when a goal of SKIP_NEXT was late."""
+    """What else went on: the (start, end) of each time without a worker, and of each late goal of SKIP_NEXT."""
 
     without_worker: Sequence[tuple[float, float]] = ()
     overruns: Sequence[tuple[float, float]] = ()
@@ -75,7 +75,7 @@ class Circumstances:
 
 
 def overruns(records: Sequence[GoalRecord]) -> list[tuple[float, float]]:
-    """When goals of SKIP_NEXT ran on after their deadlines."""
+    """Return (start, end) of each time that a goal of SKIP_NEXT ran on after its deadline."""
     return [(r.sent_s + r.budget_s, r.received_s) for r in records
             if r.strategy is Strategy.SKIP_NEXT and not r.is_lost and r.tardiness_s > 0]
 
@@ -85,7 +85,7 @@ def _touches(spans: Sequence[tuple[float, float]], start_s: float, end_s: float)
 
 
 def wrong(record: GoalRecord, around: Circumstances) -> str:
-    """What is wrong with the end of this goal; empty: nothing. Not for a goal that was lost."""
+    """Return a sentence about what is wrong with the end of this goal, empty for nothing. Not for a lost goal."""
     try:
         code, reason = ErrorCode(record.code), FinishReason(record.reason)
     except ValueError as error:
@@ -133,7 +133,7 @@ def _wrong_answer(record: GoalRecord, reason: FinishReason) -> str:
 
 
 def most_open(records: Sequence[GoalRecord]) -> int:
-    """The most goals that were open at once."""
+    """Return the largest number of goals that were open at once."""
     edges = sorted([(r.sent_s, 1) for r in records if not r.is_lost] +
                    [(r.received_s, -1) for r in records if not r.is_lost])
     most = now = 0

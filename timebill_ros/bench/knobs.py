@@ -14,10 +14,11 @@
 
 """`timebill bench knobs`: a quality table for the planner, and what planning with it is worth.
 
-The table (see timebill_ros/knobs.py) is measured on validation tasks: mean step accuracy by weight precision and
-eviction ratio, and the share of it that is left of an answer that is cut. Then test tasks are replayed on a virtual
-clock (replay.py) with little and with more time left for decoding: `eviction only` is the paper's rule, `knobs` has the
-table; both keep the same miss rate by the same adaptive bounds. A cut answer counts for the steps that it holds.
+The table (see planning/knobs.py) is measured on validation tasks. It holds the mean step accuracy by weight precision
+and eviction ratio, and the share of that accuracy which is left when an answer is cut. Then test tasks are replayed on
+a virtual clock (replay.py), with time left for few decoded tokens and for many. The method `eviction only` plans by the
+paper's rule, `knobs` with the table; both keep the same miss rate by the same adaptive bounds. A cut answer scores for
+the steps that it holds.
 """
 from __future__ import annotations
 
@@ -47,13 +48,13 @@ BUDGETS = (5, 10, 20, 40, 80, 160, 320)  # time for so many tokens over recordin
 
 
 def prefix(tokenizer, text: str, n: int) -> str:
-    """The text of an answer's first `n` tokens."""
+    """Return the text of an answer's first `n` tokens."""
     ids = tokenizer(text, add_special_tokens=False)['input_ids']
     return tokenizer.decode(ids[:n])
 
 
 def score_of_cut(tokenizer, recording: Recording, answer: recordings.Answer, n: int) -> float:
-    """Step accuracy of an answer of which `n` tokens came."""
+    """Return the step accuracy of an answer of which `n` tokens came."""
     if n >= answer.n:
         return answer.score
     task = site_log.generate(recording.seed, split=recording.split)
@@ -61,7 +62,7 @@ def score_of_cut(tokenizer, recording: Recording, answer: recordings.Answer, n: 
 
 
 def quality_table(tokenizer, found: list[Recording]) -> knobs.QualityTable:
-    """Measured means over the recordings."""
+    """Return the quality table of the recordings: means over all of them."""
     variants = {variant: tuple((ratio, fmean(r.answers[variant][str(ratio)].score for r in found)) for ratio in RATIOS)
                 for variant in found[0].answers}
     whole = [(r, next(iter(r.answers.values()))['0.0']) for r in found]
@@ -73,7 +74,7 @@ def quality_table(tokenizer, found: list[Recording]) -> knobs.QualityTable:
 
 def run_at(method: Method, device: Device, found: list[Recording], tokenizer, *, budget_s: float, n_requests: int,
            seed: int) -> list[tuple[Outcome, float]]:
-    """Requests that all have `budget_s` for decoding, with the score of what came."""
+    """Replay requests that all have `budget_s` for decoding; return them with the score of what came."""
     rng, tracker = random.Random(seed), method.make()
     outcomes = []
     for _ in range(n_requests):
@@ -85,7 +86,7 @@ def run_at(method: Method, device: Device, found: list[Recording], tokenizer, *,
 
 
 def summary(outcomes: list[tuple[Outcome, float]], variant: str) -> dict:
-    """Score, miss rate, and which knob was turned how often."""
+    """Return a row: score, miss rate, and how often each knob was turned."""
     plans = [outcome.plan for outcome, _ in outcomes]
     promised = [outcome for outcome, _ in outcomes if outcome.promised]
     missed = sum(map(is_missed, promised))
@@ -141,6 +142,7 @@ def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests
 
 
 def show(rows: list[dict]) -> None:
+    """Print a table of the rows."""
     table = Table('time for', 'planner', 'score', 'promised', 'missed', 'evicted (mean)', 'cut', 'other weights')
     for r in rows:
         table.add_row(f'{r["budget_tokens"]} tokens', r['method'], f'{r["mean_score"]:.3f}',

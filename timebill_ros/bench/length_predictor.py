@@ -14,8 +14,8 @@
 
 """`timebill bench length-predictor`: predicted lengths against what the target generates, and against other predictors.
 
-The target answers tasks of the test split and of the shifted one, several times each at the predictor's own
-temperature of training; every (prompt, response) pair is one item. The rows:
+The target answers tasks of the test split and of the shifted split, several times each, at the temperature that the
+predictor was trained for. Every (prompt, response) pair is one item. The rows:
 
     bucket classifier            the predictor as it ships, prompts read whole up to its own limit
       ..., N_p = n               the same with prompts compressed to n tokens, as the node does where prefill is short
@@ -24,8 +24,8 @@ temperature of training; every (prompt, response) pair is one item. The rows:
     constant median, family mean what is known without reading the prompt, from reference answers of another split
     oracle                       the law that the task's answers follow (site_log_lengths.length_law)
 
-MAE is that of a distribution's median, RMSE and R2 are those of its mean. "Within families" takes the differences
-between the families' mean lengths out of the variance that R2 is measured against.
+MAE is measured with a distribution's median, RMSE and R2 with its mean. R2 "within families" is measured against the
+variance around each family's own mean length.
 """
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ Points = dict[str, tuple[float, float]]  # method -> (median, mean) of one promp
 
 
 def measures(predicted: list[tuple[float, float]], lengths: list[int], families: list[str]) -> dict:
-    """MAE of the medians, RMSE and R2 of the means, and R2 within families."""
+    """Return the MAE of the medians, RMSE and R2 of the means, and R2 within families.
+
+    `predicted`: (median, mean) for each of `lengths`. R2 is None where the lengths do not vary.
+    """
     medians, means = np.array(predicted, dtype=float).T
     n, names = np.array(lengths, dtype=float), np.array(families)
     squares = ((means - n) ** 2).sum()
@@ -70,7 +73,7 @@ def measures(predicted: list[tuple[float, float]], lengths: list[int], families:
 
 
 def reliability(distributions: list[LengthDistribution], lengths: list[int]) -> list[dict]:
-    """For each level, the share of responses within the predicted quantile: interpolated, and as plans use it."""
+    """Return, per level, the share of responses within the predicted quantile: interpolated, and as plans use it."""
     rows = []
     for level in LEVELS:
         interpolated = [n <= interpolated_quantile(d, level) for d, n in zip(distributions, lengths, strict=True)]
@@ -80,7 +83,7 @@ def reliability(distributions: list[LengthDistribution], lengths: list[int]) -> 
 
 
 def without_reading() -> tuple[float, dict[str, tuple[float, float]]]:
-    """(median length, family -> (median, mean)) over reference answers of the validation split."""
+    """Return (median length, family -> (median, mean)) over reference answers of the validation split."""
     references = tasks('validation', _REFERENCES)
     by_family = {name: [t.n_answer_tokens for t in references if t.family == name] for name in FAMILIES}
     return (median(t.n_answer_tokens for t in references),
@@ -89,7 +92,7 @@ def without_reading() -> tuple[float, dict[str, tuple[float, float]]]:
 
 @torch.inference_mode()
 def predict(predictor, baselines: Baselines, text: str, bounds: list[int]) -> tuple[LengthDistribution, Points]:
-    """The predicted distribution of one rendered prompt, and the points of every method that reads it."""
+    """Return the predicted distribution of one rendered prompt, and the points of every method that reads it."""
     hidden = predictor.last_hidden(predictor.input_ids(text))[0]
     whole = predictor.distribution(predictor.head(hidden).float())
     edge = float((int(whole.probabilities.argmax()) + 1) * whole.bucket_size)
@@ -141,7 +144,7 @@ def run(target_dir: Path, predictor_dir: Path, out: Path, *, n_prompts: int, sam
 
 
 def rows(split: str, chosen: list[SiteLogTask], lengths: list[list[int]], points: list[Points]) -> list[dict]:
-    """One row for every method and family, and for all families together."""
+    """Return one row for every method and family, and for all families together."""
     found = []
     for method in points[0]:
         for family in ('all', *FAMILIES):
@@ -155,6 +158,7 @@ def rows(split: str, chosen: list[SiteLogTask], lengths: list[list[int]], points
 
 
 def show(found: list[dict]) -> None:
+    """Print a table of the rows of all families together."""
     table = Table('method', 'split', 'n', 'MAE', 'RMSE', 'R2', 'R2 within families')
     for row in found:
         if row['family'] == 'all':

@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""llama.cpp on the same shape, as a peer to be measured against: the optional packages llama-cpp-python and gguf.
+"""llama.cpp on the same shape, to compare times with. It takes the optional packages llama-cpp-python and gguf.
 
-The weights are random. Only the shape and the precision count for time.
+The weights are random: for times, only shape and precision count.
 """
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ PRECISIONS = ('F16', 'Q8_0', 'Q4_0')
 
 
 def is_installed() -> bool:
+    """Return whether both packages can be imported."""
     try:
         import gguf  # noqa: F401
         import llama_cpp  # noqa: F401
@@ -36,7 +37,7 @@ def is_installed() -> bool:
 
 
 def write(path: Path, shape: dict, precision: str, seed: int = 0) -> None:
-    """A GGUF file of a Qwen2 model of `shape` (entries of its config) with random weights in `precision`."""
+    """Write a GGUF file of a Qwen2 model of `shape` (entries of its config) with random weights in `precision`."""
     import gguf
     kind = gguf.GGMLQuantizationType[precision]
     rng = np.random.default_rng(seed)
@@ -88,21 +89,21 @@ def write(path: Path, shape: dict, precision: str, seed: int = 0) -> None:
 
 
 class Peer:
-    """One loaded file."""
+    """A loaded GGUF file with one sequence."""
 
     def __init__(self, path: Path, *, n_context: int, threads: int):
         from llama_cpp import Llama
         self._llama = Llama(str(path), n_ctx=n_context, n_threads=threads, n_threads_batch=threads, verbose=False)
 
     def prefill(self, ids: list[int]) -> float:
-        """Seconds for a new sequence."""
+        """Start a new sequence with `ids` and return the seconds that reading them took."""
         self._llama.reset()
         start_s = time.perf_counter()
         self._llama.eval(ids)
         return time.perf_counter() - start_s
 
     def steps(self, n: int) -> list[float]:
-        """Seconds of `n` decode steps that go on from there, each with an arg max over its logits."""
+        """Go on with the sequence: return the seconds of `n` decode steps, each with an arg max over its logits."""
         from llama_cpp import llama_get_logits_ith
         vocabulary, seconds, token = self._llama.n_vocab(), [], 5
         for _ in range(n):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`timebill bench load`: is every deadline held and no goal lost, under many clients, cancels, nonsense and faults?
+"""`timebill bench load`: deadlines held and goals lost under many clients, cancels, nonsense and faults.
 
 A real node over DDS, and clients in processes of their own. Beside it runs an action server that does nothing: it says
 what ROS 2 itself takes on this machine under this load.
@@ -39,22 +39,28 @@ from timebill_ros.request import ErrorCode, Strategy
 
 MAX_OVERRUN_S = 1.0
 LEAST_VANILLA_S = 0.15
-EMPTY_EVERY = 5  # an empty goal for every so many
-WARM_UP_S = 60.0  # of the memory of the node: caches fill
+EMPTY_EVERY = 5  # goals for each goal to the empty action
+WARM_UP_S = 60.0  # left out of memory slopes: caches fill
 QUEUE_SIZE = 32
 
 
 def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] | None = None, n_goals: int = 10_000,
         n_clients: int = 4, minutes: float = 24.0, kills: int = 20, hangs: int = 10, seed: int = 1,
         show: bool = True, log: Path | None = None) -> dict:
-    """The whole bench; the result, also written to `out` with a plot beside it. `log`: where the node's log goes."""
+    """Run the whole bench and return its result, which is also written to `out` with a plot beside it.
+
+    parameters: of the node, besides the bench's own
+    kinds:      prompts, see load_goals.py; site-log tasks unless given
+    log:        where the node's log goes
+    """
     rng = random.Random(seed)
     seconds = minutes * 60.0
     kinds = kinds or site_log_kinds(48, seed)
     parameters = {'queue_size': QUEUE_SIZE, 'max_overrun_s': MAX_OVERRUN_S, 'keep_state': False, **(parameters or {})}
     with Node(parameters, log) as node:
         measure_vanilla(node, kinds)
-        # A budget below what ROS 2 itself takes says nothing: prompts whose shortest one would be that are left out.
+        # A budget shorter than what ROS 2 itself takes says nothing about the node, so prompts that are answered too
+        # quickly are left out.
         kinds = [kind for kind in kinds if kind['vanilla_s'] >= LEAST_VANILLA_S] or kinds
         longest_s = LONGEST * max(kind['vanilla_s'] for kind in kinds) + MAX_OVERRUN_S + 10.0
         jobs = [{'number': i, 'server': '/timebill', 'kinds': without_tasks(kinds), 'wait_s': longest_s,
@@ -100,7 +106,7 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
 
 
 def summary(result: dict) -> str:
-    """The figures that count, for people."""
+    """Return the figures that count, as text for people."""
     late, accept, deliver = (result[key] for key in ('client_lateness_s', 'acceptance_s', 'delivery_s'))
     node = result['node_mb']
     return '\n'.join([

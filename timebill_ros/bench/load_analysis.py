@@ -25,11 +25,13 @@ from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
 
 
 def to_record(row: dict) -> GoalRecord:
+    """Return a client's row as a record; what the row lacks keeps its default."""
     return GoalRecord(**{key: row[key] for key in GoalRecord.__dataclass_fields__ if key in row and key not in (
         'strategy', 'expected')}, strategy=Strategy(row['strategy']), expected=ErrorCode(row['expected']))
 
 
 def quantiles(values) -> dict:
+    """Return count, median, tails and maximum; NaN values are left out."""
     values = np.asarray([v for v in values if not math.isnan(v)], dtype=float)
     if not len(values):
         return {'n': 0}
@@ -38,14 +40,14 @@ def quantiles(values) -> dict:
 
 
 def slope(at_s, values) -> dict:
-    """Least squares, units per hour, with a 95 % interval that allows for values that follow each other."""
+    """Return the least-squares slope per hour, with a 95 % interval that allows for autocorrelated values."""
     at_h, values = np.asarray(at_s, dtype=float) / 3600.0, np.asarray(values, dtype=float)
     if len(values) < 10:
         return {'n': len(values)}
     x = at_h - at_h.mean()
     b = float(x @ (values - values.mean()) / (x @ x))
     residual = values - values.mean() - b * x
-    # Samples of one second are no independent ones: as many count as the first autocorrelation leaves.
+    # Samples a second apart are not independent: fewer count, by their first autocorrelation.
     rho = float(np.clip(residual[1:] @ residual[:-1] / max(residual @ residual, 1e-12), 0.0, 0.99))
     effective = max(3.0, len(values) * (1 - rho) / (1 + rho))
     error = math.sqrt(float(residual @ residual) / (effective - 2) / float(x @ x) * len(values) / effective)
@@ -54,7 +56,10 @@ def slope(at_s, values) -> dict:
 
 
 def memory(rows: list[dict], start_s: float, warm_up_s: float) -> dict:
-    """Slopes of the node's memory, files and threads, and of those of the worker that lived longest."""
+    """Return slopes of memory, files and threads: of the node, the empty action and the worker that lived longest.
+
+    `rows` as in resource_sampler.py. The first `warm_up_s` seconds of each process are left out.
+    """
     warm = [row for row in rows if row['at_s'] - start_s > warm_up_s and 'node_mb' in row]
     result = {f'node_{name}': slope([row['at_s'] for row in warm], [row[f'node_{name}'] for row in warm])
               for name in ('mb', 'files', 'threads')}
@@ -73,11 +78,15 @@ def memory(rows: list[dict], start_s: float, warm_up_s: float) -> dict:
 
 
 def counts(names) -> dict[str, int]:
+    """Return how often each name occurs, sorted by name."""
     return dict(sorted(Counter(names).items()))
 
 
 def analyse(records: list[GoalRecord], empty: list[dict], faults: list, queue_size: int) -> dict:
-    """Everything that load.json says of goals."""
+    """Return everything that load.json says of goals.
+
+    `records` of our goals, `empty` of those to the empty action, `faults` as in faults.py.
+    """
     answered = [r for r in records if not r.is_lost]
     around = Circumstances([(f.at_s, f.back_s if not math.isnan(f.back_s) else math.inf) for f in faults],
                            overruns(records), queue_size, most_open(records))

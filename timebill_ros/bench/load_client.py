@@ -12,10 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One client of `timebill bench load` and `utilisation`: sends goals on a schedule, whatever becomes of those before.
+"""One client of `timebill bench load` and `utilisation`: it sends goals on a schedule, whatever became of earlier ones.
 
-A process of its own: `python -m timebill_ros.bench.load_client`, a job as JSON on standard input, records as JSON on
-standard output. Open loop: a node that is slow gets no fewer goals for it. Instants are stamped in the callbacks.
+A process of its own: `python -m timebill_ros.bench.load_client` takes a job as JSON on standard input, and gives
+records as JSON on standard output. The loop is open: a slow node gets as many goals as a quick one. Instants
+(monotonic) are taken in the callbacks.
 """
 from __future__ import annotations
 
@@ -42,7 +43,10 @@ DISCOVERY_S = 30.0
 
 
 def make_goal(spec: dict, kinds: list[dict]) -> Generate.Goal:
-    """The goal that `spec` describes: a prompt of `kinds`, a budget, a strategy; `fields` replace what they name."""
+    """Return the goal that `spec` describes: a prompt of `kinds`, a budget, a strategy.
+
+    `fields` of `spec` replace the goal's fields that they name, for malformed goals.
+    """
     kind = kinds[spec['kind']]
     goal = Generate.Goal(prompt=kind.get('prompt', ''), messages=chat(*kind.get('messages', [])),
                          max_new_tokens=kind.get('max_new_tokens', 0), overrun_strategy=spec['strategy'],
@@ -68,7 +72,13 @@ def make_goal(spec: dict, kinds: list[dict]) -> Generate.Goal:
 
 
 class LoadClient:
-    """Sends what `job` says: {'server', 'goals': [{'at_s', ...}], 'kinds', 'start_s', 'wait_s', 'empty_every'}."""
+    """Sends what `job` says, and keeps a record of each goal.
+
+    number, server:  of this client, and the node's name
+    goals, kinds:    see load_goals.py; `at_s` of a goal counts from the common start
+    wait_s:          how long to wait for results after the last goal
+    empty_every:     goals for each goal to the empty action; 0: none
+    """
 
     def __init__(self, job: dict):
         self.job = job
@@ -93,11 +103,12 @@ class LoadClient:
             self._executor.spin_once(timeout_sec=0.5)
 
     def run(self) -> None:
+        """Wait for the start, send all goals, and wait for their ends."""
         every = self.job['empty_every']
         if not self.actions.wait_for_server(DISCOVERY_S) or every and not self.empties.wait_for_server(DISCOVERY_S):
             raise RuntimeError('the servers were not found')
         print('ready', file=sys.stderr, flush=True)
-        if not sys.stdin.readline():  # everybody is there: the start; the driver has ended: nothing
+        if not sys.stdin.readline():  # a line once all clients are ready; nothing where the bench has ended
             raise RuntimeError('the bench ended before its start')
         cancels: list[tuple[float, dict]] = []
         start_s = time.monotonic() + 0.2
@@ -164,7 +175,7 @@ class LoadClient:
             self._open -= 1
 
     def _cancel(self, record: dict) -> None:
-        if 'handle' in record:  # otherwise it is not accepted yet: nothing can be canceled
+        if 'handle' in record:  # a goal that is not accepted yet cannot be canceled
             record['canceled_s'] = time.monotonic()
             self._executor.create_task(record['handle'].cancel_goal_async)
 
@@ -186,6 +197,7 @@ class LoadClient:
 
 
 def main() -> int:
+    """Read a job, run it and write its records."""
     client = LoadClient(json.loads(sys.stdin.readline()))
     client.run()
     for record in client.records:

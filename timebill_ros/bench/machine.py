@@ -31,23 +31,24 @@ from timebill_ros.inference.threads import available_cores
 
 
 def describe(model: CausalLM) -> dict:
-    """Device, cores, load, model and library versions, for a result's head."""
+    """Return device, cores, load, model and library versions, for a result's head."""
     return {**describe_device(model.device), 'model': Path(model.name).name, 'dtype': model.variant}
 
 
 def describe_device(device: torch.device) -> dict:
-    """The same, where no model's times are measured."""
+    """Return the same without the model, where no model's times are measured."""
     return {'device': device_name(device), 'cores': available_cores(), 'load_average': os.getloadavg()[0],
             'versions': library_versions(),
             'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds')}
 
 
 def write(path: Path, result: dict) -> None:
+    """Write a result as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + '\n')
     print(f'written to {path}')
 
 
 def print_table(table: Table) -> None:
-    """As wide as the terminal; into a file or a pipe as wide as it gets."""
+    """Print a table as wide as the terminal, or 200 characters wide into a file or a pipe."""
     Console(width=None if sys.stdout.isatty() else 200).print(table)

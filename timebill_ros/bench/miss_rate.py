@@ -12,16 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`timebill bench miss-rate`: is the promised miss rate kept, by which method, and what does it cost?
+"""`timebill bench miss-rate`: which methods keep the promised miss rate, and what it costs them.
 
 A promise is a first plan with the verdict FITS or FITS_WITH_EVICTION; a miss is a promised request that did not come
 to its natural end by its deadline. Every method replays the same recorded answers and step times on a virtual clock
-(replay.py), under four conditions; what changes, changes at one request:
+(replay.py), under four conditions. What changes in a condition changes once, at the same request for all methods:
 
     nominal          test prompts
     prompt shift     test prompts, then prompts of the shifted split
-    slow             steps take 1.5 times as long from then on
-    both
+    slow             steps that take 1.5 times as long after the change
+    both             prompt shift and slow steps
+
+The methods:
 
     k = 1, 3, 5, 8   the paper: N_W = k * N_hat, execution times as profiled
     conformal        a fixed quantile of calibration scores, a fixed quantile of time ratios, no timing factor
@@ -68,6 +70,7 @@ FACTORS = (1.0, 3.0, 5.0, 8.0)
 
 
 def methods(scores: list[float], profile: Profile, miss_rate: float) -> list[Method]:
+    """Return all methods, which start from calibration scores and a profile."""
     def of(policy: str, **options) -> Callable[[], Tracker]:
         return lambda: Tracker.of(profile, policy, miss_rate=miss_rate, scores=scores, **options)
 
@@ -77,7 +80,7 @@ def methods(scores: list[float], profile: Profile, miss_rate: float) -> list[Met
 
 
 def interval(missed: int, n: int) -> list[float]:
-    """95 % Wilson interval of a share."""
+    """Return the 95 % Wilson interval of the share `missed / n`."""
     if n == 0:
         return [0.0, 1.0]
     z, p = 1.96, missed / n
@@ -86,7 +89,7 @@ def interval(missed: int, n: int) -> list[float]:
 
 
 def summary(outcomes: list[Outcome]) -> dict:
-    """A row: what was promised, kept and paid. `mean_score` counts a cut answer as empty (KILL)."""
+    """Return a row: what was promised, kept and paid. `mean_score` counts a cut answer as empty (KILL)."""
     promised = [o for o in outcomes if o.promised]
     missed = sum(is_missed(o) for o in promised)
     return {'n': len(outcomes), 'n_promised': len(promised), 'share_promised': len(promised) / len(outcomes),
@@ -100,7 +103,7 @@ def summary(outcomes: list[Outcome]) -> dict:
 
 def replays(device: Device, found: dict[str, list[recordings.Recording]], tried: list[Method], *, n_replays: int,
             n_requests: int, change_at: int, miss_rate: float) -> tuple[list[dict], dict]:
-    """Rows for every condition and method, and one replay of `adaptive` under slow steps, request by request."""
+    """Return rows for every condition and method, and one replay of `adaptive` under slow steps, request by request."""
     rows, trace = [], {}
     jobs = [(name, shifted, slowdown, method) for name, (shifted, slowdown) in CONDITIONS.items() for method in tried]
     for condition, shifted, slowdown, method in track(jobs, 'replaying'):
@@ -124,7 +127,11 @@ def replays(device: Device, found: dict[str, list[recordings.Recording]], tried:
 
 
 def judge(rows: list[dict], miss_rate: float) -> dict:
-    """Which bars `adaptive` meets: its miss rate, the requests after the change, and its eviction."""
+    """Return which bars `adaptive` meets: its miss rate, that after the change, and how much it evicts.
+
+    The tolerance on a rate is 0.01, after the change 0.02. Eviction is compared with that of the smallest k which holds
+    the rate under every condition.
+    """
     adaptive = {row['condition']: row for row in rows if row['method'] == 'adaptive'}
     limit = miss_rate + 0.01
     holds = {f'k = {k:.0f}': all((row['miss_rate'] or 0.0) <= limit for row in rows if row['method'] == f'k = {k:.0f}')
@@ -144,9 +151,9 @@ def judge(rows: list[dict], miss_rate: float) -> dict:
 
 def live(engine: Engine, n_requests: int, *, temperature: float, max_new_tokens: int, load: bool,
          progress: Callable[[int], None]) -> dict:
-    """`n_requests` requests of test prompts on the real engine, one after the other, killed at their deadlines.
+    """Run test prompts on the real engine, one after the other, killed at their deadlines, and return a row.
 
-    With `load`, another program computes on every core during the second half.
+    With `load`, another program computes on every core during the second half of the `n_requests` requests.
     """
     rng, found = random.Random(7), []
     with CompetingLoad() as other:
@@ -237,6 +244,7 @@ def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n
 
 
 def show(rows: list[dict]) -> None:
+    """Print a table of the rows."""
     table = Table('condition', 'method', 'promised', 'missed', '95 % interval', 'after the change', 'evicted', 'score',
                   'refused')
     for r in rows:

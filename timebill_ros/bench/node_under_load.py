@@ -33,7 +33,10 @@ STOP_TIMEOUT_S = 10.0
 
 
 class Node:
-    """The node as a program, configured and active, with a client beside it. A context: nothing is left running."""
+    """The node as a program, configured and active, with a client beside it.
+
+    A context manager: inside it the node is active, after it nothing is left running.
+    """
 
     def __init__(self, parameters: dict, log: Path | None = None):
         self._folder = tempfile.TemporaryDirectory(prefix='timebill_load_')
@@ -44,7 +47,7 @@ class Node:
             [sys.executable, '-m', 'timebill_ros.node.server_node', '--ros-args', '--params-file', str(params)],
             stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True)
         self.client = Client(name='load_observer')
-        self.health: list[tuple[float, bool]] = []  # when the status topic told that `degraded` had changed, to what
+        self.health: list[tuple[float, bool]] = []  # (monotonic instant, `degraded`), as the status topic said
         self.client.node.create_subscription(RequestStatus, '/timebill/status', self._on_status, 500)
 
     def _on_status(self, message: RequestStatus) -> None:
@@ -76,4 +79,5 @@ class Node:
         return self.process.pid
 
     def worker_pid(self) -> int | None:
+        """Return the process id of the node's worker, None while it has none."""
         return next(iter(children(self.pid)), None)

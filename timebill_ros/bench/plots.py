@@ -12,7 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pictures: of a profile, of a series of goals and of a benchmark. matplotlib without a display."""
+"""Pictures of profiles, of the demonstration's goals and of every bench, drawn by matplotlib without a display.
+
+Only optional_plots.py imports this module, since matplotlib may be missing.
+"""
 from __future__ import annotations
 
 import math
@@ -43,7 +46,7 @@ def _save(figure, path: Path) -> None:
 
 
 def profile(profile: Profile, path: Path) -> None:
-    """Measured points and fitted curves, a panel per kind."""
+    """Draw measured points and fitted curves, a panel per kind."""
     kinds = [kind for kind in TITLES if profile.points.get(kind)]
     figure, axes = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 3.6), layout='constrained', squeeze=False)
     for axis, kind in zip(axes[0], kinds, strict=True):
@@ -60,7 +63,7 @@ def profile(profile: Profile, path: Path) -> None:
 
 
 def timeline(goals: list[dict], path: Path) -> None:
-    """One row per goal: where its time went, and its deadline. `goals` as in results.json, times in seconds."""
+    """Draw one row per goal: where its time went, and its deadline. `goals` as in results.json, times in seconds."""
     figure, axis = plt.subplots(figsize=(10, 0.42 * len(goals) + 1.6), layout='constrained')
     labels = []
     for row, goal in enumerate(goals):
@@ -88,7 +91,7 @@ def timeline(goals: list[dict], path: Path) -> None:
 
 
 def quality(rows: list[dict], path: Path) -> None:
-    """Step accuracy against the share evicted: of all answers by scorer, and SnapKV's by family of tasks.
+    """Draw step accuracy against the share evicted: of all answers by scorer, and SnapKV's by family of tasks.
 
     `rows` as in quality.json: scorer, eviction_ratio, family, n, step_accuracy and step_accuracy_interval.
     """
@@ -114,7 +117,10 @@ def quality(rows: list[dict], path: Path) -> None:
 
 
 def length_predictor(result: dict, path: Path) -> None:
-    """Errors of every method, and how often a response stays within its predicted quantile; `result` as in the JSON."""
+    """Draw errors of every method, and how often a response stays within its predicted quantile.
+
+    `result` as in the JSON.
+    """
     figure, (bars, curve) = plt.subplots(1, 2, figsize=(11, 4.6), layout='constrained', width_ratios=(3, 2))
     rows = [row for row in result['rows'] if row['family'] == 'all']
     methods = list(dict.fromkeys(row['method'] for row in rows))
@@ -144,7 +150,7 @@ def length_predictor(result: dict, path: Path) -> None:
 
 
 def miss_rate(rows: list[dict], trace: dict, path: Path) -> None:
-    """Miss rates by condition and method, and one adaptive replay across the slow-down, request by request."""
+    """Draw miss rates by condition and method, and one adaptive replay across the slow-down, request by request."""
     figure, (bars, slack, tracked) = plt.subplots(3, 1, figsize=(10, 10), layout='constrained')
     conditions = list(dict.fromkeys(row['condition'] for row in rows))
     methods = list(dict.fromkeys(row['method'] for row in rows))
@@ -180,7 +186,7 @@ def miss_rate(rows: list[dict], trace: dict, path: Path) -> None:
 
 
 def knobs(rows: list[dict], path: Path) -> None:
-    """Mean score of each planner over the time that is left for decoding, and which knobs were chosen where."""
+    """Draw each planner's mean score, and how often it turned which knob, over the time left for decoding."""
     figure, (score, chosen) = plt.subplots(1, 2, figsize=(11, 4.2), layout='constrained')
     for i, method in enumerate(dict.fromkeys(row['method'] for row in rows)):
         mine = [row for row in rows if row['method'] == method]
@@ -198,7 +204,7 @@ def knobs(rows: list[dict], path: Path) -> None:
 
 
 def execution_time(rows: list[dict], path: Path) -> None:
-    """Measured over estimated time of held-out lengths, by kind and condition."""
+    """Draw measured over estimated time of held-out lengths, by kind and condition."""
     kinds = list(dict.fromkeys(row['kind'] for row in rows))
     figure, axes = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 3.6), layout='constrained', squeeze=False)
     for axis, kind in zip(axes[0], kinds, strict=True):
@@ -214,7 +220,7 @@ def execution_time(rows: list[dict], path: Path) -> None:
 
 
 def load(lateness_s: list[float], samples: list[dict], start_s: float, path: Path) -> None:
-    """How late results were at their clients (negative: early), and the processes' memory over time."""
+    """Draw how late results were at their clients (negative: early), and the processes' memory over time."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout='constrained')
     values = np.clip(np.array(lateness_s) * 1e3, -200, 120)
     left.hist(values, bins=80, color=COLOURS['prefill'])
@@ -234,7 +240,10 @@ def load(lateness_s: list[float], samples: list[dict], start_s: float, path: Pat
 
 
 def utilisation(rows: list[dict], path: Path) -> None:
-    """Share of goals on time and mean score over the offered load: panels per mix of budgets, a line per policy."""
+    """Draw the share of goals on time and the mean score over the offered load.
+
+    Each mix of budgets has its panels, each policy a line.
+    """
     mixes, policies = (list(dict.fromkeys(row[key] for row in rows)) for key in ('budgets', 'policy'))
     figure, axes = plt.subplots(len(mixes), 2, figsize=(10, 3.8 * len(mixes)), layout='constrained', squeeze=False)
     for mix, panels in zip(mixes, axes, strict=True):
@@ -254,7 +263,7 @@ def utilisation(rows: list[dict], path: Path) -> None:
 
 
 def device(found: list[dict], path: Path) -> None:
-    """For each shape, measured steps over cache entries and their fit, and prefill; `found` as in the JSON."""
+    """Draw, for each shape, measured steps over cache entries and their fit, and prefill; `found` as in the JSON."""
     figure, axes = plt.subplots(2, len(found), figsize=(4.6 * len(found), 7), layout='constrained', squeeze=False)
     for (steps, prefill), one in zip(axes.T, found, strict=True):
         for axis, kind in ((steps, 'step'), (prefill, 'prefill')):

@@ -14,9 +14,9 @@
 
 """A model of a public shape in every precision that this device decodes in, beside llama.cpp where that is installed.
 
-All in one process and in interleaved rounds, batch 1: after a prompt of 512 random tokens, seconds between consecutive
-tokens and seconds of prefill. `model.generate` in float32 is what the rows are compared with. What a precision costs in
-quality cannot be seen with random weights: the embedded model answers its test tasks in each of them instead.
+Everything runs in one process, in interleaved rounds, with batches of 1. After a prompt of 512 random tokens, seconds
+of prefill and seconds between consecutive tokens are measured; `model.generate` in float32 is the baseline. Random
+weights do not show what a precision costs in quality, so the embedded model answers its test tasks in each precision.
 """
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from timebill_ros.worker.loading import load_model
 
 N_PROMPT, N_TOKENS = 512, 24
 GENERATE = 'model.generate'
-# Precision of the model, as prefill and the cache have it, and what else it decodes with.
+# Precision of the model (of prefill and the cache) -> the other precisions that it decodes with.
 OURS = {'float32': ('bfloat16', 'float16', 'int8', 'int4'), 'bfloat16': ('int8',)}
 N_TASKS = 60
 
@@ -51,7 +51,7 @@ def _load(values: dict, **changes) -> CausalLM:
 
 
 def quality_rows(values: dict) -> list[dict]:
-    """Mean step accuracy of the embedded model on test tasks, decoding in each precision after a prefill in float32."""
+    """Return the embedded model's mean step accuracy on test tasks, by precision of decoding; prefill is in float32."""
     model = _load(values, model='', length_predictor='', dtype='float32', max_context_tokens=8192,
                   variants='bfloat16, float16, int8, int4')
     tasks = [site_log.generate(i, split='test') for i in range(N_TASKS)]
@@ -72,7 +72,7 @@ def quality_rows(values: dict) -> list[dict]:
 
 
 def measure(values: dict, shape: str, *, rounds: int) -> dict:
-    """Rows of every precision, of generate and of the peer, and the quality of each precision."""
+    """Return rows of every precision, of generate and of llama.cpp, and the quality of each precision."""
     of_shape = {**values, 'length_predictor': '', 'max_context_tokens': 1024, 'threads': 0}
     with tempfile.TemporaryDirectory(prefix='timebill_shape_') as folder:
         rows = _measure(of_shape, shape, Path(folder), rounds)
@@ -120,7 +120,7 @@ def _measure(values: dict, shape: str, folder: Path, rounds: int) -> list[dict]:
                 steps.setdefault(key, []).extend(taken)
                 prefills.setdefault(key, []).append(prefill_s)
     baseline = median(steps[GENERATE, 'float32'])
-    compiled = {_label(dtype, variant): variant in model.compiled
+    compiled = {_label(dtype, variant): variant in model.fast_steps
                 for dtype, model in models.items() for variant in model.variants}
     return [{'method': method, 'precision': name, 'threads': threads, **token_times.milliseconds(taken),
              'prefill_s': None if method == GENERATE else median(prefills[method, name]),

@@ -20,7 +20,7 @@ from pathlib import Path
 
 
 def children(pid: int) -> list[int]:
-    """Living child processes, zombies left out."""
+    """Return the living child processes of a process, zombies left out."""
     found = []
     for task in Path(f'/proc/{pid}/task').glob('*/children'):
         try:
@@ -31,7 +31,7 @@ def children(pid: int) -> list[int]:
 
 
 def state(pid: int) -> str:
-    """The letter of ps; '' where there is no such process."""
+    """Return the state letter that ps shows; '' where there is no such process."""
     try:
         return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
     except OSError:
@@ -39,6 +39,7 @@ def state(pid: int) -> str:
 
 
 def n_zombies(parent: int) -> int:
+    """Return how many children of `parent` have ended and were not waited for."""
     n = 0
     for path in Path('/proc').glob('[0-9]*/stat'):
         try:
@@ -50,7 +51,7 @@ def n_zombies(parent: int) -> int:
 
 
 def resources(pid: int) -> tuple[float, int, int] | None:
-    """(resident MB, open files, threads); None where the process is gone."""
+    """Return (resident MB, open files, threads); None where the process is gone."""
     try:
         status = dict(line.split(':', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines())
         return int(status['VmRSS'].split()[0]) / 1024, len(os.listdir(f'/proc/{pid}/fd')), int(status['Threads'])

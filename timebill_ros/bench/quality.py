@@ -14,10 +14,10 @@
 
 """`timebill bench quality`: how good the answers are after an eviction, by its ratio and scorer.
 
-The model answers test tasks of site-log planning greedily, by the parts that the engine runs: the chat template,
-prefill in chunks, eviction down to a number of entries, the token loop. (Greedy reports have no random length, but no
-score looks at what is random in them.) Each prompt is prefilled once and restored for
-every eviction. Without eviction the answer is the same whatever the scorer, so it is decoded once.
+The model answers test tasks of site-log planning greedily. What runs is what the engine runs: the chat template,
+prefill in chunks, eviction down to a number of entries, the token loop. (Reports have a random part, which greedy
+answers lack; no score looks at that part.) Each prompt is prefilled once, and its cache restored for every eviction.
+Without eviction the answer is the same for every scorer, so it is decoded once.
 """
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Scores = dict[str, float]  # name of a score -> 0 to 1
 
 
 def entries_to_keep(n_x: int, ratio: float, max_eviction_ratio: float) -> int:
-    """n_keep: floor((1 - ratio) * N_x), but no fewer than the planner ever keeps.
+    """Return n_keep: floor((1 - ratio) * N_x), but no fewer than the planner ever keeps.
 
     The tolerance is for products that rounding has put above the whole number that they stand for.
     """
@@ -68,18 +68,21 @@ def entries_to_keep(n_x: int, ratio: float, max_eviction_ratio: float) -> int:
 
 
 def request_for(task: SiteLogTask, max_new_tokens: int) -> Request:
-    """A task as a request without a deadline."""
+    """Return a task as a request without a deadline."""
     return Request('', 0.0, math.inf, messages=task.messages, max_new_tokens=max_new_tokens)
 
 
 def answer(model: CausalLM, request: Request, logits, *, n_x: int, n_kv: int) -> str:
-    """The answer on a filled cache of `n_kv` entries; `logits` [V] come from the prefill of its `n_x` tokens."""
+    """Return the answer on a filled cache of `n_kv` entries; `logits` [V] are of the prompt's `n_x` tokens."""
     return generate(model, request, logits, n_x=n_x, n_kv=n_kv)[0]
 
 
 def generate(model: CausalLM, request: Request, logits, *, n_x: int, n_kv: int,
              clock: Clock = time.monotonic) -> tuple[str, int, FinishReason]:
-    """(text, number of tokens, why it ended) of the same. `clock` is read once for every token but the last."""
+    """Return (text, number of tokens, why it ended) of that answer.
+
+    `clock` is read once for every token but the last.
+    """
     cap = min(request.max_new_tokens, model.max_context - n_x)
     control = Control(Deadline(request.deadline_s, clock), tokens=[0] * cap)
     stops = StopStrings(model.tokenizer, request.sampling.stop)
@@ -92,7 +95,7 @@ def generate(model: CausalLM, request: Request, logits, *, n_x: int, n_kv: int,
 
 def answers(model: CausalLM, task: SiteLogTask, *, chunk_tokens: int, max_eviction_ratio: float,
             max_new_tokens: int) -> Answers:
-    """The answers to one task after every eviction. ModelError where the model cannot answer it."""
+    """Return the answers to one task after every eviction. ModelError where the model cannot answer it."""
     request = request_for(task, max_new_tokens)
     try:
         ids = model.tokenize(model.render(request), is_chat=True)
@@ -115,7 +118,7 @@ def answers(model: CausalLM, task: SiteLogTask, *, chunk_tokens: int, max_evicti
 
 
 def answer_share(seeds: list[int], values: dict, options: dict) -> Iterator[tuple[int, Answers]]:
-    """What each process does: load the model and answer the test tasks of these seeds."""
+    """Load the model and answer the test tasks of these seeds: what each process does."""
     logging.disable()  # the parent has loaded the same model and said what there is to say
     model, *_ = load_model(values)
     for seed in seeds:
@@ -123,7 +126,7 @@ def answer_share(seeds: list[int], values: dict, options: dict) -> Iterator[tupl
 
 
 def summary(scores: list[Scores]) -> dict:
-    """Number of answers, and the mean of every score with its 95 % interval over tasks (normal approximation)."""
+    """Return the number of answers, and every score's mean with its 95 % interval over tasks (normal approximation)."""
     row: dict = {'n': len(scores)}
     for name in SCORES:
         values = [score[name] for score in scores]
@@ -134,7 +137,7 @@ def summary(scores: list[Scores]) -> dict:
 
 
 def summaries(tasks: list[SiteLogTask], texts: list[Answers]) -> tuple[list[dict], list[dict]]:
-    """Rows by scorer, eviction ratio and family, and rows by range of prompt lengths without eviction."""
+    """Return rows by scorer, eviction ratio and family, and rows by range of prompt lengths without eviction."""
     scores = [{key: {name: float(score(task, text)) for name, score in SCORES.items()} for key, text in given.items()}
               for task, given in zip(tasks, texts, strict=True)]
 

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Answers recorded once, with the time of every step, to try planners on them on a virtual clock.
+"""Answers recorded once, with the time of every step, so that planners can be tried on them on a virtual clock.
 
-Every task of a split is prefilled once and answered after each eviction of a grid (and, where asked for, by other
-weight precisions), by the parts that the engine runs; the length predictor reads the prompt beside. Recordings are
-plain data, so that a file of them can be read again.
+Every task of a split is prefilled once and answered after each eviction of a grid, and in other weight precisions where
+there are any. What runs is what the engine runs. The length predictor reads the same prompts. Recordings are plain
+data, so that a file of them can be read again.
 """
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ from timebill_ros.training.parallel import spread
 from timebill_ros.worker.loading import load_model
 
 FORMAT = 1
-# How much time is left for decoding when a plan is made: log-uniform between the profile's times, without eviction over
-# the longest prompts, for these lengths in tokens. Drawn apart from the prompts, as deadlines are.
+# The time left for decoding when a plan is made is log-uniform between the profile's times for these lengths in tokens,
+# over BUDGET_ENTRIES cache entries. It does not depend on the prompt, as deadlines do not.
 BUDGET_TOKENS = (30, 450)
 BUDGET_ENTRIES = 2000
 
 
 @dataclass
 class Answer:
-    """One generated answer: its tokens, the seconds of its steps (one fewer), whether it ended by itself."""
+    """One generated answer: the number of its tokens, the seconds of its n - 1 steps, whether it ended by itself."""
 
     text: str
     n: int
@@ -84,17 +84,17 @@ class Recording:
         return LengthDistribution(self.bucket_size, self.probabilities)
 
     def answer(self, variant: str, ratio: float) -> Answer:
-        """The answer at the grid's eviction ratio nearest to `ratio`."""
+        """Return the answer at the grid's eviction ratio nearest to `ratio`."""
         return self.answers[variant][str(nearest(ratio))]
 
 
 def nearest(ratio: float) -> float:
-    """The grid's eviction ratio that is nearest to `ratio`."""
+    """Return the grid's eviction ratio that is nearest to `ratio`."""
     return min(RATIOS, key=lambda r: abs(r - ratio))
 
 
 def sampled(task: site_log.SiteLogTask, temperature: float, max_new_tokens: int) -> Request:
-    """A task as a request without a deadline, at the temperature of use."""
+    """Return a task as a request without a deadline, at the temperature of use."""
     return Request('', 0.0, float('inf'), messages=task.messages, max_new_tokens=max_new_tokens,
                    sampling=Sampling(temperature=temperature, seed=task.seed))
 
@@ -115,7 +115,7 @@ def answer(model: CausalLM, task: site_log.SiteLogTask, request: Request, logits
 
 @dataclass
 class Prompt:
-    """A task that has been read: prefilled, and its length predicted."""
+    """A task whose prompt has been prefilled, and its response length predicted."""
 
     request: Request
     n_x: int
@@ -162,7 +162,7 @@ def record(model: CausalLM, predictor, task: site_log.SiteLogTask, *, variants: 
 
 
 def record_share(seeds: list[int], values: dict, split: str, options: dict) -> Iterator[Recording]:
-    """What each process does: load model and predictor, and record the tasks of these seeds."""
+    """Load model and predictor, and record the tasks of these seeds: what each process does."""
     logging.disable()
     model, predictor, _ = load_model(values)
     for seed in seeds:
@@ -170,16 +170,16 @@ def record_share(seeds: list[int], values: dict, split: str, options: dict) -> I
 
 
 def draw_budget(rng, times: ExecutionTimes) -> float:
-    """Seconds left for decoding when the plan is made, see BUDGET_TOKENS."""
+    """Draw the seconds left for decoding when the plan is made, see BUDGET_TOKENS."""
     low, high = (times.steps.decode(BUDGET_ENTRIES, n) for n in BUDGET_TOKENS)
     return low * (high / low) ** rng.random()
 
 
 def calibrate_share(seeds: list[int], values: dict, times: ExecutionTimes, options: dict,
                     budgets: dict[int, float], level: float) -> Iterator[float]:
-    """Scores of calibration tasks, each generated with the eviction that is planned for its budget.
+    """Yield scores of calibration tasks, each answered after the eviction that is planned for its budget.
 
-    The plan needs an N_W before there are scores: the predictor's own quantile at `level`.
+    A plan needs an N_W, and there are no scores yet to make one of: the predictor's own quantile at `level` serves.
     """
     logging.disable()
     model, predictor, _ = load_model(values)
@@ -199,7 +199,7 @@ def calibrate_share(seeds: list[int], values: dict, times: ExecutionTimes, optio
 
 @dataclass
 class Setting:
-    """What a bench records with."""
+    """The model, predictor and options that a bench records with."""
 
     model: CausalLM
     predictor: PredictionExecutor
@@ -208,7 +208,7 @@ class Setting:
     processes: int
 
     def record(self, split: str, n: int) -> list[Recording]:
-        """Recordings of the first `n` tasks of a split, in their order."""
+        """Return recordings of the first `n` tasks of a split, in their order."""
         found = spread(record_share, list(range(n)), self.processes, self.values, split, self.options)
         return sorted(track(found, f'recording {split}', total=n), key=lambda recording: recording.seed)
 
@@ -232,12 +232,13 @@ def prepare(values: dict, *, max_new_tokens: int, processes: int) -> Setting:
 
 
 def save(path: Path, recordings: dict[str, list[Recording]], facts: dict) -> None:
+    """Write recordings by split, with the facts that they depend on."""
     write_whole(path, json.dumps({'format': FORMAT, 'facts': facts, 'recordings': {
         split: [asdict(recording) for recording in found] for split, found in recordings.items()}}))
 
 
 def load(path: Path, facts: dict) -> dict[str, list[Recording]] | None:
-    """Recordings of a file that `save` wrote with the same facts; None where there is none, or it is of others."""
+    """Return the recordings that `save` wrote with the same facts; None without a file, or for one of other facts."""
     if not path.is_file():
         return None
     data = json.loads(path.read_text())

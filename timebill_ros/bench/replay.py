@@ -12,11 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Recorded answers on a virtual clock: what a planner promises, and what becomes of it. No model runs here.
+"""Recorded answers on a virtual clock: what a planner promises, and what becomes of the promise. No model runs here.
 
-A request is a recording and a budget for decoding. The planner chooses; the answer recorded at the grid's nearest
-eviction ratio comes, step by step, each step scaled from that ratio's cache to the planned one by the profile and
-slowed down as the condition says; at the budget's end it is cut. What happened goes back to the method's tracker.
+A request is a recording and a budget for decoding. The planner makes a plan. Then the answer recorded at the grid's
+nearest eviction ratio comes step by step. Each step's time is scaled, by the profile, from the recorded cache to the
+planned one, and slowed down as the condition says. At the end of the budget the answer is cut. What happened goes back
+to the method's tracker.
 """
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ from timebill_ros.timing.execution_time import ExecutionTimes
 
 @dataclass
 class Device:
-    """What the virtual clock needs to know of the device and the node."""
+    """What a replay needs to know of the device and the node."""
 
     times: ExecutionTimes
     variants: Sequence[str]  # the model's own first
@@ -59,7 +60,7 @@ class Outcome:
 
 @dataclass
 class Method:
-    """A planner to try: `make()` gives a fresh tracker; `oracle`: it knows the length that each eviction will have."""
+    """A planner to try. `make()` returns a fresh tracker; an oracle knows each recorded answer's length."""
 
     name: str
     make: Callable[[], Tracker]
@@ -68,7 +69,7 @@ class Method:
 
 
 def plan_for(method: Method, tracker: Tracker, device: Device, recording: Recording, budget_s: float) -> Plan:
-    """What the engine would plan with `budget_s` seconds left for decoding."""
+    """Return the plan that the engine would make with `budget_s` seconds left for decoding."""
     times, n_x = device.times, recording.n_x
     n_max = min(device.max_new_tokens, device.max_context - n_x)
     n_min = planner.smallest_keep(n_x, device.max_eviction_ratio, MAX_WINDOW)
@@ -87,7 +88,7 @@ def plan_for(method: Method, tracker: Tracker, device: Device, recording: Record
 
 def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: int, n_min: int, n_max: int,
             budget_s: float, evict_s: float) -> Plan:
-    """The least eviction of the grid with which the length that the answer will have fits."""
+    """Return the plan of the grid's least eviction with which the answer as recorded fits; the largest if none does."""
     for ratio in RATIOS:
         n = next(iter(recording.answers.values()))[str(ratio)].n
         n_keep = max(n_min, int((1 - ratio) * n_x))
@@ -103,7 +104,7 @@ def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: in
 
 def run_one(method: Method, tracker: Tracker, device: Device, recording: Recording, budget_s: float,
             slowdown: float) -> Outcome:
-    """Plan, let the recorded answer come until the budget's end, and tell the tracker."""
+    """Plan, let the recorded answer come until the end of the budget, and tell the tracker what happened."""
     plan = plan_for(method, tracker, device, recording, budget_s)
     factor, bound = tracker.timing_factor, tracker.time_bound
     variant = plan.variant or device.variants[0]
@@ -133,7 +134,7 @@ def run_one(method: Method, tracker: Tracker, device: Device, recording: Recordi
 
 def replay(method: Method, device: Device, before: list[Recording], after: list[Recording], *, n_requests: int,
            change_at: int, slowdown: float, seed: int) -> list[Outcome]:
-    """`n_requests` requests, drawn from `before`, and from number `change_at` on from `after` with slower steps.
+    """Replay `n_requests` requests, drawn from `before`; from number `change_at` on, from `after` with slower steps.
 
     The same seed gives every method the same requests and budgets.
     """
@@ -148,5 +149,5 @@ def replay(method: Method, device: Device, before: list[Recording], after: list[
 
 
 def is_missed(outcome: Outcome) -> bool:
-    """A promise that was not kept."""
+    """Return whether this is a promise that was not kept."""
     return outcome.promised and not outcome.in_time

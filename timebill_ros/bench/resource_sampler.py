@@ -25,7 +25,7 @@ from timebill_ros.bench.process_state import n_zombies, resources
 
 @dataclass
 class Sampler:
-    """Memory, open files and threads of the node, its worker and whatever else is named, once a second."""
+    """Notes memory (resident MB), open files and threads of the node, its worker and other processes once a second."""
 
     node: Node
     others: dict[str, int] = field(default_factory=dict)  # name -> process id
@@ -33,6 +33,7 @@ class Sampler:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
+        """Add a row a second until `stop` is set; for a thread."""
         while not self.stop.wait(1.0):
             worker = self.node.worker_pid()
             row = {'at_s': time.monotonic(), 'worker': worker, 'zombies': n_zombies(self.node.pid)}

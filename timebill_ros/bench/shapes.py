@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Models of public shapes with random weights, as directories that load like any other: time needs no more.
+"""Models of public shapes with random weights, as directories that load like any other. For times that is enough.
 
 Dimensions are those of the config.json that Qwen publishes with each model (Qwen2.5, huggingface.co/Qwen).
 """
@@ -35,17 +35,17 @@ SHAPES = {
     'tiny': dict(_QWEN, vocab_size=1024, hidden_size=128, intermediate_size=256, num_hidden_layers=4,
                  num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True),
 }
-WORDS = 1000  # of the tokenizer: as random prompts need
+WORDS = 1000  # of the tokenizer: enough for random prompts
 
 
 def write(directory: Path, shape: str, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> Path:
-    """The model `shape` with random weights in `dtype`, and a tokenizer of a few words, in `directory`."""
+    """Write a model of `shape` with random weights in `dtype`, and a tokenizer of WORDS words; return `directory`."""
     config = Qwen2Config(**SHAPES[shape])
     with torch.device('meta'):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model = model.to_empty(device='cpu')
     generator = torch.Generator().manual_seed(seed)
-    # Drawing billions of numbers takes minutes, so that a block of them is repeated.
+    # Drawing billions of numbers takes minutes, so one block of them is repeated.
     block = (0.02 * torch.randn(1 << 20, generator=generator)).to(dtype)
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Seconds between consecutive tokens: of our token loop, of the least loop around our step, of model.generate."""
+"""Seconds between consecutive tokens: of our token loop, of a bare loop around our step, and of model.generate."""
 from __future__ import annotations
 
 import contextlib
@@ -24,7 +24,8 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from timebill_ros.deadline import Deadline
-from timebill_ros.inference.decode import Control, decode, no_collection
+from timebill_ros.inference.control import Control
+from timebill_ros.inference.decode import decode, no_collection
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
@@ -35,13 +36,13 @@ from timebill_ros.request import FinishReason, Plan, Sampling, Timing, Verdict
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 REPLAN_TOKENS = 32
-# Times that no plan finds too long: what is measured is the loop, not its decisions.
+# Times so short that every plan fits: what is measured is the loop, not its decisions.
 INSTANT = ExecutionTimes(a=0, b=0, c=0, p=1e-9, q=1e-4)
 SCORES = [i / 100 for i in range(300)]  # of calibration prompts, as many as are kept
 
 
 class _Times(StoppingCriteria):
-    """Called by generate once per token; never stops it."""
+    """Notes the time of every token: generate calls this once per token. Never stops it."""
 
     def __init__(self):
         self.at: list[float] = []
@@ -52,7 +53,7 @@ class _Times(StoppingCriteria):
 
 
 class _Endless:
-    """The model without an end-of-sequence token: every row decodes equally many tokens."""
+    """The model without an end-of-sequence token, so that every row decodes equally many tokens."""
 
     eos_ids: frozenset[int] = frozenset()
 
@@ -61,13 +62,16 @@ class _Endless:
 
 
 def differences(at: list[float]) -> list[float]:
+    """Return the seconds between consecutive instants."""
     return [b - a for a, b in zip(at, at[1:], strict=False)]
 
 
 def time_generate(reference, prompt: list[int], n_tokens: int, *, static: bool = False,
                   within: contextlib.AbstractContextManager | None = None) -> list[float]:
-    """Of model.generate, greedy and past any end of the text; `static`: on transformers' static cache; `within`: a
-    context around the call.
+    """Time model.generate, greedy and past any end of the text.
+
+    static: on transformers' static cache
+    within: a context around the call
     """
     times = _Times()
     reference.generation_config.eos_token_id = None  # or it would take the place of the None below
@@ -90,7 +94,7 @@ def _prefilled(model: CausalLM, prompt: list[int], chunk_tokens: int, n_keep: in
 
 
 def time_bare(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: int) -> list[float]:
-    """Of the least loop that there is around the model's step, greedy."""
+    """Time the shortest loop around the model's step, greedy."""
     logits = _prefilled(model, prompt, chunk_tokens, len(prompt))
     at = []
     with torch.inference_mode(), no_collection():
@@ -104,20 +108,22 @@ def time_bare(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
 
 def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: int, ratio: float = 0.0,
               variant: str = '') -> list[float]:
-    """Of our token loop as the engine runs it, guarded and planned again, after evicting `ratio` of the prompt and
-    with the weights of `variant`.
+    """Time our token loop as the engine runs it, with the deadline guard and revised plans.
+
+    ratio:   of the prompt's cache entries that are evicted before
+    variant: weight precision to decode with; empty: the model's own
     """
     n_keep = int((1 - ratio) * len(prompt))
     logits = _prefilled(model, prompt, chunk_tokens, n_keep)
     at: list[float] = []
 
-    def clock() -> float:  # the guard reads it after every token, plans made again read it more often
+    def clock() -> float:  # read by the guard after every token, and again where the plan is revised
         now = perf_counter()
         if control.n_tokens > len(at):
             at.append(now)
         return now
 
-    # Far enough for every token, near enough that the plans made again have something to compute.
+    # A deadline far enough for every token, and near enough that revised plans have something to compute.
     control = Control(Deadline(perf_counter() + 3600.0, clock), tokens=[0] * n_tokens)
     lengths, length = LengthDistribution(4, [1 / 128] * 128), Tracker(scores=SCORES).length
     length.pessimistic(lengths, n_tokens)  # the first plan, which comes before the loop, looks the bound up
@@ -139,7 +145,7 @@ def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
 
 
 def spin(seconds: float, n: int) -> list[float]:
-    """By how much each of `n` loops that only look at the clock overran `seconds`: the machine's own jitter."""
+    """Return by how much each of `n` loops that only look at the clock overran `seconds`: the machine's own jitter."""
     excess = []
     with no_collection():
         for _ in range(n):
@@ -151,20 +157,21 @@ def spin(seconds: float, n: int) -> list[float]:
 
 
 def quantile(values: list[float], share: float) -> float:
+    """Return the smallest value that at least `share` of the values do not exceed."""
     return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
 
 
-SETTLED = 3  # steps after prefill that find the processor's caches full of other things
+SETTLED = 3  # steps after prefill that are slower: they find the processor's caches full of other data
 
 
 def settling(answers: list[list[float]]) -> dict[str, float]:
-    """Of each answer's steps: the median first one, and the tail of those after the first SETTLED."""
+    """Return the median of the answers' first steps, and the tail of their steps after the first SETTLED."""
     later = [seconds for answer in answers for seconds in answer[SETTLED:]]
     return {'first_ms': 1e3 * median(answer[0] for answer in answers), 'settled_after': SETTLED,
             **({'settled_p99.9_ms': 1e3 * quantile(later, 0.999)} if later else {})}
 
 
 def milliseconds(values: list[float]) -> dict[str, float]:
-    """Count, median and tails."""
+    """Return count, median and tails of values in seconds."""
     return {'n': len(values), 'median_ms': 1e3 * median(values), 'p99_ms': 1e3 * quantile(values, 0.99),
             'p99.9_ms': 1e3 * quantile(values, 0.999)}

@@ -14,9 +14,9 @@
 
 """`timebill bench utilisation`: what scheduling and admission are worth when more is asked than can be served.
 
-Poisson arrivals at several offered loads, the same ones for every policy, through a real node over DDS. All goals are
-of KILL: a late answer is worth nothing. What a policy is worth depends on the budgets: where all are tight, there is
-little to put in order. So there are two mixes of them, and both are reported.
+Goals arrive as a Poisson process at several offered loads, at the same instants for every policy, and go through a
+real node over DDS. All of them are of KILL: a late answer is worth nothing. What a policy is worth depends on the
+budgets: where all are tight, their order matters little. So there are two mixes of budgets, and both are reported.
 """
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ POLICIES = {
     'first come, first served': {'scheduling': 'fcfs', 'drop_infeasible': 'never'},
 }
 BASELINE = 'first come, first served'
-# Budgets in vanilla times; mixed: some are urgent, some can wait.
+# Budgets in vanilla times (see load_goals.py). In 'mixed' some goals are urgent and some can wait.
 BUDGETS = {
     'tight': lambda rng: rng.uniform(1.0, 4.0),
     'mixed': lambda rng: math.exp(rng.uniform(math.log(1.2), math.log(20.0))),
@@ -54,7 +54,10 @@ N_CLIENTS = 2
 
 
 def arrivals(kinds: list[dict], load: float, budgets: str, seconds: float, rng: random.Random) -> list[dict]:
-    """Goals of a Poisson process whose rate times the mean vanilla time is `load`; `budgets`: a key of BUDGETS."""
+    """Return goals of a Poisson process whose rate times the mean vanilla time is `load`.
+
+    `budgets` is a key of BUDGETS.
+    """
     rate = load / (sum(kind['vanilla_s'] for kind in kinds) / len(kinds))
     goals, at_s = [], rng.expovariate(rate)
     while at_s < seconds:
@@ -66,7 +69,7 @@ def arrivals(kinds: list[dict], load: float, budgets: str, seconds: float, rng: 
 
 
 def mean_with_interval(values: list[float], seed: int = 0) -> dict:
-    """Mean and its 95 % bootstrap interval."""
+    """Return the mean and its 95 % bootstrap interval."""
     values = np.asarray(values, dtype=float)
     if not len(values):
         return {'mean': 0.0, 'interval': [0.0, 0.0]}
@@ -75,17 +78,19 @@ def mean_with_interval(values: list[float], seed: int = 0) -> dict:
 
 
 def is_on_time(record: GoalRecord) -> bool:
+    """Return whether a goal succeeded by its deadline, as the node measured it."""
     return not record.is_lost and record.code == ErrorCode.NONE and record.tardiness_s == 0
 
 
 def values_of(goals: list[tuple[GoalRecord, float]]) -> list[float]:
-    """What each answer is worth: its score, or nothing where it is not on time."""
+    """Return what each answer is worth: its score, or 0 where it is not on time."""
     return [score if is_on_time(record) else 0.0 for record, score in goals]
 
 
 def above(goals: list[tuple[GoalRecord, float]], baseline: list[tuple[GoalRecord, float]]) -> dict:
-    """By how much one policy is above another on the same arrivals, goal by goal: that they differ among themselves
-    does not widen these intervals.
+    """Return by how much one policy is above another on the same arrivals.
+
+    Differences are taken goal by goal, so that the differences between goals do not widen these intervals.
     """
     pairs = list(zip(goals, baseline, strict=True))
     return {'on_time': mean_with_interval([is_on_time(one[0]) - is_on_time(other[0]) for one, other in pairs]),
@@ -93,7 +98,7 @@ def above(goals: list[tuple[GoalRecord, float]], baseline: list[tuple[GoalRecord
 
 
 def row_of(policy: str, load: float, budgets: str, goals: list[tuple[GoalRecord, float]]) -> dict:
-    """One point: `goals` with the score of each answer."""
+    """Return one point; `goals` are pairs (record, score of the answer)."""
     codes = counts('LOST' if record.is_lost else ErrorCode(record.code).name for record, _ in goals)
     return {'policy': policy, 'offered_load': load, 'budgets': budgets, 'goals': len(goals), 'codes': codes,
             'on_time': mean_with_interval([is_on_time(record) for record, _ in goals]),
@@ -102,7 +107,7 @@ def row_of(policy: str, load: float, budgets: str, goals: list[tuple[GoalRecord,
 
 
 def set_parameters(node: Node, values: dict) -> None:
-    """RuntimeError with the node's reason where it refuses one."""
+    """Set parameters of the node; RuntimeError with the node's reason where it refuses one."""
     service = node.client.node.create_client(SetParameters, '/timebill/set_parameters')
     service.wait_for_service(10.0)
     answer = node.client.call(service, SetParameters.Request(
@@ -114,14 +119,20 @@ def set_parameters(node: Node, values: dict) -> None:
 
 
 def in_turn(turn: int) -> list[str]:
-    """The policies, each first in every third turn: a node has learned from the goals of the one before."""
+    """Return the policies in the order of this turn; each is first in every third turn.
+
+    The order matters because the node has learned from the goals of the policy before.
+    """
     names = list(POLICIES)
     first = turn % len(names)
     return names[first:] + names[:first]
 
 
 def measure(node: Node, kinds: list[dict], goals: list[dict], seconds: float) -> list[tuple[GoalRecord, float]]:
-    """Sends the goals; what became of each, with the score of its answer, in an order that depends on `goals` only."""
+    """Send the goals and return what became of each, with the score of its answer.
+
+    The order depends on `goals` only, so that policies can be compared goal by goal.
+    """
     jobs = [{'number': i, 'server': '/timebill', 'kinds': without_tasks(kinds), 'wait_s': 20.0, 'empty_every': 0,
              'goals': goals[i::N_CLIENTS]} for i in range(N_CLIENTS)]
     with ClientProcesses(jobs) as clients:
@@ -133,7 +144,10 @@ def measure(node: Node, kinds: list[dict], goals: list[dict], seconds: float) ->
 
 def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] | None = None, loads=LOADS,
         budgets=tuple(BUDGETS), seconds: float = 30.0, seed: int = 1, show: bool = True) -> dict:
-    """The whole bench; the result, also written to `out` with a plot beside it. Policies take turns at each load."""
+    """Run the whole bench and return its result, which is also written to `out` with a plot beside it.
+
+    Policies take turns at each load.
+    """
     from rich.progress import track
     kinds = kinds or site_log_kinds(24, seed)
     parameters = {'keep_state': False, **(parameters or {})}
