@@ -114,8 +114,9 @@ class Harness:
         return self.workers[-1]
 
     def sync(self):
-        """Wait until the dispatcher has seen everything, and everything that follows from it: a kill that becomes a
-        loss, a loss that becomes a new worker, its readiness that starts a goal.
+        """Wait until the dispatcher has seen everything, and all that follows from it.
+
+        A kill becomes a loss, a loss a new worker, and its readiness starts a goal.
         """
         for _ in range(6):
             seen = threading.Event()

@@ -31,7 +31,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from timebill_ros.action import Generate
 from timebill_ros.client import duration
-from timebill_ros.msg import RequestStatus
+from timebill_ros.msg import RequestStatus, SamplingConfig
 from timebill_ros.srv import EstimateTime
 
 WAIT_S = 60.0  # for what takes no time on a quiet machine
@@ -45,6 +45,11 @@ def make_goal(prompt: str = 'w1 w2', budget_s: float | None = WAIT_S, **fields) 
     if budget_s is not None:
         goal.time_budget = duration(budget_s)
     return goal
+
+
+def hot(seed: int = 0, **fields) -> SamplingConfig:
+    """Sampling that draws nearly at random from the vocabulary."""
+    return SamplingConfig(temperature=20.0, seed=seed, **fields)
 
 
 def wait_until(condition, timeout_s: float = WAIT_S, message: str = ''):

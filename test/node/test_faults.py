@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The deadline holds without the model: whatever goes wrong in it, each goal ends by its deadline with the right code,
-and the node serves again. Over DDS, on the real worker with faults built in.
+"""The deadline holds without the model, over DDS, on the real worker with faults built in.
+
+Whatever goes wrong in the model, each goal ends by its deadline with the right code, and the node serves again.
 """
 from __future__ import annotations
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Any goal that a client can write: a request that can be tried, or a code and a sentence; never anything else."""
+"""The fields of a goal: what each does, and that any goal a client can write ends in a result that makes sense."""
 from __future__ import annotations
 
 import json
@@ -24,7 +24,7 @@ import pytest
 from builtin_interfaces.msg import Duration, Time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from node_client import ABORTED, SUCCEEDED, make_goal, wait_until
+from node_client import ABORTED, SUCCEEDED, Result, hot, make_goal, wait_until
 from node_process import NodeProcess
 
 from timebill_ros import admission
@@ -134,3 +134,40 @@ def test_every_goal_ends_in_one_result_that_makes_sense(node, goal, budget_s):
 
 def test_the_node_serves_after_all_that(node):
     assert node.ask(make_goal('one'))[1].text == 'two three'
+
+
+def test_messages_go_through_the_chat_template(node):
+    # <|im_start|> user w1 w2 <|im_end|> <|im_start|> assistant
+    _, result = node.ask(make_goal('', messages=[ChatMessage(role='user', content='w1 w2')], max_new_tokens=3))
+    assert (result.error_code, result.timing.prompt_tokens) == (Result.NONE, 7)
+
+
+def test_messages_are_used_instead_of_the_prompt(node):
+    _, result = node.ask(make_goal('w1 ' * 100, messages=[ChatMessage(role='user', content='w1')], max_new_tokens=3))
+    assert (result.error_code, result.timing.prompt_tokens) == (Result.NONE, 6)
+
+
+def test_the_same_seed_gives_the_same_text(node):
+    texts = [node.ask(make_goal(max_new_tokens=40, sampling=hot(seed)))[1].text for seed in (7, 7, 8, 2 ** 64 - 1)]
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[3]
+
+
+def test_a_stop_string_ends_the_text_and_is_left_out(node):
+    _, whole = node.ask(make_goal(max_new_tokens=40, sampling=hot()))
+    word = next(word for word in whole.text.split(' ') if word.startswith('w') and not whole.text.startswith(word))
+    sent = node.send(make_goal(max_new_tokens=40, sampling=hot(stop=['never', word])))
+    status, result = sent.result()
+    assert (status, result.finish_reason) == (SUCCEEDED, Result.FINISH_STOP)
+    assert result.text == whole.text[:whole.text.index(word)]
+    wait_until(lambda: sent.text == result.text, 5.0, 'the deltas do not make up the text')
+
+
+def test_max_new_tokens_is_a_natural_end(node):
+    status, result = node.ask(make_goal(max_new_tokens=7))
+    assert (status, result.finish_reason, result.timing.generated_tokens) == (SUCCEEDED, Result.FINISH_LENGTH, 7)
+
+
+def test_the_servers_length_applies_where_the_goal_has_none(node, changed):
+    changed('default_max_new_tokens', 9, 256)
+    assert node.ask(make_goal())[1].timing.generated_tokens == 9

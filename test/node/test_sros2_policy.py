@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""config/sros2/timebill.policy.xml against the ROS graph: it allows what a running node and its client have, and no
-more.
+"""config/sros2/timebill.policy.xml against the ROS graph.
+
+The policy allows what a running node and its client have, and no more.
 """
 import importlib.util
 import re

@@ -1,0 +1,59 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The estimate service over real DDS: its answers, and its errors."""
+from __future__ import annotations
+
+import pytest
+from node_client import CANCELED, Result, duration, make_goal
+from scripted_model import LONG
+
+from timebill_ros.msg import ChatMessage, RequestStatus, Timing
+from timebill_ros.srv import EstimateTime
+
+
+def test_estimate(node):
+    answer = node.call(EstimateTime, prompt='w1 ' * 999 + 'w1', time_budget=duration(20.0), max_new_tokens=101)
+    assert (answer.error_code, answer.verdict) == (Result.NONE, Timing.VERDICT_FITS)
+    assert (answer.predicted_tokens, answer.pessimistic_tokens) == (101, 101)
+    assert answer.wcet_without_eviction_s == answer.wcet_with_eviction_s == pytest.approx(0.2 + 0.1, abs=0.01)
+    assert answer.eviction_ratio == 0
+
+
+@pytest.mark.parametrize('budget_s, verdict', [
+    (0.0, Timing.VERDICT_UNKNOWN), (5.0, Timing.VERDICT_FITS), (0.9, Timing.VERDICT_INFEASIBLE)])
+def test_estimate_for_a_budget(node, budget_s, verdict):
+    answer = node.call(EstimateTime, messages=[ChatMessage(role='user', content='w1')], time_budget=duration(budget_s),
+                       max_new_tokens=1000)
+    assert (answer.error_code, answer.error_msg, answer.verdict) == (Result.NONE, '', verdict)
+
+
+@pytest.mark.parametrize('fields, code, words', [
+    ({}, Result.INVALID_GOAL, 'empty'),
+    ({'prompt': 'w1', 'time_budget': duration(-1.0)}, Result.INVALID_GOAL, '-1.0'),
+    ({'prompt': 'w1 ' * 20000}, Result.PROMPT_TOO_LONG, '20000'),
+])
+def test_estimate_of_what_cannot_run(node, fields, code, words):
+    answer = node.call(EstimateTime, **fields)
+    assert answer.error_code == code and words in answer.error_msg
+    assert answer.verdict == Timing.VERDICT_UNKNOWN and answer.wcet_with_eviction_s != answer.wcet_with_eviction_s
+
+
+def test_estimate_is_busy_while_a_goal_runs(node):
+    running = node.send(make_goal(max_new_tokens=LONG))
+    node.wait_for_phase(running, RequestStatus.PHASE_DECODE)
+    answer = node.call(EstimateTime, prompt='w1')
+    assert answer.error_code == Result.BUSY and answer.error_msg
+    running.cancel()
+    assert running.result()[0] == CANCELED
