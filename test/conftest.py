@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Keeps a test run apart from the ROS graph, the caches and the logs of the machine it runs on.
+"""Keeps a test run apart from the ROS graph, the caches and the logs of the machine that it runs on.
 
-Set on import, before any test imports rclpy, and inherited by every process that a test starts.
+The environment is set when this file is imported, before any test imports rclpy. Processes that tests start inherit it.
 """
 import atexit
 import os
@@ -31,23 +31,23 @@ os.environ['XDG_CACHE_HOME'] = os.path.join(_home, '.cache')
 os.environ['ROS_LOG_DIR'] = os.path.join(_home, 'ros_log')
 os.environ['HF_HUB_OFFLINE'] = '1'
 
-# One domain per run, so that two runs on a machine do not hear each other. Up to 101: the ports of
-# higher domains overlap with the ones that the kernel hands out.
+# One domain per run, so that two runs on a machine do not hear each other. At most 101, because the ports of higher
+# domains overlap with those that the kernel hands out.
 os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 101)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-if os.environ.get('ROS_DISTRO') == 'humble':  # knows only the older name, which newer ones warn about
+if os.environ.get('ROS_DISTRO') == 'humble':  # it knows only this older name, which newer distributions warn about
     os.environ['ROS_LOCALHOST_ONLY'] = '1'
 
 
 @pytest.fixture(scope='session')
 def trained():
-    """The directory of a tiny site-log target, and its losses: see tiny_training."""
-    import tiny_training  # here, so that no test process imports torch without need
+    """The directory of a tiny site-log target and the losses of its training, see tiny_training.py."""
+    import tiny_training  # here, so that tests without this fixture do not import torch
     return tiny_training.trained()
 
 
 @pytest.fixture(scope='session')
 def tokenizer():
-    """One token per word of the site-log language."""
+    """The embedded model's tokenizer: one token per word of the site-log language."""
     from timebill_ros.training.word_tokenizer import build_tokenizer
     return build_tokenizer(512)

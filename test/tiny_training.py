@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The smallest training of the embedded model's scripts that still passes through every part of them."""
+"""The shortest runs of the two training scripts that still pass through every part of them."""
 import atexit
 import functools
 import shutil
@@ -55,5 +55,6 @@ def trained() -> tuple[Path, list[float]]:
 
 
 def train_predictor(config: dict, target_dir: Path, out: Path, **options) -> dict:
+    """Train a length predictor on site-log prompts; see `train_length_predictor.train`."""
     prompts = site_log_prompts(config, load_tokenizer(target_dir))
     return train_length_predictor.train(config, target_dir, out, *prompts, **options)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The file of calibration scores."""
+"""The file of calibration scores: what was saved comes back, and any other file is refused."""
 import json
 import math
 
@@ -20,7 +20,7 @@ import pytest
 
 from timebill_ros.length.calibration import load_scores, save_scores
 
-SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]  # of a predictor that is right
+SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]  # those of a predictor whose distributions are right
 
 
 def test_scores_are_kept_in_a_file(tmp_path):

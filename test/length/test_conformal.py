@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Bounds that keep a stated miss rate, from scores alone."""
+"""Bounds on the next score: the conformal quantile, and the level that follows outcomes."""
 import math
 import random
 
@@ -21,7 +21,7 @@ import pytest
 
 from timebill_ros.length.conformal import OnlineQuantile, conformal_quantile, thinned
 
-SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]  # of a predictor that is right
+SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]  # those of a predictor whose distributions are right
 
 
 @pytest.mark.parametrize(('n', 'miss_rate', 'bound'), [

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Length distributions: quantiles, tails, buckets, and what is refused."""
+"""Length distributions: quantiles, tails, buckets, and the values that are refused."""
 import math
 
 import numpy as np
@@ -92,7 +92,7 @@ def test_a_tail_is_what_is_left_for_a_length_and_longer_ones():
     d = LengthDistribution(4, [0.5, 0.3, 0.2])
     assert [d.tail(n) for n in (1, 4, 5, 9, 12, 1000)] == pytest.approx([1.0, 1.0, 0.5, 0.2, 0.2, 0.2])
     tiny = LengthDistribution(1, [1 - 1e-12, 1e-12 - 1e-30, 1e-30])
-    assert tiny.tail(3) == pytest.approx(1e-30), 'summed from the far end, so the digits are there'
+    assert tiny.tail(3) == pytest.approx(1e-30), 'tails are not summed from the far end'
 
 
 @pytest.mark.parametrize(('level', 'edge'), [(1.0, 4), (0.51, 4), (0.5, 8), (0.3, 8), (0.2, None), (0.0, None)])

@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""The length predictor predicts, is saved and loaded, and refuses files that it cannot use."""
 import json
 import math
 

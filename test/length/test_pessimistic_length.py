@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The rules for the pessimistic length N_W, on sequences of lengths that try to break them."""
+"""The rules for the pessimistic length N_W keep their miss rate, on sequences of lengths that try to break them."""
 import json
 import math
 import random
@@ -25,7 +25,7 @@ from timebill_ros.length.conformal import OnlineQuantile
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor, expected
 
-SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]  # of a predictor that is right
+SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]  # those of a predictor whose distributions are right
 # Every rule for the pessimistic length; a new one is a row here.
 PESSIMISTIC = [FixedFactor(1), FixedFactor(5), FixedFactor(2.5), Conformal(SCORES, 0.05), Conformal((), 0.05),
                Adaptive(SCORES, 0.025), Adaptive((), 0.025)]
@@ -88,7 +88,7 @@ def draw(rng, distribution):
 
 @pytest.mark.parametrize('stretch', [1.0, 1.7])
 def test_conformal_keeps_its_rate_with_a_wrong_predictor_too(stretch):
-    """Lengths are `stretch` times as long as the predictor says, in calibration and afterwards."""
+    """Responses are `stretch` times as long as the predictor says, in calibration and afterwards."""
     rng = random.Random(1)
     lengths = [math.ceil(stretch * draw(rng, GEOMETRIC)) for _ in range(6000)]
     rule = Conformal([surprise(GEOMETRIC, n) for n in lengths[:2000]], 0.05)
@@ -114,7 +114,8 @@ def test_a_length_that_the_predictor_gave_no_chance_is_planned_for_as_long_as_al
 
 def test_the_expected_length_given_what_came_is_the_median_of_the_rest():
     assert expected(GEOMETRIC, 1000) == pytest.approx(GEOMETRIC.median(), abs=1)
-    assert expected(GEOMETRIC, 1000, 50) == pytest.approx(50 + GEOMETRIC.median(), abs=1)  # it has no memory
+    # A geometric distribution has no memory.
+    assert expected(GEOMETRIC, 1000, 50) == pytest.approx(50 + GEOMETRIC.median(), abs=1)
     assert expected(GEOMETRIC, 52, 50) == 52 and expected(GEOMETRIC, 1000, 400) == 1000
     assert expected(LengthDistribution.point(40), 256, 16) == 40
 
@@ -122,7 +123,7 @@ def test_the_expected_length_given_what_came_is_the_median_of_the_rest():
 # -- adaptive --------------------------------------------------------------------------------------------------------
 
 def replay(rule, lengths, distribution=GEOMETRIC, n_max=10_000):
-    """Which lengths were beyond their N_W, where the deadline cuts every one there, and the rule is told so."""
+    """Which lengths exceeded their N_W, where the deadline cuts every response at N_W and the rule observes that."""
     return [meet(rule, n, distribution, n_max) for n in lengths]
 
 
@@ -135,13 +136,13 @@ def meet(rule, n, distribution=GEOMETRIC, n_max=10_000, promised=True):
 @pytest.mark.parametrize('miss_rate', [0.025, 0.1])
 @pytest.mark.parametrize('stretches', [(1.0,), (1.0, 2.5), (3.0, 1.0), (1.0, 1.5, 2.0, 4.0)])
 def test_adaptive_keeps_its_rate_whatever_the_lengths_do(miss_rate, stretches):
-    """The guarantee of adaptive conformal inference: over T requests the rate is off by (1 + step) / (step T)."""
+    """Adaptive conformal inference guarantees: over T requests the rate is off by (1 + step) / (step T) at most."""
     rng = random.Random(2)
     each = 2000 // len(stretches)
     lengths = [math.ceil(stretch * draw(rng, GEOMETRIC)) for stretch in stretches for _ in range(each)]
     missed = replay(Adaptive(SCORES, miss_rate), lengths)
     assert np.mean(missed) <= miss_rate + 1.03 / (0.03 * len(lengths)) + 1e-9
-    assert np.mean(missed) > miss_rate / 3, 'not by planning for the longest'
+    assert np.mean(missed) > miss_rate / 3, 'the rate is kept by planning for the longest lengths'
 
 
 def test_adaptive_follows_a_change_where_the_fixed_quantile_does_not():
@@ -156,7 +157,7 @@ def test_adaptive_follows_a_change_where_the_fixed_quantile_does_not():
     (59, False, 'stays'), (1000, True, 'rises'),
 ])
 def test_what_counts_as_a_miss(n, ended, moves):
-    """Planned for 60. Cut at N_W or later: exceeded. Cut before: nothing is known. Whatever ended had its time."""
+    """N_W is 60. Cut there or later: a miss. Cut before: nothing is known. Ended, at whatever length: no miss."""
     rule = Adaptive(SCORES, 0.025)
     before = rule.state()
     rule.observe(GEOMETRIC, n, n_w=60, n_max=1000, ended=ended)
@@ -174,11 +175,12 @@ def test_an_answer_that_ended_at_the_goals_own_limit_says_that_it_was_covered_an
 def test_easy_answers_that_were_not_promised_do_not_pay_for_missed_promises():
     rng, rule, missed = random.Random(8), Adaptive(SCORES, 0.05), []
     for i in range(3000):
-        promised = i % 3 == 0  # and those have answers twice as long
+        promised = i % 3 == 0  # these have answers twice as long as predicted
         is_missed = meet(rule, 2 * draw(rng, GEOMETRIC) if promised else 1, promised=promised)
         if promised:
             missed.append(is_missed)
-    # A tenth of the pace, twice as often: a fifth more at most, and what it took to learn.
+    # Unpromised answers raise the level at a tenth of the pace, and are twice as many: a fifth more misses at most,
+    # and those made while learning.
     assert np.mean(missed) <= 0.08
 
 

@@ -27,7 +27,7 @@ LENGTHS = LengthDistribution.from_lengths([10, 30], 16, 4)
 
 
 class Predictor:
-    """Stands in for a length predictor; each prediction waits for `release` and runs `during`."""
+    """Stands in for a length predictor; each prediction waits for `release` and then calls `during`."""
 
     device = torch.device('cpu')
 
@@ -49,7 +49,7 @@ class Predictor:
 
 @pytest.fixture
 def run():
-    """Starts an executor; all are released and closed at the end."""
+    """Start executors; all are released and closed at the end."""
     executors = []
 
     def start(predictor, **options):
@@ -70,11 +70,11 @@ def test_a_prediction_carries_the_distribution_and_its_times_on_the_given_clock(
 
 
 @pytest.mark.parametrize(('prefill', 'hidden'), [
-    ((0.0, 10.0), 2.0),  # prefill lasts longer on both sides
-    ((3.0, 4.5), 1.5),  # it ends before the prediction
-    ((4.0, 9.0), 1.0),  # it starts after it
-    ((3.5, 4.0), 0.5),  # it lies within it
-    ((5.0, 9.0), 0.0),
+    ((0.0, 10.0), 2.0),  # prefill starts before the prediction and ends after it
+    ((3.0, 4.5), 1.5),  # prefill ends before the prediction
+    ((4.0, 9.0), 1.0),  # prefill starts after the prediction
+    ((3.5, 4.0), 0.5),  # prefill lies within the prediction
+    ((5.0, 9.0), 0.0),  # no overlap
     ((0.0, 1.0), 0.0),
 ])
 def test_the_hidden_part_is_what_ran_while_prefill_ran(prefill, hidden):
@@ -90,7 +90,7 @@ def test_the_thread_count_is_the_predictors_own(threads, run):
         executor = run(Predictor(lambda text: inside.append(torch.get_num_threads())), threads=threads)
         assert torch.get_num_threads() == 2
         executor.submit('w9', 40).result(timeout=30)
-        (torch.ones(300, 300) @ torch.ones(300, 300)).sum()  # parallel work does not take over the other's count
+        (torch.ones(300, 300) @ torch.ones(300, 300)).sum()  # parallel work leaves this thread's count as it is
         assert inside == [threads] and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -141,5 +141,5 @@ def test_a_real_predictor(run):
     text = ' '.join(f'w{i}' for i in tiny_models.prompt_ids(100))
     whole, bounded = (executor.submit(text, bound).result(timeout=30) for bound in (1000, 8))
     assert whole.distribution.to_list() == predictor.predict(text).to_list()
-    assert whole.distribution.to_list() != bounded.distribution.to_list(), 'the bound on its input has no effect'
+    assert whole.distribution.to_list() != bounded.distribution.to_list(), 'the bound on the input has no effect'
     assert whole.seconds > 0 and executor.marginal().n_buckets == 4

@@ -20,5 +20,5 @@ from timebill_ros.tasks.site_log import SPLITS, SiteLogTask, tasks
 
 @pytest.fixture(scope='session')
 def natural() -> dict[str, list[SiteLogTask]]:
-    """Tasks of each split as they come."""
+    """Tasks of each split with family, length and phrasing as drawn, not as asked for."""
     return {split: tasks(split, 150) for split in SPLITS}

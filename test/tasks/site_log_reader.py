@@ -18,7 +18,7 @@ from timebill_ros.tasks.site_log import FAMILIES, SiteLogTask
 
 
 def things_of(task_or_instruction: SiteLogTask | str) -> list[str]:
-    """The things that an instruction names, without its family, its tone, its phrasing, and where they are."""
+    """The objects or the room that an instruction names."""
     instruction = getattr(task_or_instruction, 'instruction', task_or_instruction)
     words = [word for word in instruction.split() if word not in ('please', 'now', 'and')][1:]
     return [word for word in words if word in OBJECTS or word in ROOMS]
@@ -29,7 +29,7 @@ def family_of(instruction: str) -> str:
 
 
 def records_of(log: str) -> list[str]:
-    """The log cut into its records, by their own grammar: nothing separates them."""
+    """The log cut into its records by their grammar, since no mark separates them."""
     words, records = log.split(), []
     while words:
         n = 3 if words[0] == 'left' or words[1] in (*STATES, 'heavy') else 2
@@ -39,7 +39,7 @@ def records_of(log: str) -> list[str]:
 
 
 def plan_by_reading(log: str, instruction: str) -> list[str]:
-    """The right steps worked out from the prompt's text alone, on its own terms."""
+    """The right steps, worked out from the prompt's text alone."""
     seen, visits, visit = {}, {}, []
     for record in records_of(log):
         subject, *value = record.split()

@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""A patrol's log: what a visit tells, what is true at the end of the log, and how objects are spread over it."""
 import functools
 import itertools
 import random
@@ -37,15 +38,16 @@ from timebill_ros.tasks.patrol import (
 )
 
 
-@functools.cache  # most tests only read, and read the same logs
+@functools.cache  # most tests read the same logs, and none changes them
 def patrol(seed: int, n_tokens: int, **world) -> Patrol:
     return Patrol(random.Random(f'patrol/{seed}'), World(**world), n_tokens)
 
 
 def visits_of(records: list[str]) -> list[tuple[str, list[list[str]]]]:
-    """(room, the words of each record between its first and its last) of every visit, told from the text alone.
+    """Read visits from the log's text alone: (room, the records between a visit's first and its last).
 
-    The words of a sighting come as object, place and what stands between them, if anything.
+    A record comes as its first word, its last word, and the words between them: for a sighting that is the object, the
+    place, and perhaps a state.
     """
     visits, room = [], None
     for record in records:
@@ -64,7 +66,7 @@ def visits_of(records: list[str]) -> list[tuple[str, list[list[str]]]]:
     return visits
 
 
-# Many short logs, the shortest of a single visit, and a few long ones.
+# Tokens of a log -> number of such logs. The shortest logs have a single visit.
 LOGS = {9: 20, 30: 20, 100: 20, 600: 10, 4000: 3}
 logs = pytest.mark.parametrize(('n_tokens', 'n_logs'), LOGS.items())
 
@@ -94,7 +96,7 @@ def test_a_visit_tells_only_of_its_room(n_tokens, n_logs):
                 assert subject in OBJECTS + KEYS + PEOPLE and room_of(value) == room
                 if subject in OBJECTS and value[1:] in CONTAINERS:
                     assert len(state) == 1 and state[0] in STATES
-                else:  # only objects are heavy, and heavy ones stand in the open
+                else:  # only objects are heavy, and heavy objects are never in a container
                     assert state == [] or (state == ['heavy'] and subject in OBJECTS)
             else:
                 assert subject in EVENTS and value == room and not state
@@ -109,7 +111,8 @@ def test_what_is_true_at_the_end_is_what_the_log_says(n_tokens, n_logs):
                             f'left {room} {len(noted)}']
             for subject, value, *inside in noted:
                 if subject in OBJECTS + KEYS:
-                    assert (inside == ['heavy']) == (subject in heavy) or subject not in where  # it stays what it is
+                    # An object that is heavy once is heavy always.
+                    assert (inside == ['heavy']) == (subject in heavy) or subject not in where
                     where[subject], state[subject] = value, inside
                     heavy |= {subject} if inside == ['heavy'] else set()
         assert log.where == where and log.heavy == heavy and log.visits == visits
@@ -129,7 +132,7 @@ def test_keys_lie_open_and_are_noted_only_of_containers_that_were_found_locked(n
 
 @pytest.mark.parametrize('n_tokens', [400, 1000, 4000])
 def test_the_key_of_nearly_every_locked_container_is_noted(n_tokens):
-    """An object whose key is not in the log cannot be asked for: that must stay the exception."""
+    """An object in a locked container cannot be asked for without a key in the log: that must stay the exception."""
     has_key = [f'{log.where[name][1:]}-key' in log.where for log in (patrol(seed, n_tokens) for seed in range(20))
                for name, state in log.state.items() if state == 'locked']
     assert len(has_key) > 30 and np.mean(has_key) > 0.9
@@ -137,7 +140,7 @@ def test_the_key_of_nearly_every_locked_container_is_noted(n_tokens):
 
 @pytest.mark.parametrize(('n_tokens', 'least'), [(400, 0.2), (1000, 0.25), (4000, 0.15)])
 def test_latest_sightings_are_spread_over_the_whole_log(n_tokens, least):
-    """So that an answer needs tokens that an eviction of the log's older part would lose."""
+    """So an answer needs tokens that an eviction of the log's older part would lose."""
     places = []
     for seed in range(20):
         latest, n = {}, 0
@@ -203,7 +206,8 @@ def test_a_long_log_holds_every_kind_of_record():
 def test_logs_have_the_length_asked_for(n_tokens):
     for seed in range(20 if n_tokens < 4000 else 3):
         n = sum(len(record.split()) for record in patrol(seed, n_tokens).records)
-        # A log of less than 24 has one visit all the same; none starts in the last 6; a record has up to 3.
+        # A log of fewer than 24 tokens has one visit all the same. No visit starts in the last 6 tokens. A record has
+        # up to 3.
         assert n_tokens - 6 <= n <= max(n_tokens, 24) + 2
 
 
@@ -212,7 +216,7 @@ def test_each_room_has_places_of_its_own_half_of_them_containers():
     for room in ROOMS:
         own = [place for place in PLACES if room_of(place) == room]
         assert len(own) == PLACES_PER_ROOM and sum(place[1:] in CONTAINERS for place in own) == PLACES_PER_ROOM // 2
-    for n in range(1, len(PLACES) + 1):  # a small world has a prefix of them
+    for n in range(1, len(PLACES) + 1):  # a small world has the first n places
         assert 0 <= sum(1 if place[1:] not in CONTAINERS else -1 for place in PLACES[:n]) <= 1
 
 
@@ -222,7 +226,7 @@ def test_names_are_those_of_one_thing():
 
 
 def test_the_same_stream_gives_the_same_log():
-    again = patrol.__wrapped__(1, 500)  # not the one in the cache
+    again = patrol.__wrapped__(1, 500)  # a new one, not the cached one
     assert again.records == patrol(1, 500).records != patrol(2, 500).records
 
 

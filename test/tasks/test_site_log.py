@@ -107,10 +107,10 @@ def test_partial_lengths_are_those_of_shorter_instructions(family):
         assert task.partial_lengths[-1] == task.n_answer_tokens
         assert all(a < b for a, b in itertools.pairwise(task.partial_lengths))
         for thing, length in zip(things, task.partial_lengths, strict=True):
-            # The instruction stops behind this thing; a route's also says where it is.
+            # The instruction stops behind this thing; a route also says where the thing is.
             shorter = re.match(rf'.* {thing}\b( @\w+)?', task.instruction).group()
             steps = plan_by_reading(task.log, shorter)
-            if family == 'report':  # the draw's own notes belong to it, those on this thing included
+            if family == 'report':  # the drawn lines up to the next thing, notes on this thing included
                 lines = [*task.answer.split('\n'), None]
                 steps = lines[:lines.index([*task.steps, None][len(steps)])]
             assert length == len(' \n '.join(steps).split(' ')) + 1
@@ -121,7 +121,7 @@ def test_partial_lengths_are_those_of_shorter_instructions(family):
 def test_prompts_have_the_length_asked_for(family, n_tokens):
     for seed in range(30 if n_tokens < 4000 else 6):
         task = generate(seed, family=family, n_tokens=n_tokens, n_asked=2)
-        # A log may end 6 tokens early, where no further visit fits, or 2 late, by a record; the rest is phrasing.
+        # A log may end 6 tokens early, where no further visit fits, or 2 late, within a record. The rest is phrasing.
         assert n_tokens - 10 <= task.n_tokens <= n_tokens + 3
         assert task.n_tokens == len(task.content.replace('\n', ' \n ').split(' '))
         if n_tokens >= 250:  # a shorter log may hold too few objects
@@ -177,7 +177,7 @@ def test_same_arguments_same_task():
     code = ('from timebill_ros.tasks.site_log import generate; t = generate(5, split="test", n_tokens=300); '
             'print(t.content); print(t.answer)')
     task = generate(5, **arguments)
-    # In another interpreter strings hash differently, so that an order of a set would show.
+    # In another interpreter strings hash differently, so a dependence on the order of a set would show.
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert out == f'{task.content}\n{task.answer}\n'
 
@@ -210,7 +210,7 @@ def test_every_word_is_in_the_vocabulary_once(natural):
             assert line == ' '.join(line.split())  # single spaces
             used |= set(line.split())
     assert used <= set(words)
-    assert set(words) - used <= {'\n'}  # and no word is idle
+    assert set(words) - used <= {'\n'}  # every word is used
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The law that the lengths of right answers follow."""
+"""The distribution that the lengths of right answers follow."""
 import math
 
 import numpy as np
@@ -28,8 +28,8 @@ DETERMINISTIC = [family for family in FAMILIES if family != 'report']
 def test_the_length_law_of_one_object_is_that_of_the_rules():
     task = SiteLogTask('report', 'mug @shelf1', 'report quick mug', ('mug @shelf1',), '', (), 'test', 0)
     p = length_law(task).probabilities
-    # mode, newline, two words and the end are 5; every note is 4: one that is certain in a full report (three in ten
-    # of the quick ones), and then one more with 0.25, or with 0.1 in a brief one.
+    # Mode, newline, two words and the end token are 5 tokens; a note is 4. A quick report is full with probability 0.3:
+    # then it has one note for certain, and after each note another with 0.25. In a brief one all come with 0.1.
     for k, expected in enumerate([0.7 * 0.9, 0.7 * 0.09 + 0.3 * 0.75, 0.7 * 0.009 + 0.3 * 0.1875]):
         assert p[5 + 4 * k - 1] == pytest.approx(expected)
     assert set(np.flatnonzero(p) % 4) == {0} and np.flatnonzero(p)[0] == 4
@@ -41,7 +41,8 @@ def test_lengths_of_reports_follow_their_law():
     reports = [generate(seed, split='test', family='report', n_tokens=250) for seed in range(1500)]
     lengths = np.array([task.n_answer_tokens for task in reports])
     laws = [length_law(task) for task in reports]
-    # The probability integral transform, with a draw within the step: uniform if and only if the laws are right.
+    # The probability integral transform, with a random draw within each step of a discrete law: u is uniform if and
+    # only if the laws are right.
     draws = np.random.default_rng(0).random(len(laws))
     u = np.sort([law.probabilities[:n - 1].sum() + draw * law.probabilities[n - 1]
                  for law, n, draw in zip(laws, lengths, draws, strict=True)])
@@ -50,7 +51,7 @@ def test_lengths_of_reports_follow_their_law():
     assert distance < 1.95 / math.sqrt(len(u))  # Kolmogorov-Smirnov at a level of 0.001; the seeds are fixed
     errors = lengths - [mean(law) for law in laws]
     assert abs(np.mean(errors)) < 3.3 * np.std(errors) / math.sqrt(len(errors))  # the same level
-    for level in (0.1, 0.5, 0.9):  # lengths are whole: the share at or below a quantile is the level or a little more
+    for level in (0.1, 0.5, 0.9):  # lengths are whole numbers, so the share within a quantile may exceed the level
         below, reached = np.mean([(n < law.quantile(level), n <= law.quantile(level))
                                   for law, n in zip(laws, lengths, strict=True)], axis=0)
         assert below < level + 0.04 and reached > level - 0.04

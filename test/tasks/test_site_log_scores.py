@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""The scores of answers to site-log tasks."""
 import itertools
 import json
 import random
@@ -55,7 +56,7 @@ def test_step_accuracy_is_the_longest_common_subsequence():
     rng = random.Random(0)
     for _ in range(200):
         wanted, given = ([rng.choice('abcd') for _ in range(rng.randint(low, 6))] for low in (1, 0))
-        # By trying all subsequences of what is wanted: `in` on an iterator consumes it, and so keeps the order.
+        # Try all subsequences of the wanted steps. `in` consumes an iterator, so steps are found in order only.
         common = max(n for n in range(len(wanted) + 1) for chosen in itertools.combinations(wanted, n)
                      for rest in [iter(given)] if all(step in rest for step in chosen))
         assert step_accuracy(task_of(*wanted), '\n'.join(given)) == common / len(wanted)
@@ -117,7 +118,7 @@ def test_the_answer_is_right_and_what_is_left_of_it_is_right_in_part(family):
         lines = task.answer.split('\n')
         for n in range(len(lines)):
             n_steps = sum(line in task.steps for line in lines[:n])
-            # With the next line cut before its last word.
+            # The first n lines, and the next one cut before its last word.
             cut = '\n'.join([*lines[:n], ' '.join(lines[n].split()[:-1])])
             assert step_accuracy(task, cut) == n_steps / len(task.steps)
             assert token_f1(task, cut) < 1.0 or n_steps == len(task.steps)

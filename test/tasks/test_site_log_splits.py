@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The splits of the site log: no log in two of them, and the shifted one is shifted."""
+"""The splits of the site log share no log, and `shifted` differs in families, lengths and phrasings."""
 import itertools
 import math
 import re
@@ -40,7 +40,7 @@ SINGLE = ('find', 'room')  # families that ask for one thing
 
 
 def phrasing_of(task: SiteLogTask) -> str:
-    """An instruction with its family, tone and things left out: please do * and *."""
+    """An instruction with `do` for its family and `*` for its tone and things: 'please do * and *'."""
     kept = [word if word in ('please', 'now', 'and', task.family) else '*' for word in task.instruction.split()]
     return re.sub(r'\*( \*)+', '*', ' '.join(kept)).replace(task.family, 'do')
 
@@ -73,7 +73,7 @@ def test_families_come_in_the_proportions_of_their_split(split):
 @pytest.mark.parametrize('split', SPLITS)
 def test_prompt_lengths_are_log_uniform_over_the_range_of_their_split(natural, split):
     low, high = SHIFTED_LENGTHS if split == 'shifted' else LENGTHS
-    # Where a log has too few objects the prompt falls short; families that ask for one have the length drawn.
+    # Prompts of families that ask for one thing have the length drawn; others are shorter where objects lack.
     place = [math.log(task.n_tokens / low) / math.log(high / low)
              for task in natural[split] if task.family in SINGLE]
     assert -0.03 < min(place) < 0.25 and 0.75 < max(place) < 1.01

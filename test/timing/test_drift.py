@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The timing factor follows lasting changes, forgets, and is not moved by single requests."""
+"""The timing factor follows lasting changes, forgets old ones, and is not moved by single requests."""
 import json
 import math
 

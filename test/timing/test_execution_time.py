@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The fit recovers what produced its points; a profile that is not this device's is refused with a sentence."""
+"""Estimates follow from the coefficients; a profile that is broken or not this device's is refused with a sentence."""
 import dataclasses
 
 import pytest
@@ -27,13 +27,13 @@ TRUE = ExecutionTimes(a=4e-9, b=1.9e-4, c=0.02, p=6e-7, q=0.028, e_1=2e-6, e_0=1
 
 
 def test_prefill_in_chunks_is_the_sum_of_its_chunks():
-    """Each chunk costs something of its own, so the time over the length is a staircase on a parabola."""
+    """Each chunk has a cost of its own, so the time over the length is a staircase on a parabola."""
     times = dataclasses.replace(TRUE, d=0.01, chunk_tokens=100)
     assert [times.chunks(n) for n in (1, 100, 101, 350)] == [1, 1, 2, 4] and TRUE.chunks(350) == 1
     assert times.prefill(350) == pytest.approx(TRUE.prefill(350) + 4 * 0.01)
     chunks = [times.chunk(start, min(100, 350 - start)) for start in range(0, 350, 100)]
     assert sum(chunks) == pytest.approx(times.prefill(350))
-    assert chunks[1] < chunks[2] > chunks[3], 'later ones attend to more, the last is shorter'
+    assert chunks[1] < chunks[2] > chunks[3], 'later chunks attend to more tokens, and the last one is shorter'
 
 
 def test_a_variant_has_step_times_of_its_own_and_shares_the_rest():
@@ -68,7 +68,7 @@ def test_profile_round_trip(tmp_path):
     path = tmp_path / 'new folder' / 'profile.yaml'
     profile.save(path)
     assert Profile.load(path) == profile
-    assert [p.name for p in path.parent.iterdir()] == ['profile.yaml']  # nothing half-written is left
+    assert [p.name for p in path.parent.iterdir()] == ['profile.yaml']  # no half-written file is left
 
 
 def document(**changes):
@@ -145,7 +145,7 @@ def test_a_profile_cannot_run_code(tmp_path):
     with pytest.raises(ProfileError, match='cannot be read'):
         Profile.load(path)
     assert not proof.exists()
-    yaml.unsafe_load(path.read_text())  # the payload is a real one
+    yaml.unsafe_load(path.read_text())  # a loader that is not safe does run the code
     assert proof.exists()
 
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The fit recovers what produced its points, says how good it is, and does not bend to outliers."""
+"""The fit recovers the times that its points were made from, says how good it is, and is not bent by outliers."""
 import dataclasses
 import random
 
@@ -35,9 +35,7 @@ ESTIMATORS = {'prefill': TRUE.prefill, 'step': TRUE.step, 'eviction': TRUE.evict
 
 
 def synthetic_points(noise=0.0, outliers=0, repeats=9, seed=0):
-    """Repeats of TRUE's times with relative noise; the first `outliers` repeats of each length take ten times as
-    long.
-    """
+    """Repeats of TRUE's times with relative noise; the first `outliers` of each length take ten times as long."""
     rng = random.Random(seed)
     return {kind: [[n, estimate(n) * (1 + rng.gauss(0, noise)) * (10 if i < outliers else 1)]
                    for n in LENGTHS for i in range(repeats)] for kind, estimate in ESTIMATORS.items()}
@@ -64,7 +62,7 @@ def test_fit_recovers_the_coefficients():
 
 @pytest.mark.parametrize('seed', range(5))
 def test_no_coefficient_is_negative(seed):
-    """Times that fall with the length would fit best with negative slopes."""
+    """The times fall with the length, so negative slopes would fit them best."""
     rng = random.Random(seed)
     times = fit({kind: [[n, rng.uniform(0.5, 1.5) / n] for n in LENGTHS] for kind in ESTIMATORS})
     assert all(value >= 0 for name, value in dataclasses.asdict(times).items() if name != 'variants')
@@ -72,7 +70,7 @@ def test_no_coefficient_is_negative(seed):
 
 @pytest.mark.parametrize('columns', [1, 2, 3])
 def test_nonnegative_least_squares_is_no_worse_than_any_other_solution(columns):
-    """In relative error, against random non-negative solutions near and far."""
+    """Compare relative errors with those of random non-negative solutions, near and far."""
     rng = random.Random(columns)
     x = [[rng.uniform(0, 1) for _ in range(6)] for _ in range(columns)]
     t = [rng.uniform(0.5, 1.5) for _ in range(6)]
@@ -89,7 +87,7 @@ def test_nonnegative_least_squares_is_no_worse_than_any_other_solution(columns):
 
 
 def test_prefill_does_not_fall_below_the_shortest_time_measured():
-    """A GPU's prefill is flat at short lengths, which the parabola alone would miss."""
+    """A GPU's prefill takes the same time for all short lengths, which a parabola alone would miss."""
     flat = [[n, max(0.02, 1e-5 * n)] for n in (16, 64, 256, 1024, 4096, 16384)]
     times = fit({'prefill': flat, 'step': [[1, 0.01], [1000, 0.02]]})
     assert times.prefill_floor == 0.02
@@ -142,7 +140,7 @@ def test_errors_on_lengths_left_out_are_those_of_a_fit_without_them():
     points = synthetic_points()
     assert max(held_out_errors(points).values()) < 1e-6
     bent = {**points, 'step': [[n, t * (1.5 if n == 4000 else 1.0)] for n, t in points['step']]}
-    # Left out, the odd one is missed by a third; the others are a little off because of it.
+    # The fit without the odd length misses it by a third; fits with it are a little off at the other lengths.
     assert held_out_errors(bent)['step'] > errors(fit(bent), bent)['step'] > held_out_errors(bent)['prefill']
     few = {kind: [[n, t] for n, t in measured if n in LENGTHS[:3]] for kind, measured in points.items()}
     assert held_out_errors(few) == {}

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Measuring a profile: on a clock that goes on exactly as a model works, and on a tiny real model."""
+"""Measuring a profile: of a model that takes exactly known times on a fake clock, and of tiny real models."""
 import time
 from types import SimpleNamespace
 
@@ -58,7 +58,7 @@ class TimedPredictions(MockPredictions):
 
 @pytest.fixture
 def bench(monkeypatch):
-    """A model and predictions whose clock is the one that profiling reads."""
+    """A model and predictions that move the clock that profiling reads."""
     clock = FakeClock()
     monkeypatch.setattr(profiling, 'time', SimpleNamespace(monotonic=clock, perf_counter=clock))
     return SimpleNamespace(clock=clock, model=TimedModel(clock), predictions=TimedPredictions(clock))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The time of a response is the sum of its steps, with a bend and without."""
+"""The time of a response is the sum of the times of its steps, with a bend and without."""
 import math
 import random
 

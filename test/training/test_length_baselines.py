@@ -41,7 +41,7 @@ def test_a_class_stands_for_the_training_lengths_in_it(baselines):
 
 
 def test_all_heads_learn(baselines):
-    """Hidden states that tell the length: after some steps every head does."""
+    """The hidden states determine the length, so after some steps every head predicts it."""
     lengths = torch.tensor(LENGTHS)
     hidden = torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 1, 2, 3, 3, 4, 4]), 6).float() * 3
     optimizer = torch.optim.Adam(baselines.parameters(), lr=0.1)

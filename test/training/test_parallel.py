@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Work spread over processes: everything comes back, and no end of a process goes unnoticed."""
+"""Work spread over processes: every result comes back, and a process that ends early is an error."""
 import os
 
 import pytest

@@ -72,7 +72,7 @@ class World:
 
     n_objects: int = len(OBJECTS)  # the first of OBJECTS
     n_places: int = len(PLACES)  # the first of PLACES
-    move_probability: float = 0.15  # of a sighting, to be of an object that is not where it was seen last
+    move_probability: float = 0.15  # of a sighting, to be open to objects from elsewhere, which then have moved here
     missing_probability: float = 0.12  # of an object asked for, to be one that the log never names
     heavy_probability: float = 0.15  # of an object
     max_asked: int = MOST_ASKED  # objects in an instruction
