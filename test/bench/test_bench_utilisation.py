@@ -55,9 +55,9 @@ def test_a_late_answer_scores_nothing():
 
 
 def test_policies_are_compared_goal_by_goal():
-    """Every second goal fails under both policies, one in twenty under the baseline only: a small but certain difference.
+    """The baseline loses every second goal, and the better policy all of those but one in ten.
 
-    The interval of the difference must be narrower than the spread of the goals would make it.
+    Goals differ much and the policies little, so the interval of the difference must be the narrower one.
     """
     kept = GoalRecord(0.0, 1.0, Strategy.KILL, received_s=0.9, status=4, text='x', reason=1)
     lost = GoalRecord(0.0, 1.0, Strategy.KILL)
