@@ -32,7 +32,7 @@ from timebill_ros.inference.model_directory import ModelError, fingerprint
 from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.length.prediction import PredictionExecutor
-from timebill_ros.planning.knobs import QualityTable
+from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.resources import cache_directory, embedded_directory, key_of, steps_directory
 from timebill_ros.timing.execution_time import Identity, Profile, ProfileError

@@ -12,15 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The inference process: `python -m timebill_ros.worker.main --fd N`, started by the node, ending with its pipe.
+"""The inference process: `python -m timebill_ros.worker.main --fd N`. The node starts it; it ends when its pipe closes.
 
-It imports torch and never rclpy. Three threads: the main one runs requests, one at a time; the reader takes messages,
-so that a cancel reaches a running request; the streamer turns counted tokens into text and sends it, so that the node
-holds the text so far whatever happens here.
+It imports torch, but not before `configure`, and never rclpy. Three threads: the main one serves commands, one after
+the other; the reader takes messages, so that a cancel reaches a running request (steering.py); the streamer turns
+tokens into text and sends it, so that the node holds the text so far whatever happens here (streamer.py).
 """
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import logging
 import os
@@ -30,19 +31,22 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 
 from timebill_ros.deadline import Deadline
 from timebill_ros.dispatch.channel import Channel
+from timebill_ros.inference.control import Control
 from timebill_ros.inference.threads import wait_briefly
-from timebill_ros.request import ErrorCode, GoalError, Outcome, Request, to_dict
+from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Request, Timing, to_dict
 from timebill_ros.resources import steps_directory
 from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning
+from timebill_ros.worker.steering import Steering
+from timebill_ros.worker.streamer import Streamer
 
 log = logging.getLogger('timebill_ros.worker')
 
-STREAM_PERIOD_S = 0.01
-SAVE_EVERY = 16  # requests, and at the end
+SAVE_EVERY = 16  # requests; what they taught is also saved when the process ends
 # Parameters that change how the tracker bounds lengths and times.
 TRACKER_SETTINGS = ('pessimistic_length', 'miss_rate', 'pessimistic_factor', 'adaptation_step', 'track_timing')
 
@@ -58,42 +62,41 @@ class Worker:
         self.profile = None
         self._unsaved = 0  # requests whose lessons are not on disk yet
         self.settings: dict = {}
-        self._lock = threading.Lock()
-        self._running: tuple[str, object] | None = None  # request id and its Control
-        self._canceled: set[str] = set()  # cancels that overtook their request
-        self._moved = ('', 0.0)  # a deadline that did
+        self._steering = Steering()
 
     def read(self) -> None:
-        """The reader thread. When the node is gone there is nobody to work for, whatever the main thread does."""
+        """Take messages, in a thread of their own, until the pipe closes; then end the process.
+
+        The node is gone then, and there is nobody to work for, whatever the main thread does.
+        """
         for message in self.channel.receive():
             if message['op'] == 'cancel':
-                self._cancel(message['id'])
+                self._steering.cancel(message['id'])
             elif message['op'] == 'deadline':
-                self._move_deadline(message['id'], message['deadline_s'])
+                self._steering.move_deadline(message['id'], message['deadline_s'])
             else:
                 self.commands.put(message)
         self._save_state()
-        if self._scratch:  # the node may have been killed, and nobody else would
+        if self._scratch:  # the node removes it too, unless it was killed
             shutil.rmtree(self._scratch, ignore_errors=True)
         os._exit(0)
 
     def serve(self) -> None:
-        """The main thread: one command after the other."""
+        """Serve one command after the other, in the main thread."""
         operations = {'configure': self._configure, 'run': self._run, 'estimate': self._estimate, 'set': self._set}
         while True:
             message = self.commands.get()
             operations[message['op']](message)
 
     def _configure(self, message: dict) -> None:
-        # Imported here so that a missing torch is a sentence to the node, not an exit.
         try:
             settings = message['settings']
             process_tuning.use_cores(settings['cpu_affinity'])
             process_tuning.be_nice(settings['worker_nice'])
-            # PyTorch's compiler keeps there what it finds out, for seconds at every start; it reads this when imported.
-            # As it comes it is a folder for temporary files, which here goes with the process.
+            # PyTorch's compiler reads this when it is imported. It keeps results there that save seconds at the next
+            # start. Its default is a folder for temporary files, which here is removed with the process.
             os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(steps_directory(settings['cache_dir']) / 'compiler'))
-            from timebill_ros.worker.loading import load_engine
+            from timebill_ros.worker.loading import load_engine  # here, so that a missing torch is a sentence too
             last = 0.0
 
             def progress(share: float) -> None:
@@ -120,7 +123,7 @@ class Worker:
         before = {name: self.settings.get(name) for name in TRACKER_SETTINGS}
         self.settings.update(message['settings'])
         if self.engine is None:
-            return  # loading failed; the node knows
+            return  # loading failed, and the node has been told
         self.engine.prediction_wait_s = self.settings['prediction_wait_s']
         self.engine.replan_tokens = self.settings['replan_tokens']
         self.engine.drop_infeasible = self.settings['drop_infeasible']
@@ -145,50 +148,43 @@ class Worker:
             self.engine.tracker.save(state_path(self.settings, self.profile.identity,
                                                 self.engine.prefill_chunk_tokens))
             self._unsaved = 0
-        except (OSError, RuntimeError) as error:  # RuntimeError: it changed while it was written, at exit
+        except (OSError, RuntimeError) as error:  # RuntimeError: a request that ends now changes it (only at the end)
             log.warning('what requests taught could not be saved: %s', error)
 
-    def _cancel(self, request_id: str) -> None:
-        with self._lock:
-            if self._running is not None and self._running[0] == request_id:
-                self._running[1].canceled = True
-            else:
-                self._canceled.add(request_id)
-
-    def _move_deadline(self, request_id: str, deadline_s: float) -> None:
-        """Simulated time goes on at another pace."""
-        with self._lock:
-            if self._running is not None and self._running[0] == request_id:
-                self._running[1].deadline.at_s = deadline_s
-            else:
-                self._moved = (request_id, deadline_s)
-
     def _run(self, message: dict) -> None:
-        from timebill_ros.inference.control import Control
-        request = Request.from_dict(message['request'])
+        outcome = self._outcome(message)
+        self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
+                           'finished_s': time.monotonic(), 'tracked': self._tracked()})
+        if self.commands.empty():
+            gc.collect()  # here, because the token loop switches the collector off
+        self._unsaved += 1
+        if self._unsaved >= SAVE_EVERY:
+            self._save_state()
+
+    def _outcome(self, message: dict) -> Outcome:
+        """Run a request. Return an outcome that the node can read, whatever goes wrong here."""
+        name = message['request']['request_id']
+        try:
+            outcome = self._generate(Request.from_dict(message['request']))
+        except Exception as error:  # a bug: the goal still ends, and the worker and its model go on
+            log.exception('request %s failed', name)
+            return Outcome(ErrorCode.UNKNOWN, f'{type(error).__name__}: {error}', '', FinishReason.ERROR)
+        try:
+            outcome.timing.check()
+        except ValueError as error:  # a bug too, but the answer is good without its account
+            log.error('the account of request %s is dropped: %s', name, error)
+            outcome = replace(outcome, timing=Timing())
+        return outcome
+
+    def _generate(self, request: Request) -> Outcome:
         name = request.request_id
         control = Control(Deadline(request.deadline_s), request.delivery_margin_s, request.max_overrun_s)
         control.on_phase = lambda phase: self.channel.send({'event': 'phase', 'id': name, 'phase': phase})
         control.on_plan = lambda plan, timing: self.channel.send(
             {'event': 'plan', 'id': name, 'plan': to_dict(plan), 'timing': to_dict(timing)})
-        with self._lock:
-            self._running = (name, control)
-            control.canceled = name in self._canceled
-            self._canceled.clear()
-            if self._moved[0] == name:
-                control.deadline.at_s = self._moved[1]
-        streamer = _Streamer(self.channel, self.engine.model.tokenizer, request, control)
-        outcome: Outcome = self.engine.run(request, control)
-        streamer.close()
-        with self._lock:
-            self._running = None
-        self.channel.send({'event': 'done', 'id': name, 'outcome': to_dict(outcome), 'finished_s': time.monotonic(),
-                           'tracked': self._tracked()})
-        if self.commands.empty():
-            gc.collect()  # the token loop does not
-        self._unsaved += 1
-        if self._unsaved >= SAVE_EVERY:
-            self._save_state()
+        with self._steering.running(name, control), \
+                contextlib.closing(Streamer(self.channel, self.engine.model.tokenizer, request, control)):
+            return self.engine.run(request, control)
 
     def _estimate(self, message: dict) -> None:
         answer = {'event': 'estimate', 'tag': message['tag']}
@@ -203,44 +199,8 @@ class Worker:
         self.channel.send(answer)
 
 
-class _Streamer:
-    """Sends the text of a running request every STREAM_PERIOD_S, from a thread of its own."""
-
-    def __init__(self, channel: Channel, tokenizer, request: Request, control):
-        from timebill_ros.inference.text import TextStream
-        self._channel, self._request, self._control = channel, request, control
-        self._stream = TextStream(tokenizer)
-        # A stop string may turn out to have begun in what was already sent: hold back as much as it could cover.
-        self._hold = max((len(s) for s in request.sampling.stop), default=1) - 1
-        self._held = ''
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='streamer', daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        sent, revised, stop = 0, None, self._request.sampling.stop
-        while not self._closed.wait(STREAM_PERIOD_S):
-            if self._control.revised is not revised:
-                revised = self._control.revised
-                plan, timing = revised
-                self._channel.send({'event': 'plan', 'id': self._request.request_id, 'plan': to_dict(plan),
-                                    'timing': to_dict(timing)})
-            n = self._control.n_tokens
-            if n == sent:
-                continue
-            sent = n
-            self._held += self._stream.advance(self._control.tokens, n)
-            # A token is counted before the loop looks for stop strings in it, so one may be whole here.
-            cut = min([len(self._held) - self._hold, *(self._held.find(s) for s in stop if s in self._held)])
-            delta, self._held = self._held[:max(cut, 0)], self._held[max(cut, 0):]
-            self._channel.send({'event': 'text', 'id': self._request.request_id, 'delta': delta, 'n': n})
-
-    def close(self) -> None:
-        self._closed.set()
-        self._thread.join()
-
-
 def main() -> None:
+    """Serve the node at the other end of the socket `--fd`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--fd', type=int, required=True, help='inherited socket to the node')
     parser.add_argument('--scratch', default='', help='a folder for temporary files, removed at the end')

@@ -1,0 +1,246 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The inference process without a node: what it streams, saves, and says when something is wrong."""
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from mock_model import ByteTokenizer
+from node_client import WAIT_S, wait_until
+from node_process import process_exists
+from scripted_model import LONG, ROOT, parameters
+from worker_listener import Listener
+
+from timebill_ros import settings
+from timebill_ros.dispatch.channel import Channel
+from timebill_ros.dispatch.worker_process import WorkerProcess
+from timebill_ros.planning.tracker import Tracker
+from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request, Timing, to_dict
+from timebill_ros.worker.main import Worker
+
+
+@pytest.fixture(scope='module')
+def worker():
+    """A configured worker and its listener."""
+    listener = Listener()
+    process = WorkerProcess('', listener)
+    process.send({'op': 'configure', 'settings': _settings()})
+    listener.wait('ready')
+    yield process, listener
+    process.close()
+    assert not process_exists(process.pid)
+
+
+def _settings():
+    return settings.check(parameters())
+
+
+def run(worker, name, **fields):
+    process, listener = worker
+    now = time.monotonic()
+    process.send({'op': 'run', 'request': to_dict(Request(name, now, now + WAIT_S, **fields))})
+    return listener
+
+
+def done(listener, name):
+    return wait_until(lambda: next((event for event in listener.events
+                                    if event['event'] == 'done' and event['id'] == name), None))
+
+
+def test_streamed_text_is_the_beginning_of_the_outcomes(worker):
+    listener = run(worker, 'stream', prompt='w1', max_new_tokens=2000)
+    outcome = done(listener, 'stream')['outcome']
+    text = ''.join(event['delta'] for event in listener.events if event.get('id') == 'stream' and 'delta' in event)
+    assert text and outcome['text'].startswith(text)
+
+
+def test_no_text_of_a_stop_string_is_streamed(worker):
+    listener = run(worker, 'whole', prompt='w1', max_new_tokens=30)
+    words = done(listener, 'whole')['outcome']['text'].split(' ')
+    stop = ' '.join(words[10:13])
+    request = Request('stop', time.monotonic(), time.monotonic() + WAIT_S, prompt='w1', max_new_tokens=30)
+    request.sampling.stop = [stop]
+    worker[0].send({'op': 'run', 'request': to_dict(request)})
+    outcome = done(listener, 'stop')['outcome']
+    text = ''.join(event['delta'] for event in listener.events if event.get('id') == 'stop' and 'delta' in event)
+    assert stop not in outcome['text'] and outcome['text'].startswith(text)
+
+
+def test_a_cancel_that_overtakes_its_request_counts(worker):
+    """One thread reads, another runs: a cancel may be heard before its request is looked at."""
+    process, listener = worker
+    process.send({'op': 'cancel', 'id': 'canceled'})
+    run(worker, 'canceled', prompt='w1', max_new_tokens=LONG)
+    outcome = done(listener, 'canceled')['outcome']
+    assert (outcome['error_code'], outcome['timing']['generated_tokens']) == (ErrorCode.CANCELED, 0)
+
+
+def test_a_failed_estimate_names_its_code(worker):
+    process, listener = worker
+    process.send({'op': 'estimate', 'tag': 1, 'request': to_dict(Request('e', 0.0, 1e9, prompt='w1 ' * 20000))})
+    event = listener.wait('estimate')
+    assert (event['tag'], event['error_code']) == (1, ErrorCode.PROMPT_TOO_LONG)
+
+
+def learning(cache_dir):
+    return {**_settings(), 'cache_dir': str(cache_dir), 'pessimistic_length': 'adaptive', 'track_timing': True,
+            'keep_state': True}
+
+
+def learn(settings, n, **changed):
+    """A worker that serves `n` requests and ends; its listener."""
+    listener = Listener()
+    process = WorkerProcess('', listener)
+    process.send({'op': 'configure', 'settings': settings})
+    listener.wait('ready')
+    if changed:
+        process.send({'op': 'set', 'settings': changed})
+    for i in range(n):
+        done(run((process, listener), f'{i}', prompt='w1', max_new_tokens=200), f'{i}')
+    process.close()
+    return listener
+
+
+def test_what_requests_taught_survives_a_restart(tmp_path):
+    settings = learning(tmp_path)
+    first = learn(settings, 3)
+    assert 'earlier requests' not in first.wait('ready')['description']
+    assert {'timing_factor', 'prefill_factor', 'time_bound', 'unusual'} <= first.wait('done')['tracked'].keys()
+    path, = (tmp_path / 'state').iterdir()
+    state = json.loads(path.read_text())
+    assert len(state['prefill']) == 3
+    assert 'with what earlier requests taught' in learn(settings, 1).wait('ready')['description']
+    assert len(json.loads(path.read_text())['prefill']) == 4, 'it went on from there'
+    path.write_text('{')
+    assert 'earlier requests' not in learn(settings, 1).wait('ready')['description']
+    assert len(json.loads(path.read_text())['prefill']) == 1
+    assert path.with_name(path.name + '.corrupt').read_text() == '{'
+
+
+def test_a_node_that_is_to_keep_nothing_keeps_nothing(tmp_path):
+    learn({**learning(tmp_path), 'keep_state': False}, 1)
+    assert not (tmp_path / 'state').exists()
+
+
+def test_another_promise_takes_effect_at_once_and_keeps_what_is_known_of_the_device(tmp_path):
+    settings = learning(tmp_path)
+    learn(settings, 2)
+    learn(settings, 1, miss_rate=0.2)
+    path, = (tmp_path / 'state').iterdir()
+    state = json.loads(path.read_text())
+    assert state['miss_rate'] == 0.2 and len(state['prefill']) == 3
+
+
+def test_it_ends_with_its_pipe():
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen([sys.executable, '-m', 'timebill_ros.worker.main', '--fd', str(theirs.fileno())],
+                                   pass_fds=[theirs.fileno()], cwd=ROOT)
+    Channel(ours).close()
+    assert process.wait(WAIT_S) == 0
+
+
+def test_an_interpreter_without_torch_says_so():
+    """-S: no site-packages."""
+    listener = Listener()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen([sys.executable, '-S', '-m', 'timebill_ros.worker.main', '--fd',
+                                    str(theirs.fileno())], pass_fds=[theirs.fileno()], cwd=ROOT)
+    channel = Channel(ours)
+    threading.Thread(target=lambda: [listener(event) for event in channel.receive()], daemon=True).start()
+    channel.send({'op': 'configure', 'settings': _settings()})
+    assert 'No module named' in listener.wait('failed')['message']
+    channel.close()
+    assert process.wait(WAIT_S) == 0
+
+
+# -- in this process, on an engine that a test makes up ---------------------------------------------------------------
+
+class Sent(list):
+    """In the place of a Channel: the messages that were sent."""
+
+    def send(self, message):
+        self.append(json.loads(json.dumps(message)))
+        return True
+
+
+def answered(run, **request):
+    """The 'done' event of a worker whose engine does `run(request, control)`, and the worker."""
+    worker = Worker(Sent())
+    worker.engine = SimpleNamespace(run=run, model=SimpleNamespace(tokenizer=ByteTokenizer()), tracker=Tracker('fixed'))
+    data = {**to_dict(Request('r', 0.0, 1e9, prompt='w1')), **request}
+    worker._run({'op': 'run', 'request': data})
+    *_, event = worker.channel
+    assert (event['event'], event['id']) == ('done', 'r')
+    return event, worker
+
+
+def good(request, control):
+    return Outcome(text='text', finish_reason=FinishReason.EOS, timing=Timing(prompt_tokens=9, kept_tokens=9))
+
+
+def bad_account(request, control):
+    outcome = good(request, control)
+    outcome.timing.kept_tokens = 10
+    return outcome
+
+
+def bad_outcome(request, control):
+    return Outcome(ErrorCode.NONE, 'and yet a sentence', 'text', FinishReason.EOS)
+
+
+def test_an_outcome_is_sent_with_what_the_tracker_has_learned():
+    event, _ = answered(good)
+    outcome = Outcome.from_dict(event['outcome'])
+    assert repr(outcome) == repr(good(None, None)) and event['tracked']['timing_factor'] == 1.0
+
+
+def test_an_account_that_contradicts_itself_costs_no_answer(caplog):
+    event, _ = answered(bad_account)
+    outcome = Outcome.from_dict(event['outcome'])
+    assert (outcome.error_code, outcome.text) == (ErrorCode.NONE, 'text') and outcome.timing.prompt_tokens == 0
+    assert 'kept_tokens must be at most prompt_tokens (9), got 10' in caplog.text
+
+
+@pytest.mark.parametrize(('run', 'request_', 'sentence'), [
+    (bad_outcome, {}, "error_msg must be empty for NONE, got 'and yet a sentence'"),
+    (good, {'max_new_tokens': 0}, 'max_new_tokens must be 1 or more, got 0'),
+    (good, {'surprise': 1}, 'surprise'),
+    (lambda request, control: 1 / 0, {}, 'ZeroDivisionError'),
+])
+def test_a_bug_ends_the_goal_with_a_sentence_and_the_worker_serves_on(run, request_, sentence):
+    event, worker = answered(run, **request_)
+    outcome = Outcome.from_dict(event['outcome'])
+    assert (outcome.error_code, outcome.finish_reason, outcome.text) == (ErrorCode.UNKNOWN, FinishReason.ERROR, '')
+    assert sentence in outcome.error_msg
+    worker.engine.run = good
+    worker._run({'op': 'run', 'request': to_dict(Request('next', 0.0, 1e9, prompt='w1'))})
+    assert worker.channel[-1]['id'] == 'next' and worker.channel[-1]['outcome']['text'] == 'text'
+
+
+def test_a_bad_request_for_an_estimate_is_answered():
+    worker = Worker(Sent())
+    worker.engine = SimpleNamespace(estimate=None)
+    worker._estimate({'op': 'estimate', 'tag': 7, 'request': {**to_dict(Request('e', 0.0, 1.0)), 'max_new_tokens': 0}})
+    answer, = worker.channel
+    assert (answer['tag'], answer['error_code']) == (7, ErrorCode.UNKNOWN) and 'got 0' in answer['error_msg']
