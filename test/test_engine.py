@@ -21,7 +21,7 @@ from mock_model import TIMES, FakeClock, MockModel, MockPredictions
 
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
-from timebill_ros.inference.decode import Control
+from timebill_ros.inference.control import Control
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import ErrorCode, FinishReason, Phase, Request, Sampling, Strategy, Verdict
 

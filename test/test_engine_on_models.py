@@ -22,7 +22,7 @@ import torch
 
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
-from timebill_ros.inference.decode import Control
+from timebill_ros.inference.control import Control
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor

@@ -25,7 +25,7 @@ import logging
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -40,41 +40,50 @@ from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.prediction import Prediction, PredictionExecutor
-from timebill_ros.planning import knobs, planner
+from timebill_ros.planning.planner import Planner, Situation
+from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.replan import Replanner
+from timebill_ros.planning.solver import smallest_keep
 from timebill_ros.planning.tracker import Feedback, Tracker
-from timebill_ros.request import (
-    ErrorCode,
-    FinishReason,
-    GoalError,
-    Outcome,
-    Phase,
-    Plan,
-    Request,
-    Timing,
-    Verdict,
-)
+from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Plan, Request, Timing, Verdict
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A request as the model will read it."""
+
+    prompt: str  # rendered
+    ids: list[int]
+    n_max: int  # N_max: the longest response
+
+    @property
+    def n_x(self) -> int:
+        """N_x: prompt tokens."""
+        return len(self.ids)
+
+
 class Engine:
-    """A loaded model, a length predictor (or none), the execution times of both on this device, and what finished
-    requests have taught about lengths and times.
+    """Runs requests on one model.
+
+    `predictor`: of response lengths, or None. `times`: the profile of both on this device. `tracker`: what finished
+    requests have taught about lengths and times. `quality`: for planning by expected quality; None: the paper's rule.
+    The other arguments are the parameters of the same names.
     """
 
     def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes, tracker: Tracker, *,
-                 quality: knobs.QualityTable | None = None, prefill_chunk_tokens: int = 512,
+                 quality: QualityTable | None = None, prefill_chunk_tokens: int = 512,
                  prediction_wait_s: float = 0.02, predictor_max_tokens: int = 0, replan_tokens: int = 32,
                  drop_infeasible: str = 'never', clock: Clock = time.monotonic):
         self.model = model
         self.predictor = predictor
         self.times = times
         self.tracker = tracker
-        self.quality = quality
+        self.planner = Planner(times, list(model.variants), quality)
         self.replan_tokens = replan_tokens
-        self.drop_infeasible = drop_infeasible  # a choice of the parameter of this name
+        self.drop_infeasible = drop_infeasible
         self.prefill_chunk_tokens = prefill_chunk_tokens
         self.prediction_wait_s = prediction_wait_s
         self.predictor_max_tokens = predictor_max_tokens
@@ -82,7 +91,7 @@ class Engine:
         self._before_prediction = before_others(model.device)
 
     def run(self, request: Request, control: Control) -> Outcome:
-        """The whole flow of one request. The outcome's timing is complete but for what the node adds at the end."""
+        """Run one request to its end. The outcome's timing is complete but for what the node adds."""
         timing = Timing(time_budget_s=request.time_budget_s, variant=self.model.variant)
         try:
             with self._before_prediction:
@@ -98,39 +107,34 @@ class Engine:
             return Outcome(code, f'{type(error).__name__}: {str(error)[:500]}', '', FinishReason.ERROR, timing)
 
     def _generate(self, request: Request, control: Control, timing: Timing) -> tuple[FinishReason, str]:
-        model, clock = self.model, self.clock
+        """Generate the answer: (why it ended, its text). `timing` is filled in on the way."""
+        clock = self.clock
         started = clock()
         timing.queue_s = started - request.release_s
         control.on_phase(Phase.PREFILL)
-        prompt, ids, n_max = self._prepare(request)
-        timing.prompt_tokens = n_x = len(ids)
-        estimate = self.times.prefill(n_x) * self.tracker.prefill_factor
-        left = control.deadline.remaining() - control.margin_s
-        if left <= 0:
+        prepared = self._prepare(request)
+        timing.prompt_tokens = n_x = prepared.n_x
+        if control.deadline.remaining() <= control.margin_s:
             return FinishReason.DEADLINE, ''
-        if estimate > left:
-            timing.verdict, timing.wcet_s = Verdict.INFEASIBLE, estimate
-            raise GoalError(ErrorCode.INFEASIBLE, f'prefill of {n_x} tokens alone takes about {estimate:.3f} s; '
-                            f'{left:.3f} s of the time budget of {request.time_budget_s:.3f} s are left for it')
+        self._refuse_long_prefill(request, control, timing)
 
         # Prefill and prediction start together, on separate executors.
-        future = self._start_prediction(prompt, n_x)
+        future = self._start_prediction(prepared)
         prefill_started = clock()
-        model.reset()
-        logits = model.prefill(ids, chunk_tokens=self.prefill_chunk_tokens, should_stop=control.should_stop)
-        model.synchronize()
+        self.model.reset()
+        logits = self.model.prefill(prepared.ids, chunk_tokens=self.prefill_chunk_tokens,
+                                    should_stop=control.should_stop)
+        self.model.synchronize()
         prefill_finished = clock()
         timing.prefill_s = prefill_finished - prefill_started
         if logits is None:
             return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
+        distribution = self._collect(future, timing, prefill_started, prefill_finished, prepared.n_max)
 
-        # The plan uses the measured time left, not the estimate of what prefill would take.
-        distribution = self._collect(future, timing, prefill_started, prefill_finished, n_max)
-        n_min = self._smallest_keep(request, n_x)
+        # The plan is made with the measured time left, not with the estimate of what prefill would take.
+        known = self._situation(request, prepared, distribution)
         left = control.deadline.remaining() - control.margin_s
-        time_bound, reserve_s = self.tracker.time_bound, self.tracker.reserve_s
-        plan = self.plan(distribution, n_x=n_x, n_min=n_min, n_max=n_max, time_left_s=left,
-                         may_cap=overrun.of(request).cut_is_lost)
+        plan = self.planner.plan(known, left)
         timing.set_plan(plan)
         planned = clock()
         timing.wcet_s = planned - prefill_started + plan.decode_wcet_s
@@ -141,112 +145,53 @@ class Engine:
             self.tracker.prefill.observe(timing.prefill_s, self.times.prefill(n_x))
             raise self._infeasible(plan, left, request)
 
-        evict_started = clock()
-        model.use_variant(plan.variant)
-        n_kv = n_x
-        if plan.n_keep < n_x and left > 0:  # with no time left for a second token, neither is there for this
-            model.evict(plan.n_keep)
-            model.synchronize()
-            n_kv = plan.n_keep
-        timing.kept_tokens, timing.eviction_ratio = n_kv, 1 - n_kv / n_x
+        n_kv = self._evict(plan, timing, left)
         decode_started = clock()
-        timing.eviction_s = decode_started - evict_started
-
+        timing.time_to_first_token_s = decode_started - request.release_s  # prefill has given token 0 already
         control.on_phase(Phase.DECODE)
-        control.tokens[:] = [0] * plan.length_cap
-        stops = StopStrings(model.tokenizer, request.sampling.stop)
-        cap_reason = FinishReason.LENGTH if plan.length_cap >= n_max else FinishReason.CAPPED
-        first_token_s = decode_started - request.release_s
-        times = self.times.of_variant(plan.variant)
-        replanner = Replanner(model, times, self.tracker.length, distribution, plan=plan, timing=timing,
-                              control=control, n_min=n_min, n_max=plan.length_cap, started_s=prefill_started,
-                              caution=time_bound, reserve_s=reserve_s, for_promises=self.quality is not None,
-                              drops=drops)
-        with torch.inference_mode(), no_collection():  # entered once, not by every step
-            reason = decode(model, Sampler(request.sampling, model.device), logits, position=n_x, n_kv=n_kv,
-                            cap=plan.length_cap, cap_reason=cap_reason, step_s=times.steps.scaled(plan.timing_factor),
-                            stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)
+        replanner = Replanner(self.model, self.planner, replace(known, n_max=plan.length_cap), plan=plan, timing=timing,
+                              control=control, started_s=prefill_started, drops=drops)
+        reason, stops = self._decode(request, control, logits, plan, replanner, n_kv, prepared.n_max)
         ended = clock()
         timing.decode_s = ended - decode_started
-        timing.time_to_first_token_s = first_token_s
         timing.generated_tokens = n = control.n_tokens
-        evicting_s = times.eviction(n_x) if n_kv < n_x else 0.0
-        self.tracker.observe(Feedback(
-            generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
-            prefill_profiled_s=self.times.prefill(n_x), decode_s=ended - planned,
-            decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n), distribution=distribution,
-            pessimistic_tokens=plan.pessimistic_tokens, max_tokens=n_max, promised=plan.verdict.is_promise,
-            factor=plan.timing_factor, time_bound=time_bound))
+        self._learn(known, plan, replanner, n, reason, timing, decode_s=ended - planned)
         if reason is FinishReason.ERROR:
             raise self._infeasible(replanner.plan, control.deadline.remaining() - control.margin_s, request, n)
-        text = decode_text(model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
+        text = decode_text(self.model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
         return reason, stops.cut(text)
 
-    @staticmethod
-    def _infeasible(plan: Plan, left_s: float, request: Request, n: int = 0) -> GoalError:
-        return GoalError(ErrorCode.INFEASIBLE, f'{plan.predicted_tokens - n} more tokens are expected, and '
-                         f'{max(0, plan.fitting_tokens - n)} fit the {max(left_s, 0.0):.3f} s that are left of the '
-                         f'time budget of {request.time_budget_s:.3f} s (drop_infeasible)')
+    # -- the steps of a request, in their order ---------------------------------------------------------------------
 
-    def estimate(self, request: Request) -> tuple[Plan, Plan, int, float]:
-        """What the plan would be if `request` started now, without running the model.
-
-        Returns (plan, plan without eviction, N_x, estimated prefill seconds). GoalError for a request that could not
-        run. The length predictor does run, so this takes its time.
-        """
-        prompt, ids, n_max = self._prepare(request)
-        n_x = len(ids)
-        distribution = self._collect(self._start_prediction(prompt, n_x), Timing(), 0.0, 0.0, n_max, wait_s=5.0)
-        prefill_s = self.times.prefill(n_x) * self.tracker.prefill_factor
-        left = request.time_budget_s - prefill_s - request.delivery_margin_s
-        plan = self.plan(distribution, n_x=n_x, n_min=self._smallest_keep(request, n_x), n_max=n_max, time_left_s=left)
-        whole = self.plan(distribution, n_x=n_x, n_min=n_x, n_max=n_max, time_left_s=left)
-        return plan, whole, n_x, prefill_s
-
-    def longest_pause_s(self) -> float:
-        """Estimated longest time between two looks at the control: in the longest prompt's last chunk, or a step."""
-        longest = self.model.max_context
-        before = max(0, longest - self.prefill_chunk_tokens) if self.model.chunked_prefill else 0
-        return max(self.times.chunk(before, longest - before) / self.model.looks_per_chunk, self.times.step(longest))
-
-    def prefill_table(self) -> list[tuple[int, float]]:
-        """(prompt tokens, estimated seconds), ascending to the context: for whoever cannot import the profile."""
-        lengths = [2 ** i for i in range(4, self.model.max_context.bit_length())]
-        return [(n, self.times.prefill(n)) for n in [0, *lengths, self.model.max_context]]
-
-    def plan(self, distribution: LengthDistribution, *, n_x: int, n_min: int, n_max: int, time_left_s: float,
-             may_cap: bool = False) -> Plan:
-        """Length distribution and time left -> plan (PAPER: solver), with the bounds that keep the miss rate."""
-        times, factor = self.times, self.tracker.timing_factor
-        options = [knobs.Option(name, times.of_variant(name).steps.scaled(factor)) for name in self.model.variants]
-        plan = knobs.choose(
-            options, self.quality, distribution, n_x=n_x, n_min=n_min, n_max=n_max,
-            time_left_s=time_left_s, eviction_s=times.eviction(n_x) * factor, predicted=distribution.median(),
-            pessimistic=self.tracker.length.pessimistic(distribution, n_max), caution=self.tracker.time_bound,
-            reserve_s=self.tracker.reserve_s, may_cap=may_cap)
-        return replace(plan, timing_factor=factor)
-
-    def _prepare(self, request: Request) -> tuple[str, list[int], int]:
-        """(rendered prompt, token ids, N_max)."""
+    def _prepare(self, request: Request) -> Prepared:
+        """Render and tokenize. GoalError for a prompt that the model cannot take."""
         prompt = self.model.render(request)
         ids = self.model.tokenize(prompt, is_chat=bool(request.messages))
-        return prompt, ids, min(request.max_new_tokens, self.model.max_context - len(ids))
+        return Prepared(prompt, ids, min(request.max_new_tokens, self.model.max_context - len(ids)))
 
-    def _smallest_keep(self, request: Request, n_x: int) -> int:
-        if not self.model.supports_eviction:
-            return n_x
-        return planner.smallest_keep(n_x, request.max_eviction_ratio, MAX_WINDOW)
+    def _refuse_long_prefill(self, request: Request, control: Control, timing: Timing) -> None:
+        """Raise GoalError INFEASIBLE where reading the prompt alone would take longer than is left."""
+        estimate = self.times.prefill(timing.prompt_tokens) * self.tracker.prefill_factor
+        left = control.deadline.remaining() - control.margin_s
+        if estimate > left:
+            timing.verdict, timing.wcet_s = Verdict.INFEASIBLE, estimate
+            raise GoalError(ErrorCode.INFEASIBLE, f'prefill of {timing.prompt_tokens} tokens alone takes about '
+                            f'{estimate:.3f} s; {left:.3f} s of the time budget of {request.time_budget_s:.3f} s are '
+                            'left for it')
 
-    def _start_prediction(self, prompt: str, n_x: int) -> Future[Prediction] | None:
-        return self.predictor.submit(prompt, self._predictor_bound(n_x)) if self.predictor else None
+    def _start_prediction(self, prepared: Prepared) -> Future[Prediction] | None:
+        if self.predictor is None:
+            return None
+        # N_p, the predictor's input length: what prefill hides, unless the parameter says otherwise.
+        bound = self.predictor_max_tokens or max(self.times.predictor_bound(prepared.n_x), 2 * MAX_WINDOW)
+        return self.predictor.submit(prepared.prompt, bound)
 
-    def _predictor_bound(self, n_x: int) -> int:
-        """N_p: the predictor's input length at most."""
-        return self.predictor_max_tokens or max(self.times.predictor_bound(n_x), 2 * MAX_WINDOW)
+    def _collect(self, future: Future[Prediction] | None, timing: Timing, prefill_started: float,
+                 prefill_finished: float, n_max: int, wait_s: float | None = None) -> LengthDistribution:
+        """Return the predicted length distribution.
 
-    def _collect(self, future, timing: Timing, prefill_started: float, prefill_finished: float, n_max: int,
-                 wait_s: float | None = None) -> LengthDistribution:
-        """The predicted distribution; the marginal one if it is late or failed, the worst case without a predictor."""
+        That is the marginal one where the prediction is late or failed, and the longest length without a predictor.
+        """
         if future is None:
             return LengthDistribution.point(n_max, 1)
         try:
@@ -260,6 +205,83 @@ class Engine:
         timing.prediction_s = prediction.seconds
         timing.hidden_prediction_s = prediction.hidden_s(prefill_started, prefill_finished)
         return prediction.distribution
+
+    def _situation(self, request: Request, prepared: Prepared, distribution: LengthDistribution) -> Situation:
+        n_x = prepared.n_x
+        n_min = smallest_keep(n_x, request.max_eviction_ratio, MAX_WINDOW) if self.model.supports_eviction else n_x
+        return Situation(distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(),
+                         may_cap=overrun.of(request).cut_is_lost)
+
+    def _evict(self, plan: Plan, timing: Timing, left_s: float) -> int:
+        """Do what the plan says before decoding; return the number of cached entries."""
+        started = self.clock()
+        self.model.use_variant(plan.variant)
+        n_kv = plan.n_x
+        if plan.n_keep < n_kv and left_s > 0:  # with no time left for a second token, there is none for evicting
+            self.model.evict(plan.n_keep)
+            self.model.synchronize()
+            n_kv = plan.n_keep
+        timing.kept_tokens, timing.eviction_ratio = n_kv, 1 - n_kv / plan.n_x
+        timing.eviction_s = self.clock() - started
+        return n_kv
+
+    def _decode(self, request: Request, control: Control, logits: torch.Tensor, plan: Plan, replanner: Replanner,
+                n_kv: int, n_max: int) -> tuple[FinishReason, StopStrings]:
+        """Run the token loop, which writes to `control`: (why it ended, what looked for stop strings)."""
+        model = self.model
+        control.tokens[:] = [0] * plan.length_cap
+        stops = StopStrings(model.tokenizer, request.sampling.stop)
+        with torch.inference_mode(), no_collection():  # entered once, not by every step
+            reason = decode(model, Sampler(request.sampling, model.device), logits, position=plan.n_x, n_kv=n_kv,
+                            cap=plan.length_cap,
+                            cap_reason=FinishReason.LENGTH if plan.length_cap >= n_max else FinishReason.CAPPED,
+                            step_s=self.planner.times_of(plan.variant).steps.scaled(plan.timing_factor),
+                            stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)
+        return reason, stops
+
+    def _learn(self, known: Situation, plan: Plan, replanner: Replanner, n: int, reason: FinishReason, timing: Timing,
+               decode_s: float) -> None:
+        """Tell the tracker what this request showed."""
+        evicting_s = self.times.eviction(plan.n_x) if timing.kept_tokens < plan.n_x else 0.0
+        self.tracker.observe(Feedback(
+            generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
+            prefill_profiled_s=self.times.prefill(plan.n_x), decode_s=decode_s,
+            decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n),
+            distribution=known.distribution, pessimistic_tokens=plan.pessimistic_tokens, max_tokens=known.n_max,
+            promised=plan.verdict.is_promise, factor=plan.timing_factor, time_bound=known.bounds.time_bound))
+
+    @staticmethod
+    def _infeasible(plan: Plan, left_s: float, request: Request, n: int = 0) -> GoalError:
+        return GoalError(ErrorCode.INFEASIBLE, f'{plan.predicted_tokens - n} more tokens are expected, and '
+                         f'{max(0, plan.fitting_tokens - n)} fit the {max(left_s, 0.0):.3f} s that are left of the '
+                         f'time budget of {request.time_budget_s:.3f} s (drop_infeasible)')
+
+    # -- what the node asks besides ---------------------------------------------------------------------------------
+
+    def estimate(self, request: Request) -> tuple[Plan, Plan, int, float]:
+        """Plan `request` as if it started now, without running the model.
+
+        Returns (plan, plan without eviction, N_x, estimated prefill seconds). GoalError for a request that could not
+        run. The length predictor does run, so this takes its time.
+        """
+        prepared = self._prepare(request)
+        distribution = self._collect(self._start_prediction(prepared), Timing(), 0.0, 0.0, prepared.n_max, wait_s=5.0)
+        prefill_s = self.times.prefill(prepared.n_x) * self.tracker.prefill_factor
+        left = request.time_budget_s - prefill_s - request.delivery_margin_s
+        known = replace(self._situation(request, prepared, distribution), may_cap=False)
+        whole = replace(known, n_min=known.n_x)
+        return self.planner.plan(known, left), self.planner.plan(whole, left), known.n_x, prefill_s
+
+    def longest_pause_s(self) -> float:
+        """Estimate the longest time between two looks at the control: in the longest prompt's last chunk, or a step."""
+        longest = self.model.max_context
+        before = max(0, longest - self.prefill_chunk_tokens) if self.model.chunked_prefill else 0
+        return max(self.times.chunk(before, longest - before) / self.model.looks_per_chunk, self.times.step(longest))
+
+    def prefill_table(self) -> list[tuple[int, float]]:
+        """Return (prompt tokens, estimated seconds), ascending to the context, for the node, which has no profile."""
+        lengths = [2 ** i for i in range(4, self.model.max_context.bit_length())]
+        return [(n, self.times.prefill(n)) for n in [0, *lengths, self.model.max_context]]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -14,6 +14,7 @@
 
 """The benches of execution times, miss rates and knobs, whole and as small as they get, on the embedded model."""
 import json
+import re
 
 import pytest
 import tiny_models
@@ -23,7 +24,7 @@ from timebill_ros.bench import token_times
 from timebill_ros.bench.execution_time import between
 from timebill_ros.cli.main import main
 from timebill_ros.inference.model import CausalLM
-from timebill_ros.planning.knobs import QualityTable
+from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.settings import check
 from timebill_ros.timing.profiling import make_profile, measure
 from timebill_ros.worker.loading import load_model
@@ -82,7 +83,8 @@ def test_a_profile_that_still_fits_and_one_that_does_not(profile, capsys):
     q = next(line for line in text.splitlines() if line.startswith('  q: '))
     slow.write_text(text.replace(q, '  q: 1.0'))
     assert main([*arguments, str(slow)]) == 1
-    assert 'does not fit any more: step' in capsys.readouterr().out
+    # On a busy machine prefill may be unlike its profile too.
+    assert re.search(r'does not fit any more: (prefill, )?step', capsys.readouterr().out)
     other = profile.with_name('other.yaml')
     other.write_text(text.replace('dtype: float32', 'dtype: bfloat16'))
     assert main([*arguments, str(other)]) == 1

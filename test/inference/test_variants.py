@@ -22,7 +22,7 @@ import torch
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.variants import Int4Linear, Int8Linear, make, parse
-from timebill_ros.planning.knobs import QualityTable
+from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.resources import cache_directory
 

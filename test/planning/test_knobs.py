@@ -20,8 +20,9 @@ import time
 import pytest
 
 from timebill_ros.length.length_distribution import LengthDistribution
-from timebill_ros.planning import planner
-from timebill_ros.planning.knobs import Option, QualityTable, choose
+from timebill_ros.planning import solver
+from timebill_ros.planning.knobs import Option, choose
+from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.request import Verdict
 from timebill_ros.timing.step_time import StepTime
 
@@ -70,7 +71,7 @@ def test_the_choice(table, time_left_s, verdict, variant, n_keep, cap):
 
 def test_where_a_late_answer_is_worth_nothing_it_is_capped_before():
     plan = chosen(STEEP, 0.1, may_cap=True)
-    assert plan.length_cap == planner.longest_fit(INT8.steps, 500, 0.1 - 0.002, 100) < 20
+    assert plan.length_cap == solver.longest_fit(INT8.steps, 500, 0.1 - 0.002, 100) < 20
     assert chosen(STEEP, 2.0, may_cap=True).length_cap == 100, 'a promise needs no cap'
     assert chosen(None, 0.1, may_cap=True).length_cap == 100, 'nor has the paper one'
     assert chosen(STEEP, -0.1, may_cap=True).length_cap == 100, 'and with no time at all there is nothing to cap'

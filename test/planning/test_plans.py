@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_knobs import FLAT, FULL, INT8, STEEP, chosen
-from test_planner import CASES
 from test_replan import SlowingBench
+from test_solver import CASES
 
-from timebill_ros.planning.planner import plan
+from timebill_ros.planning.solver import solve
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import ErrorCode, Strategy, Verdict, to_dict
 
@@ -43,8 +43,8 @@ def assert_consistent(made, n_x):
 
 @settings(max_examples=500, derandomize=True, deadline=None)
 @given(CASES)
-def test_of_the_planner(case):
-    assert_consistent(plan(**case), case['n_x'])
+def test_of_the_solver(case):
+    assert_consistent(solve(**case), case['n_x'])
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)
@@ -83,7 +83,7 @@ def test_of_an_engine_whose_device_slows_down(budget_s, slow, at, again, predict
     bench = NotingBench(slow=slow, at=at, predicted=predicted, replan_tokens=again)
     bench.engine.tracker = Tracker('adaptive', scores=[0.1 * i for i in range(100)]) if adaptive else \
         Tracker('fixed', k=factor)
-    bench.engine.quality, bench.engine.drop_infeasible = table, drop
+    bench.engine.planner.quality, bench.engine.drop_infeasible = table, drop
     outcome = bench.run(budget_s, strategy=strategy, max_new_tokens=max_new_tokens, max_eviction_ratio=ratio)
     assert outcome.error_code is not ErrorCode.UNKNOWN, outcome.error_msg
     outcome.timing.check()

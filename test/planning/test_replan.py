@@ -13,6 +13,7 @@
 # limitations under the License.
 
 """The plan looked at again while decoding: a device that slows down, an answer that grows longer than predicted."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -20,8 +21,8 @@ import torch
 from mock_model import TIMES
 from test_engine import N_X, Bench
 
-from timebill_ros.planning import planner, replan
-from timebill_ros.planning.knobs import QualityTable
+from timebill_ros.planning import planner, solver
+from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
 
@@ -104,7 +105,7 @@ def test_with_a_quality_table_the_cache_of_an_answer_that_will_be_cut_is_left_as
     table = QualityTable({'float32': flat}, ((0.0, 0.0), (1.0, 1.0)))
     bench = SlowingBench(predicted=40, slow=1.5, replan_tokens=8)
     bench.engine.tracker = Tracker('fixed', k=3.0)
-    bench.engine.quality = table
+    bench.engine.planner.quality = table
     outcome = bench.run(1.1)
     assert not outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.DEADLINE
     assert bench.evicted == [] and outcome.timing.kept_tokens == N_X
@@ -113,7 +114,7 @@ def test_with_a_quality_table_the_cache_of_an_answer_that_will_be_cut_is_left_as
     paper.run(1.1)
     assert paper.evicted, 'without one it would have been evicted'
     promised = SlowingBench(slow=1.3)
-    promised.engine.quality = table
+    promised.engine.planner.quality = table
     outcome = promised.run(2.0)
     assert outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.EOS and promised.evicted, \
         'a promise is still kept'
@@ -129,7 +130,7 @@ def test_the_short_way_where_a_promise_still_holds_decides_as_the_whole_plan(slo
         return outcome, bench.evicted, bench.control.revised
 
     short = run()
-    monkeypatch.setattr(replan, 'planner', SimpleNamespace(fits=lambda *_: False, plan=planner.plan))
+    monkeypatch.setattr(planner, 'solver', SimpleNamespace(fits=lambda *_: False, solve=solver.solve))
     assert run() == short
 
 

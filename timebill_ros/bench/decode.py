@@ -48,6 +48,7 @@ from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.threads import available_cores
 from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.planning.planner import Situation
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.worker.loading import load_model
 
@@ -79,7 +80,7 @@ def time_plans(model: CausalLM) -> list[float]:
     seconds = []
     for i in range(PLANS):
         start = perf_counter()
-        engine.plan(lengths, n_x=4000, n_min=200, n_max=512, time_left_s=2.0 * i / PLANS)
+        engine.planner.plan(Situation(lengths, 4000, 200, 512, engine.tracker.bounds()), 2.0 * i / PLANS)
         seconds.append(perf_counter() - start)
     return seconds
 

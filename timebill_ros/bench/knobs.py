@@ -14,8 +14,8 @@
 
 """`timebill bench knobs`: a quality table for the planner, and what planning with it is worth.
 
-The table (see planning/knobs.py) is measured on validation tasks. It holds the mean step accuracy by weight precision
-and eviction ratio, and the share of that accuracy which is left when an answer is cut. Then test tasks are replayed on
+The table (see planning/quality_table.py) is measured on validation tasks. It holds the mean step accuracy by weight
+precision and eviction ratio, and the share of that accuracy which is left when an answer is cut. Then test tasks are replayed on
 a virtual clock (replay.py), with time left for few decoded tokens and for many. The method `eviction only` plans by the
 paper's rule, `knobs` with the table; both keep the same miss rate by the same adaptive bounds. A cut answer scores for
 the steps that it holds.
@@ -37,7 +37,7 @@ from timebill_ros.bench.miss_rate import interval
 from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.bench.recordings import RATIOS, Recording
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
-from timebill_ros.planning import knobs
+from timebill_ros.planning import quality_table as tables
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.tasks import site_log
 from timebill_ros.tasks.site_log_scores import step_accuracy
@@ -61,7 +61,7 @@ def score_of_cut(tokenizer, recording: Recording, answer: recordings.Answer, n: 
     return step_accuracy(task, prefix(tokenizer, answer.text, n))
 
 
-def quality_table(tokenizer, found: list[Recording]) -> knobs.QualityTable:
+def quality_table(tokenizer, found: list[Recording]) -> tables.QualityTable:
     """Return the quality table of the recordings: means over all of them."""
     variants = {variant: tuple((ratio, fmean(r.answers[variant][str(ratio)].score for r in found)) for ratio in RATIOS)
                 for variant in found[0].answers}
@@ -69,7 +69,7 @@ def quality_table(tokenizer, found: list[Recording]) -> knobs.QualityTable:
     total = sum(answer.score for _, answer in whole) or 1.0
     cut = tuple((share, min(1.0, sum(score_of_cut(tokenizer, r, answer, int(share * answer.n))
                                      for r, answer in whole) / total)) for share in SHARES)
-    return knobs.QualityTable(variants, cut)
+    return tables.QualityTable(variants, cut)
 
 
 def run_at(method: Method, device: Device, found: list[Recording], tokenizer, *, budget_s: float, n_requests: int,
@@ -115,7 +115,7 @@ def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests
     table = quality_table(model.tokenizer, found['validation'])
     table_path.parent.mkdir(parents=True, exist_ok=True)
     table_path.write_text(json.dumps({
-        'format': knobs.FORMAT, 'machine': describe(model), 'prompts': n_prompts,
+        'format': tables.FORMAT, 'machine': describe(model), 'prompts': n_prompts,
         'variants': {name: [[x, round(y, 4)] for x, y in curve] for name, curve in table.variants.items()},
         'cut': [[x, round(y, 4)] for x, y in table.cut]}, indent=1) + '\n')
     print(f'written to {table_path}')

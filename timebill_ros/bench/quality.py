@@ -43,7 +43,7 @@ from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
 from timebill_ros.inference.threads import available_cores
-from timebill_ros.planning import planner
+from timebill_ros.planning.solver import smallest_keep
 from timebill_ros.request import FinishReason, GoalError, Request
 from timebill_ros.tasks import site_log
 from timebill_ros.tasks.site_log import SiteLogTask
@@ -64,7 +64,7 @@ def entries_to_keep(n_x: int, ratio: float, max_eviction_ratio: float) -> int:
 
     The tolerance is for products that rounding has put above the whole number that they stand for.
     """
-    return max(n_x - math.ceil(ratio * n_x - 1e-4), planner.smallest_keep(n_x, max_eviction_ratio, MAX_WINDOW))
+    return max(n_x - math.ceil(ratio * n_x - 1e-4), smallest_keep(n_x, max_eviction_ratio, MAX_WINDOW))
 
 
 def request_for(task: SiteLogTask, max_new_tokens: int) -> Request:

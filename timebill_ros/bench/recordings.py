@@ -38,7 +38,7 @@ from timebill_ros.inference.threads import available_cores
 from timebill_ros.length.calibration import surprise
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.prediction import PredictionExecutor
-from timebill_ros.planning import planner
+from timebill_ros.planning import solver
 from timebill_ros.request import FinishReason, GoalError, Request, Sampling
 from timebill_ros.resources import write_whole
 from timebill_ros.tasks import site_log
@@ -188,8 +188,8 @@ def calibrate_share(seeds: list[int], values: dict, times: ExecutionTimes, optio
         task = site_log.generate(seed, split='calibration')
         p = read(model, predictor.predictor, task, **reading)
         n_max = min(options['max_new_tokens'], model.max_context - p.n_x)
-        n_min = planner.smallest_keep(p.n_x, options['max_eviction_ratio'], MAX_WINDOW)
-        plan = planner.plan(steps=times.steps, n_x=p.n_x, n_min=n_min, time_left_s=budgets[seed],
+        n_min = solver.smallest_keep(p.n_x, options['max_eviction_ratio'], MAX_WINDOW)
+        plan = solver.solve(steps=times.steps, n_x=p.n_x, n_min=n_min, time_left_s=budgets[seed],
                             eviction_s=times.eviction(p.n_x), predicted=p.distribution.median(),
                             pessimistic=p.distribution.quantile(level), n_max=n_max)
         model.evict(plan.n_keep)

@@ -27,7 +27,9 @@ from dataclasses import dataclass
 
 from timebill_ros.bench.recordings import RATIOS, Recording, draw_budget, nearest
 from timebill_ros.inference.eviction import MAX_WINDOW
-from timebill_ros.planning import knobs, planner
+from timebill_ros.planning.planner import Planner, Situation
+from timebill_ros.planning.quality_table import QualityTable
+from timebill_ros.planning.solver import smallest_keep
 from timebill_ros.planning.tracker import Feedback, Tracker
 from timebill_ros.request import Plan, Verdict
 from timebill_ros.timing.execution_time import ExecutionTimes
@@ -65,25 +67,21 @@ class Method:
     name: str
     make: Callable[[], Tracker]
     oracle: bool = False
-    table: knobs.QualityTable | None = None
+    table: QualityTable | None = None
 
 
 def plan_for(method: Method, tracker: Tracker, device: Device, recording: Recording, budget_s: float) -> Plan:
     """Return the plan that the engine would make with `budget_s` seconds left for decoding."""
     times, n_x = device.times, recording.n_x
     n_max = min(device.max_new_tokens, device.max_context - n_x)
-    n_min = planner.smallest_keep(n_x, device.max_eviction_ratio, MAX_WINDOW)
-    factor, bound, reserve_s = tracker.timing_factor, tracker.time_bound, tracker.reserve_s
-    evict_s = times.eviction(n_x) * factor
+    n_min = smallest_keep(n_x, device.max_eviction_ratio, MAX_WINDOW)
+    bounds = tracker.bounds()
     if method.oracle:
-        return _oracle(recording, times, factor * bound, n_x=n_x, n_min=n_min, n_max=n_max,
-                       budget_s=budget_s - reserve_s, evict_s=evict_s * bound)
-    options = [knobs.Option(name, times.of_variant(name).steps.scaled(factor)) for name in device.variants]
-    distribution = recording.distribution
-    return knobs.choose(options, method.table, distribution, n_x=n_x, n_min=n_min, time_left_s=budget_s,
-                        eviction_s=evict_s, predicted=distribution.median(),
-                        pessimistic=tracker.length.pessimistic(distribution, n_max), n_max=n_max, caution=bound,
-                        reserve_s=reserve_s)
+        slow = bounds.timing_factor * bounds.time_bound
+        return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max,
+                       budget_s=budget_s - bounds.reserve_s, evict_s=times.eviction(n_x) * slow)
+    known = Situation(recording.distribution, n_x, n_min, n_max, bounds)
+    return Planner(times, device.variants, method.table).plan(known, budget_s)
 
 
 def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: int, n_min: int, n_max: int,

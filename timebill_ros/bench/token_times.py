@@ -30,6 +30,7 @@ from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.planning.planner import Bounds, Planner, Situation
 from timebill_ros.planning.replan import Replanner
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import FinishReason, Plan, Sampling, Timing, Verdict
@@ -125,14 +126,15 @@ def time_ours(model: CausalLM, prompt: list[int], n_tokens: int, chunk_tokens: i
 
     # A deadline far enough for every token, and near enough that revised plans have something to compute.
     control = Control(Deadline(perf_counter() + 3600.0, clock), tokens=[0] * n_tokens)
-    lengths, length = LengthDistribution(4, [1 / 128] * 128), Tracker(scores=SCORES).length
-    length.pessimistic(lengths, n_tokens)  # the first plan, which comes before the loop, looks the bound up
+    lengths, bounds = LengthDistribution(4, [1 / 128] * 128), Tracker(scores=SCORES).bounds()
+    bounds.length.pessimistic(lengths, n_tokens)  # the first plan, which comes before the loop, looks the bound up
     verdict = Verdict.FITS if n_keep == len(prompt) else Verdict.FITS_WITH_EVICTION
     plan = Plan(verdict, len(prompt), n_keep, 1 - n_keep / len(prompt), n_tokens, predicted_tokens=1,
                 pessimistic_tokens=n_tokens, fitting_tokens=n_tokens)
-    replan = Replanner(model, INSTANT, length, lengths, plan=plan,
-                       timing=Timing(prompt_tokens=len(prompt), kept_tokens=n_keep), control=control,
-                       n_min=1, n_max=n_tokens, started_s=0.0)
+    # The default bounds on times, so that what is timed does not depend on a profile.
+    known = Situation(lengths, len(prompt), 1, n_tokens, Bounds(bounds.length))
+    replan = Replanner(model, Planner(INSTANT, list(model.variants)), known, plan=plan,
+                       timing=Timing(prompt_tokens=len(prompt), kept_tokens=n_keep), control=control, started_s=0.0)
     model.use_variant(variant or model.variant)
     try:
         with torch.inference_mode(), no_collection():

@@ -12,94 +12,117 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The smallest KV-cache eviction that lets a response end in time: pure arithmetic (PAPER: solver).
+"""The one entry to planning: the engine's first plan, estimates, and plans made again while decoding.
 
-Decisions are made in counts of kept entries, not in ratios, and every decision compares the same time that
-callers report (`StepTime.decode`), so a plan never contradicts its own estimate.
+    what is known (Situation) + time left -> Planner.plan          how much to keep, which weights, what to promise
+    the same + how far it has come (Progress) -> Planner.revise    the same question, with less of it open
+
+`solver.py` holds the arithmetic, `knobs.py` the choice among several weights by expected quality. Nothing here runs a
+model.
 """
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.pessimistic_length import PessimisticLength, expected
+from timebill_ros.planning import knobs, solver
+from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.request import Plan, Verdict
-from timebill_ros.timing.step_time import StepTime
+from timebill_ros.timing.execution_time import ExecutionTimes
 
 
-def fits(steps: StepTime, n_keep: int, n: int, d: float) -> bool:
-    """Whether `n` tokens decode within `d` seconds over `n_keep` kept entries."""
-    return steps.decode(n_keep, n) <= d
+@dataclass(frozen=True)
+class Bounds:
+    """What earlier requests have taught (Tracker.bounds), read once per request so that all its plans agree."""
+
+    length: PessimisticLength  # gives N_W for a distribution
+    timing_factor: float = 1.0  # how much longer than profiled a step takes now
+    time_bound: float = 1.0  # times as long as expected that a promise is made for
+    reserve_s: float = 0.0  # kept free besides
 
 
-def longest_fit(steps: StepTime, n_keep: int, d: float, n_max: int) -> int:
-    """N_fit: the longest response, at most `n_max` tokens, that `d` seconds of decoding allow; 0 where d < 0.
+@dataclass(frozen=True)
+class Situation:
+    """What one request is planned from. Lengths in tokens."""
 
-    For a straight line this is 1 + floor(2D / (beta + sqrt(beta^2 + 2pD))) (PAPER: solver); bisecting t_dec gives the
-    same, exactly where it is rounded, and with a bend too.
+    distribution: LengthDistribution  # of the response's length
+    n_x: int  # N_x: prompt tokens
+    n_min: int  # the fewest prompt entries that may be kept
+    n_max: int  # N_max: the longest response
+    bounds: Bounds
+    may_cap: bool = False  # whether the response may be capped before the deadline, see knobs.choose
+
+
+class Progress(NamedTuple):
+    """How far a request has come while it is decoded."""
+
+    n: int  # tokens so far
+    n_kv: int  # entries in the cache, generated ones too
+    n_keep: int  # entries of the prompt among them
+    factor: float  # how much longer than profiled a step takes now
+
+
+class Planner:
+    """Plans requests of one model on one device.
+
+    `times`: the device's profile. `variants`: weights to choose from, the model's own first. `quality`: without a
+    table, the paper's rule decides.
     """
-    if d < 0 or n_max < 1:
-        return 0
-    return bisect_right(range(1, n_max + 1), d, key=lambda n: steps.decode(n_keep, n))
 
+    def __init__(self, times: ExecutionTimes, variants: Sequence[str], quality: QualityTable | None = None):
+        self.times, self.variants, self.quality = times, list(variants), quality
+        # Looked up here once: the token loop waits for plans.
+        self._times_of = {name: times.of_variant(name) for name in variants}
+        self._steps_of = {name: own.steps for name, own in self._times_of.items()}
 
-def largest_keep(steps: StepTime, n_x: int, n_min: int, d: float, n: int) -> int | None:
-    """The most prompt entries in [n_min, n_x] with which `n` tokens decode within `d` seconds; None if none do.
+    def times_of(self, variant: str) -> ExecutionTimes:
+        """Return the profile of decoding with these weights; empty: the model's own."""
+        return self._times_of[variant or self.variants[0]]
 
-    For a straight line this is floor((1 - alpha_req) * N_x) with the corrected
-    alpha_req = 1 - D/(p*N_x*m) + (N - 2)/(2*N_x) + q/(p*N_x) (PAPER: solver), clamped to what may be kept.
-    """
-    if d < 0:
-        return None
-    fitting = bisect_right(range(n_min, n_x + 1), d, key=lambda n_keep: steps.decode(n_keep, n))
-    return n_min + fitting - 1 if fitting else None
+    def plan(self, known: Situation, time_left_s: float) -> Plan:
+        """Make the first plan, with `time_left_s` seconds for eviction and decoding (PAPER: solver)."""
+        bounds, distribution = known.bounds, known.distribution
+        factor = bounds.timing_factor
+        options = [knobs.Option(name, self._steps_of[name].scaled(factor)) for name in self.variants]
+        plan = knobs.choose(
+            options, self.quality, distribution, n_x=known.n_x, n_min=known.n_min, n_max=known.n_max,
+            time_left_s=time_left_s, eviction_s=self.times.eviction(known.n_x) * factor,
+            predicted=distribution.median(), pessimistic=bounds.length.pessimistic(distribution, known.n_max),
+            caution=bounds.time_bound, reserve_s=bounds.reserve_s, may_cap=known.may_cap)
+        return replace(plan, timing_factor=factor)
 
+    def revise(self, plan: Plan, known: Situation, now: Progress, time_left_s: float) -> Plan:
+        """Make `plan` again, with `time_left_s` seconds left; return `plan` itself where nothing changes.
 
-def smallest_keep(n_x: int, alpha_max: float, window: int) -> int:
-    """n_min: the fewest entries that `alpha_max` leaves of `n_x`; a prompt within the scorer's window is kept whole.
-
-    At most floor(alpha_max * n_x) are evicted: a limit that was asked for is kept. The tolerance is for ratios that
-    came as float32.
-    """
-    if n_x <= window:
-        return n_x
-    return max(1, n_x - math.floor(alpha_max * n_x + 1e-4))
-
-
-def plan(*, steps: StepTime, n_x: int, n_min: int, time_left_s: float, eviction_s: float, predicted: int,
-         pessimistic: int, n_max: int, caution: float = 1.0, reserve_s: float = 0.0) -> Plan:
-    """Choose how much of the prompt's cache to keep.
-
-    `time_left_s` is what is left for decoding (D) if nothing is evicted; evicting costs `eviction_s` of it first.
-    `n_min`..`n_x` is the range of entries that may be kept; `n_max` bounds the response. All times in seconds,
-    lengths in tokens. `steps` and `eviction_s` are expected times; a promise is made for `caution` times as long, with
-    `reserve_s` to spare.
-
-    FITS: N_W fits without eviction. FITS_WITH_EVICTION: it fits with the least eviction that does. AT_RISK: only N_hat
-    fits, in expected times; evict the least that lets it. INFEASIBLE: not even N_hat fits at alpha_max; evict that
-    much.
-    """
-    n_hat = min(max(predicted, 1), n_max)
-    n_w = min(max(pessimistic, n_hat), n_max)
-    worst, worst_left_s, worst_eviction_s = steps.scaled(caution), time_left_s - reserve_s, eviction_s * caution
-
-    n_keep = _least_eviction(worst, n_x, n_min, worst_left_s, worst_eviction_s, n_w)
-    if n_keep is not None:
-        verdict = Verdict.FITS if n_keep == n_x else Verdict.FITS_WITH_EVICTION
-    else:
-        n_keep = _least_eviction(steps, n_x, n_min, time_left_s, eviction_s, n_hat)
-        verdict = Verdict.AT_RISK if n_keep is not None else Verdict.INFEASIBLE
-        n_keep = n_min if n_keep is None else n_keep
-    evicts = n_keep < n_x
-    fitting = max(longest_fit(worst, n_min, worst_left_s - (worst_eviction_s if n_min < n_x else 0.0), n_max),
-                  longest_fit(worst, n_x, worst_left_s, n_max))
-    return Plan(verdict=verdict, n_x=n_x, n_keep=n_keep, eviction_ratio=1 - n_keep / n_x, length_cap=n_max,
-                predicted_tokens=n_hat, pessimistic_tokens=n_w, fitting_tokens=fitting,
-                decode_wcet_s=reserve_s + (worst_eviction_s if evicts else 0.0) + worst.decode(n_keep, n_w),
-                decode_expected_s=(eviction_s if evicts else 0.0) + steps.decode(n_keep, n_hat))
-
-
-def _least_eviction(steps: StepTime, n_x: int, n_min: int, left_s: float, eviction_s: float, n: int) -> int | None:
-    """The most entries with which `n` tokens fit into the time left, an eviction paid for; None where none do."""
-    if fits(steps, n_x, n, left_s):
-        return n_x
-    return largest_keep(steps, n_x, n_min, left_s - eviction_s, n)  # never n_x: paying makes that no better
+        The tokens so far count as part of the cache, and the next token is the first of the rest. Where the response
+        would miss, more of the prompt is evicted: never below `known.n_min`, and with a quality table only where that
+        lets N_W fit, because the table has already chosen the cache of a response that will probably be cut. Where not
+        even N_hat fits any more, the cache stays as it is: the response will be cut in any case, and is better for what
+        it can still read. The plan's verdict says so.
+        """
+        bounds, n, n_kv = known.bounds, now.n, now.n_kv
+        n_w = bounds.length.pessimistic(known.distribution, known.n_max, n)
+        steps = self._steps_of[plan.variant or self.variants[0]].scaled(now.factor)
+        unchanged = Verdict.FITS if now.n_keep == known.n_x else Verdict.FITS_WITH_EVICTION
+        if plan.verdict is unchanged and solver.fits(steps.scaled(bounds.time_bound), n_kv, n_w - n + 1,
+                                                     time_left_s - bounds.reserve_s):
+            return plan  # mostly so; no more is worked out, because the next token waits for this
+        n_hat = min(expected(known.distribution, known.n_max, n), n_w)
+        generated = n_kv - now.n_keep
+        rest = solver.solve(
+            steps=steps, n_x=n_kv, n_min=min(known.n_min + generated, n_kv), time_left_s=time_left_s,
+            eviction_s=self.times.eviction(n_kv) * now.factor, predicted=n_hat - n + 1, pessimistic=n_w - n + 1,
+            n_max=known.n_max - n + 1, caution=bounds.time_bound, reserve_s=bounds.reserve_s)
+        evicts = rest.n_keep < n_kv and (rest.verdict.is_promise or self.quality is None and
+                                         rest.verdict is not Verdict.INFEASIBLE)
+        verdict = unchanged if rest.verdict is Verdict.FITS else rest.verdict
+        if not evicts and verdict is plan.verdict:
+            return plan
+        n_keep = rest.n_keep - generated if evicts else now.n_keep
+        return replace(plan, verdict=verdict, n_x=known.n_x, n_keep=n_keep, eviction_ratio=1 - n_keep / known.n_x,
+                       predicted_tokens=n_hat, pessimistic_tokens=n_w, fitting_tokens=n - 1 + rest.fitting_tokens,
+                       decode_wcet_s=rest.decode_wcet_s, decode_expected_s=rest.decode_expected_s,
+                       timing_factor=now.factor)

@@ -34,6 +34,7 @@ from pathlib import Path
 from timebill_ros.length.conformal import OnlineQuantile, conformal_quantile, thinned
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor, PessimisticLength
+from timebill_ros.planning.planner import Bounds
 from timebill_ros.resources import write_whole
 from timebill_ros.settings import POLICIES
 from timebill_ros.timing.drift import TimingFactor
@@ -93,13 +94,17 @@ class Tracker:
 
     @staticmethod
     def of(profile: Profile, policy: str = 'adaptive', **options) -> Tracker:
-        """A tracker that starts from what the profile says of timing noise; the rest as for the class."""
+        """Make a tracker that starts from what the profile says of timing noise; `options` are those of the class."""
         return Tracker(policy, ratios=profile.run_ratios, fixed_s=FIXED_STEPS * profile.times.step(0), **options)
 
     @staticmethod
     def _bounded(bound: float, largest: float) -> float:
         # A time has no natural limit that an infinite bound could stand for: a little more than was seen lately.
         return min(max(bound if math.isfinite(bound) else 1.05 * largest, 1.0), MOST_SLACK)
+
+    def bounds(self) -> Bounds:
+        """Return what the next request is planned with."""
+        return Bounds(self.length, self.timing_factor, self.time_bound, self.reserve_s)
 
     @property
     def time_bound(self) -> float:

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timebill_ros.planning.planner import largest_keep, longest_fit, plan, smallest_keep
+from timebill_ros.planning.solver import largest_keep, longest_fit, smallest_keep, solve
 from timebill_ros.request import Verdict
 from timebill_ros.timing.step_time import StepTime
 
@@ -76,7 +76,7 @@ def test_plan_equals_brute_force(seed):
     seen = set()
     for _ in range(1000):
         case = random_case(rng)
-        made = plan(**case)
+        made = solve(**case)
         assert (made.verdict, made.n_keep, made.fitting_tokens) == brute_force(**case), case
         seen.add(made.verdict)
     assert seen == {Verdict.FITS, Verdict.FITS_WITH_EVICTION, Verdict.AT_RISK, Verdict.INFEASIBLE}
@@ -88,7 +88,7 @@ CASES = st.integers(0, 2 ** 32).map(lambda seed: random_case(random.Random(seed)
 @settings(max_examples=300, derandomize=True, deadline=None)
 @given(CASES, st.floats(0, 100))
 def test_more_time_never_makes_a_plan_worse(case, more_s):
-    before, after = plan(**case), plan(**{**case, 'time_left_s': case['time_left_s'] + more_s})
+    before, after = solve(**case), solve(**{**case, 'time_left_s': case['time_left_s'] + more_s})
     assert after.verdict <= before.verdict
     assert after.fitting_tokens >= before.fitting_tokens
     if after.verdict is before.verdict:
@@ -98,14 +98,14 @@ def test_more_time_never_makes_a_plan_worse(case, more_s):
 @settings(max_examples=300, derandomize=True, deadline=None)
 @given(CASES, st.integers(0, 100))
 def test_a_larger_permitted_eviction_never_makes_a_verdict_worse(case, fewer):
-    after = plan(**{**case, 'n_min': max(1, case['n_min'] - fewer)})
-    assert after.verdict <= plan(**case).verdict
+    after = solve(**{**case, 'n_min': max(1, case['n_min'] - fewer)})
+    assert after.verdict <= solve(**case).verdict
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)
 @given(CASES)
 def test_a_plan_does_not_contradict_itself(case):
-    made = plan(**case)
+    made = solve(**case)
     assert 1 <= made.predicted_tokens <= made.pessimistic_tokens <= made.length_cap == case['n_max']
     assert case['n_min'] <= made.n_keep <= case['n_x']
     assert made.eviction_ratio == 1 - made.n_keep / case['n_x']
@@ -131,7 +131,7 @@ def test_a_plan_does_not_contradict_itself(case):
 ])
 def test_the_papers_worked_example(n_w, alpha, verdict):
     n_min = smallest_keep(EXAMPLE_N_X, 0.95, 32)
-    made = plan(steps=EXAMPLE, n_x=EXAMPLE_N_X, n_min=n_min, time_left_s=EXAMPLE_D, eviction_s=0.0, predicted=n_w,
+    made = solve(steps=EXAMPLE, n_x=EXAMPLE_N_X, n_min=n_min, time_left_s=EXAMPLE_D, eviction_s=0.0, predicted=n_w,
                 pessimistic=n_w, n_max=1000)
     assert made.verdict is verdict
     assert made.eviction_ratio == pytest.approx(alpha, abs=1e-3)
@@ -172,9 +172,9 @@ def test_longest_fit_is_the_papers_stable_form(p, q):
 def test_no_eviction_where_it_costs_more_than_it_saves():
     """Evicting everything saves 9 s of 10 s but costs 20 s."""
     case = dict(steps=StepTime(1.0, 0.0), n_x=10, n_min=1, eviction_s=20.0, predicted=2, pessimistic=2, n_max=9)
-    made = plan(**case, time_left_s=10.0)
+    made = solve(**case, time_left_s=10.0)
     assert (made.verdict, made.n_keep) == (Verdict.FITS, 10)
-    late = plan(**case, time_left_s=9.0)
+    late = solve(**case, time_left_s=9.0)
     assert late.verdict is Verdict.INFEASIBLE and late.fitting_tokens == 1
 
 

@@ -1,0 +1,77 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What eviction, weight precision and cutting cost in quality: measured numbers that the planner weighs.
+
+A quality table is a JSON file. `timebill bench knobs` makes one for the embedded model and its task:
+
+    {"format": 1,
+     "variants": {"float32": [[0.0, 0.98], [0.5, 0.80], ...], "int8": ...},    eviction ratio, mean quality (0 to 1)
+     "cut": [[0.0, 0.0], [0.5, 0.52], [1.0, 1.0]]}                             share of a response that came before it
+                                                                               was cut, share of its quality
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from timebill_ros.length.length_distribution import LengthDistribution
+
+FORMAT = 1
+Curve = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class QualityTable:
+    """Measured quality: by variant over the eviction ratio, and of a response that was cut. ValueError for no curve."""
+
+    variants: dict[str, Curve]
+    cut: Curve
+
+    def __post_init__(self):
+        for name, curve in [*self.variants.items(), ('cut', self.cut)]:
+            xs = [x for x, _ in curve]
+            if len(curve) < 2 or xs != sorted(set(xs)) or not all(0 <= v <= 1 for pair in curve for v in pair):
+                raise ValueError(f'quality of {name} must be two or more pairs of numbers from 0 to 1, the first '
+                                 f'ascending, got {list(curve)[:3]}')
+
+    def of(self, variant: str, eviction_ratio: float) -> float:
+        """Return the expected quality of a whole response, 0 to 1; 0 for a variant that was not measured."""
+        curve = self.variants.get(variant)
+        return float(np.interp(eviction_ratio, *zip(*curve, strict=True))) if curve else 0.0
+
+    def of_cut(self, distribution: LengthDistribution, n: int) -> float:
+        """Return the expected share of the quality that is left where the response is cut after `n` tokens."""
+        lengths = (np.arange(distribution.n_buckets) + 1) * distribution.bucket_size
+        shares = np.interp(np.minimum(1.0, n / lengths), *zip(*self.cut, strict=True))
+        return float(distribution.probabilities @ shares)
+
+    @staticmethod
+    def load(path: str | Path) -> QualityTable:
+        """Read a quality table. ValueError with a sentence for a file that is missing or is no quality table."""
+        try:
+            data = json.loads(Path(path).read_text())
+            if data['format'] != FORMAT:
+                raise ValueError(f'its format is {data["format"]!r}, not {FORMAT}')
+            return QualityTable({name: _curve(pairs) for name, pairs in data['variants'].items()}, _curve(data['cut']))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f'quality table {path} cannot be used: {type(error).__name__}: {error}') from error
+
+
+def _curve(pairs: Sequence[Sequence[float]]) -> Curve:
+    return tuple((float(x), float(y)) for x, y in pairs)
