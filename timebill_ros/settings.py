@@ -12,12 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Every parameter once: name, type, default, bounds, unit and description. The node, the command line and
-config/timebill.yaml all follow this table (a test compares the file).
+"""Every parameter, declared once: name, type, default, bounds, unit and description.
+
+The node, the command line, config/timebill.yaml and docs/parameters.md all follow this table. The two files are made
+from it by scripts/generate_docs.py, and tests compare them.
 """
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 
 from timebill_ros.request import Strategy
@@ -29,7 +32,7 @@ DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter. `live`: may change while the node is active; the others need cleanup and configure."""
+    """One parameter. `live`: it may change while the node is active; the others take effect at configure."""
 
     name: str
     default: bool | int | float | str
@@ -41,7 +44,7 @@ class Parameter:
     live: bool = False
 
     def check(self, value) -> None:
-        """ValueError, with the value, unless it has the default's type and lies within bounds."""
+        """Raise ValueError, with the name and the value, unless it has the default's type and lies within bounds."""
         kind = type(self.default)
         if type(value) is not kind and not (kind is float and type(value) is int):
             raise ValueError(f'parameter {self.name} must be of type {kind.__name__}, got {value!r}')
@@ -54,104 +57,144 @@ class Parameter:
 
 
 PARAMETERS = (
-    Parameter('model', '', 'Directory or hub id of a Hugging Face causal LM; empty: the embedded model.'),
-    Parameter('length_predictor', '', 'Directory of a trained length predictor; empty: <model>/../length_predictor '
-              'for the embedded model, otherwise none, and every response is taken to be as long as allowed.'),
-    Parameter('profile', '', 'YAML profile of this device and model; empty: the cached one, or one measured while '
-              'configuring.'),
-    Parameter('self_profile_s', 20.0, 'Longest time for measuring a profile while configuring.', 's', 1.0, 600.0),
-    Parameter('cache_dir', '', 'Where self-made profiles and compiled steps are kept; empty: '
+    # Model, length predictor and profile.
+    Parameter('model', '', 'The language model: the directory or hub id of a Hugging Face causal LM. Empty: the '
+              'embedded model.'),
+    Parameter('length_predictor', '', 'Directory of a trained length predictor. Empty: with the embedded model its '
+              'own, in the folder beside it; with any other model none, and every answer is planned as long as it may '
+              'become.'),
+    Parameter('profile', '', 'YAML file with the times that this model takes on this device, made by `timebill '
+              'profile`. Empty: the one kept in cache_dir, or else one that is measured while configuring.'),
+    Parameter('self_profile_s', 20.0, 'Longest time for measuring a profile while configuring. Raise it where the log '
+              'says that the profile is noisy.', 's', 1.0, 600.0),
+    Parameter('cache_dir', '', 'Folder for what is kept between starts: profiles that the node measured, compiled '
+              'steps, choices of chunk size and placement, and what requests taught. Empty: '
               '$XDG_CACHE_HOME/timebill_ros or ~/.cache/timebill_ros.'),
-    Parameter('worker_python', '', 'Python interpreter with torch and transformers; empty: the one that runs the '
-              'node.'),
-    Parameter('worker_start_timeout_s', 300.0, 'Longest time for loading and profiling while configuring.', 's',
-              1.0, 3600.0),
-    Parameter('device', 'auto', 'torch device: auto (CUDA where there is one), cpu, cuda, cuda:1, ...'),
-    Parameter('dtype', 'auto', 'Precision of weights and cache; auto: bfloat16 on CUDA where supported, else as '
-              'stored.', choices=DTYPES),
-    Parameter('threads', 0, 'CPU threads for the model; 0: all cores this process may use, or one for weights '
-              'of at most 16 MiB.', 'threads', 0, 1024),
-    Parameter('predictor_placement', 'auto', 'Where the length predictor runs while prefill does. beside: on '
-              'cores that prefill leaves to it, or on a stream of lower priority of the same GPU; shared: on the cores '
-              'of prefill; cpu: away from the GPU of the model; auto: as the profile was measured, or what is quicker '
-              'here.', choices=('auto', 'beside', 'shared', 'cpu')),
-    Parameter('predictor_threads', 1, 'CPU threads for the length predictor.', 'threads', 1, 1024),
-    Parameter('cpu_affinity', '', 'Cores that the inference process may use, as in 0,2-3; empty: all.'),
-    Parameter('worker_nice', 0, 'Niceness of the inference process: with more than 0, other programs of the robot go '
-              'first when cores are short.', 'levels', 0, 19),
-    Parameter('realtime_priority', 0, 'SCHED_FIFO priority of the thread that decodes; 0: none. Needs permission, and '
-              'a core to spare for everything else.', 'levels', 0, 99),
-    Parameter('predictor_max_tokens', 0, 'Upper bound on N_p, the predictor input; 0: what prefill hides according '
-              'to the profile.', 'tokens', 0, 1 << 20),
-    Parameter('prediction_wait_s', 0.02, 'How long the plan waits for a prediction that is late when prefill ends.',
-              's', 0.0, 10.0, live=True),
-    Parameter('max_context_tokens', 8192, 'Size of the preallocated KV cache; bounded by the model context.', 'tokens',
-              64, 1 << 20),
-    Parameter('prefill_chunk_tokens', 0, 'Prefill reads a prompt in chunks of this size; 0: as the profile was '
-              'measured, or the quickest of those that let it look at cancels and the deadline every 40 ms.', 'tokens',
-              0, 1 << 17),
-    Parameter('compile_step', 'auto', 'The decode step as one compiled program, kept in cache_dir, and on CUDA as '
-              'graphs; auto: where a compiler is installed and the model allows it, never: always kernel by kernel '
-              'through the modules of the model.',
+    Parameter('worker_python', '', 'Python interpreter of the inference process. Name one where torch and transformers '
+              'are installed in another environment than the node. Empty: the one that runs the node.'),
+    Parameter('worker_start_timeout_s', 300.0, 'Longest time for loading the model and measuring a profile; after it '
+              'configure fails. Raise it for a large model on a slow disk.', 's', 1.0, 3600.0),
+    # Device, threads and cores.
+    Parameter('device', 'auto', 'Device of the model, as torch names it, for instance cpu, cuda or cuda:1. auto: CUDA '
+              'where there is a GPU, otherwise the CPU.'),
+    Parameter('dtype', 'auto', 'Precision of weights and cache. auto: bfloat16 on a CUDA device that supports it, '
+              'otherwise as the weights are stored.', choices=DTYPES),
+    Parameter('threads', 0, 'CPU threads for the model. 0: as many as there are cores that the process may use, or one '
+              'for weights of at most 16 MiB, which more threads do not make faster. Lower it to leave cores to other '
+              'programs.', 'threads', 0, 1024),
+    Parameter('predictor_placement', 'auto', 'Where the length predictor runs while prefill does. beside: on CPU cores '
+              'that prefill leaves to it, or on a stream of lower priority of the same GPU; shared: on the CPU cores '
+              'of prefill; cpu: on the CPU, where the model is on a GPU; auto: as the profile was measured, or else '
+              'the quicker one on this device.', choices=('auto', 'beside', 'shared', 'cpu')),
+    Parameter('predictor_threads', 1, 'CPU threads for the length predictor. More of them predict sooner, and leave '
+              'fewer cores to prefill.', 'threads', 1, 1024),
+    Parameter('cpu_affinity', '', 'CPU cores that the inference process may use, for instance 0,2-3. Empty: all. Set '
+              'it to keep inference and other programs of the robot apart.'),
+    Parameter('worker_nice', 0, 'Niceness of the inference process. Above 0, other programs of the robot go first '
+              'where cores are short.', 'levels', 0, 19),
+    Parameter('realtime_priority', 0, 'SCHED_FIFO priority of the thread that decodes, so that other programs do not '
+              'delay its steps. 0: none. It needs permission, and a core to spare for everything else.', 'levels', 0,
+              99),
+    # Length prediction.
+    Parameter('predictor_max_tokens', 0, 'Longest input of the length predictor, N_p; of a longer prompt it reads the '
+              'beginning and the end. 0: as much as it can read while prefill runs, according to the profile.',
+              'tokens', 0, 1 << 20),
+    Parameter('prediction_wait_s', 0.02, 'How long the plan waits for a prediction that is not there when prefill '
+              'ends. After that the plan takes the distribution of all lengths that the predictor was trained on.', 's',
+              0.0, 10.0, live=True),
+    # Cache, prefill and decode steps.
+    Parameter('max_context_tokens', 8192, 'Size of the KV cache, which is allocated while configuring: the longest '
+              'prompt and answer together. At most the context of the model. Lower it to save memory.', 'tokens', 64,
+              1 << 20),
+    Parameter('prefill_chunk_tokens', 0, 'Size of the chunks in which prefill reads a prompt. 0: as the profile was '
+              'measured, or else the quickest of those that let prefill look at cancels and the deadline every 40 ms.',
+              'tokens', 0, 1 << 17),
+    Parameter('compile_step', 'auto', 'Whether a decode step runs as one compiled program, which is kept in cache_dir, '
+              'and on CUDA as graphs. auto: where a compiler is installed and the model allows it; never: always '
+              'kernel by kernel through the modules of the model, which is slower but starts sooner.',
               choices=('auto', 'never')),
-    Parameter('eviction_scorer', 'snapkv', 'Which cache entries matter.',
+    # Eviction.
+    Parameter('eviction_scorer', 'snapkv', 'Which entries of the prompt stay in the cache when some are evicted. '
+              'snapkv: those that the end of the prompt attends to most; key_norm: those whose keys have the smallest '
+              'norm; recent: the first few and the latest; random: any, for comparisons.',
               choices=('snapkv', 'key_norm', 'recent', 'random')),
-    Parameter('max_eviction_ratio', 0.95, 'alpha_max: largest share of the prompt cache that may be evicted.', '', 0.0,
-              0.99, live=True),
-    Parameter('pessimistic_length', 'adaptive', 'How the pessimistic length N_W follows from the prediction; adaptive: '
-              'a conformal quantile that tracks what is observed, conformal: the same, fixed, fixed: the factor below.',
+    Parameter('max_eviction_ratio', 0.95, 'alpha_max: largest share of the prompt\'s cache entries that may be evicted '
+              'for a goal that does not say. 0: nothing is evicted. Lower it where answers need details of the prompt.',
+              '', 0.0, 0.99, live=True),
+    # Promises.
+    Parameter('pessimistic_length', 'adaptive', 'How the pessimistic length N_W follows from the prediction. adaptive: '
+              'a conformal quantile that follows the lengths that are observed; conformal: the same quantile, left as '
+              'it was calibrated; fixed: pessimistic_factor times the predicted length, as in the paper.',
               choices=POLICIES, live=True),
-    Parameter('miss_rate', 0.05, 'epsilon: share of promised answers that may miss their deadline (adaptive and '
-              'conformal); half of it for lengths, half for times.', '', 0.001, 0.5, live=True),
-    Parameter('adaptation_step', 0.03, 'Step size of adaptive conformal inference, per request.', '', 0.03, 1.0,
+    Parameter('miss_rate', 0.05, 'epsilon: share of promised answers that may miss their deadline, half of it because '
+              'they are longer than N_W, half because they take longer than estimated. It applies where '
+              'pessimistic_length is adaptive or conformal. A lower share promises less often.', '', 0.001, 0.5,
               live=True),
-    Parameter('pessimistic_factor', 5.0, 'k: pessimistic length N_W = min(k * N_hat, N_max), where pessimistic_length '
-              'is fixed.', '', 1.0, 1000.0, live=True),
-    Parameter('track_timing', True, 'Correct estimated times by what steps and prefill take lately.', live=True),
-    Parameter('replan_tokens', 32, 'The plan is looked at again after so many tokens; 0: never.', 'tokens', 0, 1 << 20,
+    Parameter('adaptation_step', 0.03, 'Step size of adaptive conformal inference, for each finished request. A larger '
+              'step follows a change sooner, and makes the bounds less steady.', '', 0.03, 1.0, live=True),
+    Parameter('pessimistic_factor', 5.0, 'k in N_W = min(k * N_hat, N_max), where pessimistic_length is fixed. A '
+              'larger one promises less often, and breaks fewer promises.', '', 1.0, 1000.0, live=True),
+    Parameter('track_timing', True, 'Multiply estimated times by how much longer than profiled the latest requests '
+              'took, so that plans follow a device that is throttled or busy. false: as profiled.', live=True),
+    Parameter('replan_tokens', 32, 'How many tokens are decoded between two looks at the plan, which evicts more where '
+              'the answer would be late. 0: the first plan stays.', 'tokens', 0, 1 << 20, live=True),
+    Parameter('keep_state', True, 'Keep what finished requests taught about lengths and times in cache_dir, for the '
+              'next start.'),
+    # Weights and quality.
+    Parameter('variants', '', 'Other precisions of the weights to load and to choose from for decoding, '
+              'comma-separated: int8, int4, bfloat16, float16. Each takes memory of its own. They are used with a '
+              'quality_table only.'),
+    Parameter('quality_table', '', 'JSON file with the measured quality of answers by eviction ratio and variant, made '
+              'by `timebill bench knobs`. With one, a plan is the choice of highest expected quality. Empty: the '
+              'smallest eviction that fits, as in the paper.'),
+    # What a goal leaves open.
+    Parameter('default_max_new_tokens', 256, 'Longest answer to a goal that does not say.', 'tokens', 1, 1 << 20,
               live=True),
-    Parameter('keep_state', True, 'Keep what finished requests taught in cache_dir, for the next start.'),
-    Parameter('variants', '', 'Other weight precisions to load and choose from for decoding, comma-separated: int8, '
-              'int4, bfloat16, float16. Each takes memory of its own. Used only with a quality table.'),
-    Parameter('quality_table', '', 'JSON file of measured quality by eviction ratio and variant (timebill bench '
-              'knobs); empty: the smallest eviction that fits, as in the paper.'),
-    Parameter('default_max_new_tokens', 256, 'Longest response where the goal does not say.', 'tokens', 1, 1 << 20,
-              live=True),
-    Parameter('default_time_budget_s', 0.0, 'Budget of a goal with neither budget nor deadline; 0: such goals are '
-              'invalid.', 's', 0.0, 86400.0, live=True),
-    Parameter('default_overrun_strategy', 'truncate', 'Strategy of a goal that leaves it to the server.',
-              choices=tuple(STRATEGIES), live=True),
-    Parameter('max_overrun_s', 5.0, 'How long a late SKIP_NEXT goal may go on after its deadline; it is cut then.', 's',
-              0.0, 3600.0, live=True),
-    Parameter('scheduling', 'edf', 'Which waiting goal starts next; edf: the highest priority, then the earliest '
-              'deadline; fcfs: first come, first served.', choices=('edf', 'fcfs'), live=True),
-    Parameter('drop_infeasible', 'kill', 'Goals that end at once with INFEASIBLE when not even the predicted length '
-              'fits any more, by strategy; where prefill alone does not fit, all do.', choices=('kill', 'never', 'all'),
-              live=True),
-    Parameter('preempt', 'never', 'Which goals stop the running one, which ends with PREEMPTED; priority: those of '
-              'higher priority, deadline: also those of the same priority with an earlier deadline.',
+    Parameter('default_time_budget_s', 0.0, 'Time budget of a goal with neither time_budget nor deadline. 0: such a '
+              'goal ends with INVALID_GOAL.', 's', 0.0, 86400.0, live=True),
+    Parameter('default_overrun_strategy', 'truncate', 'What happens at the deadline of a goal that does not say. kill: '
+              'it fails, without text; skip_next: it goes on for max_overrun_s at most, and goals released meanwhile '
+              'are skipped; truncate: it succeeds with the text so far.', choices=tuple(STRATEGIES), live=True),
+    Parameter('max_overrun_s', 5.0, 'How long a late SKIP_NEXT goal may go on after its deadline. Then it is cut, and '
+              'its text so far is kept.', 's', 0.0, 3600.0, live=True),
+    # Scheduling.
+    Parameter('scheduling', 'edf', 'Which waiting goal starts next. edf: the one of highest priority, among equals the '
+              'one with the earliest deadline; fcfs: first come, first served.', choices=('edf', 'fcfs'), live=True),
+    Parameter('drop_infeasible', 'kill', 'Which goals end with INFEASIBLE as soon as not even the predicted length '
+              'fits any more. kill: those with strategy KILL, since a late answer is worth nothing to them; never: none; '
+              'all: all. A goal whose prompt cannot even be read in time always ends so.',
+              choices=('kill', 'never', 'all'), live=True),
+    Parameter('preempt', 'never', 'Which new goals stop the running one, which then ends with PREEMPTED. never: none; '
+              'priority: those of higher priority; deadline: also those of the same priority with an earlier deadline.',
               choices=('never', 'priority', 'deadline'), live=True),
-    Parameter('deadline_clock', 'ros', 'Which clock absolute deadlines go by once a goal is released; ros: ROS time, '
-              'which with use_sim_time follows /clock; monotonic: real time.', choices=('ros', 'monotonic')),
-    Parameter('clock_timeout_s', 5.0, 'With use_sim_time: how long /clock may stand still before deadlines go on by '
-              'its last pace, with a warning.', 's', 0.1, 3600.0),
-    Parameter('delivery_margin_s', 0.03, 'Time kept before the deadline for carrying the result.', 's', 0.0, 10.0,
-              live=True),
-    Parameter('queue_size', 32, 'Goals that may wait; one more ends with BUSY.', 'goals', 0, 100000, live=True),
-    Parameter('max_prompt_characters', 1_000_000, 'Longest prompt or sum of messages.', 'characters', 1, 100_000_000,
-              live=True),
-    Parameter('feedback_rate', 20.0, 'Most feedback messages per second for a goal.', 'Hz', 0.1, 1000.0, live=True),
-    Parameter('result_timeout_s', 30.0, 'How long a result stays available to a client that asks late.', 's', 1.0,
+    # Clocks.
+    Parameter('deadline_clock', 'ros', 'Clock that an absolute deadline goes by once its goal is released. ros: ROS '
+              'time, which follows /clock with use_sim_time; monotonic: real time.', choices=('ros', 'monotonic')),
+    Parameter('clock_timeout_s', 5.0, 'With use_sim_time: how long /clock may stand still. After that, deadlines go on '
+              'at the last pace of the clock, with a warning.', 's', 0.1, 3600.0),
+    # Delivery and limits.
+    Parameter('delivery_margin_s', 0.03, 'Time kept free before a deadline for carrying the result to the client. The '
+              'node takes more, up to 0.25 s, while results are seen to take longer.', 's', 0.0, 10.0, live=True),
+    Parameter('queue_size', 32, 'How many goals may wait. Where one more comes, the least urgent one ends with BUSY if '
+              'its priority is lower, otherwise the new one does.', 'goals', 0, 100000, live=True),
+    Parameter('max_prompt_characters', 1_000_000, 'Longest prompt, or sum of the messages of a goal. A longer one ends '
+              'with PROMPT_TOO_LONG. With queue_size it bounds the memory that goals take.', 'characters', 1,
+              100_000_000, live=True),
+    Parameter('feedback_rate', 20.0, 'Highest rate of feedback messages for one goal. Each message holds all text '
+              'since the one before.', 'Hz', 0.1, 1000.0, live=True),
+    Parameter('result_timeout_s', 30.0, 'How long a result is kept for a client that asks for it late.', 's', 1.0,
               3600.0),
-    Parameter('trust_remote_code', False, 'Run Python code that ships with the model. Off unless you trust it.'),
-    Parameter('allow_unsafe_weights', False, 'Load weights that are not safetensors (pickle can run code). Off unless '
-              'you trust the file.'),
+    # Trust.
+    Parameter('trust_remote_code', False, 'Run Python code that ships with the model. Leave it off unless you trust '
+              'that code.'),
+    Parameter('allow_unsafe_weights', False, 'Load weights that are not safetensors: loading a pickle file can run '
+              'code. Leave it off unless you trust the file.'),
 )
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 
 def check(values: dict) -> dict:
-    """All parameters, defaults filled in; ValueError for an unknown name or a value out of bounds."""
+    """Return all parameters, with defaults for those not in `values`. ValueError for an unknown name or a bad value."""
     for name, value in values.items():
         if name not in BY_NAME:
             raise ValueError(f'unknown parameter {name!r}')
@@ -160,7 +203,7 @@ def check(values: dict) -> dict:
 
 
 def as_yaml() -> str:
-    """config/timebill.yaml: every parameter with its default, documented."""
+    """Return the text of config/timebill.yaml: every parameter with its default, documented."""
     lines = ['# Every parameter of the timebill node with its default. Made from timebill_ros/settings.py.',
              '# Those marked "live" may change while the node is active; the others take effect at configure.',
              '# The first line means: whatever the node is called and whichever namespace it is in.',
@@ -171,7 +214,8 @@ def as_yaml() -> str:
             notes.append(f'{p.low} to {p.high}')
         notes += ['one of ' + ', '.join(p.choices)] if p.choices else []
         notes += ['live'] if p.live else []
-        lines.append(f'    # {p.description}' + (f' ({"; ".join(notes)})' if notes else ''))
+        comment = p.description + (f' ({"; ".join(notes)})' if notes else '')
+        lines += textwrap.wrap(comment, 116, initial_indent='    # ', subsequent_indent='    # ')
         value = str(p.default).lower() if isinstance(p.default, bool) else \
             f"'{p.default}'" if isinstance(p.default, str) else p.default
         lines.append(f'    {p.name}: {value}')
