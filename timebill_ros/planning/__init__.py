@@ -14,5 +14,6 @@
 
 """How much of the cache to keep, what to promise, and what finished requests teach the next plan.
 
-`plan.py` is the entry. This room may import timing/, length/ and the vocabulary; it runs no model and needs no torch.
+`planner.py` is the entry. This room may import timing/, length/, `inference/control.py` and the vocabulary. It needs no
+torch.
 """
