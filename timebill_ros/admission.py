@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Is this goal well formed? Checked by the node before anything waits or runs; no model, no torch, no rclpy."""
+"""Whether a goal is well formed. The node checks it before the goal waits or runs; no model, no torch, no rclpy."""
 from __future__ import annotations
 
 import math
@@ -33,14 +33,14 @@ def _invalid(message: str) -> GoalError:
 
 def resolve_deadline(*, release_s: float, time_budget_s: float, deadline_in_s: float | None,
                      default_time_budget_s: float) -> float:
-    """The monotonic instant by which the result is due; the earlier one where the goal gives both.
+    """Return the monotonic instant by which the result is due: the earlier one where the goal gives two.
 
-    `time_budget_s` is 0 where the goal gives none. `deadline_in_s` is the absolute deadline already turned into
-    seconds from release, None where the goal gives none. GoalError for a budget or deadline that is not ahead.
+    `time_budget_s` is 0 where the goal gives none. `deadline_in_s` is the absolute deadline in seconds from release,
+    None where the goal gives none. GoalError where the budget is negative or the deadline has passed.
     """
     if time_budget_s < 0:
         raise _invalid(f'time_budget must be positive, got {time_budget_s} s')
-    if deadline_in_s is not None and deadline_in_s <= 0:  # no mistake in the goal: it may have been long on its way
+    if deadline_in_s is not None and deadline_in_s <= 0:  # not INVALID_GOAL: the goal may have been long on its way
         raise GoalError(ErrorCode.INFEASIBLE, f'deadline lies {-deadline_in_s:.3f} s in the past')
     budgets = ([time_budget_s] if time_budget_s > 0 else []) + ([deadline_in_s] if deadline_in_s is not None else [])
     if not budgets and default_time_budget_s > 0:
@@ -51,14 +51,14 @@ def resolve_deadline(*, release_s: float, time_budget_s: float, deadline_in_s: f
 
 
 def check_time(request: Request) -> None:
-    """GoalError where there is no time to carry even an empty result to the client."""
+    """Raise GoalError where the budget does not even leave time to carry a result to the client."""
     if request.time_budget_s <= request.delivery_margin_s:
         raise GoalError(ErrorCode.INFEASIBLE, f'the time budget of {request.time_budget_s:.3f} s leaves nothing after '
                         f'the delivery margin of {request.delivery_margin_s:.3f} s')
 
 
 def check(request: Request, *, max_prompt_characters: int) -> None:
-    """GoalError with the offending value unless `request` can be tried."""
+    """Raise GoalError, with the offending value, unless `request` can be tried."""
     if not request.prompt and not request.messages:
         raise _invalid('the goal has an empty prompt and no messages')
     if len(request.messages) > MAX_MESSAGES:

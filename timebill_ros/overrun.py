@@ -23,23 +23,23 @@ from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request, Stra
 
 
 class OverrunStrategy:
-    """What one strategy does differently; the defaults are those of a strategy that keeps what there is."""
+    """Base class of the strategies. Its defaults stop at the deadline and keep the text so far."""
 
     runs_on = False  # whether decoding goes on after the deadline, for Request.max_overrun_s at most
-    cut_is_lost = False  # whether an answer that the deadline cut is worth nothing: see `drops`, and knobs' may_cap
-    nothing = 'there is nothing to keep'  # why a cut answer came to nothing
+    cut_is_lost = False  # whether an answer that the deadline cut is worth nothing: see `drops`, and may_cap of plans
+    nothing = 'there is nothing to keep'  # for the error sentence: why nothing is left of a cut answer
 
     def kept(self, request: Request, text: str) -> str:
-        """What the client gets of an answer that was cut with `text` so far; empty: nothing."""
+        """Return what the client gets of an answer that was cut with `text` so far; empty: nothing."""
         return usable(request, text)
 
 
 class Truncate(OverrunStrategy):
-    """The text so far is an answer."""
+    """Stop at the deadline; the text so far is the answer."""
 
 
 class Kill(OverrunStrategy):
-    """Firm: an answer that is not complete at the deadline is worth nothing (PAPER: Kill)."""
+    """Stop at the deadline; an answer that is not complete by then is worth nothing: firm (PAPER: Kill)."""
 
     cut_is_lost = True
     nothing = 'KILL keeps no text'
@@ -49,9 +49,9 @@ class Kill(OverrunStrategy):
 
 
 class SkipNext(OverrunStrategy):
-    """Soft: a late answer is completed, and the goals released while it is late are skipped (PAPER: Skip-Next).
+    """Complete a late answer, and skip the goals released while it is late: soft (PAPER: Skip-Next).
 
-    At the end of max_overrun_s it is cut, and what there is is kept.
+    An answer that is still not complete max_overrun_s after its deadline is cut, and keeps the text so far.
     """
 
     runs_on = True
@@ -61,20 +61,20 @@ STRATEGIES = {Strategy.KILL: Kill(), Strategy.TRUNCATE: Truncate(), Strategy.SKI
 
 
 def of(request: Request) -> OverrunStrategy:
-    """The strategy of a request that passed admission."""
+    """Return the strategy of a request that passed admission."""
     return STRATEGIES[request.strategy]
 
 
 def drops(request: Request, drop_infeasible: str) -> bool:
-    """Whether `request` ends as soon as not even its predicted length fits, by the parameter of that name."""
+    """Tell whether `request` ends as soon as not even its predicted length fits; see the parameter drop_infeasible."""
     return drop_infeasible == 'all' or drop_infeasible == 'kill' and of(request).cut_is_lost
 
 
 def usable(request: Request, text: str) -> str:
-    """A cut answer as the goal wants it: back to the last line end if so asked, then its closing text.
+    """Return a cut answer as its goal wants it: back to the last line end if asked for, then the closing text.
 
-    Empty where nothing is left of the answer: closing text alone must not read as one. The closing text is appended,
-    not generated: it costs no steps, so the plan reserves none for it.
+    Empty where nothing is left of the answer, because the closing text alone must not read as one. The closing text is
+    appended, not generated. It takes no decode steps, so the plan reserves none for it.
     """
     if request.stop_at_line_end:
         text = text[:text.rfind('\n') + 1]
@@ -82,9 +82,10 @@ def usable(request: Request, text: str) -> str:
 
 
 def settle(request: Request, reason: FinishReason, text: str, timing: Timing) -> Outcome:
-    """What a generation that stopped for `reason` with `text` is worth: the one place where a deadline becomes a code.
+    """Return the outcome of a generation that stopped for `reason` with `text` so far.
 
-    Having nothing to keep is a failure, because an empty answer must not read as success.
+    This is the one place where a deadline becomes an error code. A cut answer of which nothing is kept is a failure,
+    because an empty text must not read as success.
     """
     if reason is FinishReason.CANCELED:
         return Outcome(ErrorCode.CANCELED, 'canceled by the client', text, reason, timing)
@@ -103,5 +104,8 @@ def settle(request: Request, reason: FinishReason, text: str, timing: Timing) ->
 
 
 def interrupt(request: Request, code: ErrorCode, message: str, text: str, timing: Timing) -> Outcome:
-    """An answer cut by something else than its deadline (WORKER_LOST, PREEMPTED): its strategy says what is kept."""
+    """Return the outcome of an answer cut by something other than its deadline, for instance WORKER_LOST or PREEMPTED.
+
+    The goal's strategy says what text is kept.
+    """
     return Outcome(code, message, of(request).kept(request, text), FinishReason.ERROR, timing)

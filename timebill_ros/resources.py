@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where the files that ship with this package lie, whichever way it was installed, and how its own are written."""
+"""Where the package finds the files it ships with, however it was installed, and where and how it writes its own."""
 from __future__ import annotations
 
 import hashlib
@@ -24,10 +24,10 @@ PACKAGE_PARENT = Path(__file__).resolve().parents[1]
 
 
 def embedded_directory() -> Path:
-    """The folder of the embedded model (`model/`) and its length predictor (`length_predictor/`).
+    """Return the folder of the embedded model (`model/`) and its length predictor (`length_predictor/`).
 
-    In a checkout resource/demo; installed, share/timebill_ros/demo under the prefix that holds this file (colcon, with
-    or without merged or linked install, and pip alike). FileNotFoundError where it is missing.
+    In a checkout this is resource/demo. In an installation it is share/timebill_ros/demo under the prefix that holds
+    this file, whether colcon (merged, linked or neither) or pip made it. FileNotFoundError where it is missing.
     """
     here = Path(__file__)
     candidates = [PACKAGE_PARENT / 'resource' / 'demo']
@@ -39,8 +39,9 @@ def embedded_directory() -> Path:
 
 
 def cache_directory(setting: str = '') -> Path:
-    """Where self-made profiles and compiled steps go: the setting, or the user's cache folder (XDG base directory
-    specification).
+    """Return the folder for profiles, compiled steps and state: `setting`, the parameter cache_dir, where it is given.
+
+    Otherwise the folder of this package in the user's cache (XDG base directory specification).
     """
     if setting:
         return Path(setting).expanduser()
@@ -49,17 +50,17 @@ def cache_directory(setting: str = '') -> Path:
 
 
 def steps_directory(setting: str = '') -> Path:
-    """Where compiled steps go, see compiled_step.py."""
+    """Return the folder for compiled decode steps; `setting`: see `cache_directory`."""
     return cache_directory(setting) / 'steps'
 
 
 def key_of(facts: Iterable[str]) -> str:
-    """A name for files that hold for these facts only."""
+    """Return a name, 16 hex digits, for a file that holds for these facts only."""
     return hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file, whole or not at all, and its folder where there is none. OSError where that fails."""
+    """Write a file, whole or not at all, and make its folder if there is none. OSError where that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'{path.name}.{os.getpid()}.partial')  # two processes may save at once
     partial.write_text(text)

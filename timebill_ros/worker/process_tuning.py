@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Keeps other work away from the model: garbage collection, the kernel's pages, other cores' work, other programs."""
+"""Settings of this process that keep other work away from the model: memory, cores, priorities."""
 from __future__ import annotations
 
 import ctypes
@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep what is freed for the next request, up to blocks of 32 MiB, its most.
+    """Have glibc keep freed memory for the next request, in blocks of up to 32 MiB, the largest that it can keep.
 
-    As it comes, glibc gives large blocks back to the kernel, which hands them out again page by page: of a prefill of
-    1000 tokens that was seen to take a tenth, of scoring a cache half. False where the C library is another one.
+    By default glibc gives large blocks back to the kernel, which hands them out again page by page. That was seen to
+    take a tenth of the time of a prefill of 1000 tokens, and half the time of scoring a cache. Returns False where the
+    C library is another one.
     """
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
     try:
@@ -37,7 +38,7 @@ def keep_freed_memory() -> bool:
 
 
 def parse_cores(text: str) -> set[int]:
-    """'0,2-3' -> {0, 2, 3}; ValueError with the text for anything else."""
+    """Return the cores of a text: '0,2-3' -> {0, 2, 3}. ValueError with the text for anything else."""
     try:
         cores: set[int] = set()
         for part in text.split(','):
@@ -51,8 +52,10 @@ def parse_cores(text: str) -> set[int]:
 
 
 def use_cores(text: str) -> None:
-    """Bind this thread, and those it starts from now on, to the cores of `text`; empty: all. Before torch is imported,
-    which counts them. ValueError for cores that this process may not use.
+    """Bind this thread, and those it starts from now on, to the cores of `text`; empty: leave it as it is.
+
+    Call it before torch is imported, because torch counts the cores then. ValueError for cores that this process may
+    not use.
     """
     if not text:
         return
@@ -65,14 +68,15 @@ def use_cores(text: str) -> None:
 
 
 def be_nice(value: int) -> None:
-    """Let other programs go first: this thread, and those it starts from now on."""
+    """Raise the niceness of this thread, and of those it starts from now on, to `value`: other programs go first."""
     if value:
         os.setpriority(os.PRIO_PROCESS, 0, max(value, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def be_real_time(priority: int) -> bool:
-    """Run this thread, and none that it starts, under SCHED_FIFO; 0: leave it. Where that is not permitted there is a
-    warning, and False: it goes on as it was.
+    """Run this thread, but none that it starts, under SCHED_FIFO with `priority`; 0: leave it as it is.
+
+    Where that is not permitted, log a warning, leave it as it is, and return False.
     """
     if not priority:
         return True

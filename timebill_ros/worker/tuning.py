@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is chosen by trying it on this device, once: the size of prefill's chunks, and where the length predictor runs.
+"""What is chosen by trying it on this device: the size of prefill's chunks, and where the length predictor runs.
 
-What was found is kept in `<cache_dir>/tuning`, because a profile holds for one choice only, and choices that are close
-would come out one way today and the other way tomorrow.
+Each is tried once, and the choice is kept in `<cache_dir>/tuning`: a profile holds for one choice only, and where two
+options are about equally quick, the next try might find the other.
 """
 from __future__ import annotations
 
@@ -37,17 +37,21 @@ from timebill_ros.resources import key_of, write_whole
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.04
-MIN_CHUNK, MAX_CHUNK = 16, 2048
+LOOK_S = 0.04  # longest time that prefill computes between two looks at cancels and the deadline
+MIN_CHUNK, MAX_CHUNK = 16, 2048  # tokens
 TRIALS = 3
 
-# Where the length predictor runs while prefill does, on a CPU and on a GPU.
+# Where the length predictor may run while prefill does: with the model on a CPU, and with the model on a GPU.
 ON_CPU = {'beside': 'on cores that prefill leaves to it', 'shared': 'on the cores that prefill computes on'}
 ON_GPU = {'beside': 'on a stream of lower priority of the same GPU', 'cpu': 'on the CPU'}
 
 
 def kept(directory: Path, what: str, facts: list[str], options: Container, choose: Callable[[], dict]) -> dict:
-    """What `choose` found before for the same `facts`, or finds now: its entry 'chosen' is one of `options`."""
+    """Return what `choose` found for the same `facts` at an earlier start, or call it now and keep what it finds.
+
+    That is {'chosen': one of `options`, 'seconds': {option: seconds}, ...}. `directory` holds one file for each `what`
+    and `facts`. A file that cannot be used is ignored; one that cannot be written is a warning.
+    """
     path = directory / f'{what}-{key_of(facts)}.json'
     try:
         known = json.loads(path.read_text())
@@ -66,14 +70,16 @@ def kept(directory: Path, what: str, facts: list[str], options: Container, choos
 # -- chunks of prefill ------------------------------------------------------------------------------------------------
 
 def chunk_tokens(model: CausalLM, directory: Path) -> int:
-    """The chunk that prefill is quickest with, of those that let it look at a deadline every LOOK_S."""
+    """Return the chunk size, in tokens, of the quickest prefill that still looks at the deadline every LOOK_S."""
     facts = [model.fingerprint, model.variant, device_name(model.device)]
     return kept(directory, 'chunk', facts, range(MIN_CHUNK, MAX_CHUNK + 1), lambda: choose_chunk(model))['chosen']
 
 
 def choose_chunk(model: CausalLM) -> dict:
-    """Powers of two are tried on an empty cache (over a full one they take longer). A large chunk is not always
-    quicker than two small ones whose activations fit the processor's caches.
+    """Time chunks of every power of two on an empty cache, until one takes longer than LOOK_S, and choose the quickest.
+
+    A large chunk is not always quicker than two small ones, whose activations fit the processor's caches. Over a full
+    cache all of them take longer.
     """
     seconds: dict[int, float] = {}
     size = MIN_CHUNK
@@ -102,20 +108,21 @@ def _seconds_of_prefill(model: CausalLM, ids: list[int], chunk: int) -> float:
 
 def place(model: CausalLM, make: Callable[[torch.device], PredictionExecutor], wanted: str, *, fingerprint: str,
           threads: int, chunk: int, directory: Path) -> PredictionExecutor:
-    """The length predictor that `make` puts on a device, where it runs best or, if that is not 'auto', as `wanted`.
+    """Make the length predictor where `wanted` says: a key of ON_CPU or ON_GPU, or 'auto', the best one found by trial.
 
-    `fingerprint` is the predictor's, `threads` are its own on a CPU. The model's prefill is told how many it has then.
-    ValueError for a placement that this device does not have.
+    `make(device)` loads it on a device. `fingerprint`: the predictor's files; `threads`: the CPU threads it computes
+    on; `chunk`: tokens of a prefill chunk; `directory`: see `kept`. Also sets how many CPU threads the model's prefill
+    uses beside it. ValueError for a placement that this device does not have.
     """
     on_cpu = model.device.type == 'cpu'
     places = ON_CPU if on_cpu else ON_GPU
-    options = {name: model.threads for name in places}  # CPU threads of prefill
+    options = {name: model.threads for name in places}  # placement: CPU threads that prefill uses then
     if on_cpu:
         options['beside'] = for_prefill(model.threads, beside=threads)
     if wanted != 'auto' and wanted not in options:
         raise ValueError(f'predictor_placement {wanted!r} is not to be had with a model on {model.device}, '
                          f'only {" and ".join(options)}')
-    made: dict[str, PredictionExecutor] = {}  # by device: only where one is tried or chosen
+    made: dict[str, PredictionExecutor] = {}  # by device; only for placements that are tried or chosen
 
     def executor_at(name: str) -> PredictionExecutor:
         device = torch.device('cpu') if name == 'cpu' else model.device
@@ -125,7 +132,7 @@ def place(model: CausalLM, make: Callable[[torch.device], PredictionExecutor], w
 
     found = {'chosen': wanted}
     if wanted == 'auto' and on_cpu and len(set(options.values())) == 1:
-        found = {'chosen': 'beside'}  # they are the same
+        found = {'chosen': 'beside'}  # prefill has as many threads either way, so there is nothing to try
     elif wanted == 'auto':
         facts = [model.fingerprint, model.variant, device_name(model.device), fingerprint, str(threads), str(chunk)]
         found = kept(directory, 'placement', facts, options, lambda: choose_placement(
@@ -144,7 +151,10 @@ def place(model: CausalLM, make: Callable[[torch.device], PredictionExecutor], w
 
 def choose_placement(model: CausalLM, executors: dict[str, PredictionExecutor], threads: dict[str, int],
                      chunk: int) -> dict:
-    """The placement in which prefill and prediction of one prompt are both done first: then there can be a plan."""
+    """Choose the placement in which prefill and prediction of one prompt are both done first: the plan needs both.
+
+    `executors` and `threads` (of prefill): by placement. The prompt has random tokens, at most two chunks of them.
+    """
     draw = random.Random(0)
     n = min(2 * chunk, model.max_context - 2)
     ids = [draw.randrange(len(model.tokenizer)) for _ in range(n)]
