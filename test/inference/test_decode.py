@@ -66,11 +66,11 @@ class ScriptedModel:
         return self.logits(len(self.steps))
 
     def run(self, *, budget_s=math.inf, margin_s=0.0, cap=50, cap_reason=FinishReason.LENGTH, step_s=lambda n_kv: 0.0,
-            stop=(), position=10, n_kv=10):
+            stop=(), position=10, n_kv=10, **options):
         self.control = Control(Deadline(START_S + budget_s, self.clock), margin_s, tokens=[-1] * cap)
         reason = decode(self, Sampler(Sampling(), torch.device('cpu')), self.logits(0), position=position, n_kv=n_kv,
                         cap=cap, cap_reason=cap_reason, step_s=step_s, stops=StopStrings(LetterTokenizer(), stop),
-                        control=self.control)
+                        control=self.control, **options)
         return reason, self.control.tokens[:self.control.n_tokens]
 
 
@@ -92,6 +92,18 @@ class ScriptedModel:
 ])
 def test_where_the_answer_ends(script, options, reason, tokens):
     assert ScriptedModel(script).run(**options) == (reason, tokens)
+
+
+@pytest.mark.parametrize(('replan_tokens', 'looks'), [(0, []), (1, [2, 3, 4, 5, 6]), (2, [2, 4, 6]), (3, [3, 6])])
+def test_the_plan_is_looked_at_again_once_a_step_has_been_measured(replan_tokens, looks):
+    seen = []
+
+    def replan(n, n_kv, pace):
+        seen.append((n, n_kv, pace))
+        return n_kv
+    model = ScriptedModel([1], step_times=(0.5,))
+    model.run(cap=7, replan_tokens=replan_tokens, replan=replan)
+    assert seen == [(n, 9 + n, 0.5) for n in looks]
 
 
 @pytest.mark.parametrize(('budget_s', 'margin_s', 'n'), [

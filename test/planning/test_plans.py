@@ -73,7 +73,7 @@ class NotingBench(SlowingBench):
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
-@given(budget_s=st.floats(0.2, 2.5), slow=st.floats(0.5, 6.0), at=st.integers(1, 60), again=st.integers(2, 40),
+@given(budget_s=st.floats(0.2, 2.5), slow=st.floats(0.5, 6.0), at=st.integers(1, 60), again=st.integers(1, 40),
        predicted=st.integers(1, 120), factor=st.sampled_from([1.0, 1.5, 5.0]), adaptive=st.booleans(),
        table=st.sampled_from([None, STEEP, FLAT]), strategy=st.sampled_from([Strategy.KILL, Strategy.TRUNCATE]),
        max_new_tokens=st.integers(1, 120), ratio=st.sampled_from([0.0, 0.5, 0.95]),

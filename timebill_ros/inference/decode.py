@@ -63,7 +63,8 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     pace = 0.0
     before = 0.0
     recent = [0.0] * _RECENT
-    next_plan = replan_tokens if replan is not None and replan_tokens > 0 else cap
+    # Not before the second token: until then no step has been measured.
+    next_plan = max(replan_tokens, 2) if replan is not None and replan_tokens > 0 else cap
     while True:
         # The one wait for the device per token: it makes EOS and the deadline guard possible.
         value = int(token)
