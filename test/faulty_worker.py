@@ -37,7 +37,7 @@ def main() -> None:
 
     def noting(self, text, **options):
         self.fault = next((word for word in FAULTS if word in text.split()), None)
-        self.steps = 0
+        self.fault_steps = 0
         return tokenize(self, text, **options)
 
     def failing_prefill(self, ids, **options):
@@ -49,8 +49,8 @@ def main() -> None:
 
     def failing_step(self, token, position):
         fault = getattr(self, 'fault', None)
-        self.steps = getattr(self, 'steps', 0) + 1
-        if fault is not None and self.steps >= 200:
+        self.fault_steps = getattr(self, 'fault_steps', 0) + 1
+        if fault is not None and self.fault_steps >= 200:
             if fault == OOM_IN_DECODE:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
             if fault == NAN:

@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A running node for the tests of one file, and a way to change its parameters for one test."""
+"""A running node, shared by the whole test run because a start takes seconds, and a way to change its parameters."""
 from __future__ import annotations
 
 import pytest
 from node_process import NodeProcess
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def node():
     with NodeProcess() as node:
         yield node.start()
