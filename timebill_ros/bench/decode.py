@@ -149,7 +149,8 @@ def run(values: dict, out: Path, *, n_tokens: int, rounds: int, shape: str = '')
               'rounds': rounds, 'rows': results, 'loop_overhead': overhead, 'jitter': jitter, 'planning_call': planning}
     if shape:
         del model, reference
-        result['shape'] = precision.measure(values, shape, rounds=max(1, rounds // 3))
+        same_chunks = {**values, 'prefill_chunk_tokens': choices.prefill_chunk_tokens}
+        result['shape'] = precision.measure(same_chunks, shape, rounds=max(1, rounds // 3))
     write(out, result)
     return 0
 

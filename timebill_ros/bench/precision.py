@@ -72,7 +72,10 @@ def quality_rows(values: dict) -> list[dict]:
 
 
 def measure(values: dict, shape: str, *, rounds: int) -> dict:
-    """Return rows of every precision, of generate and of llama.cpp, and the quality of each precision."""
+    """Return rows of every precision, of generate and of llama.cpp, and the quality of each precision.
+
+    `values` are the node's parameters, with `prefill_chunk_tokens` chosen (not 0).
+    """
     of_shape = {**values, 'length_predictor': '', 'max_context_tokens': 1024, 'threads': 0}
     with tempfile.TemporaryDirectory(prefix='timebill_shape_') as folder:
         rows = _measure(of_shape, shape, Path(folder), rounds)
