@@ -15,10 +15,10 @@
 """`timebill bench knobs`: a quality table for the planner, and what planning with it is worth.
 
 The table (see planning/quality_table.py) is measured on validation tasks. It holds the mean step accuracy by weight
-precision and eviction ratio, and the share of that accuracy which is left when an answer is cut. Then test tasks are replayed on
-a virtual clock (replay.py), with time left for few decoded tokens and for many. The method `eviction only` plans by the
-paper's rule, `knobs` with the table; both keep the same miss rate by the same adaptive bounds. A cut answer scores for
-the steps that it holds.
+precision and eviction ratio, and the share of that accuracy which is left when an answer is cut. Then test tasks are
+replayed on a virtual clock (replay.py), with time left for few decoded tokens and for many. The method `eviction only`
+plans by the paper's rule, `knobs` with the table; both keep the same miss rate by the same adaptive bounds. A cut
+answer scores for the steps that it holds.
 """
 from __future__ import annotations
 
