@@ -66,7 +66,7 @@ def test_settle(strategy, reason, text, at_line_end, closing, code, kept):
 
 @pytest.mark.parametrize('n', range(10, 60))
 def test_an_answer_cut_at_a_line_end_and_closed_still_parses(n):
-    """What the closing text is for: the planner reads JSON, one entry per line, wherever the deadline fell."""
+    """What the closing text is for: the client reads JSON, one entry per line, wherever the deadline cut it."""
     whole = '{"steps": [\n"open the drawer",\n"take the cup",\n"close the drawer",\n""]}'
     request = replace(REQUEST, strategy=TRUNCATE, stop_at_line_end=True, closing_text='"cut"]}')
     outcome = settle(request, FinishReason.DEADLINE, whole[:n], Timing(time_budget_s=1.0))

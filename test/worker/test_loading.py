@@ -61,7 +61,7 @@ def cached_path(values):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Counts measurements, which take no time."""
+    """The options of each measurement that was asked for; none is really made."""
     calls = []
 
     def measure(*args, **options):
@@ -95,7 +95,7 @@ def test_a_ready_engine_answers(with_predictor, tmp_path):
 @pytest.mark.parametrize('with_predictor', [True, False])
 @pytest.mark.parametrize('with_profile', [True, False])
 def test_settings_are_read_and_never_written(with_profile, with_predictor, tmp_path, measured):
-    """What is chosen where they leave it open is returned beside the model."""
+    """What loading chooses where settings leave it open is returned beside the model."""
     predictor = str(tiny_models.predictor_directory()) if with_predictor else ''
     open_ = chosen(tmp_path, length_predictor=predictor)
     if with_profile:

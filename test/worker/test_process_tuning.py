@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The token loop's surroundings: no collection inside it, and cores and priorities as asked or with a sentence."""
+"""Freed memory is kept, nothing is collected while decoding, and cores and priorities are as asked or refused."""
 import gc
 import logging
 import os
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def on_a_thread(work):
-    """What `work` returns, on a thread of its own, because affinity and priority are a thread's and stay with it."""
+    """What `work` returns on a thread of its own: affinity and priority belong to a thread, and end with it."""
     results = []
     thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()
@@ -53,7 +53,7 @@ print(faults())
 
 @pytest.mark.parametrize(('call', 'few'), [('', False), ('assert keep_freed_memory()', True)])
 def test_what_is_freed_comes_back_without_the_kernel(call, few):
-    """In a process of its own: 12 MiB are 3072 pages, and every other one a fault where pages come one by one."""
+    """In a process of its own. 12 MiB are 3072 pages; each is a page fault where the kernel hands them out again."""
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'GLIBC_TUNABLES': 'glibc.malloc.mmap_threshold=131072'}
     done = subprocess.run([sys.executable, '-c', FAULTS.format(call=call)], env=env, check=True, capture_output=True,
                           text=True)

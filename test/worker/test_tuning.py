@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Chunk size and the length predictor's place: tried on the device once, kept, and overruled by profile and user."""
+"""Chunk size and the length predictor's place: found by one trial, kept, and overruled by a profile or by the user."""
 import json
 import logging
 import time
@@ -33,7 +33,7 @@ def four_cores(monkeypatch):
 
 
 class Reader:
-    """A model on four cores, by its times: seconds of a chunk and of a token on one core."""
+    """A model on four cores that only takes time: `chunk_s` a chunk, and `token_s` a token on one core."""
 
     max_context, threads, prefill_threads, looks_per_chunk = 512, 4, 4, 1
     device, fingerprint, variant = torch.device('cpu'), 'reader', 'float32'
@@ -58,7 +58,7 @@ class Reader:
 
 
 class Predictor:
-    """Done when it is asked."""
+    """A length predictor that is done as soon as it is asked."""
 
     def __init__(self):
         self.closed, self.placement = False, ''
