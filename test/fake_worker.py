@@ -33,7 +33,7 @@ def planned(verdict, **times):
 
 
 class FakeWorker:
-    """Keeps what it is sent; answers `configure` as the harness says and everything else when the test says."""
+    """Keeps the messages that it is sent. Answers `configure` as the harness says, all else when the test says so."""
 
     pid = 4711
 
@@ -61,10 +61,10 @@ class FakeWorker:
         self.alive, self.closed = False, True
 
     def ids(self, op):
-        """Request ids of the `op` messages it got, in order."""
+        """Return the request ids of the `op` messages that it was sent, in order."""
         return [m['id'] if 'id' in m else m['request']['request_id'] for m in self.sent if m['op'] == op]
 
-    # What a worker tells of the request it runs.
+    # What a worker says about the request that it runs.
 
     def plan(self, job, verdict=Verdict.FITS, expected_s=1.0, wcet_s=2.0):
         made = planned(verdict, decode_expected_s=expected_s, decode_wcet_s=wcet_s)
@@ -90,7 +90,10 @@ READY = {'event': 'ready', 'description': 'a model on a device', 'longest_pause_
 
 
 class Harness:
-    """`answer`: what each new worker says to `configure`, None for nothing. `refuse`: no worker can be started."""
+    """A dispatcher, its workers, and a clock.
+
+    `answer`: what each new worker says to `configure`, None for nothing. `refuse`: no worker can be started.
+    """
 
     def __init__(self, **settings):
         self.now, self.answer, self.refuse = START_S, READY, False
@@ -124,7 +127,7 @@ class Harness:
             assert seen.wait(10.0), 'the dispatcher hangs'
 
     def advance(self, seconds):
-        """Move the clock in one leap, after what was said before and before what follows."""
+        """Move the clock in one leap, once everything said so far has been handled; handle what follows from it."""
         self.sync()
         self.now += seconds
         self.sync()
@@ -153,11 +156,11 @@ class Harness:
         return job
 
     def ends(self, job):
-        """How often `job` was reported as ended."""
+        """Return how often `job` was reported as ended."""
         return sum(outcome is not None for name, _, outcome in self.changes if name == job.request.request_id)
 
 
 def end_of(job):
-    """(code, reason, text) of a job that has ended."""
+    """Return (code, reason, text) of a job that has ended."""
     assert job.ended.is_set()
     return job.outcome.error_code, job.outcome.finish_reason, job.outcome.text

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The real worker with faults built in: named as worker_python by node_process.worker_program.
+"""The real worker with faults built in; node_process.worker_program makes a worker_python that runs it.
 
-Words of the prompt choose what goes wrong. All of it happens where such things happen, inside the model's own calls,
-so that everything around them is the real thing.
+Words of the prompt choose what goes wrong. The faults happen inside the model's own calls, where real ones happen, so
+that everything around them is the real code.
 """
 from __future__ import annotations
 

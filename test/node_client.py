@@ -53,7 +53,7 @@ def hot(seed: int = 0, **fields) -> SamplingConfig:
 
 
 def wait_until(condition, timeout_s: float = WAIT_S, message: str = ''):
-    """The first true value of `condition()`."""
+    """Return the first true value of `condition()`; fail after `timeout_s`."""
     end = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < end, message or f'not within {timeout_s} s'
@@ -62,7 +62,7 @@ def wait_until(condition, timeout_s: float = WAIT_S, message: str = ''):
 
 
 def wait_for(future, timeout_s: float = WAIT_S):
-    """The result of an rclpy future, which itself never times out."""
+    """Return the result of an rclpy future, which itself never times out."""
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
     assert done.wait(timeout_s), f'no answer within {timeout_s} s'
@@ -85,7 +85,7 @@ class Sent:
         self._done.set()
 
     def result(self, timeout_s: float = WAIT_S) -> tuple[int, Generate.Result]:
-        """(terminal status, result)."""
+        """Return (terminal status, result)."""
         assert self._done.wait(timeout_s), f'no result within {timeout_s} s'
         response = self._future.result()
         return response.status, response.result
@@ -157,7 +157,7 @@ class Client:
         return sent
 
     def try_send(self, goal: Generate.Goal) -> Sent | None:
-        """None where the node rejects it."""
+        """Send a goal; None if the node rejects it."""
         feedback: list[Generate.Feedback] = []
         sent_s = time.monotonic()
         sent: queue.SimpleQueue = queue.SimpleQueue()

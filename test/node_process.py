@@ -39,7 +39,7 @@ _number = itertools.count(1)
 
 
 def worker_program(script: str, folder: Path) -> str:
-    """A program that may be named as worker_python: it runs test/`script` instead of the module it is asked for."""
+    """Make a program for the parameter worker_python that runs test/`script` instead of the worker; return its path."""
     path = folder / script.removesuffix('.py')
     path.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{ROOT / "test" / script}" "$@"\n')
     path.chmod(0o755)
@@ -47,7 +47,7 @@ def worker_program(script: str, folder: Path) -> str:
 
 
 def process_exists(pid: int) -> bool:
-    """Whether it runs: a zombie does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] not in 'ZX'
     except (FileNotFoundError, ProcessLookupError):
@@ -116,7 +116,7 @@ class NodeProcess(Client):
         return None
 
     def stop(self, number: int, timeout_s: float = 30.0) -> int:
-        """Send the signal to the node only; its exit code."""
+        """Send the signal to the node only; return its exit code."""
         self.worker_pid()
         if self.process.poll() is None:
             self.process.send_signal(number)

@@ -72,19 +72,19 @@ class SimClock:
         self._at_s = now
 
     def now_s(self) -> float:
-        """Simulated time."""
+        """Return the simulated time."""
         with self._lock:
             self._advance()
             return self._ros_s
 
     def set_factor(self, factor: float) -> None:
-        """Simulated seconds per real second, from now on."""
+        """Let `factor` simulated seconds pass per real second from now on."""
         with self._lock:
             self._advance()
             self._factor = factor
 
     def pause(self, *, messages: bool) -> None:
-        """Time stands still; whether messages go on and say so."""
+        """Stop simulated time; `messages`: whether /clock goes on and says so."""
         with self._lock:
             self._advance()
             self._paused, self._silent = True, not messages

@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A worker without a model, for tests of the node alone: ready at once, and every request is answered with "two three".
+"""A worker without a model, for tests of the node alone.
 
-Named as worker_python by node_process.worker_program.
+It is ready at once and answers every request with "two three". node_process.worker_program makes a worker_python that
+runs it.
 """
 from __future__ import annotations
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Messages over a socket pair: whole, in order, from several threads, until either end goes."""
+"""Messages over a socket pair: whole, in order, from several threads, until either end is closed."""
 import math
 import socket
 import threading
@@ -38,7 +38,7 @@ def ends(sockets):
 
 
 class Reader(threading.Thread):
-    """Receives until the end, in a thread of its own."""
+    """Receives messages until the end, in a thread of its own."""
 
     def __init__(self, channel):
         super().__init__(daemon=True)
@@ -76,7 +76,7 @@ def test_nan_and_infinity_arrive(ends):
 
 
 def test_both_directions_at_once(ends):
-    """Neither end can send all before the other reads."""
+    """Both ends send more than the buffers hold, so neither can finish before the other reads."""
     readers = [Reader(end) for end in ends]
     senders = [threading.Thread(target=end.send, args=({'from': i, 'x': 'x' * LARGE},)) for i, end in enumerate(ends)]
     for sender in senders:
@@ -112,7 +112,7 @@ def test_concurrent_senders_do_not_mix_their_lines(ends):
     b'[' * 100_000 + b'\n', b'5\n', b'["op"]\n', b'null\n',
 ])
 def test_garbage_ends_it(sockets, garbage):
-    """What comes before it counts, what comes after it does not, and nothing raises."""
+    """Messages before it arrive, those after it do not, and nothing raises."""
     sockets[0].sendall(b'{"good": 1}\n' + garbage + (b'{"after": 1}\n' if garbage.endswith(b'\n') else b''))
     sockets[0].close()
     assert list(Channel(sockets[1]).receive()) == [{'good': 1}]
@@ -144,7 +144,7 @@ def test_what_is_no_json_is_the_senders_mistake(ends):
 
 
 def test_a_sender_that_waits_learns_that_the_other_end_is_gone(ends):
-    """Nobody reads, so the buffers fill up; then the reader goes."""
+    """Nobody reads, so the buffers fill up and the sender blocks; then the other end closes."""
     answers = []
     sender = threading.Thread(target=lambda: answers.append(ends[0].send({'x': 'x' * LARGE})))
     sender.start()

@@ -24,7 +24,7 @@ KILL, SKIP_NEXT, TRUNCATE = Strategy.KILL, Strategy.SKIP_NEXT, Strategy.TRUNCATE
 
 
 def late(harness, by=1.0, **fields):
-    """A goal of SKIP_NEXT that is late, and its worker."""
+    """Return a SKIP_NEXT goal that runs `by` seconds after its deadline."""
     job = harness.submit(5.0, strategy=SKIP_NEXT, max_overrun_s=4.0, **fields)
     harness.worker.plan(job, Verdict.AT_RISK)
     harness.worker.text(job, 'so far\nand', 3)
@@ -144,7 +144,7 @@ def test_a_more_urgent_goal_takes_the_place_of_the_running_one(preempting, how, 
     running = harness.submit(20.0, strategy=strategy, stop_at_line_end=True)
     waiting = harness.submit(30.0)  # fills the queue
     urgent = harness.submit(**MORE_URGENT[how])
-    assert harness.worker.ids('cancel') == ['goal 0'] and running.outcome is None  # its account is awaited
+    assert harness.worker.ids('cancel') == ['goal 0'] and running.outcome is None  # the worker's account is awaited
     harness.worker.done(running, 'so far\nand', FinishReason.CANCELED, error_code=ErrorCode.CANCELED, error_msg='c')
     harness.sync()
     assert end_of(running) == (ErrorCode.PREEMPTED, FinishReason.ERROR, kept)

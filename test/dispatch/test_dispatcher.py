@@ -117,7 +117,7 @@ def test_a_late_worker_is_not_waited_for(harness, strategy, at_line_end, text, c
 
 
 def test_queueing_time_is_told_from_running_time(harness):
-    """Also of a goal that ends before the worker has told anything."""
+    """Also for a goal that ends before the worker has reported anything."""
     first, second = harness.submit(3.0), harness.submit(10.0)
     harness.advance(2.0)
     harness.worker.done(first)

@@ -29,7 +29,7 @@ ANSWERS = [READY] * 6 + [None, {'event': 'failed', 'message': 'no'}, {'event': '
 
 
 class Schedule:
-    """A harness with a random course of events."""
+    """A harness, and random events for it."""
 
     def __init__(self, seed):
         self.rng = random.Random(seed)
@@ -40,7 +40,7 @@ class Schedule:
         self.estimates = []
 
     def running(self, worker):
-        """The goal that `worker` works on, if any: the last it was sent that it has not said done to."""
+        """Return the goal that `worker` works on, if any: the last that it was sent, unless it has said done."""
         sent = worker.ids('run')
         said = getattr(worker, 'said_done', set())
         return next((job for job in self.harness.jobs if sent and job.request.request_id == sent[-1]
@@ -58,7 +58,7 @@ class Schedule:
             self.harness.dispatcher.cancel(self.rng.choice(self.harness.jobs[-6:]))
 
     def tell(self):
-        """The newest worker, or a dead one, says something of the goal it was last sent."""
+        """Let the newest worker, or a dead one, say something about the goal that it was last sent."""
         worker = self.rng.choice([self.harness.worker] * 5 + self.harness.workers)
         job = self.running(worker)
         if job is not None:
@@ -83,7 +83,7 @@ class Schedule:
         self.harness.worker.die()
 
     def load(self):
-        """A worker that was still loading is ready at last."""
+        """Let a worker that was still loading become ready."""
         if self.harness.worker.alive and not self.harness.dispatcher.is_ready:
             self.harness.worker.say(READY)
 

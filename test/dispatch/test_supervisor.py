@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The dispatcher and its worker: hung, lost, not coming up, restarted; and estimates, which delay no goal."""
+"""The supervisor in its dispatcher: workers that hang, are lost, do not come up, and are restarted."""
 
 import pytest
 from fake_worker import READY, end_of

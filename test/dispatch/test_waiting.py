@@ -62,7 +62,7 @@ def test_the_order_of_waiting_goals(scheduling, ran):
 @pytest.mark.parametrize(('drop', 'strategy', 'ends'), [
     ('kill', KILL, True), ('kill', TRUNCATE, False), ('never', KILL, False), ('all', TRUNCATE, True)])
 def test_a_goal_that_the_running_one_blocks_for_too_long(drop, strategy, ends):
-    """Its chance is told at once; whether it ends for it is a matter of the parameter."""
+    """The waiting goal's chance is reported at once; whether the goal then ends depends on the parameter."""
     harness = Harness(drop_infeasible=drop).configured()
     running = harness.submit(100.0)
     waiting = harness.submit(5.0, strategy=strategy)

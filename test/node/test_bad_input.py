@@ -119,7 +119,7 @@ def test_extreme_values_are_valid(node, fields):
 
 
 def test_megabytes_leave_the_nodes_memory_as_it_was(node):
-    """Rclpy keeps goals for as long as their results, and these would take 20 MB each."""
+    """The texts are freed: rclpy keeps goals as long as their results, and these would take 20 MB each."""
     goals = [(make_goal('w' * 1_000_000), Result.PROMPT_TOO_LONG, '1000000'),
              (make_goal('', **messages(*[('user', 'w1')] * 100_000)), Result.INVALID_GOAL, '100000'),
              (make_goal(**sampling(stop=['b' * 1_000_000])), Result.INVALID_GOAL, '1000000')]
@@ -131,7 +131,7 @@ def test_megabytes_leave_the_nodes_memory_as_it_was(node):
                 assert (status, result.error_code) == (ABORTED, code) and words in result.error_msg
         return resources(node.process.pid)[0]
 
-    before = send(4)  # malloc and DDS keep what they once had
+    before = send(4)  # malloc and DDS keep memory that they had once
     after = send(8)
     assert after - before < 60.0, f'from {before:.0f} to {after:.0f} MB'
 

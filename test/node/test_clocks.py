@@ -55,7 +55,7 @@ def started(sim):
 
 @pytest.fixture
 def node(started, sim):
-    """The node, some time after the clock has gone on evenly."""
+    """The node, after the clock has run evenly for a while."""
     settle(sim, 1.0)
     yield started
     sim.resume()
@@ -74,7 +74,7 @@ def endless(sim: SimClock, ahead_s: float, budget_s: float | None = None) -> Gen
 
 
 def ends_after(sent, low_s: float, high_s: float) -> Result:
-    """By its deadline, with text, between `low_s` and `high_s` after it was sent."""
+    """Assert that a goal ends by its deadline, with text, `low_s` to `high_s` after it was sent."""
     status, result = sent.result()
     assert (status, result.finish_reason) == (SUCCEEDED, Result.FINISH_DEADLINE), result
     assert result.text and result.timing.tardiness_s < SLACK_S
@@ -83,7 +83,7 @@ def ends_after(sent, low_s: float, high_s: float) -> Result:
 
 
 def running(node: NodeProcess, goal: Generate.Goal, for_s: float):
-    """Sends it and waits until it has run for `for_s`."""
+    """Send a goal and wait until it has run for `for_s`."""
     sent = node.send(goal)
     wait_until(lambda: sent.feedback, 10.0)
     time.sleep(max(0.0, sent.sent_s + for_s - time.monotonic()))
@@ -124,7 +124,7 @@ def test_a_deadline_comes_nearer_when_the_simulation_speeds_up(started, sim):
 def test_a_time_budget_bounds_a_deadline_that_moves(node, sim):
     sent = running(node, endless(sim, 2.0, budget_s=3.0), 0.3)
     sim.set_factor(0.1)
-    ends_after(sent, 2.5, 3.0 + SLACK_S)  # by its deadline alone it would run for 17 s
+    ends_after(sent, 2.5, 3.0 + SLACK_S)  # by its absolute deadline alone it would run for 17 s
 
 
 # -- pauses ----------------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_a_goal_released_in_a_long_pause_has_its_time_and_ends(node, sim, messag
 
 
 def clock_warnings(node: NodeProcess, since_s: float) -> list[str | None]:
-    """What diagnostics said of /clock since then; None: nothing wrong."""
+    """What each diagnostics message since then said about /clock; None: nothing wrong."""
     return [status.message if status.level == DiagnosticStatus.WARN and '/clock' in status.message else None
             for came_s, message in list(node.diagnostics) if came_s > since_s
             for status in message.status if status.name == 'timebill: deadlines']
@@ -238,7 +238,7 @@ def test_by_the_monotonic_clock_a_deadline_is_mapped_once(sim):
 # -- the follower by itself --------------------------------------------------------------------------------------------
 
 class StandIn:
-    """As much of a node as the follower uses; its ROS time is set by the test."""
+    """The part of a node that the follower uses; the test sets its ROS time."""
 
     def __init__(self, *, use_sim_time: bool):
         self.use_sim_time, self.now_s = use_sim_time, 1.7e9

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The server's executor: each callback is given to the pool once, and none ends the executor."""
+"""The server's executor: each callback goes to the pool once, and no exception ends the executor."""
 from __future__ import annotations
 
 import threading
@@ -46,7 +46,7 @@ def node():
 
 @pytest.fixture
 def make(node):
-    """An executor of `num_threads` that spins; and what its pool was given."""
+    """Start an executor of `num_threads`; return it and the list of tasks that its pool was given."""
     made = []
 
     def make(num_threads):

@@ -46,7 +46,7 @@ def node(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def serves_again(node):
-    """Whatever a test did, the node answers afterwards, says that it is well, and has left no zombie."""
+    """Whatever a test did, afterwards the node answers, reports no degradation, and has left no zombie."""
     yield
     wait_until(lambda: node.ask(make_goal('one'))[0] == SUCCEEDED)
     sent = node.send(make_goal('one'))
@@ -62,7 +62,7 @@ def ask(node, fault, budget_s=20.0, **fields):
 
 
 def assert_degraded_and_back(node, before: int, lost_pid: int):
-    """Status topic and diagnostics told of the loss, and of the return."""
+    """Assert that the status topic told of the loss and of the return, and that the lost worker is gone."""
     def health():
         return [message.degraded for message in node.statuses[before:] if not message.request_id]
     wait_until(lambda: health()[:1] == [True], message='the status topic did not tell of the loss')
@@ -181,6 +181,6 @@ def test_no_shared_memory_or_open_file_is_left_by_lost_workers(node):
         os.kill(pid := node.worker_pid(), signal.SIGKILL)
         wait_until(lambda: not process_exists(pid))
         wait_until(lambda: node.ask(make_goal('one', 5.0))[0] == SUCCEEDED)
-        # torch and multiprocessing put the process id into the names of what they share.
+        # torch and multiprocessing put the process id into the names of shared memory.
         assert not [path.name for path in Path('/dev/shm').iterdir() if f'_{pid}_' in path.name]
     assert abs(n_files() - before) <= 2

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The interfaces are complete: a later field would change type hashes and break bags and clients."""
+"""Every field and constant of the interfaces: a change would alter type hashes and break bags and clients."""
 import pathlib
 import re
 
@@ -123,7 +123,7 @@ CONSTANTS = {
 
 
 def declared_constants(section, prefix):
-    """{name without prefix: value} of one enum; the error codes alone carry no prefix."""
+    """Return {name without prefix: value} of one enum. Only the error codes have no prefix."""
     names = [name for name in dir(type(section))
              if name.isupper() and not name.startswith('_') and not name.endswith('__DEFAULT')]
     if prefix:
@@ -176,7 +176,7 @@ def test_every_line_says_what_it_means(path):
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
 def test_seconds_and_tokens_are_named(path):
-    """A field called *_s says seconds and one called *_tokens says tokens: no reader has to guess a unit."""
+    """The comment of a field called *_s says seconds, of one called *_tokens tokens: nobody has to guess a unit."""
     for line in path.read_text().splitlines():
         field = re.match(r'(?:float64|uint32) (\w+)', line)
         if field and re.search(r'_(s|tokens)$', field[1]):

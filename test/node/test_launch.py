@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The launch file, run around a stand-in for the node: what it passes on, and what autostart does."""
+"""The launch file, run with a stand-in for the node: what it passes on, and what autostart does."""
 import json
 import os
 import pathlib
@@ -27,7 +27,7 @@ pytest.importorskip('launch_ros')
 
 LAUNCH_FILE = pathlib.Path(__file__).resolve().parents[2] / 'launch' / 'timebill.launch.py'
 
-# A lifecycle node that writes down what happens to it, one JSON value per line.
+# A lifecycle node that writes what happens to it to a file, one JSON value per line.
 STAND_IN = """#!{python}
 import json
 import sys
@@ -130,7 +130,7 @@ class Launched:
             time.sleep(0.05)
 
     def stop(self):
-        """Ctrl-C, as a terminal sends it; what was printed is in `output` then."""
+        """End it with Ctrl-C as a terminal sends it; afterwards `output` holds what was printed."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
         try:
@@ -153,7 +153,7 @@ def launch(tmp_path):
         launched.stop()
 
 
-# Long enough for a transition that should not happen to happen.
+# Long enough that a transition that must not happen would have happened.
 SETTLE_S = 1.5
 
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The lifecycle over its standard services: what each state serves, and what configure refuses."""
+"""The lifecycle over its standard services: what the node serves in each state, and what configure refuses."""
 from __future__ import annotations
 
 import shutil
@@ -51,7 +51,7 @@ def active(node):
 
 
 def _in_state(node, wanted):
-    """Take the shared node to a state; whatever the test before left behind."""
+    """Take the shared node to a state, whatever state the test before left it in."""
     if (state := node.state()) == 'active' != wanted:
         assert node.deactivate()
         state = 'inactive'
@@ -200,7 +200,7 @@ def test_cleanup_frees_the_worker_and_configure_brings_a_new_one_again_and_again
 
 
 def test_fifty_times_configured_and_cleaned_up_without_growth(tmp_path):
-    """The node's own growth: its worker is a process that ends each time, so one without a model will do."""
+    """The node itself must not grow. Its worker ends each time, so a worker without a model will do."""
     with NodeProcess(worker_python=worker_program('stub_worker.py', tmp_path)) as node:
         def cycle():
             assert node.configure() and node.transition(Transition.TRANSITION_ACTIVATE)
@@ -263,7 +263,7 @@ def test_a_bad_command_line_is_a_sentence_and_exit_code_1(arguments, words):
 
 
 def test_a_node_with_compiled_steps_answers_as_one_without(monkeypatch):
-    monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR', raising=False)  # PyTorch sets it where it is imported
+    monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR', raising=False)  # importing PyTorch sets it
     with NodeProcess(compile_step='auto', profile='', self_profile_s=1.0) as node:
         node.start()
         assert 'with compiled steps' in node.log

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Parameters of a running node: what is refused, what may change when, and names that are none."""
+"""Parameters of a running node: values that are refused, what may change when, and unknown names."""
 from __future__ import annotations
 
 import math
@@ -131,7 +131,7 @@ def test_the_node_serves_after_all_that(node):
 
 @pytest.fixture(scope='module')
 def declared():
-    """Makes a node that was given something, and returns its settings or raises what ends the program."""
+    """Make a node with the given arguments; return its settings, or raise what ends the program."""
     context = Context()
     rclpy.init(context=context)
 

@@ -28,7 +28,7 @@ TIMEOUT_S = 5.0
 
 
 def instant(ros: RosTime, ros_s: float) -> float | None:
-    """As renewed deadlines are found."""
+    """Map ROS time to an instant as renewed deadlines do."""
     mapping = ros.mapping()
     return mapping.instant(ros_s) if mapping else None
 
@@ -105,7 +105,7 @@ def test_a_pause(factor, messages):
     deadline = sim.ros_s + 4.0
     before = sim.found(deadline)
     sim.run(2.0, messages=messages, paused=True)
-    # With messages the deadline moves on; without, nobody knows of the pause.
+    # With messages the deadline moves away; without messages, nobody knows of the pause.
     assert sim.found(deadline) == pytest.approx(before + (2.0 if messages else 0.0), abs=0.05)
     assert sim.time.factor == pytest.approx(factor, rel=0.01) and sim.time.state == 'live'
     sim.run(TIMEOUT_S, messages=messages, paused=True)

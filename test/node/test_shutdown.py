@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The end of the node: whoever ends it and however, no client waits and no process stays."""
+"""The end of the node: however it ends, no client is left waiting and no process stays."""
 from __future__ import annotations
 
 import os
@@ -40,7 +40,7 @@ def to_node_twice(node, number):
 
 
 def to_group_twice(node, number):
-    """As a terminal does, for somebody who is impatient."""
+    """Send what a terminal sends when somebody presses Ctrl-C twice: to the whole group, and again."""
     os.killpg(node.process.pid, number)
     to_node_twice(node, number)
 
@@ -95,10 +95,10 @@ def _ignore_no_answer(call):
 
 def test_a_signal_while_it_configures_itself():
     with NodeProcess(autostart=True) as node:
-        wait_until(node.worker_pid)  # loading torch takes it longer than this
+        wait_until(node.worker_pid)  # its worker is then still loading torch
         assert node.stop(signal.SIGINT) == 0
         assert 'configure failed: the node is shutting down' in node.log
-        assert 'terminate called' not in node.log  # what C++ says of a thread that was left in it
+        assert 'terminate called' not in node.log  # what C++ prints if a thread was still in it
 
 
 def test_a_signal_while_the_worker_is_stopped():

@@ -32,7 +32,7 @@ from scripted_model import ROOT
 
 POLICY = ROOT / 'config' / 'sros2' / 'timebill.policy.xml'
 NODE, CLIENT, MANAGER = '/timebill', '/timebill_client', '/lifecycle_manager_timebill'
-# Element -> its attributes, as the schema of ros2/sros2 has them.
+# Element -> its attributes, from the schema of ros2/sros2.
 RULES = {'topics': {'publish', 'subscribe'}, 'services': {'reply', 'request'}, 'actions': {'execute', 'call'}}
 SIMULATED = ['-p', 'use_sim_time:=true']  # so that /clock is among the subscriptions
 SETTLED_S = 3.0  # how long the graph must look the same before it counts
@@ -52,7 +52,7 @@ def enclaves() -> dict[str, ElementTree.Element]:
 
 
 def resolved(name: str, namespace: str, node: str) -> str:
-    """As sros2 resolves a name when it makes permissions from a policy."""
+    """Resolve a name as sros2 does when it makes permissions from a policy."""
     inside = namespace.rstrip('/') + '/'
     return name if name.startswith('/') else inside + (node + name[1:] if name.startswith('~') else name)
 
@@ -131,7 +131,7 @@ def observer():
 def test_the_node(server, observer):
     namespace, name = server.server.rsplit('/', 1)
     found = settled(observer, namespace, name)
-    assert found['execute'] == {f'{server.server}/generate'}  # the graph was read at all
+    assert found['execute'] == {f'{server.server}/generate'}  # so the graph was read at all
     assert not differences(NODE, namespace, found)
 
 
@@ -159,7 +159,7 @@ def test_what_one_asks_the_other_answers():
 
 
 def test_structure():
-    """The schema, policy.xsd of ros2/sros2, and what it leaves open: names are not trimmed, and no wildcard is used."""
+    """The policy follows policy.xsd of ros2/sros2; beyond the schema, no name has spaces around it or a wildcard."""
     root = ElementTree.parse(POLICY).getroot()
     assert (root.tag, root.attrib, [child.tag for child in root]) == ('policy', {'version': '0.2.0'}, ['enclaves'])
     # The tools take a comment between enclaves for an enclave without a path, and fail.

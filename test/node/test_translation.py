@@ -80,7 +80,7 @@ def test_a_goals_own_values_are_kept():
 
 @pytest.mark.parametrize('strategy, error', [(0, False), (9, True)])
 def test_the_goal_itself_keeps_no_text(strategy, error):
-    """Rclpy keeps goals for as long as their results."""
+    """The texts are cleared, because rclpy keeps goals as long as their results."""
     goal = Generate.Goal(prompt='p' * 9, closing_text='c', messages=[ChatMessage(role='user', content='hi')],
                          sampling=SamplingConfig(stop=['s'], seed=3), time_budget=Duration(sec=2),
                          overrun_strategy=strategy)
