@@ -16,48 +16,12 @@
 import math
 
 import pytest
-import torch
-from mock_model import TIMES, FakeClock, MockModel, MockPredictions
+from engine_bench import ANSWER, GENEROUS, N_X, Bench
+from mock_model import TIMES, MockModel
 
 from timebill_ros.deadline import Deadline
-from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
-from timebill_ros.planning.tracker import Tracker
-from timebill_ros.request import ErrorCode, FinishReason, Phase, Request, Sampling, Strategy, Verdict
-
-ANSWER = b'abcdefghijklmnopqrstuvwxyz0123'  # 30 tokens, then the end of text
-N_X = 1000
-GENEROUS = 10.0
-
-
-class Bench:
-    """An engine on mocks, and what one run of it did."""
-
-    def __init__(self, *, predictions=None, answer=ANSWER, ends=True, slowness=1.0, factor=2.0, **hooks):
-        self.clock = FakeClock()
-        self.model = MockModel(self.clock, answer, ends=ends, slowness=slowness, **hooks)
-        self.predictions = MockPredictions(self.clock, **predictions) if predictions is not None else None
-        self.engine = Engine(self.model, self.predictions, TIMES, Tracker('fixed', k=factor), prefill_chunk_tokens=100,
-                             clock=self.clock)
-
-    def request(self, budget_s=GENEROUS, *, queue_s=0.0, n_x=N_X, **fields):
-        release = self.clock.now - queue_s
-        fields.setdefault('prompt', 'x' * n_x)
-        fields.setdefault('delivery_margin_s', 0.0)
-        return Request('id', release, release + budget_s, **fields)
-
-    def run(self, budget_s=GENEROUS, **fields):
-        request = self.request(budget_s, **fields)
-        self.model.calls, self.phases, self.plans = [], [], []
-        self.control = Control(Deadline(request.deadline_s, self.clock), request.delivery_margin_s,
-                               request.max_overrun_s, on_phase=self.phases.append,
-                               on_plan=lambda plan, timing: self.plans.append(plan))
-        outcome = self.engine.run(request, self.control)
-        self.lateness_s = self.clock.now - request.deadline_s
-        assert (outcome.error_code is ErrorCode.NONE) == (outcome.error_msg == '')
-        assert outcome.text or outcome.error_code is not ErrorCode.NONE, 'an empty answer that reads as success'
-        return outcome
-
+from timebill_ros.request import ErrorCode, FinishReason, Phase, Sampling, Strategy, Verdict
 
 # -- budgets ---------------------------------------------------------------------------------------------------------
 
@@ -242,6 +206,17 @@ def test_an_estimate_is_the_plan_of_a_run_and_leaves_the_model_alone(budget_s):
     assert whole.n_keep == N_X and whole.decode_wcet_s >= plan.decode_wcet_s
 
 
+@pytest.mark.parametrize('chunked', [True, False])
+def test_the_longest_pause_is_the_last_chunk_or_without_chunks_all_of_prefill(chunked, monkeypatch):
+    monkeypatch.setattr(MockModel, 'chunked_prefill', chunked)
+    bench = Bench()
+    before = TIMES.prefill(MockModel.max_context - 100) if chunked else 0.0
+    last, step = TIMES.prefill(MockModel.max_context) - before, TIMES.step(MockModel.max_context)
+    assert bench.engine.longest_pause_s() == pytest.approx(max(last, step))
+    monkeypatch.setattr(MockModel, 'looks_per_chunk', 2)
+    assert bench.engine.longest_pause_s() == pytest.approx(max(last / 2, step))
+
+
 # -- overrun strategies: what each does of the matrix in test_overrun.py while the model works ------------------------
 
 STRATEGIES = {
@@ -297,77 +272,3 @@ def test_without_a_prediction_nothing_is_dropped():
     bench = Bench()
     bench.engine.drop_infeasible = 'all'
     assert bench.run(0.25).finish_reason is FinishReason.DEADLINE
-
-
-# -- cancelling ------------------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize('chunk', [0, 3])
-def test_a_cancel_during_prefill_stops_it_after_the_chunk(chunk):
-    bench = Bench(predictions={}, on_chunk=lambda i: setattr(bench.control, 'canceled', i >= chunk))
-    outcome = bench.run()
-    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.CANCELED, FinishReason.CANCELED)
-    assert bench.model.calls == ['reset', *['chunk'] * (chunk + 1)]
-
-
-def test_a_cancel_during_decoding_stops_it_after_the_step_and_keeps_the_text():
-    bench = Bench(predictions={}, on_step=lambda i: setattr(bench.control, 'canceled', i >= 4))
-    outcome = bench.run()
-    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.CANCELED, FinishReason.CANCELED)
-    assert outcome.text == ANSWER[:5].decode() and outcome.timing.generated_tokens == 5
-
-
-# -- failures --------------------------------------------------------------------------------------------------------
-
-FAILURES = [
-    (torch.OutOfMemoryError('CUDA out of memory: 3 GiB'), ErrorCode.OUT_OF_MEMORY, '3 GiB'),
-    (MemoryError('no room'), ErrorCode.OUT_OF_MEMORY, 'no room'),
-    (RuntimeError("DefaultCPUAllocator: can't allocate memory: 77 bytes"), ErrorCode.OUT_OF_MEMORY, '77 bytes'),
-    (RuntimeError('a kernel failed'), ErrorCode.UNKNOWN, 'RuntimeError: a kernel failed'),
-    (KeyError('x' * 9999), ErrorCode.UNKNOWN, 'KeyError'),
-]
-
-
-@pytest.mark.parametrize('where', ['on_chunk', 'on_evict', 'on_step'])
-@pytest.mark.parametrize(('error', 'code', 'words'), FAILURES, ids=lambda value: type(value).__name__)
-def test_a_failure_ends_the_request_with_a_code_and_the_engine_goes_on(where, error, code, words):
-    broken = [True]
-
-    def fail(i):
-        if broken and i >= 2:
-            raise error
-
-    bench = Bench(predictions={}, **{where: fail})
-    outcome = bench.run(0.70)
-    assert (outcome.error_code, outcome.finish_reason, outcome.text) == (code, FinishReason.ERROR, '')
-    assert words in outcome.error_msg and len(outcome.error_msg) < 600
-    broken.clear()
-    assert bench.run(0.70).text == ANSWER.decode()
-
-
-@pytest.mark.parametrize('bad', [math.nan, math.inf])
-@pytest.mark.parametrize('token', [0, 5])
-@pytest.mark.parametrize('temperature', [0.0, 1.0])
-def test_logits_that_are_not_finite_end_the_request(bad, token, temperature):
-    bench = Bench(predictions={})
-    right = bench.model._logits
-    bench.model._logits = lambda n: torch.where((torch.arange(257) == 3) & (n == token), bad, 50 * right(n))
-    outcome = bench.run(sampling=Sampling(temperature=temperature))
-    assert outcome.error_code is ErrorCode.UNKNOWN and f'logits at token {token}' in outcome.error_msg
-    assert outcome.text == ''
-
-
-def test_a_request_that_cannot_be_rendered_ends_with_its_own_code():
-    bench = Bench(predictions={})
-    outcome = bench.run(prompt='')
-    assert outcome.error_code is ErrorCode.INVALID_GOAL and 'no tokens' in outcome.error_msg
-
-
-@pytest.mark.parametrize('chunked', [True, False])
-def test_the_longest_pause_is_the_last_chunk_or_without_chunks_all_of_prefill(chunked, monkeypatch):
-    monkeypatch.setattr(MockModel, 'chunked_prefill', chunked)
-    bench = Bench()
-    before = TIMES.prefill(MockModel.max_context - 100) if chunked else 0.0
-    last, step = TIMES.prefill(MockModel.max_context) - before, TIMES.step(MockModel.max_context)
-    assert bench.engine.longest_pause_s() == pytest.approx(max(last, step))
-    monkeypatch.setattr(MockModel, 'looks_per_chunk', 2)
-    assert bench.engine.longest_pause_s() == pytest.approx(max(last / 2, step))

@@ -18,8 +18,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from engine_bench import N_X, Bench
 from mock_model import TIMES
-from test_engine import N_X, Bench
 
 from timebill_ros.planning import planner, solver
 from timebill_ros.planning.quality_table import QualityTable

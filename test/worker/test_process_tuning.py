@@ -66,7 +66,7 @@ def test_another_c_library_is_left_as_it_is(monkeypatch):
 
 
 def test_the_engine_decodes_without_collecting():
-    from test_engine import Bench
+    from engine_bench import Bench
     seen = []
     bench = Bench(on_step=lambda i: seen.append(gc.isenabled()))
     bench.run()
