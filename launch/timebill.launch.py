@@ -27,7 +27,7 @@ from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
-# Launch arguments of the same name as the parameter they override, where they are given.
+# Launch arguments that override the parameter of the same name, if they are given.
 OVERRIDES = {
     'model': 'directory or hub id of a Hugging Face causal LM',
     'length_predictor': 'directory of a trained length predictor',
@@ -56,8 +56,8 @@ def arguments():
 
 
 def overrides(context):
-    """Only what was given: an empty override would hide the value from params_file."""
-    # Typed, or launch would read a directory called "7" as a number.
+    """Return the overrides that were given; an empty one would hide the value from params_file."""
+    # Typed, because launch would otherwise read a directory called "7" as a number.
     kinds = {**dict.fromkeys(OVERRIDES, str), 'use_sim_time': bool}
     return {name: ParameterValue(LaunchConfiguration(name), value_type=kind)
             for name, kind in kinds.items() if LaunchConfiguration(name).perform(context)}
@@ -89,12 +89,12 @@ def start(context):
     stays = LogInfo(msg='timebill: configure failed, see the error above. The node stays unconfigured and '
                         'answers no goal; mend the cause, then configure and activate it.')
     return [
-        # From configuring only: a node that an operator deactivates becomes inactive too, and must stay so.
+        # Only from configuring: a node that an operator deactivates becomes inactive too, and must stay inactive.
         when('configuring', 'inactive', change_state(Transition.TRANSITION_ACTIVATE)),
         when('configuring', 'unconfigured', stays),
         when('configuring', 'errorprocessing', stays),
         node,
-        # Sent at once; launch_ros waits until the node offers the service.
+        # Sent at once, because launch_ros waits until the node offers the service.
         change_state(Transition.TRANSITION_CONFIGURE),
     ]
 
