@@ -102,6 +102,7 @@ class Engine:
         except Exception as error:  # the request ends with a code; the worker and its model go on
             code = ErrorCode.OUT_OF_MEMORY if _is_out_of_memory(error) else ErrorCode.UNKNOWN
             log.error('request %s failed: %s', request.request_id, error, exc_info=code is ErrorCode.UNKNOWN)
+            self.model.reset()  # some layers may have appended an entry that others lack
             if self.model.device.type == 'cuda' and code is ErrorCode.OUT_OF_MEMORY:
                 torch.cuda.empty_cache()  # what it could allocate before it failed
             return Outcome(code, f'{type(error).__name__}: {str(error)[:500]}', '', FinishReason.ERROR, timing)

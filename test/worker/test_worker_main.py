@@ -184,10 +184,11 @@ class Sent(list):
         return True
 
 
-def answered(run, **request):
+def answered(run, check=lambda: None, **request):
     """The 'done' event of a worker whose engine does `run(request, control)`, and the worker."""
     worker = Worker(Sent())
-    worker.engine = SimpleNamespace(run=run, model=SimpleNamespace(tokenizer=ByteTokenizer()), tracker=Tracker('fixed'))
+    model = SimpleNamespace(tokenizer=ByteTokenizer(), check=check, reset=lambda: None)
+    worker.engine = SimpleNamespace(run=run, model=model, tracker=Tracker('fixed'))
     data = {**to_dict(Request('r', 0.0, 1e9, prompt='w1')), **request}
     worker._run({'op': 'run', 'request': data})
     *_, event = worker.channel
@@ -220,6 +221,15 @@ def test_an_account_that_contradicts_itself_costs_no_answer(caplog):
     outcome = Outcome.from_dict(event['outcome'])
     assert (outcome.error_code, outcome.text) == (ErrorCode.NONE, 'text') and outcome.timing.prompt_tokens == 0
     assert 'kept_tokens must be at most prompt_tokens (9), got 10' in caplog.text
+
+
+def test_a_cache_that_contradicts_itself_is_emptied_between_goals_and_costs_no_answer(caplog):
+    def check():
+        raise ValueError('layer 1 holds -1 entries')
+
+    event, _ = answered(good, check)
+    assert Outcome.from_dict(event['outcome']).text == 'text'
+    assert 'the cache contradicts itself and is emptied: layer 1 holds -1 entries' in caplog.text
 
 
 @pytest.mark.parametrize(('run', 'request_', 'sentence'), [

@@ -156,10 +156,19 @@ class Worker:
         self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
                            'finished_s': time.monotonic(), 'tracked': self._tracked()})
         if self.commands.empty():
-            gc.collect()  # here, because the token loop switches the collector off
+            self._tidy()
         self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:
             self._save_state()
+
+    def _tidy(self) -> None:
+        """Use the time in which no goal waits: collect garbage, which the token loop does not, and check the cache."""
+        gc.collect()
+        try:
+            self.engine.model.check()
+        except ValueError as error:  # a bug; the next request starts from an empty cache in any case
+            log.error('the cache contradicts itself and is emptied: %s', error)
+            self.engine.model.reset()
 
     def _outcome(self, message: dict) -> Outcome:
         """Run a request. Return an outcome that the node can read, whatever goes wrong here."""
