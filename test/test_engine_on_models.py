@@ -26,6 +26,7 @@ from timebill_ros.inference.control import Control
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor
+from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import ErrorCode, FinishReason, Request, Sampling, Verdict
 from timebill_ros.timing.execution_time import ExecutionTimes
@@ -105,3 +106,25 @@ def test_a_prompt_that_does_not_fit_ends_with_its_count(n):
     outcome = run('qwen2', prompt='w9 ' * n or ' ')
     assert outcome.error_code is (ErrorCode.PROMPT_TOO_LONG if n else ErrorCode.INVALID_GOAL)
     assert str(n) in outcome.error_msg if n else 'no tokens' in outcome.error_msg
+
+
+def test_an_engine_decodes_with_the_weights_that_its_plan_names():
+    """int8 is profiled as much faster and nearly as good: a tight budget takes it, a wide one the model's own."""
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')
+    int8 = {'p': 0.0, 'q': 0.001, 'bend': 0.0, 'knee': 0}
+    times = ExecutionTimes(a=0, b=0, c=0, p=0, q=10.0, variants={'int8': int8})
+    table = QualityTable({'float32': ((0.0, 1.0), (1.0, 0.5)), 'int8': ((0.0, 0.9), (1.0, 0.4))},
+                         ((0.0, 0.0), (1.0, 1.0)))
+    engine = Engine(model, None, times, Tracker('fixed', k=1.0), quality=table)
+    used = []
+    original = model.use_variant
+    model.use_variant = lambda name: (used.append(name), original(name))
+
+    def variant(budget_s):
+        now = time.monotonic()
+        request = Request('id', now, now + budget_s, prompt='w1 w2 w3', max_new_tokens=10)
+        outcome = engine.run(request, Control(Deadline(request.deadline_s)))
+        assert outcome.finish_reason in (FinishReason.EOS, FinishReason.LENGTH), outcome
+        return outcome.timing.variant
+
+    assert [variant(50.0), variant(1000.0)] == ['int8', 'float32'] == used

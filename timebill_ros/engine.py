@@ -33,7 +33,7 @@ from timebill_ros import overrun
 from timebill_ros.deadline import Clock
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.decode import decode, no_collection
-from timebill_ros.inference.devices import before_others
+from timebill_ros.inference.devices import high_priority_stream
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
@@ -68,9 +68,9 @@ class Prepared:
 class Engine:
     """Runs requests on one model.
 
-    `predictor`: of response lengths, or None. `times`: the profile of both on this device. `tracker`: what finished
-    requests have taught about lengths and times. `quality`: for planning by expected quality; None: the paper's rule.
-    The other arguments are the parameters of the same names.
+    `predictor`: predicts response lengths, or None. `times`: what model and predictor take on this device. `tracker`:
+    what finished requests have taught about lengths and times. `quality`: for planning by expected quality; None: the
+    paper's rule. The other arguments are the parameters of the same names.
     """
 
     def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes, tracker: Tracker, *,
@@ -88,13 +88,13 @@ class Engine:
         self.prediction_wait_s = prediction_wait_s
         self.predictor_max_tokens = predictor_max_tokens
         self.clock = clock
-        self._before_prediction = before_others(model.device)
+        self._high_priority = high_priority_stream(model.device)
 
     def run(self, request: Request, control: Control) -> Outcome:
-        """Run one request to its end. The outcome's timing is complete but for what the node adds."""
+        """Run one request to its end. The outcome's timing lacks only what the node adds."""
         timing = Timing(time_budget_s=request.time_budget_s, variant=self.model.variant)
         try:
-            with self._before_prediction:
+            with self._high_priority:
                 reason, text = self._generate(request, control, timing)
             return overrun.settle(request, reason, text, timing)
         except GoalError as error:
@@ -104,7 +104,7 @@ class Engine:
             log.error('request %s failed: %s', request.request_id, error, exc_info=code is ErrorCode.UNKNOWN)
             self.model.reset()  # some layers may have appended an entry that others lack
             if self.model.device.type == 'cuda' and code is ErrorCode.OUT_OF_MEMORY:
-                torch.cuda.empty_cache()  # what it could allocate before it failed
+                torch.cuda.empty_cache()  # gives back what was allocated before the failure
             return Outcome(code, f'{type(error).__name__}: {str(error)[:500]}', '', FinishReason.ERROR, timing)
 
     def _generate(self, request: Request, control: Control, timing: Timing) -> tuple[FinishReason, str]:
@@ -140,7 +140,7 @@ class Engine:
         planned = clock()
         timing.wcet_s = planned - prefill_started + plan.decode_wcet_s
         control.on_plan(plan, replace(timing))
-        # Without a predictor the predicted length is the longest one, and says nothing against a goal.
+        # Without a predictor the predicted length is N_max, and INFEASIBLE says nothing against the goal.
         drops = self.predictor is not None and overrun.drops(request, self.drop_infeasible)
         if drops and plan.verdict is Verdict.INFEASIBLE:
             self.tracker.prefill.observe(timing.prefill_s, self.times.prefill(n_x))
@@ -183,7 +183,7 @@ class Engine:
     def _start_prediction(self, prepared: Prepared) -> Future[Prediction] | None:
         if self.predictor is None:
             return None
-        # N_p, the predictor's input length: what prefill hides, unless the parameter says otherwise.
+        # N_p, the predictor's longest input: as much as prefill hides, unless the parameter says otherwise.
         bound = self.predictor_max_tokens or max(self.times.predictor_bound(prepared.n_x), 2 * MAX_WINDOW)
         return self.predictor.submit(prepared.prompt, bound)
 
@@ -191,7 +191,7 @@ class Engine:
                  prefill_finished: float, n_max: int, wait_s: float | None = None) -> LengthDistribution:
         """Return the predicted length distribution.
 
-        That is the marginal one where the prediction is late or failed, and the longest length without a predictor.
+        Where the prediction is late or failed, this is the marginal distribution; without a predictor, N_max for sure.
         """
         if future is None:
             return LengthDistribution.point(n_max, 1)
@@ -218,7 +218,7 @@ class Engine:
         started = self.clock()
         self.model.use_variant(plan.variant)
         n_kv = plan.n_x
-        if plan.n_keep < n_kv and left_s > 0:  # with no time left for a second token, there is none for evicting
+        if plan.n_keep < n_kv and left_s > 0:  # where no time is left for a second token, none is left for evicting
             self.model.evict(plan.n_keep)
             self.model.synchronize()
             n_kv = plan.n_keep
@@ -228,7 +228,7 @@ class Engine:
 
     def _decode(self, request: Request, control: Control, logits: torch.Tensor, plan: Plan, replanner: Replanner,
                 n_kv: int, n_max: int) -> tuple[FinishReason, StopStrings]:
-        """Run the token loop, which writes to `control`: (why it ended, what looked for stop strings)."""
+        """Run the token loop, which writes to `control`: (why it ended, the search for stop strings)."""
         model = self.model
         control.tokens[:] = [0] * plan.length_cap
         stops = StopStrings(model.tokenizer, request.sampling.stop)
@@ -257,13 +257,13 @@ class Engine:
                          f'{max(0, plan.fitting_tokens - n)} fit the {max(left_s, 0.0):.3f} s that are left of the '
                          f'time budget of {request.time_budget_s:.3f} s (drop_infeasible)')
 
-    # -- what the node asks besides ---------------------------------------------------------------------------------
+    # -- what the node asks for besides ------------------------------------------------------------------------------
 
     def estimate(self, request: Request) -> tuple[Plan, Plan, int, float]:
         """Plan `request` as if it started now, without running the model.
 
         Returns (plan, plan without eviction, N_x, estimated prefill seconds). GoalError for a request that could not
-        run. The length predictor does run, so this takes its time.
+        run. The length predictor does run, so this takes as long as a prediction.
         """
         prepared = self._prepare(request)
         distribution = self._collect(self._start_prediction(prepared), Timing(), 0.0, 0.0, prepared.n_max, wait_s=5.0)
@@ -280,7 +280,10 @@ class Engine:
         return max(self.times.chunk(before, longest - before) / self.model.looks_per_chunk, self.times.step(longest))
 
     def prefill_table(self) -> list[tuple[int, float]]:
-        """Return (prompt tokens, estimated seconds), ascending to the context, for the node, which has no profile."""
+        """Return pairs (prompt tokens, estimated prefill seconds), ascending to the model's context.
+
+        The node, which has no profile, estimates with them.
+        """
         lengths = [2 ** i for i in range(4, self.model.max_context.bit_length())]
         return [(n, self.times.prefill(n)) for n in [0, *lengths, self.model.max_context]]
 

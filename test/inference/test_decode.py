@@ -200,11 +200,6 @@ def test_one_slow_step_is_forgiven():
     assert model.now > START_S + 0.95
 
 
-@pytest.mark.parametrize(('canceled', 'now', 'stop'), [(False, 8.0, False), (False, 9.5, True), (True, 8.0, True)])
-def test_should_stop(canceled, now, stop):
-    assert Control(Deadline(10.0, lambda: now), margin_s=1.0, canceled=canceled).should_stop() is stop
-
-
 @pytest.mark.parametrize('before', [True, False])
 def test_nothing_is_collected_inside_and_afterwards_it_is_as_before(before):
     try:

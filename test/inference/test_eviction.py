@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which entries are kept: scores against kvpress and against their definition, and decoding on what is left."""
+"""Which entries are kept: scores compared with kvpress and with their definition, and decoding on what is left."""
 import functools
 
 import pytest
@@ -80,7 +80,7 @@ def test_the_observation_window_fills_at_most_half_of_what_is_kept(n_keep, windo
 
 @pytest.mark.parametrize('scorer', SCORERS)
 def test_eviction_waits_for_no_device(scorer):
-    """Tensors on the device 'meta' have no values: to look at one, as waiting for a device does, is an error."""
+    """Tensors on the device 'meta' have no values: reading one, which on a GPU would wait for it, is an error."""
     layer, queries = filled_layer(N_X)
     layer.keys, layer.values = layer.keys.to('meta'), layer.values.to('meta')
     evict(layer, SCORERS[scorer](), queries.to('meta'), 0.3, 60, n_prompt=90)
@@ -161,20 +161,21 @@ def test_snapkv_scores_are_those_of_kvpress(kind, window, chunk_tokens):
             recorded = model._recorders[index]
             ours = SnapKV().score(*model.cache.layers[index].filled(), recorded.queries, recorded.scaling, window)
         torch.testing.assert_close(ours[..., :-window], theirs[..., :-window], rtol=0, atol=1e-4)
-        # The differences between scores are what decides, and they are far above the tolerance.
+        # Differences between scores decide what is kept. They are far above the tolerance.
         assert theirs[..., :-window].std() > 1e-3
         assert (ours[..., -window:] == float('inf')).all()
 
 
 def kept_indices(before, after):
-    """Per head the original slots of the entries that are left: keys are unique by their rotary position."""
+    """For each head, the original slots of the entries that are left; rotary positions make every key unique."""
     return [[(before[0, head] == entry).all(-1).nonzero().item() for entry in after[0, head]]
             for head in range(before.shape[1])]
 
 
 def reference_logits(kind, ids, kept):
-    """Logits for all `ids` without a cache: eager attention with true positions, in which tokens from N_X on see, of
-    the prompt, only the entries `kept[layer][head]` (all of them in layers that are not listed).
+    """Logits for all `ids` without a cache, by eager attention at true positions.
+
+    Tokens from N_X on see only the prompt entries `kept[layer][head]`; in layers that are not listed, all of them.
     """
     def masked_attention(module, query, key, value, attention_mask, scaling, sliding_window=None, **kwargs):
         n, group = query.shape[2], query.shape[1] // key.shape[1]
@@ -227,3 +228,23 @@ def test_a_prompt_shorter_than_the_window_can_be_evicted_too(n_x):
     model.prefill(tiny_models.prompt_ids(n_x), chunk_tokens=5)
     model.evict(max(1, n_x // 2))
     assert {layer.get_seq_length() for layer in model.cache.layers} == {max(1, n_x // 2)}
+
+
+def test_a_real_cache_keeps_what_was_generated_when_the_prompt_is_evicted_again():
+    model = load('qwen2')
+    ids = tiny_models.prompt_ids(100)
+    model.reset()
+    logits = model.prefill(ids, chunk_tokens=37)
+    model.evict(60)
+    for i in range(5):
+        logits = model.step(logits.argmax(), 100 + i)
+    before = [tuple(t[:, :, 60:].clone() for t in layer.filled()) for layer in model.cache.layers]
+    model.evict(20)
+    for (keys, values), layer in zip(before, model.cache.layers, strict=True):
+        now_keys, now_values = layer.filled()
+        assert now_keys.shape[2] == 25
+        assert torch.equal(now_keys[:, :, 20:], keys) and torch.equal(now_values[:, :, 20:], values)
+    model.evict(90)
+    assert model.cache.get_seq_length() == 25, 'what is gone does not come back'
+    model.step(logits.argmax(), 105)
+    assert model.cache.get_seq_length() == 26

@@ -24,7 +24,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from timebill_ros.inference.devices import choose_device, choose_dtype, device_name
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError, fingerprint
 
@@ -209,26 +208,6 @@ def test_a_hub_model_is_identified_by_its_commit():
 
 
 # -- device and precision --------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize('name', ['cuda:99', 'nonsense'])
-def test_a_device_that_this_machine_lacks_is_named(name):
-    with pytest.raises(ModelError, match=f"device '{name}' cannot be used"):
-        choose_device(name)
-
-
-def test_the_cpu_is_there_and_its_name_counts_threads():
-    assert choose_device('cpu') == torch.device('cpu')
-    assert choose_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
-    torch.set_num_threads(1)
-    assert device_name(torch.device('cpu')).endswith(', 1 thread')
-
-
-@pytest.mark.parametrize(('name', 'stored', 'chosen'), [
-    ('auto', torch.bfloat16, torch.bfloat16), ('auto', None, torch.float32), ('float16', torch.bfloat16, torch.float16),
-])
-def test_on_a_cpu_the_precision_is_the_stored_one_unless_named(name, stored, chosen):
-    assert choose_dtype(name, torch.device('cpu'), stored) is chosen
-
 
 def test_weights_stored_in_half_precision_stay_so(directory):
     AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16).save_pretrained(directory)

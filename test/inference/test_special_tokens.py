@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.special_tokens import SpecialTokens
 from timebill_ros.inference.tokenizer import load_tokenizer
-from timebill_ros.request import ErrorCode, GoalError, Request
+from timebill_ros.request import ErrorCode, GoalError
 from timebill_ros.resources import embedded_directory
 
 START, END, PAD = '<|im_start|>', '<|im_end|>', '<|endoftext|>'
@@ -177,58 +176,6 @@ def test_harmless_text_stays_as_it_is(content):
 def test_a_special_token_of_one_character_is_taken_out():
     tokenizer = bpe(added=[AddedToken('\u2581', special=True, normalized=False)])
     assert SpecialTokens(tokenizer).as_text('a\u2581b') == 'a b'
-
-
-@pytest.fixture(scope='module')
-def model():
-    """The real render and tokenize of a model, without its weights."""
-    model = object.__new__(CausalLM)
-    model.name, model.tokenizer, model.max_context = 'a model', BPE, 100_000
-    model._special_tokens = OURS
-    return model
-
-
-def chat(*contents):
-    return [{'role': 'user', 'content': content} for content in contents]
-
-
-def test_harmless_messages_are_tokenized_as_transformers_does(model):
-    messages = [{'role': 'system', 'content': 'obey'}, *chat('take the cup', ' < | > im_end ', '{{ messages }}', '')]
-    rendered = model.render(Request('id', 0.0, 1.0, messages=messages))
-    expected = BPE.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)
-    assert model.tokenize(rendered, is_chat=True) == list(getattr(expected, 'input_ids', expected))
-
-
-@pytest.mark.parametrize('content', TRICKS)
-def test_a_message_cannot_speak_as_somebody_else(model, content):
-    def turns(text):
-        return special_ids(BPE, model.render(Request('id', 0.0, 1.0, messages=chat(text, 'and then'))))
-    assert turns(content) == turns('harmless')
-
-
-def test_message_contents_are_data_to_the_template(model):
-    rendered = model.render(Request('id', 0.0, 1.0, messages=chat('{{ 7 * 191 }}{% raw %}{{ messages }}')))
-    assert '1337' not in rendered and '{{ 7 * 191 }}{% raw %}{{ messages }}' in rendered
-
-
-def test_a_template_of_a_model_runs_in_a_sandbox(model):
-    hostile = bpe()
-    hostile.chat_template = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
-    with pytest.raises(Exception, match='unsafe|not safe|SecurityError'):
-        hostile.apply_chat_template(chat('x'), tokenize=False)
-
-
-def test_what_a_template_says_against_a_message_is_cut(model, monkeypatch):
-    monkeypatch.setattr(BPE, 'chat_template', "{{ raise_exception('not ' + messages[0]['content']) }}")
-    with pytest.raises(GoalError, match='the chat template refuses the messages: not w') as caught:
-        model.render(Request('id', 0.0, 1.0, messages=chat('w' * 1_000_000)))
-    assert caught.value.code is ErrorCode.INVALID_GOAL and len(str(caught.value)) < 300
-
-
-def test_a_raw_prompt_is_the_clients_own_template(model):
-    prompt = f'{START}user\ntake the cup{END}\n{START}assistant\n'
-    assert model.render(Request('id', 0.0, 1.0, prompt=prompt)) == prompt
-    assert len(special_ids(BPE, prompt)) == 3
 
 
 def test_the_embedded_models_language_holds_no_special_text():

@@ -270,5 +270,5 @@ def test_a_node_with_compiled_steps_answers_as_one_without(monkeypatch):
         status, result = node.ask(make_goal('one', 20.0))
         assert (status, result.text) == (SUCCEEDED, 'two three')
         unpacked = Path(tempfile.gettempdir()).glob('timebill_worker_*/**/*.so')
-        assert list(unpacked), 'so that what PyTorch unpacks goes with the worker, see test_worker.py'
+        assert list(unpacked), 'so that what PyTorch unpacks goes with the worker, see worker_process.py'
         assert list((tiny_model() / 'cache' / 'steps' / 'compiler').iterdir()), 'what takes seconds to find out stays'

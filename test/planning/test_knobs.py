@@ -13,7 +13,6 @@
 # limitations under the License.
 
 """Which eviction, weights and cap are chosen: a table of cases, and what every choice must keep to."""
-import json
 import random
 import time
 
@@ -117,36 +116,3 @@ def test_one_call_takes_less_than_a_millisecond():
                    pessimistic=400, n_max=512)
         seconds.append((time.process_time() - started) / 4)
     assert sorted(seconds)[25] < 0.005, 'wide slack; the benchmark has the figure'
-
-
-# -- the file --------------------------------------------------------------------------------------------------------
-
-def document(**changes):
-    return {'format': 1, 'variants': {'float32': [[0.0, 1.0], [0.95, 0.3]]}, 'cut': [[0, 0], [1, 1]], **changes}
-
-
-def test_a_table_is_read(tmp_path):
-    path = tmp_path / 'quality.json'
-    path.write_text(json.dumps(document(machine='something else that the file may hold')))
-    table = QualityTable.load(path)
-    assert table.of('float32', 0.0) == 1.0 and table.of('float32', 0.475) == pytest.approx(0.65)
-    assert table.of('float32', 0.99) == pytest.approx(0.3) and table.of('int4', 0.0) == 0.0
-    assert table.of_cut(LengthDistribution.point(100), 50) == pytest.approx(0.5)
-    assert table.of_cut(LengthDistribution.point(100), 200) == 1.0
-
-
-@pytest.mark.parametrize('data', [
-    [], {}, document(format=7), document(cut=[[0, 0]]), document(cut=[[1, 1], [0, 0]]), document(variants=3),
-    document(variants={'float32': [[0.0, 1.5], [1, 0]]}), document(variants={'float32': [[0.0, 'x'], [1, 0]]}),
-    document(variants={'float32': [[0.0, float('nan')], [1, 0]]}), document(variants={'float32': [[0, 1, 2], [1, 0]]}),
-])
-def test_a_file_that_is_no_table_is_refused_by_name(data, tmp_path):
-    path = tmp_path / 'quality.json'
-    path.write_text(json.dumps(data))
-    with pytest.raises(ValueError, match='quality.json cannot be used'):
-        QualityTable.load(path)
-
-
-def test_a_file_that_is_missing_is_refused_by_name(tmp_path):
-    with pytest.raises(ValueError, match='nowhere.json cannot be used'):
-        QualityTable.load(tmp_path / 'nowhere.json')

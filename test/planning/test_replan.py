@@ -13,11 +13,9 @@
 # limitations under the License.
 
 """The plan looked at again while decoding: a device that slows down, an answer that grows longer than predicted."""
-
 from types import SimpleNamespace
 
 import pytest
-import torch
 from engine_bench import N_X, Bench
 from mock_model import TIMES
 
@@ -173,26 +171,3 @@ def test_every_budget_is_kept_with_plans_made_again(strategy):
             outcome = bench.run(hundredths / 100, strategy=strategy)
             assert bench.lateness_s <= 0.021 * slow
             assert outcome.timing.kept_tokens >= 50
-
-
-def test_a_real_cache_keeps_what_was_generated_when_the_prompt_is_evicted_again():
-    import tiny_models
-
-    from timebill_ros.inference.model import CausalLM
-    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1)
-    ids = tiny_models.prompt_ids(100)
-    model.reset()
-    logits = model.prefill(ids, chunk_tokens=37)
-    model.evict(60)
-    for i in range(5):
-        logits = model.step(logits.argmax(), 100 + i)
-    before = [tuple(t[:, :, 60:].clone() for t in layer.filled()) for layer in model.cache.layers]
-    model.evict(20)
-    for (keys, values), layer in zip(before, model.cache.layers, strict=True):
-        now_keys, now_values = layer.filled()
-        assert now_keys.shape[2] == 25
-        assert torch.equal(now_keys[:, :, 20:], keys) and torch.equal(now_values[:, :, 20:], values)
-    model.evict(90)
-    assert model.cache.get_seq_length() == 25, 'what is gone does not come back'
-    model.step(logits.argmax(), 105)
-    assert model.cache.get_seq_length() == 26

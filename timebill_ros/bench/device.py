@@ -42,7 +42,7 @@ from timebill_ros.bench import shapes, token_times
 from timebill_ros.bench.execution_time import between
 from timebill_ros.bench.machine import describe_device, print_table, write
 from timebill_ros.bench.optional_plots import plots_if_installed
-from timebill_ros.inference.devices import before_others, choose_device
+from timebill_ros.inference.devices import choose_device, high_priority_stream
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor
@@ -130,7 +130,7 @@ def prediction_rows(model: CausalLM, n: int, chunk_tokens: int, rounds: int) -> 
     executors = {'alone': None}
     for device in dict.fromkeys([str(model.device), 'cpu']):
         executors[f'predictor on {device}'] = PredictionExecutor(length_predictor.load(directory, device=device))
-    first = {name: before_others(model.device) for name in executors}
+    first = {name: high_priority_stream(model.device) for name in executors}
     if model.device.type == 'cuda':
         name = f'predictor on {model.device}'
         executors[f'{name}, equal priority'], first[f'{name}, equal priority'] = executors[name], nullcontext()

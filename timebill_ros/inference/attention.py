@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The attention that models run here: PyTorch SDPA over the filled cache slots, remembering the last queries.
+"""The attention that models run here: PyTorch's SDPA over the filled cache slots.
 
-Registered with transformers' public AttentionInterface, so every model class that uses it takes this function without
-a change of its own. No mask function is registered under the same name: transformers then builds no mask, and
-causality is applied here, aligned to the end of the keys. That is right for one sequence without padding whatever
-part of its cache has been evicted. SnapKV needs the queries of the prompt's last tokens; they pass through here.
+The function is registered with transformers' public AttentionInterface, so every model class that uses that interface
+takes it without a change of its own. No mask function is registered under the same name: transformers then builds no
+mask, and causality is applied here, with the queries at the end of the keys. For one sequence without padding that is
+right, whatever has been evicted from its cache. The queries of the prompt's last tokens, which SnapKV needs, are
+recorded here.
 """
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class _CausalMasks:
         self._key, self._mask = None, None
 
     def get(self, n_query: int, n_key: int, window: int | None, device: torch.device) -> torch.Tensor:
-        """[L, K] bool, True where query i (position K - L + i) may look at key j."""
+        """Return the mask, bool [L, K]: True where query i, at position K - L + i, may look at key j."""
         key = (n_query, n_key, window, device)
         if key != self._key:
             position = torch.arange(n_key - n_query, n_key, device=device)[:, None]
@@ -55,17 +56,21 @@ class _CausalMasks:
 _masks = _CausalMasks()
 
 
-# Types of device with fused kernels for queries that stand at the end of the keys: no mask is read there.
+# Device types with fused kernels for causal attention of queries at the end of the keys, which read no mask from
+# memory. A type whose kernels turn out to be missing is taken out.
 _aligns_to_end = {'cuda'}
 
 
 def _aligned_to_end(query, key, value, scaling: float, gqa: dict) -> torch.Tensor:
-    """Causal attention of a chunk that follows others; by a mask from now on where PyTorch cannot do without."""
+    """Compute causal attention of a chunk that follows others, without a mask in memory.
+
+    Where PyTorch cannot do that, this call and all later ones on the same type of device use a mask.
+    """
     n_query, n_key = query.shape[2], key.shape[2]
     try:
         return scaled_dot_product_attention(query, key, value, attn_mask=causal_lower_right(n_query, n_key),
                                             scale=scaling, **gqa)
-    except torch.OutOfMemoryError:  # a RuntimeError too, which says nothing of the kernels
+    except torch.OutOfMemoryError:  # a RuntimeError too, but no sign of a missing kernel
         raise
     except (RuntimeError, TypeError) as error:
         log.info('chunks of prefill after the first are masked (%s: %s)', type(error).__name__, error)
@@ -81,12 +86,11 @@ def _masked(query, key, value, window: int | None, scaling: float, gqa: dict) ->
 def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None, **kwargs):
     """Compute attention: query [1, H_q, L, D], key and value [1, H_kv, K, D] -> ([1, L, H_q, D], None).
 
-    Without a mask, query i looks at keys up to its own, which stands at the end of the keys. `attention_mask`, bool
-    [1, 1, 1, K], says which slots one query may look at: decode steps of fixed size show slots that are not filled yet
-    (steps/step_module.py). ValueError for variants that are not computed here (soft-capped logits, attention sinks,
-    masks that a model prepares itself), so that a model which needs them is never answered with something else. The
-    arguments stand in the order of transformers' own SDPA function, because some libraries pass the first of them by
-    position.
+    The queries belong to the last L keys. Without a mask, each looks at the keys up to its own. `attention_mask`, bool
+    [1, 1, 1, K], says which slots a single query may look at: decode steps of fixed size show slots that are not
+    filled yet (steps/step_module.py). ValueError for what is not computed here (soft-capped logits, attention sinks,
+    masks that a model prepares itself): a model that needs it must not run without. The arguments are in the order of
+    transformers' own SDPA function, because some libraries pass the first of them by position.
     """
     n_query, n_key = query.shape[2], key.shape[2]
     masked = attention_mask is not None
@@ -99,14 +103,14 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
     if recorder is not None and recorder.recording:
         recorder.push(query, scaling)
     computed_in = query.dtype
-    query = query.to(key.dtype)  # weights of another precision than the cache's: see variants.py
+    query = query.to(key.dtype)  # another precision than the cache's comes with other weights: see variants.py
     n_heads, n_kv_heads, head_dim = query.shape[1], key.shape[1], query.shape[3]
     if n_query == 1:
-        # Decoding: the query group of a KV head takes the place of the query length, so neither repeated keys nor a
-        # causal mask are needed. The cache layer has already cut a sliding window to size.
+        # Decoding: the query group of a KV head takes the place of the query length, so that neither repeated keys nor
+        # a causal mask are needed. The cache layer shows no more than a sliding window reaches.
         query = query.view(1, n_kv_heads, -1, head_dim)
         if masked:
-            # PyTorch's fused kernels with a mask do not share the keys of one head out; matrix products do.
+            # With a mask, PyTorch's fused kernels do not divide the keys of one head among threads; matrix products do.
             scores = (query @ key.transpose(2, 3)).to(torch.float32) * scaling
             out = scores.masked_fill(~attention_mask, float('-inf')).softmax(dim=-1).to(value.dtype) @ value
         else:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What connects a running request to the outside."""
+"""The record through which other threads watch and steer a running request."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Control:
     deadline: Deadline
     margin_s: float = 0.0  # kept free before the deadline for delivering the result
     overrun_s: float = 0.0  # how long the work may go on after the deadline (SKIP_NEXT)
-    dropped: bool = False  # a revised plan expects no answer in time, and the goal ends where that is so
+    dropped: bool = False  # set to end the request: a revised plan expects no answer in time
     canceled: bool = False
     tokens: list[int] = field(default_factory=list)  # allocated to the cap before the loop starts
     n_tokens: int = 0

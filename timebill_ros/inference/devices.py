@@ -26,7 +26,7 @@ from timebill_ros.inference.model_directory import ModelError
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' is CUDA where there is one. ModelError for a device that this machine lacks."""
+    """Return the device of this name; 'auto': CUDA where there is one. ModelError for one that this machine lacks."""
     if name == 'auto':
         name = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
@@ -38,7 +38,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device, stored: torch.dtype | None) -> torch.dtype:
-    """'auto': bfloat16 on a CUDA device that computes in it, otherwise the precision the weights are stored in."""
+    """Return the dtype of this name. `stored`: the one that the weights are stored in, if known.
+
+    'auto': bfloat16 on a CUDA device that computes in it, float16 on other CUDA devices, `stored` on a CPU.
+    """
     if name != 'auto':
         return getattr(torch, name)
     if device.type == 'cuda':
@@ -46,14 +49,14 @@ def choose_dtype(name: str, device: torch.device, stored: torch.dtype | None) ->
     return stored or torch.float32
 
 
-def before_others(device: torch.device) -> contextlib.AbstractContextManager:
-    """Work inside goes before that of other streams on a GPU that both share; elsewhere this is nothing."""
+def high_priority_stream(device: torch.device) -> contextlib.AbstractContextManager:
+    """Put the work inside on a CUDA stream that goes before other streams of the GPU; on a CPU, do nothing."""
     return torch.cuda.stream(torch.cuda.Stream(device, priority=-1)) if device.type == 'cuda' else \
         contextlib.nullcontext()
 
 
 def device_name(device: torch.device) -> str:
-    """Hardware and, on a CPU, the thread count: what a profile is valid for."""
+    """Return the name of the hardware and, on a CPU, the thread count. A profile is valid for one such name."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
@@ -68,5 +71,6 @@ def device_name(device: torch.device) -> str:
 
 
 def library_versions() -> dict[str, str]:
+    """Return the versions that times and compiled steps depend on."""
     return {'torch': str(torch.__version__), 'transformers': transformers.__version__,
             'python': platform.python_version()}

@@ -12,10 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which cache entries to keep, and dropping the others (between prefill and decoding, and where time gets short again).
+"""Eviction: which cache entries to keep, and dropping the others.
 
-A scorer fills in one method, `score`; the top-k and the compaction are written once, in `evict`. A high score means:
-keep. Scores are per layer and KV head, and every head keeps the same number of entries.
+Entries are evicted between prefill and decoding, and again while decoding where time gets short. A scorer fills in one
+method, `score`; the top-k and the compaction are written once, in `evict`. A high score means: keep. Scores are per
+layer and KV head, and every head keeps the same number of entries.
 """
 from __future__ import annotations
 
@@ -26,11 +27,14 @@ from torch.nn.functional import avg_pool1d, pad
 
 from timebill_ros.inference.kv_cache import SlotLayer
 
-MAX_WINDOW = 32  # W: the observation window at most
+MAX_WINDOW = 32  # the largest observation window W, entries
 
 
 def observation_window(n_keep: int) -> int:
-    """W = min(32, n_keep // 2): the prompt's last entries, which are always kept, fill at most half of what is kept."""
+    """Return W = min(32, n_keep // 2), the size of the observation window.
+
+    The window is the prompt's last entries. They are always kept, and are at most half of what is kept.
+    """
     return min(MAX_WINDOW, n_keep // 2)
 
 
@@ -40,19 +44,20 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, keys: torch.Tensor, values: torch.Tensor, queries: torch.Tensor, scaling: float,
               window: int) -> torch.Tensor:
-        """keys, values [1, H_kv, N, D], the last prompt queries [1, H_q, >= window, D] -> scores [1, H_kv, N].
+        """Score entries: keys, values [1, H_kv, N, D], last prompt queries [1, H_q, >= window, D] -> [1, H_kv, N].
 
-        The last `window` entries must come out above all others.
+        `scaling` is what the layer multiplies its attention logits by. The scores of the last `window` entries must be
+        above all others.
         """
 
 
 def _keep_window(scores: torch.Tensor, window: int) -> torch.Tensor:
-    """Append the window's entries to scores of the others, [.., N - W] -> [.., N], above any of them."""
+    """Append infinite scores for the window's entries to the scores of the others: [.., N - W] -> [.., N]."""
     return pad(scores, (0, window), value=float('inf'))
 
 
 class SnapKV(Scorer):
-    """Attention that the prompt's last W queries pay to an entry (Li et al., SnapKV, arXiv 2404.14469).
+    """Score an entry by the attention that the prompt's last W queries pay to it (SnapKV, Li et al., arXiv 2404.14469).
 
     Softmax over all keys, mean over the W queries, average-pooled over `kernel_size` neighbouring entries, mean over
     the query group of each KV head.
@@ -61,13 +66,13 @@ class SnapKV(Scorer):
     kernel_size = 5
 
     def score(self, keys, values, queries, scaling, window):
-        if window == 0:  # n_keep of 1 leaves no window to observe from
+        if window == 0:  # n_keep is 1, and no window is left to observe from: the newest entry is kept
             return keys.new_zeros(keys.shape[:3]) + torch.arange(keys.shape[2], device=keys.device)
         queries = queries[:, :, -window:]
         _, n_heads, _, head_dim = queries.shape
         n_kv_heads, n_key = keys.shape[1], keys.shape[2]
         group = n_heads // n_kv_heads
-        if keys.device.type == 'cpu' and keys.dtype == torch.float16:  # its products take ten times longer there
+        if keys.device.type == 'cpu' and keys.dtype == torch.float16:  # matrix products take ten times longer in it
             queries, keys = queries.float(), keys.float()
         # The group's queries side by side, [1, H_kv, group * W, D], so that keys are not repeated.
         grouped = queries.reshape(1, n_kv_heads, group * window, head_dim)
@@ -83,14 +88,14 @@ class SnapKV(Scorer):
 
 
 class KeyNorm(Scorer):
-    """Small key norms attract attention (Devoto et al., arXiv 2406.11430): score is minus the norm."""
+    """Keys with small norms attract attention (Devoto et al., arXiv 2406.11430): the score is minus the norm."""
 
     def score(self, keys, values, queries, scaling, window):
         return _keep_window(-keys[:, :, :keys.shape[2] - window].norm(dim=-1), window)
 
 
 class Recent(Scorer):
-    """The first entries (attention sinks) and the most recent ones (StreamingLLM, arXiv 2309.17453)."""
+    """Keep the first entries (attention sinks) and the most recent ones (StreamingLLM, arXiv 2309.17453)."""
 
     n_sink = 4
 
@@ -101,7 +106,7 @@ class Recent(Scorer):
 
 
 class Random(Scorer):
-    """A seeded draw: the baseline that every other scorer has to beat."""
+    """Score at random, seeded: the baseline that every other scorer has to beat."""
 
     def __init__(self, seed: int = 0):
         self.generator = torch.Generator().manual_seed(seed)
@@ -116,10 +121,10 @@ SCORERS: dict[str, type[Scorer]] = {'snapkv': SnapKV, 'key_norm': KeyNorm, 'rece
 
 def evict(layer: SlotLayer, scorer: Scorer, queries: torch.Tensor, scaling: float, n_keep: int,
           n_prompt: int | None = None) -> None:
-    """Keep the `n_keep` best entries of the prompt's for every head of one layer, in their order.
+    """Keep the `n_keep` best prompt entries of one layer, for every KV head, in their order.
 
-    The first `n_prompt` entries (None: all) are the prompt's, its window still at their end; what was generated since
-    follows them and stays.
+    The first `n_prompt` entries (None: all) are the prompt's, with its window at their end, which an earlier eviction
+    has kept. Entries generated since follow them and stay.
     """
     keys, values = layer.filled()
     n = keys.shape[2]

@@ -119,7 +119,8 @@ class SlotLayer(CacheLayerMixin):
 class SlotCache(Cache):
     """One SlotLayer per decoder layer. `windows[i]` is layer i's sliding window, None for full attention.
 
-    A window that the cache cannot outgrow is full attention: such layers are evicted like the others, and stay as long.
+    A layer whose window is at least as long as the cache counts as full attention: it is evicted like the others, and
+    its length stays theirs.
     """
 
     def __init__(self, capacity: int, windows: list[int | None]):
@@ -146,7 +147,7 @@ class SlotCache(Cache):
 
     @property
     def lengths(self) -> list[int]:
-        """Filled slots of each layer. Assigning forgets what follows, or shows again what was forgotten."""
+        """Filled slots of each layer. A shorter length hides the last slots; the former length shows them again."""
         return [layer.length for layer in self.layers]
 
     @lengths.setter

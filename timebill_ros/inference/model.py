@@ -119,7 +119,7 @@ class CausalLM:
             except Exception as error:  # a model that does not fit fails in its own way; it runs on its own cache
                 self.eviction_refusal = f'its attention does not go through the common interface ({error})'
         log.warning('KV eviction is off for %s: %s', self.name, self.eviction_refusal)
-        # So that weights are not held twice.
+        # Let go of the weights read first, so that they are not held twice.
         self.model = self.cache = self._reader = self._step = model = None
         self._attentions = {}
         if getattr(config, 'attn_logit_softcapping', None):
@@ -150,6 +150,7 @@ class CausalLM:
             self._foreign = self._reader = self._step = foreign_cache.choose(model, config, ids)
             return
         self.cache = SlotCache(self.max_context, sliding_windows(config))
+        # Prefill goes through the modules, whatever decode steps go through later.
         self._reader = self._step = ModuleStep(self.model, self.cache)
         for module in model.modules():
             index = getattr(module, 'layer_idx', None)
@@ -158,7 +159,10 @@ class CausalLM:
                 self._recorders[index] = module.timebill_recorder = QueryRecorder(MAX_WINDOW)
 
     def _warm_up(self) -> None:
-        """Run everything that a request runs, so that no request pays for first calls; ValueError for missing parts."""
+        """Run everything that a request runs, so that no request pays for first calls.
+
+        ValueError where a layer that is to be evicted did not call our attention function.
+        """
         ids = [self.tokenizer.eos_token_id or 0] * (MAX_WINDOW + 2)
         self.reset()
         self.prefill(ids, chunk_tokens=len(ids) // 2)
@@ -226,8 +230,8 @@ class CausalLM:
     def looks_per_chunk(self) -> int:
         """How often prefill of one chunk asks whether to stop, at about equal intervals.
 
-        A GPU computes later than it is asked to. There, only the question before a chunk, which is asked after the
-        chunk before was waited for, says something.
+        Only on a CPU does the question before a layer come when that layer is due. A GPU computes later than it is
+        asked to.
         """
         return max(1, len(self._attentions)) if self.device.type == 'cpu' else 1
 
@@ -334,6 +338,6 @@ class CausalLM:
                 raise ValueError(f'the cache holds {max(self.cache.lengths)} entries, {self._n_prompt} of the prompt')
 
     def synchronize(self) -> None:
-        """Wait for the device: a time that was not preceded by this is not a time."""
+        """Wait for the device. A time that is read before this leaves out what the device has yet to do."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)

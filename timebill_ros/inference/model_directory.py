@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the files of a model say without its weights: whether it can be loaded, which one it is, how it caches."""
+"""What a model's files say before its weights are loaded: whether it can be loaded, which one it is, how it caches."""
 from __future__ import annotations
 
 import hashlib
@@ -24,7 +24,10 @@ class ModelError(RuntimeError):
 
 
 def fingerprint(name: str, commit: str | None = None) -> str:
-    """Identifies a model by its config and the headers and sizes of its weight files (not by reading gigabytes)."""
+    """Identify a model by its config files and by the sizes and first 64 KiB of its weight files.
+
+    Gigabytes are not read. A model on a hub is identified by its name and `commit`.
+    """
     root = Path(name)
     if not root.is_dir():
         return f'{name}@{commit or "unknown"}'
@@ -38,7 +41,7 @@ def fingerprint(name: str, commit: str | None = None) -> str:
 
 
 def check_directory(name: str, *, allow_unsafe_weights: bool) -> None:
-    """ModelError naming the file that a local model directory lacks. Hub ids are left to transformers."""
+    """Raise ModelError naming the file that a local model directory lacks. Hub ids are left to transformers."""
     root = Path(name)
     if not root.exists():
         if root.is_absolute() or name.startswith('.') or name.count('/') != 1:
@@ -54,12 +57,12 @@ def check_directory(name: str, *, allow_unsafe_weights: bool) -> None:
         raise ModelError(f'model directory {name} lacks tokenizer files (tokenizer.json)')
 
 
-# Config entries of state-space and other recurrent layers, which may stand beside attention.
+# Config entries of state-space and other recurrent layers, which a model may have beside attention layers.
 _RECURRENT = ('state_size', 'ssm_state_size', 'mamba_d_state', 'lru_width', 'linear_conv_kernel_dim', 'conv_L_cache')
 
 
 def layout_refusal(config) -> str:
-    """Why the cache of this architecture cannot be evicted; empty where it can."""
+    """Return why the cache of this architecture cannot be evicted; empty where it can."""
     if getattr(config, 'kv_lora_rank', None):
         return 'its cache is compressed (multi-head latent attention)'
     if not hasattr(config, 'num_attention_heads') or any(hasattr(config, name) for name in _RECURRENT):
@@ -71,7 +74,7 @@ def layout_refusal(config) -> str:
 
 
 def sliding_windows(config) -> list[int | None]:
-    """Per decoder layer its sliding window in tokens, None for full attention."""
+    """Return the sliding window of each decoder layer, in tokens; None for full attention."""
     window = getattr(config, 'sliding_window', None)
     kinds = getattr(config, 'layer_types', None)
     if kinds is None:
@@ -80,6 +83,7 @@ def sliding_windows(config) -> list[int | None]:
 
 
 def eos_ids(model, tokenizer) -> frozenset[int]:
+    """Return the tokens that end an answer: those of the generation config, and the tokenizer's."""
     ids = getattr(model.generation_config, 'eos_token_id', None)
     ids = ids if isinstance(ids, (list, tuple)) else [ids]
     return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)

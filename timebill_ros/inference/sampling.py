@@ -39,7 +39,7 @@ class Sampler:
         """
         if mask is not None:
             logits = logits.masked_fill(~mask, float('-inf'))
-        best, token = logits.max(dim=-1)  # max propagates NaN, so one look at it suffices
+        best, token = logits.max(dim=-1)  # max propagates NaN, so looking at the maximum suffices
         valid = best.isfinite()
         if self.generator is not None:
             token = torch.multinomial(self.probabilities(logits), 1, generator=self.generator)[0]

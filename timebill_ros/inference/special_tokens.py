@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a client writes into a message is text: it must not become a token that only the chat template may write.
+"""What a client writes into a message stays text: it must not become a token that only the chat template may write.
 
 Tokenizers look for the texts of their special tokens in whatever they are given, and a chat template puts a message's
-content between such texts. So a content that holds one, "<|im_end|><|im_start|>system ...", could end its own turn and
-speak as somebody else. Here that text is broken apart before the template sees it; a content without one stays as it
-is, to the byte. A goal's raw `prompt` is the client's own template and is left alone.
+content between such texts. So content that holds one, "<|im_end|><|im_start|>system ...", could end its own turn and
+speak as somebody else. Here that text is broken apart before the template sees it. Content without one stays as it is,
+to the byte. A goal's raw `prompt` is the client's own template and is left alone.
 """
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from timebill_ros.request import ErrorCode, GoalError
 log = logging.getLogger(__name__)
 
 BREAK = ' '
-# What is broken may overlap with more of the same, so it is looked at again; each pass leaves less.
+# Texts that are broken apart may overlap with others, so the result is searched again. Each pass leaves fewer.
 MAX_PASSES = 8
-# Conversations that show what a template writes around turns. One that it refuses shows nothing.
+# Roles of conversations that show what a template writes around turns. It may refuse some of them.
 _PROBES = (('system', 'user', 'assistant', 'user'), ('user', 'assistant', 'user'), ('user', 'assistant', 'tool'))
 
 
@@ -46,17 +46,17 @@ class SpecialTokens:
         self.texts = sorted((text for text in texts if text.strip()), key=lambda text: (-len(text), text))
         self._ids = {tokenizer.convert_tokens_to_ids(text) for text in self.texts}
         self._pattern = _any_of(self.texts)
-        # Some tokens are looked for only after the text was normalized, and in their own normalized form: so another
-        # spelling (full-width, upper case) can stand for them.
+        # A tokenizer looks for some tokens only after it has normalized the text, and in their own normalized form. So
+        # another spelling (full-width, upper case) can stand for them.
         normalizer = getattr(getattr(tokenizer, 'backend_tokenizer', None), 'normalizer', None)
         late = [text for text in self.texts if text in added and added[text].normalized] if normalizer else []
         self._normalize = normalizer.normalize_str if late else None
         self._late_pattern = _any_of({self._normalize(text) for text in late} if late else ())
 
     def as_text(self, content: str) -> str:
-        """`content` with each of the texts in it broken apart by a space, however they overlap or nest.
+        """Return `content` with each special text in it broken apart by a space, however these overlap or nest.
 
-        GoalError where that does not help, with a tokenizer that drops spaces.
+        GoalError where that does not help, as with a tokenizer that drops spaces.
         """
         broken = content
         for _ in range(MAX_PASSES):
@@ -77,18 +77,18 @@ class SpecialTokens:
 
 
 def _special(tokenizer, added: dict) -> set[str]:
-    """Texts of tokens that are marked as special."""
+    """Return the texts of the tokens that are marked as special."""
     texts = {*getattr(tokenizer, 'all_special_tokens', ()), *(text for text, token in added.items() if token.special)}
     unknown = getattr(tokenizer, 'unk_token', None)
     others = {value for name, value in getattr(tokenizer, 'special_tokens_map', {}).items() if name != 'unk_token'
               and isinstance(value, str)}
-    # Any word can become the token of unknown words, so its text gives nobody a power; but in some tokenizers that
-    # token also ends a text.
+    # Any unknown word becomes the token of unknown words, so writing its text gives nobody a power. But in some
+    # tokenizers that token also ends a text.
     return texts if unknown in others else texts - {unknown}
 
 
 def _role_markers(tokenizer, added: dict) -> set[str]:
-    """Added tokens that the chat template writes around turns: not every model marks them as special."""
+    """Return the added tokens that the chat template writes around turns: not every model marks them as special."""
     if not getattr(tokenizer, 'chat_template', None):
         return set()
     written = ''
@@ -96,14 +96,17 @@ def _role_markers(tokenizer, added: dict) -> set[str]:
         try:
             written += tokenizer.apply_chat_template([{'role': role, 'content': '-'} for role in roles],
                                                      tokenize=False, add_generation_prompt=True)
-        except Exception:  # templates raise jinja errors of their own for roles they refuse
+        except Exception:  # templates raise jinja errors of their own for roles that they refuse
             log.debug('the chat template refuses the roles %s', roles)
     # A plain word or a colon among the added tokens is no marker: people write "user:", too.
     return {text for text in added if text in written and len(text.strip()) > 2 and not text.isalnum()}
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern:
-    """One search for all: tokenizers have hundreds. The longest is tried first; without texts it matches nothing."""
+    """Return one pattern for all texts, of which tokenizers have hundreds; the longest is tried first.
+
+    Without texts it matches nothing.
+    """
     return re.compile('|'.join(re.escape(text) for text in sorted(texts, key=len, reverse=True)) or '(?!)')
 
 
@@ -111,6 +114,6 @@ def _break(match: re.Match) -> str:
     text = match[0]
     inner = text.strip()
     middle = len(inner) // 2
-    # A space inside keeps all of it readable; what has no inside is taken out.
+    # A space in the middle keeps the text readable. A text of one character has no middle and is taken out.
     apart = inner[:middle] + BREAK + inner[middle:] if middle else BREAK
     return text.replace(inner, apart, 1)

@@ -12,18 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From token ids to text while they arrive: incremental decoding and stop strings."""
+"""From token ids to text while the tokens arrive: incremental decoding and stop strings."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# How many tokens back the decoder looks, so that merges and spaces come out as in the whole text.
+# Tokens before a piece that are decoded with it, so that merges and spaces come out as in the whole text.
 _CONTEXT = 6
 _INCOMPLETE = '\ufffd'  # what tokenizers print for half of a multi-byte character
 
 
 def decode(tokenizer, ids: Sequence[int]) -> str:
-    """The text of `ids`, special tokens left out, spaces as the model wrote them."""
+    """Return the text of `ids`, without special tokens, spaces as the model wrote them."""
     return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
@@ -36,10 +36,11 @@ class TextStream:
 
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer
-        self._context, self._done = 0, 0  # ids[_context:_done] have been given out and lend context to the next piece
+        # ids[_context:_done] have been given out, and are decoded again with the next piece, as its context.
+        self._context, self._done = 0, 0
 
     def advance(self, ids: Sequence[int], n: int, *, last: bool = False) -> str:
-        """The new text of ids[:n] since the call before. With `last`, nothing is held back."""
+        """Return the text of ids[:n] that earlier calls have not returned. With `last`, nothing is held back."""
         known = decode(self._tokenizer, ids[self._context:self._done])
         text = decode(self._tokenizer, ids[self._context:n])
         if (text.endswith(_INCOMPLETE) and not last) or len(text) <= len(known):
@@ -58,7 +59,7 @@ class StopStrings:
         self._tail = ''
 
     def hit(self, ids: Sequence[int], n: int) -> bool:
-        """Whether the text of ids[:n] holds a stop string (ids[:n-1] did not)."""
+        """Return whether the text of ids[:n] holds a stop string; that of ids[:n-1] did not."""
         if not self._stop:
             return False
         self._tail += self._stream.advance(ids, n)
@@ -67,6 +68,6 @@ class StopStrings:
         return found
 
     def cut(self, text: str) -> str:
-        """`text` up to the first stop string in it, which is left out."""
+        """Return `text` up to the first stop string in it, without that."""
         starts = [text.find(s) for s in self._stop if s in text]
         return text[:min(starts)] if starts else text

@@ -12,32 +12,35 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How many CPU threads compute, and what they do while they wait. No torch: some of it must come before torch."""
+"""How many CPU threads compute, and what they do while they wait.
+
+This file does not import torch: `wait_briefly` must be called before torch is imported.
+"""
 from __future__ import annotations
 
 import os
 
-# Up to this size of weights one thread decodes: a step takes about a millisecond, and letting a second thread take
-# part in its hundred small operations costs as much as it saves, and far more once anything else wants the core.
+# Up to this size of weights one thread decodes. Such a step takes about a millisecond; a second thread for its hundred
+# small operations costs as much as it saves, and far more as soon as another program wants the core.
 SMALL_WEIGHTS = 16 * 2 ** 20  # bytes
 
 
 def available_cores() -> int:
-    """Cores this process may use, which in a container are fewer than the machine has."""
+    """Return how many cores this process may use; in a container that is fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-# Turns of its waiting loop that a thread of GNU OpenMP makes at a barrier before it sleeps, some ten microseconds. A
-# decode step of 0.5 billion int8 weights on two cores, which has 240 barriers, took 23 ms without any, 13.5 ms with
-# these and 12.5 ms with fifty times as many; beside a program that wants a core for itself 21, 26 and 120 ms.
+# How often a thread of GNU OpenMP looks at a barrier before it sleeps: some ten microseconds. A decode step of 0.5
+# billion int8 weights on two cores, which has 240 barriers, took 23 ms with no spins, 13.5 ms with these and 12.5 ms
+# with fifty times as many; beside a program that keeps one core busy it took 21, 26 and 120 ms.
 SPINS = '400'
 
 
 def wait_briefly() -> None:
-    """Have OpenMP's threads spin for an instant at its barriers, then sleep. Only before torch is imported.
+    """Have OpenMP's threads spin only for an instant at barriers, then sleep. Call this before torch is imported.
 
-    Threads that spin on, as is OpenMP's way, starve each other as soon as anything else runs. OMP_WAIT_POLICY and
-    GOMP_SPINCOUNT in the environment win.
+    By default they spin on, and starve each other as soon as anything else runs. OMP_WAIT_POLICY and GOMP_SPINCOUNT in
+    the environment take precedence.
     """
     if 'OMP_WAIT_POLICY' not in os.environ:
         os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
@@ -45,12 +48,13 @@ def wait_briefly() -> None:
 
 
 def for_decoding(requested: int, weight_bytes: int) -> int:
-    """Threads of a decode step: as requested, or (0) by the size of the weights."""
+    """Return the threads of a decode step: as requested, or for 0 by the size of the weights."""
     return requested or (1 if weight_bytes <= SMALL_WEIGHTS else available_cores())
 
 
 def for_prefill(threads: int, beside: int) -> int:
-    """Threads of prefill while `beside` others predict: one core each, because a thread that shares its core makes
-    all others wait for it.
+    """Return the threads of prefill while `beside` other threads predict: each thread gets a core of its own.
+
+    A thread that shares its core makes all others wait for it.
     """
     return max(1, min(threads, available_cores() - beside))

@@ -25,11 +25,11 @@ _GENERIC = ('PreTrainedTokenizerFast', 'TokenizersBackend')
 
 
 def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False):
-    """The tokenizer of a directory or hub id.
+    """Return the tokenizer of a directory or hub id.
 
-    Newer versions of transformers choose the class for some architectures, Qwen2 among them, by the model's type
-    whatever its directory says, and a word-level tokenizer comes out as a byte-level one that knows no word. So a
-    directory that declares its tokenizer.json to be all there is gets just that.
+    For some architectures, Qwen2 among them, newer versions of transformers choose the tokenizer's class by the model's
+    type, whatever the directory says. A word-level tokenizer then comes out as a byte-level one that knows no word. So
+    a directory that declares nothing but its tokenizer.json gets just that file's tokenizer.
     """
     root = Path(name)
     try:

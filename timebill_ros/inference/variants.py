@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The same model with weights of another precision, to decode with where time is short.
+"""Variants: the same model with weights of another precision, to decode with where time is short.
 
-A variant shares the KV cache, the tokenizer and the prefill of the model it was made from; only decode steps go
-through it. Which one, if any, is the planner's choice (knobs.py), from what was measured on this device.
+A variant shares the KV cache, the tokenizer and the prefill of the model that it was made from; only decode steps go
+through it. The planner chooses one (planning/knobs.py), or none, by what was measured on this device.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VARIANTS = ('int8', 'int4', *HALVES)
 
 
 def parse(names: str) -> list[str]:
-    """'int8, int4' -> ['int8', 'int4']. ValueError naming what is not a variant."""
+    """Split 'int8, int4' into ['int8', 'int4']. ValueError naming what is not a variant."""
     found = [name.strip() for name in names.split(',') if name.strip()]
     for name in found:
         if name not in VARIANTS:
@@ -40,12 +40,12 @@ def parse(names: str) -> list[str]:
 
 
 def make(model: nn.Module, variant: str, device: torch.device) -> nn.Module:
-    """A copy of `model` with its linear layers in another precision. ValueError where this device or torch cannot.
+    """Return a copy of `model` in another precision. ValueError where this device or torch cannot have it.
 
-    On a CPU it is the weights only that have it, by the classes below, which share everything else with the model and
-    are fast where decode steps are compiled (compiled_step.py); activations are in float32, which keeps more of the
-    quality and costs nothing there. On CUDA, half precision is of everything, and torchao quantizes weights. Which is
-    faster is in the profile.
+    On a CPU, only the weights of linear layers are in that precision, in the classes below. Everything else is shared
+    with the model. These classes are fast where decode steps are compiled (steps/compiled.py); activations are in
+    float32, which keeps more of the quality and costs nothing there. On CUDA, half precision applies to the whole
+    model, and torchao quantizes weights to int8 and int4. The profile tells which variant is faster.
     """
     if variant in HALVES and model.dtype == getattr(torch, variant):
         raise ValueError(f'the model runs in {variant} already')
@@ -69,8 +69,9 @@ class HalfLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """A linear layer, weight [N, K], with 8 bits a weight and one float32 scale a row, symmetric and rounded to
-    nearest.
+    """A linear layer, weight [N, K], with 8 bits a weight and one float32 scale a row.
+
+    Quantization is symmetric and rounds to nearest.
     """
 
     def __init__(self, linear: nn.Linear):
@@ -87,10 +88,10 @@ class Int8Linear(nn.Module):
 
 
 class Int4Linear(nn.Module):
-    """A linear layer, weight [N, K], with 4 bits a weight and a float32 scale for every 32 of a row, symmetric and
-    rounded to nearest. K is a multiple of 32.
+    """A linear layer, weight [N, K], with 4 bits a weight and one float32 scale for every 32 weights of a row.
 
-    A group is every (K / 32)th column, so that the scales of neighbouring columns are neighbours in memory.
+    Quantization is symmetric and rounds to nearest. K is a multiple of 32. A group is every (K / 32)th column, so that
+    the scales of neighbouring columns are neighbours in memory.
     """
 
     GROUP = 32
@@ -109,7 +110,7 @@ class Int4Linear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         low = (self.weight & 15).to(torch.float32) - 8
         high = (self.weight >> 4).to(torch.float32) - 8
-        if x.numel() == x.shape[-1]:  # one token: nothing is unpacked to memory where this is compiled
+        if x.numel() == x.shape[-1]:  # one token: once compiled, this unpacks no weights to memory
             half = x.view(2, self.GROUP // 2, -1)
             y = ((low * half[0] + high * half[1]) * self.scale[:, None]).sum((1, 2)).view(*x.shape[:-1], -1)
         else:
@@ -119,7 +120,7 @@ class Int4Linear(nn.Module):
 
 
 class _InFloat32(nn.Module):
-    """An embedding whose rows come out in float32, and with them every activation after it."""
+    """An embedding whose rows come out in float32, so that all activations after it are in float32 too."""
 
     def __init__(self, embedding: nn.Module):
         super().__init__()
@@ -137,8 +138,8 @@ LINEARS = {
 
 
 def _with_linears(model: nn.Module, make_linear: Callable[[nn.Linear], nn.Module]) -> nn.Module:
-    """The model with other linear layers, and with activations in float32."""
-    # Parameters are shared: what is not replaced, as embeddings and norms, is in memory once.
+    """Return a copy of the model with other linear layers, and with activations in float32."""
+    # Parameters are shared: those that are not replaced, such as embeddings and norms, are in memory once.
     shared = {id(parameter): parameter for parameter in model.parameters()}
     made = copy.deepcopy(model, shared)
     for name, module in list(made.named_modules()):

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Several knobs: how much of the cache to keep, which weights to decode with, where to cap. Pure functions.
+"""The choice of several knobs: how much of the cache to keep, which weights to decode with, where to cap.
 
-Without a quality table, this is the paper's rule on the model's own weights. With one, the plan is the choice of
-highest expected quality: among the choices that keep the promised miss rate where there are any, otherwise among all.
+Pure functions. Without a quality table, this is the paper's rule on the model's own weights. With one, the plan is the
+choice of highest expected quality: among those that keep the promised miss rate, or where there are none, among all.
 """
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Option:
 def choose(options: Sequence[Option], table: QualityTable | None, distribution: LengthDistribution, *, n_x: int,
            n_min: int, time_left_s: float, eviction_s: float, predicted: int, pessimistic: int, n_max: int,
            caution: float = 1.0, reserve_s: float = 0.0, may_cap: bool = False) -> Plan:
-    """Return the plan of the best option. The first option is the model's own weights; see `solver.solve` for the rest.
+    """Return the plan of the best option. `options[0]` is the model's own weights; see `solver.solve` for the rest.
 
-    `may_cap`: a response that will probably be cut may be capped before the deadline. That is of use where a late
-    response is worth nothing; otherwise the deadline guard cuts later than a cautious cap would.
+    `may_cap`: a response that will probably be cut may be capped before the deadline. That helps where a late response
+    is worth nothing. Elsewhere the deadline guard is better: it cuts later than a cautious cap would.
     """
     paper = [replace(solver.solve(steps=o.steps, n_x=n_x, n_min=n_min, time_left_s=time_left_s, eviction_s=eviction_s,
                                   predicted=predicted, pessimistic=pessimistic, n_max=n_max, caution=caution,
@@ -53,7 +53,7 @@ def choose(options: Sequence[Option], table: QualityTable | None, distribution: 
     if table is None:
         return paper[0]
     promises = [plan for plan in paper if plan.verdict.is_promise]
-    if promises:  # each with the least eviction that keeps the promise; the first of equals
+    if promises:  # each has the least eviction that keeps the promise; of equals, the first is taken
         return max(promises, key=lambda plan: table.of(plan.variant, plan.eviction_ratio))
     verdict = min(plan.verdict for plan in paper)  # AT_RISK where any option lets N_hat fit
     candidates = []

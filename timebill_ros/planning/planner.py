@@ -14,8 +14,9 @@
 
 """The one entry to planning: the engine's first plan, estimates, and plans made again while decoding.
 
-    what is known (Situation) + time left -> Planner.plan          how much to keep, which weights, what to promise
-    the same + how far it has come (Progress) -> Planner.revise    the same question, with less of it open
+    Situation (what is known) + time left -> Planner.plan                      how much to keep, which weights, what to
+                                                                               promise
+    Situation + Progress (how far it has come) + time left -> Planner.revise   the same, now that less is uncertain
 
 `solver.py` holds the arithmetic, `knobs.py` the choice among several weights by expected quality. Nothing here runs a
 model.
@@ -40,8 +41,8 @@ class Bounds:
 
     length: PessimisticLength  # gives N_W for a distribution
     timing_factor: float = 1.0  # how much longer than profiled a step takes now
-    time_bound: float = 1.0  # times as long as expected that a promise is made for
-    reserve_s: float = 0.0  # kept free besides
+    time_bound: float = 1.0  # how many times the expected time a promise allows for
+    reserve_s: float = 0.0  # seconds that a promise keeps free besides
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Planner:
 
     def __init__(self, times: ExecutionTimes, variants: Sequence[str], quality: QualityTable | None = None):
         self.times, self.variants, self.quality = times, list(variants), quality
-        # Looked up here once: the token loop waits for plans.
+        # Looked up once, because the token loop waits for plans.
         self._times_of = {name: times.of_variant(name) for name in variants}
         self._steps_of = {name: own.steps for name, own in self._times_of.items()}
 
@@ -109,7 +110,7 @@ class Planner:
         unchanged = Verdict.FITS if now.n_keep == known.n_x else Verdict.FITS_WITH_EVICTION
         if plan.verdict is unchanged and solver.fits(steps.scaled(bounds.time_bound), n_kv, n_w - n + 1,
                                                      time_left_s - bounds.reserve_s):
-            return plan  # mostly so; no more is worked out, because the next token waits for this
+            return plan  # the usual case. Nothing more is computed, because the next token waits for this.
         n_hat = min(expected(known.distribution, known.n_max, n), n_w)
         generated = n_kv - now.n_keep
         rest = solver.solve(

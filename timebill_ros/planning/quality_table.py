@@ -38,7 +38,10 @@ Curve = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class QualityTable:
-    """Measured quality: by variant over the eviction ratio, and of a response that was cut. ValueError for no curve."""
+    """Measured quality: of each variant over the eviction ratio, and of a response that was cut.
+
+    ValueError for what is no curve.
+    """
 
     variants: dict[str, Curve]
     cut: Curve

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Plans made again while a response is decoded: by then the pace is measured, and less of the length is unknown."""
+"""Plans made again while decoding: by then steps have been measured, and less of the length is unknown."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -25,8 +25,8 @@ from timebill_ros.request import Plan, Timing, Verdict
 class Replanner:
     """Looks at one request's plan again whenever the token loop calls it, and evicts where the new plan says so.
 
-    `started_s`: the instant from which the WCET is counted. `drops`: set `control.dropped` where not even the predicted
-    length fits any more. A new plan is put into `control.revised`, for another thread to send.
+    `started_s`: the instant from which the WCET is counted. `drops`: whether to set `control.dropped` where not even
+    the predicted length fits any more. A new plan is put into `control.revised`, for another thread to send.
     """
 
     def __init__(self, model, planner: Planner, known: Situation, *, plan: Plan, timing: Timing, control: Control,
@@ -35,13 +35,14 @@ class Replanner:
         self.plan, self.timing, self.control, self.started_s = plan, timing, control, started_s
         self._times = planner.times_of(plan.variant)
         self._steps = self._times.steps
-        self.profiled_s = 0.0  # what the profile says of the segments that are over
+        # A segment is the steps between two evictions.
+        self.profiled_s = 0.0  # seconds that the profile gives for the segments that are over, evictions included
         self._since = 1  # tokens when the current segment began
 
     def __call__(self, n: int, n_kv: int, pace: float) -> int:
         """Look at the plan after `n` tokens; return the number of cached entries, `n_kv` unless some were evicted.
 
-        `pace`: seconds that a step took lately.
+        `pace`: seconds of a recent step.
         """
         plan, timing, control = self.plan, self.timing, self.control
         # A device that seems faster than it was planned for is no reason to plan for less.
@@ -76,7 +77,7 @@ class Replanner:
         timing.kept_tokens, timing.eviction_ratio = n_keep, 1 - n_keep / timing.prompt_tokens
 
     def segment_s(self, n: int) -> float:
-        """Return what the profile says of the steps since the last eviction, up to `n` tokens, in seconds."""
+        """Return the seconds that the profile gives for the steps since the last eviction, up to `n` tokens."""
         first = self._since
         cached = self.timing.kept_tokens + first - 1
         return self._steps.decode(cached, n - first + 1)

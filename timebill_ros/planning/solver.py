@@ -58,8 +58,8 @@ def largest_keep(steps: StepTime, n_x: int, n_min: int, d: float, n: int) -> int
 def smallest_keep(n_x: int, alpha_max: float, window: int) -> int:
     """Return n_min: the fewest entries that `alpha_max` leaves of `n_x`.
 
-    A prompt within the scorer's window is kept whole. At most floor(alpha_max * n_x) entries are evicted: the limit is
-    never exceeded. The tolerance is for ratios that came as float32.
+    A prompt within the scorer's window is kept whole. At most floor(alpha_max * n_x) entries are evicted, and at least
+    one is kept. The added 1e-4 is for ratios that came as float32.
     """
     if n_x <= window:
         return n_x
@@ -99,7 +99,10 @@ def solve(*, steps: StepTime, n_x: int, n_min: int, time_left_s: float, eviction
 
 
 def _least_eviction(steps: StepTime, n_x: int, n_min: int, left_s: float, eviction_s: float, n: int) -> int | None:
-    """Return the most entries with which `n` tokens fit into the time left, an eviction paid for; None: none do."""
+    """Return the most entries with which `n` tokens fit into the time left after an eviction; None: none do.
+
+    `n_x` entries need no eviction.
+    """
     if fits(steps, n_x, n, left_s):
         return n_x
     return largest_keep(steps, n_x, n_min, left_s - eviction_s, n)  # never n_x: it does not fit

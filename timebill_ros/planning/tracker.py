@@ -19,8 +19,8 @@ request that takes longer than estimated for the length that it had. The second 
 of measured to estimated time: a quantile of single steps, multiplied by their number, is not a quantile of the sum.
 Noise has a part that does not grow with the request, so `fixed_s` is added to both times of a ratio.
 
-A policy of another kind than `adaptive` learns no lengths and keeps its time bound; the timing factors follow the
-device whatever the policy, unless `track_timing` is off.
+Only the policy `adaptive` learns lengths and moves its time bound. The timing factors follow the device under every
+policy, unless `track_timing` is off.
 """
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ from timebill_ros.timing.execution_time import Profile
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-SHORTEST_S = 0.005  # of estimated decoding: less is mostly fixed costs, and its ratio says nothing of steps
-FIXED_STEPS = 20  # whose time is the scale of the noise that a request of any length has
-MOST_SLACK = 3.0  # bound on the time bound
-PRIOR_WEIGHT = 40  # requests that the profile's residuals count for: runs of a few steps are noisier than requests
-# Where nothing was measured yet: residuals of the kind that a quiet device shows.
+SHORTEST_S = 0.005  # estimated decoding: a shorter one is mostly fixed costs, and its ratio says nothing of steps
+FIXED_STEPS = 20  # steps whose time is the scale of the noise that every request has, whatever its length
+MAX_TIME_BOUND = 3.0
+PRIOR_WEIGHT = 40  # requests that the profile's residuals count as: runs of a few steps are noisier than requests
+# Ratios to start from where nothing was measured: such as a quiet device shows.
 PRIOR_RATIOS = tuple(1.0 + 0.05 * (i / 40) ** 3 for i in range(41))
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """What one request showed. Times in seconds; `profiled` ones are the profile's, without any correction."""
+    """What one request showed. Times are in seconds; `profiled` ones are the profile's, without any correction."""
 
     generated_tokens: int
     ended: bool  # at its natural end, or at the goal's own limit
@@ -65,12 +65,16 @@ class Feedback:
     pessimistic_tokens: int = 0
     max_tokens: int = 0  # N_max
     promised: bool = True  # the plan's verdict was FITS or FITS_WITH_EVICTION
-    factor: float = 1.0  # timing factor and time bound that the plan was made with
-    time_bound: float = 1.0
+    factor: float = 1.0  # the timing factor that the plan was made with
+    time_bound: float = 1.0  # the time bound that the plan was made with
 
 
 class Tracker:
-    """Bounds for the next plan, from the feedback so far. Bounded memory; nothing here blocks or allocates much."""
+    """Bounds for the next plan, from the feedback so far. Memory is bounded, and nothing here blocks.
+
+    `scores`: of calibration prompts, for the lengths. `ratios`: measured over estimated times, from the profile.
+    `fixed_s`: seconds of noise that every request has. `k`: the factor of the policy `fixed`.
+    """
 
     def __init__(self, policy: str = 'adaptive', *, miss_rate: float = 0.05, k: float = 5.0,
                  scores: Sequence[float] = (), ratios: Sequence[float] = (), step: float = 0.03,
@@ -81,7 +85,7 @@ class Tracker:
         each, ratios = miss_rate / 2, ratios or PRIOR_RATIOS
         self.length: PessimisticLength
         self._times: OnlineQuantile | None = None
-        self._fixed_bound = 1.0  # the paper's: no margin for noise
+        self._fixed_bound = 1.0  # as in the paper: no margin for noise
         if policy == 'fixed':
             self.length = FixedFactor(k)
         elif policy == 'conformal':
@@ -94,28 +98,32 @@ class Tracker:
 
     @staticmethod
     def of(profile: Profile, policy: str = 'adaptive', **options) -> Tracker:
-        """Make a tracker that starts from what the profile says of timing noise; `options` are those of the class."""
+        """Make a tracker that starts from the timing noise in the profile; `options` are those of the class."""
         return Tracker(policy, ratios=profile.run_ratios, fixed_s=FIXED_STEPS * profile.times.step(0), **options)
 
     @staticmethod
     def _bounded(bound: float, largest: float) -> float:
-        # A time has no natural limit that an infinite bound could stand for: a little more than was seen lately.
-        return min(max(bound if math.isfinite(bound) else 1.05 * largest, 1.0), MOST_SLACK)
+        # An infinite bound on a length is cut at N_max. A time has no such limit; a little more than the largest ratio
+        # of late takes its place.
+        return min(max(bound if math.isfinite(bound) else 1.05 * largest, 1.0), MAX_TIME_BOUND)
 
     def bounds(self) -> Bounds:
-        """Return what the next request is planned with."""
+        """Return the bounds that the next request is planned with."""
         return Bounds(self.length, self.timing_factor, self.time_bound, self.reserve_s)
 
     @property
     def time_bound(self) -> float:
-        """Ratio of decoding times, `fixed_s` added to both, that is exceeded at half of the miss rate."""
+        """The ratio of measured to estimated decoding time that is exceeded at half of the miss rate.
+
+        `fixed_s` is added to both times.
+        """
         if self._times is None:
             return self._fixed_bound
         return self._bounded(self._times.bound(), max(self._times.scores, default=1.0))
 
     @property
     def reserve_s(self) -> float:
-        """What to take off the time left, beside multiplying estimates by `time_bound`: its part of `fixed_s`."""
+        """Seconds that a promise keeps free, besides estimates times `time_bound`: what the bound adds to `fixed_s`."""
         return (self.time_bound - 1) * self.fixed_s
 
     @property
@@ -125,6 +133,7 @@ class Tracker:
 
     @property
     def prefill_factor(self) -> float:
+        """How much longer than profiled prefill takes now."""
         return self.prefill.value if self.track_timing else 1.0
 
     def observe(self, seen: Feedback) -> None:
@@ -140,7 +149,10 @@ class Tracker:
                                 n_max=seen.max_tokens, ended=seen.ended, promised=seen.promised)
 
     def take_over(self, other: Tracker) -> None:
-        """Go on from a tracker of other parameters: its timing factors, and all of it where the promise is the same."""
+        """Go on from a tracker that was made with other parameters.
+
+        Its timing factors are taken over; where policy and miss rate are the same, everything else is too.
+        """
         self.steps, self.prefill = other.steps, other.prefill
         self.restore(other.state())
 
@@ -152,7 +164,7 @@ class Tracker:
                 'prefill': self.prefill.state()}
 
     def restore(self, state: dict) -> None:
-        """Go on from what `state` returned. ValueError, KeyError or TypeError for anything else, nothing changed."""
+        """Go on from what `state` returned. ValueError, KeyError or TypeError for anything else: nothing is changed."""
         if state['format'] != FORMAT:
             raise ValueError(f'its format is {state["format"]!r}, not {FORMAT}')
         if (state['policy'], state['miss_rate']) != (self.policy, self.miss_rate):

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import torch
 
-from timebill_ros.inference.devices import before_others, device_name
+from timebill_ros.inference.devices import device_name, high_priority_stream
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.threads import for_prefill
 from timebill_ros.length.prediction import PredictionExecutor
@@ -165,7 +165,7 @@ def choose_placement(model: CausalLM, executors: dict[str, PredictionExecutor], 
             model.prefill_threads = threads[name]
             start = time.perf_counter()
             future = executor.submit(text, n)
-            with before_others(model.device):  # as the engine does
+            with high_priority_stream(model.device):  # as the engine does
                 _seconds_of_prefill(model, ids, chunk)
             future.result()
             if trial:  # the first one warms up

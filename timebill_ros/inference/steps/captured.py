@@ -81,7 +81,7 @@ class CapturedStep(Step):
         run = _through_modules(step, cache) if isinstance(step, ModuleStep) else step.run_bucket
         self.kind = 'captured' if isinstance(step, ModuleStep) else f'{step.kind} and captured'
         self._cache, self._token, self._position = cache, token, position
-        # Before the first step this points at the spare slot (see kv_cache.py), so that warm-up writes harm nothing.
+        # Before the first step this points at the spare slot of inference/kv_cache.py: warm-up writes harm nothing.
         self._slot = torch.full((1,), cache.capacity, dtype=torch.long, device=cache.device)
         self._lengths = buckets(cache.capacity)
         capture = capturer(cache.device)

@@ -1,0 +1,52 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Quality tables as JSON files: what is read from one, and that anything else is refused by name."""
+import json
+
+import pytest
+
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.planning.quality_table import QualityTable
+
+
+def document(**changes):
+    return {'format': 1, 'variants': {'float32': [[0.0, 1.0], [0.95, 0.3]]}, 'cut': [[0, 0], [1, 1]], **changes}
+
+
+def test_a_table_is_read(tmp_path):
+    path = tmp_path / 'quality.json'
+    path.write_text(json.dumps(document(machine='something else that the file may hold')))
+    table = QualityTable.load(path)
+    assert table.of('float32', 0.0) == 1.0 and table.of('float32', 0.475) == pytest.approx(0.65)
+    assert table.of('float32', 0.99) == pytest.approx(0.3) and table.of('int4', 0.0) == 0.0
+    assert table.of_cut(LengthDistribution.point(100), 50) == pytest.approx(0.5)
+    assert table.of_cut(LengthDistribution.point(100), 200) == 1.0
+
+
+@pytest.mark.parametrize('data', [
+    [], {}, document(format=7), document(cut=[[0, 0]]), document(cut=[[1, 1], [0, 0]]), document(variants=3),
+    document(variants={'float32': [[0.0, 1.5], [1, 0]]}), document(variants={'float32': [[0.0, 'x'], [1, 0]]}),
+    document(variants={'float32': [[0.0, float('nan')], [1, 0]]}), document(variants={'float32': [[0, 1, 2], [1, 0]]}),
+])
+def test_a_file_that_is_no_table_is_refused_by_name(data, tmp_path):
+    path = tmp_path / 'quality.json'
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match='quality.json cannot be used'):
+        QualityTable.load(path)
+
+
+def test_a_file_that_is_missing_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match='nowhere.json cannot be used'):
+        QualityTable.load(tmp_path / 'nowhere.json')
