@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A model without weights: it answers a script, and a clock that tests hold goes on as it works."""
+"""A model without weights: it answers a script, and its work moves on a clock that the tests hold."""
 from __future__ import annotations
 
 from concurrent.futures import Future
@@ -38,7 +38,7 @@ class FakeClock:
 
 
 class ByteTokenizer:
-    """One token per byte, and EOS, which it prints: an answer must not hold it."""
+    """One token per byte, and EOS. It prints EOS, so that tests see an answer that wrongly holds it."""
 
     def __len__(self) -> int:
         return 257
@@ -48,7 +48,10 @@ class ByteTokenizer:
 
 
 class MockModel:
-    """Takes `slowness` times as long as TIMES says. `on_chunk(i)` and `on_step(i)` are called before the work."""
+    """Takes `slowness` times as long as TIMES says. `on_chunk`, `on_step` and `on_evict` are called before the work.
+
+    They get the chunk's index, the step's number (from 1) and the entries to keep.
+    """
 
     device = torch.device('cpu')
     name, variant, eos_ids = 'mock', 'float32', frozenset({EOS})
@@ -119,7 +122,7 @@ class MockModel:
 
 
 class MockPredictions:
-    """In the place of a PredictionExecutor: predicts `length` after `seconds`, never, or fails with an exception."""
+    """Stands in for a PredictionExecutor: predicts `length` after `seconds`, never (`late`), or fails with `error`."""
 
     fingerprint = 'mock'
     bounds: list[int]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The whole flow of one request, on a model that answers a script and a clock that goes on as it works."""
+"""The whole flow of one request, on a model that answers a script and a clock that its work moves on."""
 import math
 
 import pytest
@@ -25,7 +25,7 @@ from timebill_ros.request import ErrorCode, FinishReason, Phase, Sampling, Strat
 
 # -- budgets ---------------------------------------------------------------------------------------------------------
 
-# Predicted are 20 tokens and, twice as many, 40 at worst; 30 come.
+# Seconds -> verdict and end. The prediction is 20 tokens, so N_W is 40; 30 come.
 BUDGETS = {
     GENEROUS: (Verdict.FITS, FinishReason.EOS),
     0.95: (Verdict.FITS, FinishReason.EOS),
@@ -217,10 +217,10 @@ def test_the_longest_pause_is_the_last_chunk_or_without_chunks_all_of_prefill(ch
     assert bench.engine.longest_pause_s() == pytest.approx(max(last / 2, step))
 
 
-# -- overrun strategies: what each does of the matrix in test_overrun.py while the model works ------------------------
+# -- overrun strategies: what each does while the model works; test_overrun.py has the matrix ------------------------
 
+# Strategy -> how a request ends whose budget does not even fit the predicted length.
 STRATEGIES = {
-    # strategy: what comes of a budget in which not even the predicted length fits, and of one that fits it
     Strategy.KILL: (ErrorCode.TIMEOUT, FinishReason.DEADLINE),
     Strategy.TRUNCATE: (ErrorCode.NONE, FinishReason.DEADLINE),
     Strategy.SKIP_NEXT: (ErrorCode.NONE, FinishReason.EOS),

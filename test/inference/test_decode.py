@@ -52,7 +52,7 @@ class ScriptedModel:
         return self.now
 
     def logits(self, n):
-        """What the model makes of the n tokens before: a letter, EOS, or None for NaN."""
+        """Return the logits after n tokens. None in the script stands for NaN."""
         said = self.script[n % len(self.script)]
         if said is None:
             return torch.full((VOCABULARY,), math.nan)
@@ -85,7 +85,7 @@ class ScriptedModel:
     ([1, 2, 3, 4], {'stop': ['x', 'bcd']}, FinishReason.STOP, [1, 2, 3, 4]),
     ([1, 2, 3, 4], {'stop': ['c'], 'cap': 3}, FinishReason.STOP, [1, 2, 3]),
     ([1, 2, 3, EOS], {'stop': ['x']}, FinishReason.EOS, [1, 2, 3, EOS]),
-    # However late it is already, token 0 is there: prefill has paid for it.
+    # However late it is already, token 0 is there: prefill has computed it.
     ([1, 2, 3], {'budget_s': 0.0, 'step_s': lambda n_kv: 1.0}, FinishReason.DEADLINE, [1]),
     ([1, 2, 3], {'budget_s': -5.0}, FinishReason.DEADLINE, [1]),
     ([1, EOS], {'budget_s': -5.0, 'cap': 1}, FinishReason.LENGTH, [1]),

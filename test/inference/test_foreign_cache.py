@@ -28,13 +28,13 @@ def load(kind):
     return model.eval()
 
 
-def logits_by(own, ids, chunk_tokens):
+def logits_by(foreign, ids, chunk_tokens):
     """Logits after the prompt and after each of 4 further tokens."""
-    own.reset()
+    foreign.reset()
     positions = torch.arange(len(ids))[None]
-    borders = [*range(0, N_X, chunk_tokens if own.chunked else N_X), *range(N_X, len(ids) + 1)]
+    borders = [*range(0, N_X, chunk_tokens if foreign.chunked else N_X), *range(N_X, len(ids) + 1)]
     with torch.inference_mode():
-        seen = [own.forward(torch.tensor([ids[a:b]]), positions[:, a:b])
+        seen = [foreign.forward(torch.tensor([ids[a:b]]), positions[:, a:b])
                 for a, b in zip(borders, borders[1:], strict=False)]
     return torch.stack(seen[-5:])
 
@@ -43,12 +43,12 @@ def logits_by(own, ids, chunk_tokens):
 @pytest.mark.parametrize('chunk_tokens', [N_X, 17, 1])
 def test_the_chosen_way_computes_what_the_model_computes_without_a_cache(kind, chunk_tokens):
     model, ids = load(kind), tiny_models.prompt_ids(N_X + 4)
-    own = foreign_cache.choose(model, model.config, torch.tensor([tiny_models.prompt_ids(34, seed=2)]))
-    assert not isinstance(own, foreign_cache.Recomputed), 'a cache of its own is known to work for this model'
+    foreign = foreign_cache.choose(model, model.config, torch.tensor([tiny_models.prompt_ids(34, seed=2)]))
+    assert not isinstance(foreign, foreign_cache.Recomputed), 'a cache of its own is known to work for this model'
     with torch.inference_mode():
         expected = model(torch.tensor([ids]), use_cache=False).logits[0, -5:]
-    for _ in range(2):  # the second sequence knows nothing of the first
-        torch.testing.assert_close(logits_by(own, ids, chunk_tokens), expected, rtol=1e-3, atol=1e-3)
+    for _ in range(2):  # a second sequence knows nothing of the first
+        torch.testing.assert_close(logits_by(foreign, ids, chunk_tokens), expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize('way', foreign_cache.WAYS)
@@ -76,6 +76,6 @@ def test_a_cache_that_does_not_work_is_not_used(damage, caplog, monkeypatch):
         return out
 
     monkeypatch.setattr(model, 'forward', damaged)
-    own = foreign_cache.choose(model, model.config, ids)
-    assert isinstance(own, foreign_cache.Recomputed)
+    foreign = foreign_cache.choose(model, model.config, ids)
+    assert isinstance(foreign, foreign_cache.Recomputed)
     assert 'reads the whole sequence again' in caplog.text

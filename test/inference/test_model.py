@@ -191,7 +191,7 @@ def test_prefill_of_another_cache_stops_between_two_chunks(stop_after):
 
 @pytest.mark.parametrize(('stop_after', 'forwards'), [(1, 1), (3, 1), (4, 1), (5, 2), (11, 3)])
 def test_prefill_stops_before_any_layer(stop_after, forwards):
-    """Of three; between two chunks it is asked once more."""
+    """The model has three layers; between two chunks there is one more question."""
     model, ids, asked = load('qwen2'), tiny_models.prompt_ids(N_X), []
 
     def should_stop():

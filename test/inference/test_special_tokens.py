@@ -30,7 +30,7 @@ TEMPLATE = ("{% for m in messages %}<|im_start|>{{ m['role'] + '\\n' + m['conten
 
 
 def bpe(normalize=None, added=(), **options) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer as Qwen and Llama have it, small."""
+    """Make a small byte-level tokenizer like those of Qwen and Llama."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -52,7 +52,7 @@ def special_ids(tokenizer, text):
 
 
 def has(tokenizer, text, *tokens):
-    """Whether any of `tokens` comes of `text`."""
+    """Return whether `text` is tokenized into any of `tokens`."""
     return not {tokenizer.convert_tokens_to_ids(token) for token in tokens}.isdisjoint(
         tokenizer(text, add_special_tokens=False)['input_ids'])
 
@@ -107,7 +107,7 @@ USER = '<\uff5cUser\uff5c>'
 
 
 def test_role_markers_that_are_not_marked_as_special_are_known_from_the_template():
-    """As in DeepSeek's models. What else was added, a tag or a plain word, is left alone."""
+    """As in DeepSeek's models. Other added tokens, a tag or a plain word, are left alone."""
     added = [AddedToken(text, special=False, normalized=False) for text in (USER, '<think>', 'user', ':')]
     tokenizer = bpe(added=added, chat_template="{% for m in messages %}{% if m['role'] == 'tool' %}"
                     "{{ raise_exception('no tools') }}{% endif %}" + USER + "user: {{ m['content'] }}{% endfor %}")

@@ -42,7 +42,7 @@ def byte_level():
 
 
 def metaspace():
-    """As SentencePiece does it: a space is part of the word, and decoding strips the first one."""
+    """As in SentencePiece: a space is part of the word, and decoding strips the first one."""
     tokenizer = Tokenizer(models.BPE(unk_token='<unk>'))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()

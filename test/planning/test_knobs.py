@@ -48,13 +48,13 @@ CASES = [
     (None, 0.1, Verdict.INFEASIBLE, 'float32', 50, 100),
     # Everything fits: full weights, whole cache.
     (STEEP, 2.0, Verdict.FITS, 'float32', 1000, 100),
-    # Full weights would have to evict a third, which costs less than int8 does: 0.86 against 0.9, so int8 is better.
+    # Full weights would have to evict a third, for a quality of 0.86. int8 has 0.9 with the whole cache.
     (STEEP, 1.0, Verdict.FITS, 'int8', 1000, 100),
     (FLAT, 1.0, Verdict.FITS_WITH_EVICTION, 'float32', 661, 100),
     # Only int8 can keep the promise, whatever its quality.
     (FLAT, 0.45, Verdict.FITS_WITH_EVICTION, 'int8', 330, 100),
-    # Nothing can. Where eviction is cheap, evict and finish more of the answer; where it is dear, not to the floor, as
-    # the paper would.
+    # Nothing can keep it. Where eviction costs little quality, evict and finish more of the answer. Where it costs
+    # much, do not evict down to n_min, as the paper would.
     (FLAT, 0.25, Verdict.AT_RISK, 'float32', 50, 100),
     (STEEP, 0.1, Verdict.AT_RISK, 'int8', 500, 100),
     (STEEP, 0.05, Verdict.INFEASIBLE, 'int8', 500, 100),

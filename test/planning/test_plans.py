@@ -28,7 +28,7 @@ from timebill_ros.request import ErrorCode, Strategy, Verdict, to_dict
 
 
 def assert_consistent(made, n_x):
-    """What is true of every plan, written down again apart from Plan's own checks."""
+    """What is true of every plan, written down a second time, independent of Plan's own checks."""
     assert made.n_x == n_x and 1 <= made.n_keep <= n_x
     assert made.eviction_ratio == pytest.approx(1 - made.n_keep / n_x)
     assert 1 <= made.predicted_tokens <= made.pessimistic_tokens

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The plan looked at again while decoding: a device that slows down, an answer that grows longer than predicted."""
+"""Plans made again while decoding: on a device that slows down, for an answer that grows longer than predicted."""
 from types import SimpleNamespace
 
 import pytest
@@ -142,7 +142,7 @@ def test_single_slow_steps_cost_no_cache_entries():
 
 
 def test_what_a_later_eviction_costs_is_part_of_what_was_estimated():
-    """The timing factor compares with what the profile says of the request as it went, evictions and all."""
+    """The timing factor is relative to the profile's time for the request as it went, evictions included."""
     bench = SlowingBench(slow=1.6, at=1)
     bench.run(2.0)
     assert bench.evicted

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The planner against brute force over every count of kept entries, and against the paper's worked example."""
+"""The solver compared with brute force over every count of kept entries, and with the paper's worked example."""
 import math
 import random
 
@@ -39,7 +39,7 @@ def brute_force(*, steps, n_x, n_min, time_left_s, eviction_s, predicted, pessim
         return left >= 0 and steps.scaled(factor).decode(n_keep, n) <= left
 
     keeps = range(n_x, n_min - 1, -1)
-    # Times grow with the length, so the first length that fits, from the longest down, is the longest.
+    # Longer answers take longer, so going down from the longest, the first that fits is the longest that fits.
     n_fit = max(next((n for n in range(n_max, 0, -1) if fits(keep, n)), 0) for keep in {n_x, n_min})
     for n, verdict in ((n_w, Verdict.FITS_WITH_EVICTION), (n_hat, Verdict.AT_RISK)):
         for keep in keeps:
@@ -60,7 +60,7 @@ def random_case(rng):
     predicted = rng.choice([0, 1, 2, rng.randint(1, 80)])
     pessimistic = rng.choice([1, predicted, 5 * predicted, rng.randint(1, 200)])
     eviction_s = rng.choice([0.0, 0.0, 1e-3, rng.uniform(0, 1) * steps.decode(n_x, n_max)])
-    # Right at the border between two decisions, and one rounding error beside it.
+    # Exactly at the border between two decisions, and one rounding error beside it.
     n = min(max(rng.choice([predicted, pessimistic, rng.randint(1, n_max)]), 1), n_max)
     near = steps.decode(rng.randint(n_min, n_x), n) + rng.choice([0.0, eviction_s])
     beside = [math.nextafter(near, -1), math.nextafter(near, math.inf), near * rng.uniform(0.9, 1.1)]

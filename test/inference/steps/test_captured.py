@@ -47,12 +47,12 @@ def capturer(device):
     return capture
 
 
-replays = []  # the logits of each, which tell which graph it was
+replays = []  # the logits of each replay, which tell the graphs apart
 
 
 @pytest.fixture
 def on_buckets(monkeypatch):
-    """Models on a CPU as on CUDA, with a stand-in for its graphs that is said to be quick enough."""
+    """Make models on a CPU choose their steps as on CUDA, with a stand-in for graphs that seems to be fast."""
     real, refusal = choice.compare, choice.capture_refusal
     monkeypatch.setattr(captured_steps, 'capturer', capturer)
     monkeypatch.setattr(choice, 'compare', lambda steps, *a: real(steps, *a) and [1.0 / i for i in range(
@@ -68,7 +68,7 @@ def modules():
 
 @pytest.fixture
 def captured(on_buckets, monkeypatch, tmp_path):
-    """From the modules."""
+    """Load a model whose modules' step was captured."""
     monkeypatch.setattr(compiled_steps, 'prepare', _not_compiled)
     return load(directory=tmp_path)
 
