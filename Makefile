@@ -1,5 +1,6 @@
 # make demo    environment, package, then the demonstration
-# make test    environment, package, then the linter and every test
+# make test    environment, package, then the linter and the tests but for the slow ones
+# make test-slow   the same, then the slow tests, one after the other
 # make lint    the linter alone
 # make docs    the generated parts of the documentation, written anew
 # make clean   remove everything that was built, the environment included
@@ -16,13 +17,18 @@ FILES := CMakeLists.txt package.xml pyproject.toml setup.py
 SOURCES := $(FILES) $(shell find $(FOLDERS) -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint docs clean always
+.PHONY: demo test test-slow lint docs clean always
 
 demo: $(VENV)/.package
 	$(BIN)/python -m timebill_ros.cli demo
 
+# Two files at a time: most tests wait for a node or a worker. Tests of one file share what they start.
 test: lint $(VENV)/.package
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --durations 20
+
+# Benches as a whole, steps compiled in several ways, colcon: alone on the machine, because some of them measure it.
+test-slow: test
+	$(BIN)/python -m pytest -m slow --durations 20
 
 lint: $(VENV)/.requirements-test
 	$(BIN)/ruff check --no-cache

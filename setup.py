@@ -42,7 +42,7 @@ ROS = [
 WORKER = ['torch', 'transformers>=4.56', 'safetensors', 'tokenizers', 'numpy', 'pyyaml']
 # Pictures of what was measured.
 PLOTS = ['matplotlib']
-TEST = ['pytest', 'pytest-timeout', 'hypothesis', 'ruff']
+TEST = ['pytest', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'ruff']
 
 
 class PlatformWheel(Distribution):

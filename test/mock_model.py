@@ -68,7 +68,7 @@ class MockModel:
         self.tokenizer = ByteTokenizer()
         self.calls: list[str] = []
         self.positions: list[int] = []
-        self.n_kv = 0
+        self.n_kv = self.n_prompt = 0
 
     def render(self, request: Request) -> str:
         return request.prompt or ''.join(message['content'] for message in request.messages)
@@ -80,7 +80,7 @@ class MockModel:
 
     def reset(self) -> None:
         self.calls.append('reset')
-        self.n_kv = 0
+        self.n_kv = self.n_prompt = 0
 
     def prefill(self, ids, *, chunk_tokens, should_stop=lambda: False):
         for i, start in enumerate(range(0, len(ids), chunk_tokens)):
@@ -89,7 +89,7 @@ class MockModel:
             self.calls.append('chunk')
             self.on_chunk(i)
             self._work(TIMES.b * len(ids[start:start + chunk_tokens]) + (TIMES.c if i == 0 else 0.0))
-        self.n_kv = len(ids)
+        self.n_kv = self.n_prompt = len(ids)
         return self._logits(0)
 
     def step(self, token, position):
@@ -106,7 +106,8 @@ class MockModel:
         self.calls.append('evict')
         self.on_evict(n_keep)
         self._work(TIMES.eviction(self.n_kv))
-        self.n_kv = n_keep
+        self.n_kv -= self.n_prompt - n_keep  # generated entries stay
+        self.n_prompt = n_keep
 
     def use_variant(self, name) -> None:
         assert name in self.variants

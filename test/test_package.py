@@ -160,6 +160,7 @@ def workspace(tmp_path_factory):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_colcon_builds_a_package_that_works(workspace):
     prefix = workspace / 'install' / NAME
     script = ('import timebill_ros.action, timebill_ros.msg, timebill_ros.srv\n'
@@ -179,6 +180,7 @@ def test_colcon_builds_a_package_that_works(workspace):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_colcon_installs_what_launch_and_run_look_for(workspace):
     prefix = workspace / 'install' / NAME
     assert (prefix / 'share' / NAME / 'launch' / 'timebill.launch.py').is_file()

@@ -156,7 +156,9 @@ class Engine:
         ended = clock()
         timing.decode_s = ended - decode_started
         timing.generated_tokens = n = control.n_tokens
-        self._learn(known, plan, replanner, n, reason, timing, decode_s=ended - planned)
+        evicting_s = self.times.eviction(n_x) if n_kv < n_x else 0.0
+        self._learn(known, plan, timing, n, reason, decode_s=ended - planned,
+                    decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n))
         if reason is FinishReason.ERROR:
             raise self._infeasible(replanner.plan, control.deadline.remaining() - control.margin_s, request, n)
         text = decode_text(self.model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
@@ -240,14 +242,12 @@ class Engine:
                             stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)
         return reason, stops
 
-    def _learn(self, known: Situation, plan: Plan, replanner: Replanner, n: int, reason: FinishReason, timing: Timing,
-               decode_s: float) -> None:
+    def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, decode_s: float,
+               decode_profiled_s: float) -> None:
         """Tell the tracker what this request showed."""
-        evicting_s = self.times.eviction(plan.n_x) if timing.kept_tokens < plan.n_x else 0.0
         self.tracker.observe(Feedback(
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
-            prefill_profiled_s=self.times.prefill(plan.n_x), decode_s=decode_s,
-            decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n),
+            prefill_profiled_s=self.times.prefill(plan.n_x), decode_s=decode_s, decode_profiled_s=decode_profiled_s,
             distribution=known.distribution, pessimistic_tokens=plan.pessimistic_tokens, max_tokens=known.n_max,
             promised=plan.verdict.is_promise, factor=plan.timing_factor, time_bound=known.bounds.time_bound))
 

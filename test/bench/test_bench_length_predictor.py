@@ -50,6 +50,7 @@ def test_reliability_of_a_right_and_of_a_wrong_distribution():
     assert low[-1]['share_planned'] == 0.5
 
 
+@pytest.mark.slow
 def test_what_is_known_without_reading():
     constant, families = bench.without_reading()
     assert 4 <= families['find'][0] <= 7 < constant < families['bring'][0]
@@ -64,6 +65,7 @@ def predictor(tmp_path_factory):
     return out / 'length_predictor'
 
 
+@pytest.mark.slow
 def test_the_whole_comparison(predictor, tmp_path, monkeypatch):
     def short(split, n):
         return [site_log.generate(seed, split=split, n_tokens=60) for seed in range(n)]

@@ -22,6 +22,8 @@ from scripted_model import parameters
 from timebill_ros.bench import load
 from timebill_ros.bench.process_state import n_zombies
 
+pytestmark = pytest.mark.slow
+
 
 def kinds():
     return [{'prompt': 'w1 w2 w3', 'max_new_tokens': n} for n in (150, 300, 450)]

@@ -88,6 +88,7 @@ def test_the_share_of_entries_that_is_kept(n_x, ratio, n_keep):
     assert quality.entries_to_keep(n_x, ratio, 0.95) == n_keep
 
 
+@pytest.mark.slow
 def test_the_command_writes_all_rows_and_a_plot(directory, tasks, texts, tmp_path, capsys, monkeypatch):
     summaries, by_two = quality.summaries, []
     monkeypatch.setattr(quality, 'summaries', lambda *arguments: by_two.append(arguments) or summaries(*arguments))
@@ -138,6 +139,7 @@ def test_nothing_to_measure_is_a_sentence(capsys):
     assert '0 tasks' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_every_process(directory, tmp_path):
     command = [sys.executable, str(ROOT / 'scripts' / 'timebill'), 'bench', 'quality', '--model', str(directory),
                '--tasks', '400', '--processes', '2', '--compile-step', 'never', '--out', str(tmp_path / 'quality.json')]

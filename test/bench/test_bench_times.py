@@ -91,6 +91,7 @@ def test_a_profile_that_still_fits_and_one_that_does_not(profile, capsys):
     assert "made for dtype 'bfloat16'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_miss_rate(profile, tmp_path):
     out, kept = tmp_path / 'misses.json', tmp_path / 'recordings.json'
     arguments = ['bench', 'miss-rate', *PLAIN, '--out', str(out), '--profile', str(profile), '--recordings', str(kept),
@@ -108,6 +109,7 @@ def test_miss_rate(profile, tmp_path):
     assert kept.stat().st_mtime_ns == before, 'recorded once'
 
 
+@pytest.mark.slow
 def test_knobs(tmp_path):
     out, table = tmp_path / 'knobs.json', tmp_path / 'quality_table.json'
     assert main(['bench', 'knobs', '--out', str(out), '--table', str(table), '--prompts', '2', '--requests', '3',

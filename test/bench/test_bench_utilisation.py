@@ -77,6 +77,7 @@ def test_each_policy_is_equally_often_at_each_place():
         assert {name: places.count(name) for name in utilisation.POLICIES} == dict.fromkeys(utilisation.POLICIES, 2)
 
 
+@pytest.mark.slow
 def test_one_small_point_of_every_policy(tmp_path):
     out = tmp_path / 'utilisation.json'
     utilisation.run(out, parameters=parameters(), kinds=[{'prompt': 'w1 w2', 'max_new_tokens': 100}], loads=[0.5],

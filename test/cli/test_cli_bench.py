@@ -15,6 +15,7 @@
 """`timebill bench` for what needs no node, whole and as small as it gets: the rows that each result has."""
 import json
 
+import pytest
 import tiny_models
 
 from timebill_ros.cli import bench
@@ -25,6 +26,7 @@ def run(*arguments: str) -> int:
     return main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_bench_decode_compares_with_generate(tmp_path):
     out = tmp_path / 'decode.json'
     assert run('bench', 'decode', '--model', tiny_models.build(tmp_path / 'm', 'qwen2', max_position_embeddings=2048),
@@ -42,6 +44,7 @@ def test_bench_decode_compares_with_generate(tmp_path):
         assert row['n'] >= 2 * 6 and 0 < row['median_ms'] <= row['p99_ms']
 
 
+@pytest.mark.slow
 def test_bench_decode_of_a_shape_has_every_precision_and_what_it_costs_in_quality(tmp_path, monkeypatch):
     from timebill_ros.bench import precision
     monkeypatch.setattr(precision, 'N_TASKS', 1)

@@ -13,6 +13,7 @@
 # limitations under the License.
 
 """`timebill profile` writes a profile and its plot, and the profile alone where matplotlib is missing."""
+import pytest
 import tiny_models
 
 from timebill_ros.bench import optional_plots
@@ -26,6 +27,7 @@ def run(*arguments: str) -> int:
     return main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_profile_writes_a_profile_and_its_plot(tmp_path, capsys):
     out = tmp_path / 'made' / 'profile.yaml'
     assert run('profile', '--model', tiny_models.directory('qwen2'), *MODEL, '--out', out, '--seconds', 5,

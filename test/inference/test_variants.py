@@ -40,7 +40,8 @@ def test_unknown_names_are_refused(names):
 
 @pytest.mark.parametrize(('dtype', 'variant', 'steps'), [
     ('float32', 'int8', None), ('bfloat16', 'int8', None), ('float32', 'float16', None), ('bfloat16', 'float16', None),
-    ('float32', 'int4', None), ('float32', 'int4', STEPS), ('bfloat16', 'int8', STEPS)])
+    ('float32', 'int4', None),
+    *(pytest.param(*case, STEPS, marks=pytest.mark.slow) for case in (('float32', 'int4'), ('bfloat16', 'int8')))])
 def test_a_variant_shares_the_cache_and_its_logits_are_close(dtype, variant, steps):
     model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, dtype=dtype,
                      other_variants=variant, compiled_steps=steps)

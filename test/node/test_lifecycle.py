@@ -262,6 +262,7 @@ def test_a_bad_command_line_is_a_sentence_and_exit_code_1(arguments, words):
     assert words in ended.stderr and 'Traceback' not in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_node_with_compiled_steps_answers_as_one_without(monkeypatch):
     monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR', raising=False)  # importing PyTorch sets it
     with NodeProcess(compile_step='auto', profile='', self_profile_s=1.0) as node:

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from timebill_ros.deadline import Deadline
 from timebill_ros.request import Phase, Plan, Timing
 
+RECENT = 15  # steps whose median a plan is revised with: one step that was preempted must not cost cache entries
+
 
 def _ignore(*args) -> None:
     pass

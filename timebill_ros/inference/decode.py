@@ -25,14 +25,13 @@ import gc
 from collections.abc import Callable, Iterator
 from statistics import median
 
-from timebill_ros.inference.control import Control
+from timebill_ros.inference.control import RECENT, Control
 from timebill_ros.inference.sampling import NOT_A_TOKEN, Sampler
 from timebill_ros.request import ErrorCode, FinishReason, GoalError
 
 # Weight of the newest step in the running step time. The profile's estimate is the lower bound: a machine that has
 # become slower than its profile must stop earlier, and one that seems faster has no reason to stop later.
 _NEWEST = 0.2
-_RECENT = 15  # steps whose median a plan is revised with: one step that was preempted must not cost cache entries
 
 
 @contextlib.contextmanager
@@ -62,7 +61,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     token = sampler.draw(logits)
     pace = 0.0
     before = 0.0
-    recent = [0.0] * _RECENT
+    recent = [0.0] * RECENT
     # Not before the second token: until then no step has been measured.
     next_plan = max(replan_tokens, 2) if replan is not None and replan_tokens > 0 else cap
     while True:
@@ -83,11 +82,11 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
             return FinishReason.CANCELED
         now = clock()
         if n > 1:
-            step = recent[n % _RECENT] = now - before
+            step = recent[n % RECENT] = now - before
             pace = step if n == 2 else pace + _NEWEST * (step - pace)
         if n >= next_plan:
             next_plan += replan_tokens
-            n_kv = replan(n, n_kv, median(recent[2:n + 1] if n < _RECENT else recent))
+            n_kv = replan(n, n_kv, median(recent[2:n + 1] if n <= RECENT else recent))
             if control.dropped:
                 return FinishReason.ERROR
             now = clock()  # the time that replanning took is no step time

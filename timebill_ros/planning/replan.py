@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from timebill_ros.inference.control import Control
+from timebill_ros.inference.control import RECENT, Control
 from timebill_ros.planning.planner import Planner, Progress, Situation
 from timebill_ros.request import Plan, Timing, Verdict
 
@@ -46,7 +46,8 @@ class Replanner:
         """
         plan, timing, control = self.plan, self.timing, self.control
         # A device that seems faster than it was planned for is no reason to plan for less.
-        step_s = self._steps(n_kv)
+        # `pace` is a median of the last steps, the middle one of which saw a smaller cache.
+        step_s = self._steps(n_kv - 1 - min(n - 1, RECENT) // 2)
         factor = max(pace / step_s, plan.timing_factor) if step_s > 0 else plan.timing_factor
         left_s = control.deadline.remaining() - control.margin_s
         revised = self.planner.revise(plan, self.known, Progress(n, n_kv, timing.kept_tokens, factor), left_s)

@@ -92,6 +92,7 @@ def test_it_draws_the_tokens_of_the_modules_whatever_is_evicted(captured, module
     assert got[0] == expected[0]
 
 
+@pytest.mark.slow
 def test_compiled_steps_of_fixed_sizes_are_captured_too(on_buckets, modules, tmp_path):
     both = load(directory=tmp_path)
     step = both.fast_steps['float32']
