@@ -106,6 +106,19 @@ def test_the_plan_is_looked_at_again_once_a_step_has_been_measured(replan_tokens
     assert seen == [(n, 9 + n, 0.5) for n in looks]
 
 
+def test_the_time_that_replanning_takes_is_no_step_time():
+    """Steps take half a second and replanning ten: the guard goes by half a second, and so does the next look."""
+    model = ScriptedModel([1], step_times=(0.5,))
+    paces = []
+
+    def replan(n, n_kv, pace):
+        paces.append(pace)
+        model.now += 10.0
+        return n_kv
+    reason, tokens = model.run(cap=9, budget_s=44.2, replan_tokens=2, replan=replan)
+    assert paces == [0.5] * 4 and (reason, len(tokens)) == (FinishReason.LENGTH, 9)
+
+
 @pytest.mark.parametrize(('budget_s', 'margin_s', 'n'), [
     (1.0, 0.0, 9),  # 8 steps of 1/8 s fit, and token 0 costs none
     (1.0, 0.125, 8),
