@@ -19,6 +19,7 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from timebill_ros.inference import sampling as module
 from timebill_ros.inference.sampling import NOT_A_TOKEN, Sampler
 from timebill_ros.request import Sampling
 
@@ -34,21 +35,93 @@ def random_logits(seed, dtype=torch.float32):
     return (4 * torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed))).to(dtype)
 
 
+def of_transformers(logits, temperature, top_k, top_p):
+    """The probabilities after transformers' own warpers."""
+    scores = TemperatureLogitsWarper(temperature)(None, logits[None])
+    if top_k:
+        scores = TopKLogitsWarper(top_k)(None, scores)
+    if top_p < 1:
+        scores = TopPLogitsWarper(top_p)(None, scores)
+    return scores[0].softmax(-1)
+
+
+# The sizes that are looked at, and those of a vocabulary so small that all is; here most cases need several sizes.
+@pytest.mark.parametrize('sizes', [module.SIZES, (2, 30)], ids=['at once', 'step by step'])
 @pytest.mark.parametrize('temperature', [0.05, 0.7, 1.0, 3.0])
 @pytest.mark.parametrize('top_k', [0, 1, 5, VOCABULARY, VOCABULARY + 1])
 @pytest.mark.parametrize('top_p', [1.0, 0.999, 0.9, 0.3, 1e-6])
-def test_probabilities_are_those_of_transformers(temperature, top_k, top_p):
-    warpers = [TemperatureLogitsWarper(temperature)]
-    warpers += [TopKLogitsWarper(top_k)] if top_k else []
-    warpers += [TopPLogitsWarper(top_p)] if top_p < 1 else []
+def test_probabilities_are_those_of_transformers(temperature, top_k, top_p, sizes, monkeypatch):
+    monkeypatch.setattr(module, 'SIZES', sizes)
     for seed in range(5):
         logits = random_logits(seed)
-        scores = logits[None]
-        for warp in warpers:
-            scores = warp(None, scores)
+        expected = of_transformers(logits, temperature, top_k, top_p)
         ours = sampler(temperature=temperature, top_k=top_k, top_p=top_p).probabilities(logits)
-        torch.testing.assert_close(ours, scores[0].softmax(-1), atol=1e-6, rtol=1e-4)
-        assert ((ours > 0) == (scores[0].softmax(-1) > 0)).all()
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-4)
+        assert ((ours > 0) == (expected > 0)).all()
+
+
+@pytest.mark.parametrize('n_equal', [1, 3, 40, 400])
+@pytest.mark.parametrize('spare', [1, module.SPARE])
+def test_tokens_as_likely_as_the_last_of_top_k_are_kept_as_in_transformers(n_equal, spare, monkeypatch):
+    """Logits of bfloat16 are often equal."""
+    monkeypatch.setattr(module, 'SPARE', spare)
+    monkeypatch.setattr(module, 'SIZES', (30,))
+    logits = torch.cat([torch.arange(8.0, 4.0, -1.0), torch.zeros(n_equal), torch.full((50,), -1.0)])
+    logits = logits[torch.randperm(len(logits), generator=torch.Generator().manual_seed(1))]
+    ours = sampler(temperature=1.0, top_k=5).probabilities(logits)
+    assert int((ours > 0).sum()) == 4 + n_equal
+    torch.testing.assert_close(ours, of_transformers(logits, 1.0, 5, 1.0))
+
+
+@pytest.mark.parametrize('spread', [0.01, 3.0, 12.0], ids=['flat', 'usual', 'peaked'])
+@pytest.mark.parametrize(('top_k', 'top_p'), [(0, 1.0), (50, 1.0), (0, 0.9), (50, 0.9), (2000, 0.9)])
+def test_a_large_vocabulary_has_the_probabilities_of_transformers(spread, top_k, top_p):
+    """A flat one needs nearly all of its tokens for top_p, which is more than any size that is looked at first."""
+    logits = spread * torch.randn(50_000, generator=torch.Generator().manual_seed(2))
+    ours = sampler(temperature=1.0, top_k=top_k, top_p=top_p).probabilities(logits)
+    # transformers adds up 50,000 float32 shares, so a few tokens at the border may differ.
+    assert (ours - of_transformers(logits, 1.0, top_k, top_p)).abs().sum() < 1e-3
+
+
+@pytest.mark.parametrize(('top_k', 'top_p'), [(0, 1.0), (50, 1.0), (0, 0.9), (50, 0.9)])
+def test_a_large_vocabulary_is_not_sorted_and_one_random_number_is_drawn(top_k, top_p, monkeypatch):
+    logits = 12 * torch.randn(50_000, generator=torch.Generator().manual_seed(2))
+    source, sizes, topk = sampler(temperature=1.0, top_k=top_k, top_p=top_p, seed=4), [], torch.Tensor.topk
+    for name in ('sort', 'argsort', 'exponential_', 'multinomial'):
+        monkeypatch.setattr(torch.Tensor, name, None)
+    monkeypatch.setattr(torch, 'multinomial', None)
+    monkeypatch.setattr(torch.Tensor, 'topk', lambda scores, size: sizes.append(size) or topk(scores, size))
+    source.draw(logits)
+    assert all(size <= module.SIZES[0] for size in sizes)
+    expected = torch.Generator().manual_seed(4)
+    torch.empty(1, dtype=torch.float64).uniform_(generator=expected)
+    assert torch.equal(source.generator.get_state(), expected.get_state())
+
+
+def test_buffers_as_large_as_the_vocabulary_are_made_once():
+    source = sampler(temperature=1.0)
+    source.draw(random_logits(0))
+    before = source._scores.data_ptr(), source._mass.data_ptr()
+    for seed in range(1, 9):
+        source.draw(random_logits(seed))
+    assert (source._scores.data_ptr(), source._mass.data_ptr()) == before
+
+
+@pytest.mark.parametrize(('top_k', 'top_p'), [(0, 1.0), (5, 1.0), (0, 0.8), (5, 0.8)])
+def test_draws_follow_the_probabilities(top_k, top_p):
+    source, logits = sampler(temperature=1.0, top_k=top_k, top_p=top_p, seed=5), 0.25 * random_logits(3)[:40]
+    n = 8_000
+    counts = torch.bincount(torch.stack([source.draw(logits) for _ in range(n)]), minlength=40)
+    probabilities = of_transformers(logits, 1.0, top_k, top_p)
+    torch.testing.assert_close(counts / n, probabilities, atol=0.02, rtol=0)
+    assert not counts[probabilities == 0].any()
+
+
+def test_a_rare_token_is_drawn_as_often_as_it_should_be():
+    """One of 2^24 + 1 equal shares is lost where shares are added up in float32."""
+    source = sampler(temperature=1.0)
+    source.draw(torch.tensor([0.0, -18.0]))
+    assert float(source._mass[1] - source._mass[0]) == pytest.approx(math.exp(-18.0), rel=1e-6)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
