@@ -19,11 +19,13 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from node_client import ABORTED, Result, make_goal, wait_until
-from node_process import NodeProcess, process_exists
+from node_process import NodeProcess, process_exists, worker_program
 from scripted_model import LONG
+from sim_clock import SimClock
 
 from timebill_ros.msg import RequestStatus
 
@@ -74,6 +76,47 @@ def test_a_signal_to_an_unconfigured_node(number):
     with NodeProcess() as node:
         node.state()
         assert node.stop(number) == 0
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('state', ['unconfigured', 'inactive', 'active', 'cleaned up'])
+def test_a_signal_in_simulated_time(state, number, tmp_path):
+    """The clock follower's thread must have left rclpy before the interpreter ends, or C++ aborts the process."""
+    with SimClock() as sim, NodeProcess(use_sim_time=True, worker_python=worker_program('stub_worker.py', tmp_path)) \
+            as node:
+        node.state()
+        if state != 'unconfigured':
+            assert node.configure(), node.log
+            sim.wait_for_subscriber()
+        if state == 'active':
+            assert node.activate()
+        if state == 'cleaned up':
+            assert node.cleanup()
+        assert node.stop(number) == 0, node.log
+        assert 'terminate called' not in node.log
+
+
+def test_a_signal_in_simulated_time_without_a_clock(tmp_path):
+    with NodeProcess(use_sim_time=True, worker_python=worker_program('stub_worker.py', tmp_path)) as node:
+        assert node.configure(), node.log
+        assert node.stop(signal.SIGINT) == 0, node.log
+
+
+@pytest.mark.parametrize('wait_s', [0.0, 0.05, 0.2, 0.5])
+def test_a_signal_at_any_moment_of_the_start_in_simulated_time(wait_s, tmp_path):
+    """The node configures itself meanwhile; a worker that it starts after the signal must not be waited for."""
+    worker = worker_program('silent_worker.py', tmp_path)
+    with SimClock(), NodeProcess(autostart=True, use_sim_time=True, worker_python=worker) as node:
+        wait_until(lambda: _handles(node.process.pid, signal.SIGTERM))
+        time.sleep(wait_s)
+        assert node.stop(signal.SIGINT) == 0, node.log
+        assert 'terminate called' not in node.log
+
+
+def _handles(pid: int, number: int) -> bool:
+    """Whether the process has a signal handler. SIGTERM has one only once the node has set its own."""
+    line = next(line for line in Path(f'/proc/{pid}/status').read_text().splitlines() if line.startswith('SigCgt'))
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
 
 
 def test_a_signal_while_configuring():

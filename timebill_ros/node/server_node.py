@@ -19,6 +19,7 @@ worker process. No torch is imported anywhere in this process.
 """
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -50,6 +51,8 @@ from timebill_ros.node.executor import PoolExecutor
 from timebill_ros.node.goal_server import GoalServer
 from timebill_ros.request import Outcome, Phase, Timing
 
+CALLBACKS_END_S = 2.0  # how long the end of the program waits for callbacks, and for each of its threads
+
 
 class TimebillNode(LifecycleNode):
     """`~/generate`, `~/status`, `~/estimate_time` and `/diagnostics`.
@@ -69,6 +72,8 @@ class TimebillNode(LifecycleNode):
         self._status = None
         self._clock_follower: ClockFollower | None = None
         self._state = 'unconfigured'
+        self._is_stopping = False  # Ctrl-C or SIGTERM has come: no worker is started and no goal accepted any more
+        self._stop_lock = threading.Lock()  # makes stop() and the beginning of configure and activate take turns
         self._description, self._missed_before, self._told_degraded = '', 0, False
         # One group each, so that a blocked callback of one kind delays no other kind.
         self._action_group = ReentrantCallbackGroup()
@@ -85,10 +90,7 @@ class TimebillNode(LifecycleNode):
     def on_configure(self, state) -> TransitionCallbackReturn:
         try:
             self._settings = parameters.values(self)
-            python = self._settings['worker_python']
-            self._dispatcher = Dispatcher(lambda on_event: WorkerProcess(python, on_event), dict(self._settings),
-                                          self._on_change, self._publish_health)
-            self._description = self._wait_for_worker(self._dispatcher.configure())
+            self._description = self._wait_for_worker(self._start_worker())
             self.get_logger().info(f'ready: {self._description}')
             self._create_interfaces()
         except Exception as error:  # rclpy swallows what a transition callback raises, so it is logged here
@@ -97,6 +99,18 @@ class TimebillNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._state = 'inactive'
         return super().on_configure(state)
+
+    def _start_worker(self) -> Future[str]:
+        python = self._settings['worker_python']
+        with self._stop_lock:  # stop() closes the dispatcher after this, or else this sees that it came first
+            self._check_not_stopping()
+            self._dispatcher = Dispatcher(lambda on_event: WorkerProcess(python, on_event), dict(self._settings),
+                                          self._on_change, self._publish_health)
+            return self._dispatcher.configure()
+
+    def _check_not_stopping(self) -> None:
+        if self._is_stopping:
+            raise RuntimeError('the node is shutting down')
 
     def _wait_for_worker(self, configured: Future) -> str:
         timeout = self._settings['worker_start_timeout_s']
@@ -116,8 +130,10 @@ class TimebillNode(LifecycleNode):
 
     def on_activate(self, state) -> TransitionCallbackReturn:
         result = super().on_activate(state)
-        self._state, self._told_degraded = 'active', False
-        self._goals.start()
+        with self._stop_lock:
+            self._check_not_stopping()
+            self._state, self._told_degraded = 'active', False
+            self._goals.start()
         return result
 
     def on_deactivate(self, state) -> TransitionCallbackReturn:
@@ -158,11 +174,18 @@ class TimebillNode(LifecycleNode):
             self._status = None
 
     def stop(self) -> None:
-        """End open goals with a result and stop the worker; called after Ctrl-C or SIGTERM."""
+        """End open goals with a result and stop the worker, after Ctrl-C or SIGTERM; callbacks may still run."""
+        with self._stop_lock:
+            self._is_stopping = True
         self._drain('the server shut down')
         dispatcher = self._dispatcher
         if dispatcher is not None:
             dispatcher.close()
+
+    def destroy_node(self) -> None:
+        """Join the threads that use rclpy, then destroy the node. Call it when no callback runs any more."""
+        self._free()
+        super().destroy_node()
 
     # -- status, diagnostics, parameters ---------------------------------------------------------------------------
 
@@ -230,14 +253,14 @@ def main(args: list[str] | None = None) -> int:
 
     The signal handlers are ours: rclpy's would invalidate the context at once, and no open goal would get its result.
     """
+    signals: list[int] = []  # not an Event: setting one in a handler can deadlock with the wait that it interrupts
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: signals.append(number))
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # from rcl, for arguments or files that it cannot read
         print(f'timebill: {error}', file=sys.stderr)
         return 1
-    signals: list[int] = []  # not an Event: setting one in a handler can deadlock with the wait that it interrupts
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: signals.append(number))
     try:
         node = TimebillNode()
     except (InvalidParameterTypeException, InvalidParameterValueException, RuntimeError) as error:
@@ -256,9 +279,15 @@ def main(args: list[str] | None = None) -> int:
         time.sleep(0.1)  # short, because the kernel may deliver the signal to a thread that does not wake this one
     node.get_logger().info('stopping')
     node.stop()
-    executor.shutdown(timeout_sec=2.0)
+    is_idle = executor.shutdown(timeout_sec=CALLBACKS_END_S)
     for thread in threads:
-        thread.join(2.0)  # a thread still in rclpy while the interpreter ends would abort the process
+        thread.join(CALLBACKS_END_S)
+    if not is_idle or any(thread.is_alive() for thread in threads):
+        # A thread that is in rclpy while the interpreter ends would abort the process. Every goal has its result.
+        print('timebill: a callback does not end; leaving without it', file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     node.destroy_node()
     rclpy.shutdown()
     return 0
