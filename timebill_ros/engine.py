@@ -21,6 +21,7 @@ every call returns an Outcome with a code and, on failure, a sentence.
 """
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from concurrent.futures import Future
@@ -102,7 +103,8 @@ class Engine:
         except Exception as error:  # the request ends with a code; the worker and its model go on
             code = ErrorCode.OUT_OF_MEMORY if _is_out_of_memory(error) else ErrorCode.UNKNOWN
             log.error('request %s failed: %s', request.request_id, error, exc_info=code is ErrorCode.UNKNOWN)
-            self.model.reset()  # some layers may have appended an entry that others lack
+            with contextlib.suppress(Exception):
+                self.model.reset()  # some layers may have appended an entry that others lack
             if self.model.device.type == 'cuda' and code is ErrorCode.OUT_OF_MEMORY:
                 torch.cuda.empty_cache()  # gives back what was allocated before the failure
             return Outcome(code, f'{type(error).__name__}: {str(error)[:500]}', '', FinishReason.ERROR, timing)
@@ -115,9 +117,10 @@ class Engine:
         control.on_phase(Phase.PREFILL)
         prepared = self._prepare(request)
         timing.prompt_tokens = n_x = prepared.n_x
-        if control.deadline.remaining() <= control.margin_s:
+        left = control.deadline.remaining() - control.margin_s
+        if left <= 0:
             return FinishReason.DEADLINE, ''
-        self._refuse_long_prefill(request, control, timing)
+        self._refuse_long_prefill(request, timing, left)
 
         # Prefill and prediction start together, on separate executors.
         future = self._start_prediction(prepared)
@@ -172,14 +175,13 @@ class Engine:
         ids = self.model.tokenize(prompt, is_chat=bool(request.messages))
         return Prepared(prompt, ids, min(request.max_new_tokens, self.model.max_context - len(ids)))
 
-    def _refuse_long_prefill(self, request: Request, control: Control, timing: Timing) -> None:
+    def _refuse_long_prefill(self, request: Request, timing: Timing, left_s: float) -> None:
         """Raise GoalError INFEASIBLE where reading the prompt alone would take longer than is left."""
         estimate = self.times.prefill(timing.prompt_tokens) * self.tracker.prefill_factor
-        left = control.deadline.remaining() - control.margin_s
-        if estimate > left:
+        if estimate > left_s:
             timing.verdict, timing.wcet_s = Verdict.INFEASIBLE, estimate
             raise GoalError(ErrorCode.INFEASIBLE, f'prefill of {timing.prompt_tokens} tokens alone takes about '
-                            f'{estimate:.3f} s; {left:.3f} s of the time budget of {request.time_budget_s:.3f} s are '
+                            f'{estimate:.3f} s; {left_s:.3f} s of the time budget of {request.time_budget_s:.3f} s are '
                             'left for it')
 
     def _start_prediction(self, prepared: Prepared) -> Future[Prediction] | None:

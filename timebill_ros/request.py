@@ -244,7 +244,7 @@ class Plan:
 class Timing:
     """The account of one request; field for field what msg/Timing carries, which says what each field means.
 
-    The engine fills it in step by step, so the worker calls `check` before it sends one.
+    The engine fills it in step by step, so the worker calls `check` on the account of an outcome.
     """
 
     prompt_tokens: int = 0

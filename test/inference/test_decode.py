@@ -106,17 +106,28 @@ def test_the_plan_is_looked_at_again_once_a_step_has_been_measured(replan_tokens
     assert seen == [(n, 9 + n, 0.5) for n in looks]
 
 
-def test_the_time_that_replanning_takes_is_no_step_time():
-    """Steps take half a second and replanning ten: the guard goes by half a second, and so does the next look."""
-    model = ScriptedModel([1], step_times=(0.5,))
-    paces = []
+@pytest.mark.parametrize('replan_tokens', [1, 2, 20])
+def test_the_time_that_replanning_takes_is_no_step_time(replan_tokens):
+    """Steps take half a second and replanning ten: the guard and the pace go by half a second."""
+    model, paces = ScriptedModel([1], step_times=(0.5,)), []
 
     def replan(n, n_kv, pace):
         paces.append(pace)
         model.now += 10.0
         return n_kv
-    reason, tokens = model.run(cap=9, budget_s=44.2, replan_tokens=2, replan=replan)
-    assert paces == [0.5] * 4 and (reason, len(tokens)) == (FinishReason.LENGTH, 9)
+    looks = {1: 29, 2: 15, 20: 1}[replan_tokens]
+    reason, tokens = model.run(cap=50, budget_s=14.9 + 10.0 * looks, replan_tokens=replan_tokens, replan=replan)
+    assert (reason, len(tokens), paces) == (FinishReason.DEADLINE, 30, [0.5] * looks)
+
+
+def test_the_pace_after_an_eviction_is_that_of_steps_over_the_smaller_cache():
+    model, paces = ScriptedModel([1], step_times=(2.0,) * 20 + (0.5,)), []
+
+    def replan(n, n_kv, pace):
+        paces.append((n, pace))
+        return n_kv - 5 if n == 21 else n_kv
+    model.run(cap=45, replan_tokens=1, replan=replan)
+    assert dict(paces) == {**{n: 2.0 for n in range(2, 22)}, **{n: 0.5 for n in range(22, 45)}}
 
 
 @pytest.mark.parametrize(('budget_s', 'margin_s', 'n'), [

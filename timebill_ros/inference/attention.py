@@ -112,7 +112,7 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
         if masked:
             # With a mask, PyTorch's fused kernels do not divide the keys of one head among threads; matrix products do.
             scores = (query @ key.transpose(2, 3)).to(torch.float32) * scaling
-            out = scores.masked_fill(~attention_mask, float('-inf')).softmax(dim=-1).to(value.dtype) @ value
+            out = scores.where(attention_mask, float('-inf')).softmax(dim=-1).to(value.dtype) @ value
         else:
             out = scaled_dot_product_attention(query, key, value, scale=scaling)
         return out.reshape(1, 1, n_heads, -1).to(computed_in), None

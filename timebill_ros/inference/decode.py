@@ -61,7 +61,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     token = sampler.draw(logits)
     pace = 0.0
     before = 0.0
-    recent = [0.0] * RECENT
+    recent, measured = [0.0] * RECENT, 0  # seconds of steps since the last eviction, and their number
     # Not before the second token: until then no step has been measured.
     next_plan = max(replan_tokens, 2) if replan is not None and replan_tokens > 0 else cap
     while True:
@@ -82,11 +82,15 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
             return FinishReason.CANCELED
         now = clock()
         if n > 1:
-            step = recent[n % RECENT] = now - before
+            step = recent[measured % RECENT] = now - before
+            measured += 1
             pace = step if n == 2 else pace + _NEWEST * (step - pace)
         if n >= next_plan:
             next_plan += replan_tokens
-            n_kv = replan(n, n_kv, median(recent[2:n + 1] if n <= RECENT else recent))
+            cached = n_kv
+            n_kv = replan(n, n_kv, median(recent[:measured] if measured < RECENT else recent))
+            if n_kv < cached:
+                measured = 0  # steps over the larger cache took longer and say nothing of those to come
             if control.dropped:
                 return FinishReason.ERROR
             now = clock()  # the time that replanning took is no step time

@@ -25,7 +25,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class SlotLayer(CacheLayerMixin):
-    """One layer's keys and values, [1, H_kv, capacity, D]; slots 0 .. length-1 are filled.
+    """One layer's keys and values, [1, H_kv, capacity + 1, D]; slots 0 .. length-1 are filled, the last one is spare.
 
     A sliding-window layer stores every token too, but shows only the slots that its window reaches.
     """

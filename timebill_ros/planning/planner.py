@@ -18,8 +18,8 @@
                                                                                promise
     Situation + Progress (how far it has come) + time left -> Planner.revise   the same, now that less is uncertain
 
-`solver.py` holds the arithmetic, `knobs.py` the choice among several weights by expected quality. Nothing here runs a
-model.
+`solver.py` holds the arithmetic, `knobs.py` the choice among several weights by expected quality. Nothing in this file
+runs a model.
 """
 from __future__ import annotations
 

@@ -42,12 +42,12 @@ class Replanner:
     def __call__(self, n: int, n_kv: int, pace: float) -> int:
         """Look at the plan after `n` tokens; return the number of cached entries, `n_kv` unless some were evicted.
 
-        `pace`: seconds of a recent step.
+        `pace`: median seconds of the last RECENT steps, of those since the last eviction.
         """
         plan, timing, control = self.plan, self.timing, self.control
         # A device that seems faster than it was planned for is no reason to plan for less.
         # `pace` is a median of the last steps, the middle one of which saw a smaller cache.
-        step_s = self._steps(n_kv - 1 - min(n - 1, RECENT) // 2)
+        step_s = self._steps(n_kv - 1 - min(n - self._since, RECENT) // 2)
         factor = max(pace / step_s, plan.timing_factor) if step_s > 0 else plan.timing_factor
         left_s = control.deadline.remaining() - control.margin_s
         revised = self.planner.revise(plan, self.known, Progress(n, n_kv, timing.kept_tokens, factor), left_s)

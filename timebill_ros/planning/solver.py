@@ -16,7 +16,8 @@
 
 Decisions are made in counts of kept entries, not in ratios. Every decision compares the same time that callers report
 (`StepTime.decode`), so a plan never contradicts its own estimate. Symbols: D, seconds left for decoding; N, response
-length in tokens; N_x, prompt tokens; p and q, the step time's coefficients (p*N_kv + q); m = N - 1.
+length in tokens; N_x, prompt tokens; p and q, the step time's coefficients (p*N_kv + q); m = N - 1;
+beta = p*(1 - alpha)*N_x + q - p/2.
 """
 from __future__ import annotations
 

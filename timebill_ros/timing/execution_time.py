@@ -65,7 +65,7 @@ class ExecutionTimes:
     c: float
     p: float
     q: float
-    prefill_floor: float = 0.0  # seconds of the fastest prefill measured
+    prefill_floor: float = 0.0  # seconds: the smallest of the median prefill times by length
     e_1: float = 0.0
     e_0: float = 0.0
     a_p: float = 0.0

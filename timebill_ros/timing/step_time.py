@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The time of one decode step and of a whole response: all that the planner knows of a device. No numpy, no torch.
+"""The time of one decode step and of a whole response: what planning knows of decoding on a device. No numpy, no torch.
 
     t_i = p*N_kv + q + bend * max(0, N_kv - knee)    seconds, over N_kv cached entries
 

@@ -166,9 +166,10 @@ class Worker:
         gc.collect()
         try:
             self.engine.model.check()
-        except ValueError as error:  # a bug; the next request starts from an empty cache in any case
+        except Exception as error:  # a bug; the next request starts from an empty cache in any case
             log.error('the cache contradicts itself and is emptied: %s', error)
-            self.engine.model.reset()
+            with contextlib.suppress(Exception):
+                self.engine.model.reset()
 
     def _outcome(self, message: dict) -> Outcome:
         """Run a request. Return an outcome that the node can read, whatever goes wrong here."""

@@ -76,7 +76,7 @@ def chunk_tokens(model: CausalLM, directory: Path) -> int:
 
 
 def choose_chunk(model: CausalLM) -> dict:
-    """Time chunks of every power of two on an empty cache, until one takes longer than LOOK_S, and choose the quickest.
+    """Time chunks of every power of two on an empty cache, until looks are over LOOK_S apart; choose the quickest.
 
     A large chunk is not always quicker than two small ones, whose activations fit the processor's caches. Over a full
     cache all of them take longer.

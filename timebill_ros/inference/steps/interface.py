@@ -16,7 +16,7 @@
 
 Three things that decoding does are apart, so that each can be replaced alone: a `Step` computes logits and the last
 hidden state; `sampling.Sampler.draw` turns logits and, where a grammar restricts them, a mask into a token; and
-`decode.decode` loops. A captured step may include drawing, since it is built from both.
+`decode.decode` loops.
 """
 from __future__ import annotations
 
