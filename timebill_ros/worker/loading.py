@@ -49,7 +49,7 @@ class Choices:
     """What is in force for the parameters of these names, which settings may leave open."""
 
     prefill_chunk_tokens: int  # the setting, or what the user's profile was measured with, or the quickest (tuning.py)
-    predictor_placement: str  # likewise; as set where there is no length predictor
+    predictor_placement: str  # likewise; where there is no length predictor, the setting or the profile's
 
 
 def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Choices]:
