@@ -75,6 +75,15 @@ def test_bench_device_on_a_cpu(tmp_path):
     assert run('bench', 'device', '--shapes', 'Qwen9') == 1
 
 
+@pytest.mark.parametrize('name', ['decode', 'quality', 'length-predictor', 'execution-time', 'miss-rate', 'knobs',
+                                  'load', 'utilisation', 'device'])
+def test_no_bench_writes_over_committed_results_unless_told_to(name):
+    options = vars(parser().parse_args(['bench', name]))
+    written = [options[output] for output in ('out', 'table', 'recordings') if options.get(output) is not None]
+    assert all(path.parts[0] == 'build' for path in written), written
+    assert written or name == 'device'  # its file is named after the device, see bench/device.py
+
+
 def test_a_profile_for_execution_time_is_measured_by_another_process(tmp_path, monkeypatch):
     from timebill_ros.bench import execution_time
     commands = []

@@ -14,6 +14,6 @@
 
 """The measurements behind docs/results.md, and the plots of what they found.
 
-Each measurement writes one JSON file to results/. What its options are called on the command line is cli/bench.py's
-matter. This room may import everything but cli/.
+Each measurement writes one JSON file, to build/bench or where `--out` says. What its options are called on the command
+line is cli/bench.py's matter. This room may import everything but cli/.
 """

@@ -181,7 +181,7 @@ def of_shape(values: dict, directory: Path, shape: str, *, longest: int, seconds
 
 def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int, seconds: float, n_tokens: int,
         rounds: int) -> int:
-    """Measure every shape, print and write. Without `out` the file is results/device_<name of the device>.json."""
+    """Measure every shape, print and write. Without `out` the file is build/bench/device_<name of the device>.json."""
     device = choose_device(values['device'])
     bandwidth = read_bandwidth(device)
     print(f'{describe_device(device)["device"]} reads {bandwidth / 1e9:.0f} GB/s')
@@ -200,7 +200,7 @@ def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int,
         if device.type == 'cuda':
             torch.cuda.empty_cache()
     name = ''.join(c if c.isalnum() else '_' for c in describe_device(device)['device'].split(',')[0]).strip('_')
-    out = out or Path('results') / f'device_{name}.json'
+    out = out or Path('build/bench') / f'device_{name}.json'
     write(out, {'machine': describe_device(device), 'read_bandwidth_bytes_per_s': bandwidth, 'shapes': found})
     measured = [one for one in found if 'decode' in one]
     if measured and (plots := plots_if_installed()):

@@ -24,10 +24,12 @@ from pathlib import Path
 from timebill_ros.cli.isolation import isolate
 from timebill_ros.cli.model_options import add_model_options, model_arguments, model_settings
 
+FOLDER = Path('build/bench')  # results/ holds what was committed: only --out writes there
+
 
 def add(commands) -> None:
     """Add the subcommand's parser, with a subcommand of its own for every measurement."""
-    command = commands.add_parser('bench', help='measurements behind the README; results as JSON')
+    command = commands.add_parser('bench', help='measurements behind the README; results as JSON, in build/bench')
     benches = command.add_subparsers(dest='bench', required=True)
     for add_bench in (_add_decode, _add_quality, _add_length_predictor, _add_execution_time, _add_miss_rate, _add_knobs,
                       _add_load, _add_utilisation, _add_device):
@@ -37,7 +39,7 @@ def add(commands) -> None:
 def _add_decode(benches) -> None:
     command = benches.add_parser('decode', help='time per token against model.generate, with and without eviction')
     add_model_options(command)
-    command.add_argument('--out', type=Path, default=Path('results/decode.json'))
+    command.add_argument('--out', type=Path, default=FOLDER / 'decode.json')
     command.add_argument('--tokens', type=int, default=200, help='tokens per answer')
     command.add_argument('--rounds', type=int, default=9, help='interleaved repeats')
     command.add_argument('--shape', default='', choices=['', 'Qwen2.5-0.5B', 'Qwen2.5-1.5B', 'tiny'],
@@ -55,7 +57,7 @@ def _run_decode(options: argparse.Namespace) -> int:
 def _add_quality(benches) -> None:
     command = benches.add_parser('quality', help='quality of site-log answers by eviction ratio, for every scorer')
     add_model_options(command)
-    command.add_argument('--out', type=Path, default=Path('results/quality.json'), help='JSON; the plot lies beside it')
+    command.add_argument('--out', type=Path, default=FOLDER / 'quality.json', help='JSON; the plot lies beside it')
     command.add_argument('--tasks', type=int, default=600, metavar='N', help='the first N test tasks')
     command.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
     command.add_argument('--processes', type=int, default=0, metavar='N',
@@ -74,7 +76,7 @@ def _add_length_predictor(benches) -> None:
     command.add_argument('--model', type=Path, help='directory of a target for site-log tasks (default: the embedded)')
     command.add_argument('--length-predictor', type=Path, help='directory, trained with --baselines (likewise)')
     command.add_argument('--device', default='cpu')
-    command.add_argument('--out', type=Path, default=Path('results/length_predictor.json'))
+    command.add_argument('--out', type=Path, default=FOLDER / 'length_predictor.json')
     command.add_argument('--prompts', type=int, default=500, metavar='N', help='per split')
     command.add_argument('--samples', type=int, default=2, metavar='N', help='responses per prompt')
     command.add_argument('--bounds', type=int, nargs='*', default=[1024, 512, 256], metavar='N_p',
@@ -93,7 +95,7 @@ def _run_length_predictor(options: argparse.Namespace) -> int:
 def _add_execution_time(benches) -> None:
     command = benches.add_parser('execution-time', help='how well a profile foretells times in another process')
     add_model_options(command)
-    command.add_argument('--out', type=Path, default=Path('results/execution_time.json'))
+    command.add_argument('--out', type=Path, default=FOLDER / 'execution_time.json')
     command.add_argument('--profile', type=Path, help='profile to judge (default: measured first, by another process)')
     command.add_argument('--seconds', type=float, default=60.0, help='longest time for measuring it')
     command.add_argument('--repeats', type=int, default=9, help='visits of each held-out length')
@@ -120,7 +122,7 @@ def _run_execution_time(options: argparse.Namespace) -> int:
 def _add_miss_rate(benches) -> None:
     command = benches.add_parser('miss-rate', help='whether the promised miss rate is kept, by which method')
     add_model_options(command)
-    command.add_argument('--out', type=Path, default=Path('results/miss_rate.json'))
+    command.add_argument('--out', type=Path, default=FOLDER / 'miss_rate.json')
     command.add_argument('--profile', type=Path, default=Path('results/profile.yaml'), help='of this machine')
     command.add_argument('--recordings', type=Path, default=Path('build/recordings.json'),
                         help='made where there is none of this model yet')
@@ -148,8 +150,8 @@ def _run_miss_rate(options: argparse.Namespace) -> int:
 def _add_knobs(benches) -> None:
     command = benches.add_parser('knobs', help='makes a quality table, and says what planning with it is worth')
     add_model_options(command)
-    command.add_argument('--out', type=Path, default=Path('results/knobs.json'))
-    command.add_argument('--table', type=Path, default=Path('results/quality_table.json'))
+    command.add_argument('--out', type=Path, default=FOLDER / 'knobs.json')
+    command.add_argument('--table', type=Path, default=FOLDER / 'quality_table.json')
     command.add_argument('--prompts', type=int, default=200, metavar='N', help='recorded per split')
     command.add_argument('--requests', type=int, default=400, metavar='N', help='replayed per budget and planner')
     command.add_argument('--miss-rate', type=float, default=0.05, metavar='EPSILON')
@@ -176,7 +178,7 @@ def _end_when_terminated() -> None:
 def _add_load(benches) -> None:
     command = benches.add_parser('load', help='clients, cancels, nonsense and faults on a running node: is every '
                                  'deadline held, is anything lost?')
-    command.add_argument('--out', type=Path, default=Path('results/load.json'), help='JSON; the plot lies beside it')
+    command.add_argument('--out', type=Path, default=FOLDER / 'load.json', help='JSON; the plot lies beside it')
     command.add_argument('--goals', type=int, default=10_000, metavar='N')
     command.add_argument('--clients', type=int, default=4, metavar='N', help='processes')
     command.add_argument('--minutes', type=float, default=24.0, help='over which the goals are spread')
@@ -198,7 +200,7 @@ def _run_load(options: argparse.Namespace) -> int:
 
 def _add_utilisation(benches) -> None:
     command = benches.add_parser('utilisation', help='scheduling and admission against first come, first served')
-    command.add_argument('--out', type=Path, default=Path('results/utilisation.json'))
+    command.add_argument('--out', type=Path, default=FOLDER / 'utilisation.json')
     command.add_argument('--budgets', nargs='+', choices=['tight', 'mixed'], default=['tight', 'mixed'],
                          help='1 to 4 unhurried times, or 1.2 to 20 (default: both)')
     command.add_argument('--seconds', type=float, default=30.0, help='of arrivals for each load, budgets and policy')
@@ -218,7 +220,7 @@ def _add_device(benches) -> None:
     command = benches.add_parser('device', help='models of public shapes with random weights: profile, decoding, '
                                  'eviction and bandwidth of this device')
     add_model_options(command, but=('model', 'length_predictor', 'variants', 'max_context_tokens'))
-    command.add_argument('--out', type=Path, help='(default: results/device_<device>.json)')
+    command.add_argument('--out', type=Path, help='(default: build/bench/device_<device>.json)')
     command.add_argument('--shapes', nargs='+', metavar='NAME',
                          help='of Qwen2.5-7B, Qwen2.5-1.5B, Qwen2.5-0.5B and tiny (default: the first three on a GPU, '
                          'the last two on a CPU)')
