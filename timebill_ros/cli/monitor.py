@@ -16,38 +16,46 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+
+LOOK_S = 0.5  # seconds between looks at whether a node publishes its status
 
 
 def add(commands) -> None:
     """Add the subcommand's parser."""
     command = commands.add_parser('monitor', help='print the status of every request as it is published')
-    command.add_argument('--server', default='/timebill')
+    command.add_argument('--server', default='/timebill', help='name of the node')
     command.set_defaults(run=run, talks=True)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line per message of the node's status topic until Ctrl-C."""
+    """Print a table with a line per message of the node's status topic until Ctrl-C.
+
+    What it waits for goes to standard error, so that standard output holds the table alone.
+    """
+    from timebill_ros.cli.status_table import StatusTable
     from timebill_ros.client import Client
     from timebill_ros.msg import RequestStatus
-    from timebill_ros.request import ErrorCode, FinishReason, Phase, Verdict
-
-    def show(m: RequestStatus) -> None:
-        stamp = f'{m.header.stamp.sec}.{m.header.stamp.nanosec // 10 ** 6:03d}'
-        if not m.request_id:
-            print(f'{stamp} the node is {"degraded: see /diagnostics" if m.degraded else "well again"}', flush=True)
-            return
-        ending = f' {FinishReason(m.finish_reason).name} {ErrorCode(m.error_code).name} in {m.response_time_s:.3f} s' \
-            if m.phase >= Phase.DONE else ''
-        print(f'{stamp} {m.request_id[:8]} {Phase(m.phase).name:8} {Verdict(m.verdict).name:18} '
-              f'slack {m.slack_s:7.3f} s, wcet {m.wcet_s:7.3f} s, evicted {m.eviction_ratio:6.1%}, '
-              f'tokens {m.generated_tokens}/{m.predicted_tokens}/{m.pessimistic_tokens}'
-              f'{ending}{" OVERRUN" if m.overrun else ""}', flush=True)
-
+    table, topic = StatusTable(), f'{options.server}/status'
+    print(table.header(), flush=True)
     with Client(options.server) as client:
-        client.node.create_subscription(RequestStatus, f'{options.server}/status', show, 50)
+        client.node.create_subscription(RequestStatus, topic, lambda m: print(table.line(m), flush=True), 50)
+        told = None
         try:
             while True:
-                time.sleep(3600)
+                is_there = client.node.count_publishers(topic) > 0
+                if is_there is not told:
+                    told = is_there
+                    print(waiting(options.server, is_there), file=sys.stderr, flush=True)
+                time.sleep(LOOK_S)
         except KeyboardInterrupt:
             return 0
+
+
+def waiting(server: str, is_there: bool) -> str:
+    """Return what the monitor waits for; `is_there`: the node publishes its status."""
+    if is_there:
+        return f'{server} is there; waiting for requests'
+    return (f'waiting for {server}: nothing publishes {server}/status. The node is not running, not configured yet, '
+            'or in another ROS_DOMAIN_ID')

@@ -1,0 +1,72 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How a goal ended, in words and as JSON. Reads the fields of result and status; needs neither rclpy nor torch."""
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+
+from timebill_ros.request import ErrorCode, FinishReason, Verdict
+
+
+def name_of(kind: type[IntEnum], number: int) -> str:
+    """Return the name of a code; the number itself where a newer node sends a code that is unknown here."""
+    try:
+        return kind(number).name
+    except ValueError:
+        return str(number)
+
+
+def promise_of(result) -> str:
+    """Return what became of the promise of an action result: 'kept', 'missed' or 'none'.
+
+    A promise is kept by a natural end that came in time. A deadline that cut the text, or a cap, is a miss. A client
+    that canceled its goal broke no promise of the node's, so the promise counts as 'none'.
+    """
+    timing = result.timing
+    promised = timing.verdict in (Verdict.FITS, Verdict.FITS_WITH_EVICTION)
+    if not promised or result.error_code in (ErrorCode.CANCELED, ErrorCode.INACTIVE):
+        return 'none'
+    in_time = not timing.tardiness_s > 0
+    natural = result.finish_reason in (FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH)
+    return 'kept' if natural and in_time and not result.error_code else 'missed'
+
+
+def sentence(result, received_s: float, budget_s: float) -> str:
+    """Return one line on how a goal ended: seconds as the client measured them, tokens, verdict, finish, promise."""
+    timing = result.timing
+    evicted = '' if math.isnan(timing.eviction_ratio) else f', evicted {timing.eviction_ratio:.0%}'
+    promise = {'kept': 'promise kept', 'missed': 'promise MISSED', 'none': 'no promise'}[promise_of(result)]
+    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{evicted}; '
+            f'verdict {name_of(Verdict, timing.verdict)}, finish {name_of(FinishReason, result.finish_reason)}, '
+            f'{promise}]')
+
+
+def as_json(result, accepted_s: float, received_s: float, budget_s: float) -> dict:
+    """Return a goal's end for programs: codes by name and number, times in seconds, null where a value is unknown."""
+    timing = {field: getattr(result.timing, field) for field in result.timing.get_fields_and_field_types()}
+    timing['verdict'] = name_of(Verdict, result.timing.verdict)
+    row = {'text': result.text, 'error': name_of(ErrorCode, result.error_code), 'error_code': result.error_code,
+           'error_msg': result.error_msg, 'finish_reason': name_of(FinishReason, result.finish_reason),
+           'verdict': timing['verdict'], 'promise': promise_of(result), 'budget_s': budget_s,
+           'accepted_s': accepted_s, 'received_s': received_s, 'timing': timing}
+    return {key: _known(value) for key, value in row.items()}
+
+
+def _known(value):
+    """Return a value that JSON can hold: NaN and infinity become null."""
+    if isinstance(value, dict):
+        return {key: _known(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
