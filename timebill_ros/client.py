@@ -38,6 +38,16 @@ class ServerUnavailable(RuntimeError):
     """The node is not there, not active, or did not answer in time."""
 
 
+# What a user can do about a node in these states.
+_WHAT_TO_DO = {
+    State.PRIMARY_STATE_UNCONFIGURED: '{server} is unconfigured: configure and activate it ("ros2 lifecycle set '
+                                      '{server} configure", then "activate"), or start it with -p autostart:=true',
+    State.PRIMARY_STATE_INACTIVE: '{server} is inactive: activate it ("ros2 lifecycle set {server} activate")',
+    State.PRIMARY_STATE_ACTIVE: '{server} is active, but its action server was not found',
+    State.TRANSITION_STATE_CONFIGURING: '{server} is still configuring: its log says what it does',
+}
+
+
 @dataclass
 class Answer:
     """One goal's end as the client saw it. `accepted_s` and `received_s` are seconds since the goal was sent."""
@@ -154,19 +164,26 @@ class Client:
         return future.result()
 
     def wait_until_active(self, timeout_s: float, alive: Callable[[], bool] = lambda: True) -> None:
-        """Wait until the node is active. ServerUnavailable after `timeout_s`, or as soon as it is not `alive()`."""
+        """Wait until the node is active. ServerUnavailable after `timeout_s`, or as soon as it is not `alive()`.
+
+        The sentence of the error says what was found: no node, or the state that it stays in and what to do.
+        """
         until = time.monotonic() + timeout_s
-        while time.monotonic() < until and alive():
-            if self._states.wait_for_service(0.2):
+        found = f'no node {self.server} was found: is it running, under this name and with the same ROS_DOMAIN_ID?'
+        while alive():
+            left_s = until - time.monotonic()
+            if self._states.wait_for_service(min(max(left_s, 0.0), 0.2)):
                 try:
-                    state = self.call(self._states, GetState.Request(), 5.0)
-                except ServerUnavailable:
-                    continue  # the service was found just as the node started or ended
-                if state.current_state.id == State.PRIMARY_STATE_ACTIVE and self.actions.wait_for_server(0.5):
-                    return
-                time.sleep(0.1)
-        raise ServerUnavailable(f'{self.server} is not active after {timeout_s:.0f} s' if alive() else
-                                f'{self.server} has ended')
+                    state = self.call(self._states, GetState.Request(), min(max(left_s, 1.0), 5.0)).current_state
+                    found = _WHAT_TO_DO.get(state.id, f'{{server}} is {state.label}').format(server=self.server)
+                    if state.id == State.PRIMARY_STATE_ACTIVE and self.actions.wait_for_server(0.5):
+                        return
+                except ServerUnavailable:  # or the service was found just as the node started or ended
+                    found = f'{self.server} does not tell its state: it is being configured, or its process hangs'
+                time.sleep(min(0.1, max(left_s, 0.0)))
+            if left_s <= 0:
+                raise ServerUnavailable(f'{self.server} is not active after {timeout_s:.0f} s: {found}')
+        raise ServerUnavailable(f'{self.server} has ended')
 
     def send(self, goal: Generate.Goal, on_feedback: Callable | None = None) -> PendingGoal:
         return PendingGoal(self, goal, on_feedback)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def embedded_directory() -> Path:
         if (candidate / 'model' / 'config.json').is_file():
             return candidate
     raise FileNotFoundError(f'the embedded model is not installed beside {here.parent}')
+
+
+def version() -> str:
+    """Return this package's version, from the package.xml beside this file or of the installation that holds it."""
+    here = Path(__file__)
+    candidates = [PACKAGE_PARENT / 'package.xml']
+    candidates += [parent / 'share' / 'timebill_ros' / 'package.xml' for parent in here.parents]
+    for candidate in candidates:
+        if candidate.is_file() and (found := re.search(r'<version>\s*(\S+?)\s*</version>', candidate.read_text())):
+            return found[1]
+    return 'of unknown version'
 
 
 def cache_directory(setting: str = '') -> Path:

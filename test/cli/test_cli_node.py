@@ -13,6 +13,7 @@
 # limitations under the License.
 
 """`timebill ask` and `timebill monitor` as programs, against a running node."""
+import json
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ import pytest
 from node_client import make_goal, wait_until
 from node_process import NodeProcess
 from scripted_model import ROOT
+
+from timebill_ros.request import ErrorCode
 
 
 @pytest.fixture(scope='module')
@@ -45,12 +48,30 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 @pytest.mark.parametrize(('arguments', 'code', 'out', 'err'), [
     (['one', '--raw', '--budget', '30'], 0, 'two three\n', '3 tokens'),
     (['one', '--budget', '30', '--max-new-tokens', '4'], 0, '\n', '4 tokens'),
-    (['w1', '--raw', '--budget', '2', '--strategy', 'kill', '--max-new-tokens', '15000'], 1, '\n', 'error 7001'),
-    (['w1', '--budget', '-1'], 1, '\n', '-1.0 s'),
+    (['w1', '--raw', '--budget', '2', '--strategy', 'kill', '--max-new-tokens', '15000'], 1, '\n',
+     f'error 7001 {ErrorCode(7001).name}'),
+    (['one', '--raw', '--budget', '30'], 0, 'two three', 'verdict FITS, finish EOS, promise kept'),
+    (['w1', '--budget', '-1'], 1, '', '-1.0 s'),
 ])
 def test_ask(node, arguments, code, out, err):
     got_code, got_out, got_err = finish(start(node, 'ask', *arguments))
     assert (got_code, out in got_out, err in got_err) == (code, True, True), (got_code, got_out, got_err)
+
+
+def test_ask_prints_one_json_object(node):
+    code, out, err = finish(start(node, 'ask', 'one', '--raw', '--budget', '30', '--json'))
+    answer = json.loads(out)
+    assert (code, err) == (0, '')
+    assert (answer['text'], answer['error'], answer['finish_reason'], answer['promise']) == (
+        'two three', 'NONE', 'EOS', 'kept')
+    assert 0 < answer['timing']['response_time_s'] <= answer['received_s']
+
+
+def test_ask_says_that_a_node_is_not_configured():
+    with NodeProcess() as unconfigured:
+        code, out, err = finish(start(unconfigured, 'ask', 'one', '--budget', '1', '--wait', '10'))
+    assert (code, out) == (1, '')
+    assert 'is unconfigured: configure and activate it' in err and 'autostart' in err and 'no node' not in err
 
 
 def test_ctrl_c_cancels_what_was_asked(node):
@@ -73,7 +94,10 @@ def test_monitor_shows_each_request_until_ctrl_c(node):
     finally:
         process.send_signal(signal.SIGINT)
     reader.join(60)
-    assert process.wait(60) == 0 and 'Traceback' not in process.stderr.read()
+    told = process.stderr.read()
+    assert process.wait(60) == 0 and 'Traceback' not in told
+    assert told.startswith((f'waiting for {node.server}: ', f'{node.server} is there; waiting for requests'))
+    assert lines[0].split()[:4] == ['time', 'request', 'phase', 'verdict']
     assert any('QUEUED' in line for line in lines)
     assert any('DONE' in line and 'EOS NONE' in line for line in lines)
     process.stdout.close()

@@ -13,6 +13,9 @@
 # limitations under the License.
 
 """The command as a whole: errors are sentences, wrong usage says how, and asking for help loads nothing."""
+import argparse
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +32,20 @@ def run(*arguments: str) -> int:
     return main([str(argument) for argument in arguments])
 
 
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, '-m', 'timebill_ros.cli', *arguments], cwd=ROOT, capture_output=True,
+                          text=True, timeout=60, env={**os.environ, **environment})
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """Return the parser of a subcommand, such as 'ask' or 'bench load'."""
+    found = parser()
+    for part in name.split():
+        choices, = (action.choices for action in found._actions if isinstance(action, argparse._SubParsersAction))
+        found = choices[part]
+    return found
+
+
 @pytest.mark.parametrize(('arguments', 'sentence'), [
     (['profile', '--model', '/nonexistent'], '/nonexistent'),
     (['profile', '--model', 'EMPTY'], 'config.json'),
@@ -40,6 +57,53 @@ def test_an_error_is_a_sentence_and_exit_status_1(arguments, sentence, tmp_path,
     assert run(*(places.get(argument, argument) for argument in arguments)) == 1
     error = capsys.readouterr().err
     assert sentence in error and 'Traceback' not in error
+
+
+@pytest.mark.parametrize(('option', 'value'), [
+    ('--budget', '-1'), ('--budget', '0'), ('--budget', 'inf'), ('--budget', '-inf'), ('--budget', 'nan'),
+    ('--budget', '1e12'), ('--max-new-tokens', '-3'), ('--max-new-tokens', '99999999999'), ('--wait', 'nan'),
+    ('--wait', '-1'), ('--wait', 'inf')])
+def test_a_number_that_no_goal_can_carry_gets_one_sentence(option, value, capsys):
+    assert run('ask', 'hello', '--budget=1', f'{option}={value}') == 1
+    out, error = capsys.readouterr()
+    assert error.startswith(f'timebill ask: {option} {value.removesuffix("e12")}') and error.count('\n') == 1
+    assert out == ''
+
+
+def test_a_security_directory_that_is_not_there_is_a_sentence(tmp_path):
+    done = command('ask', 'hello', '--budget', '1', ROS_SECURITY_ENABLE='true', ROS_SECURITY_STRATEGY='Enforce',
+                   ROS_SECURITY_KEYSTORE=str(tmp_path / 'none'))
+    assert done.returncode == 1
+    assert str(tmp_path / 'none') in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(('arguments', 'library', 'advice'), [
+    (['ask', 'hello', '--budget', '1'], 'rclpy', 'source the ROS 2 installation'),
+    (['monitor'], 'rclpy', 'source the ROS 2 installation'),
+    (['profile', '--out', 'OUT'], 'transformers', 'worker_python'),
+    (['ask', 'hello', '--budget', '1'], 'timebill_ros.action', 'not built'),
+])
+def test_a_missing_library_is_a_sentence(arguments, library, advice, tmp_path):
+    # None in sys.modules makes an import fail as that of a library that is not installed does.
+    code = (f'import sys; sys.modules[{library!r}] = None; from timebill_ros.cli.main import main; '
+            f'sys.exit(main({[str(tmp_path / "p") if a == "OUT" else a for a in arguments]!r}))')
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert f'has no {library}' in done.stderr and advice in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_the_version_is_that_of_the_package():
+    done = command('--version')
+    declared = re.search('<version>(.+)</version>', (ROOT / 'package.xml').read_text())[1]
+    assert (done.returncode, done.stdout) == (0, f'timebill_ros {declared}\n')
+
+
+def test_help_shows_the_default_of_every_option_that_has_one():
+    for name in ('ask', 'monitor', 'profile', 'demo', 'bench decode', 'bench load', 'bench miss-rate', 'bench device'):
+        for action in parser_of(name)._actions:
+            if action.option_strings and action.nargs != 0 and action.default not in (None, '', '==SUPPRESS=='):
+                assert 'default' in action.help, (name, action.option_strings)
+        assert 'None' not in parser_of(name).format_help()
 
 
 @pytest.mark.parametrize('arguments', [[], ['bench'], ['ask', 'hello'], ['profile', '--dtype', 'int3'], ['no-such']])

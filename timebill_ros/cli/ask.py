@@ -16,12 +16,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 
 from timebill_ros import settings
+from timebill_ros.cli import ending
+from timebill_ros.request import ErrorCode
 
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
+LONGEST_S = 2 ** 31 - 1  # the largest `sec` of a Duration
+MOST_TOKENS = 2 ** 32 - 1  # the largest uint32
 
 
 def add(commands) -> None:
@@ -29,18 +34,35 @@ def add(commands) -> None:
     command = commands.add_parser('ask', help='send one goal to a running node and print the answer as it comes')
     command.add_argument('text', help='the prompt; - reads it from standard input')
     command.add_argument('--budget', type=float, required=True, metavar='S', help='time budget in seconds')
-    command.add_argument('--strategy', choices=sorted(STRATEGY_NUMBERS), default='default')
-    command.add_argument('--max-new-tokens', type=int, default=0, metavar='N')
+    command.add_argument('--strategy', choices=sorted(STRATEGY_NUMBERS), default='default',
+                         help="what happens at the deadline; default: the node's own")
+    command.add_argument('--max-new-tokens', type=int, default=0, metavar='N',
+                         help="longest answer in tokens; 0: the node's own limit")
     command.add_argument('--raw', action='store_true',
                          help="send the text as it is, not through the model's chat template")
-    command.add_argument('--server', default='/timebill', help='name of the node (default: /timebill)')
+    command.add_argument('--json', action='store_true',
+                         help='print one JSON object at the end: text, codes by name, promise, all times')
+    command.add_argument('--wait', type=float, default=5.0, metavar='S',
+                         help='longest time to wait until the node is active, in seconds')
+    command.add_argument('--server', default='/timebill', help='name of the node')
     command.set_defaults(run=run, talks=True)
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raise ValueError with a sentence for a number that no goal can carry."""
+    if not 0 < options.budget <= LONGEST_S:  # NaN compares false too
+        raise ValueError(f'--budget {options.budget} s is no time budget: give seconds above 0, at most {LONGEST_S}')
+    if not 0 <= options.max_new_tokens <= MOST_TOKENS:
+        raise ValueError(f'--max-new-tokens {options.max_new_tokens} is no number of tokens: give 0 to {MOST_TOKENS}')
+    if not (math.isfinite(options.wait) and options.wait >= 0):
+        raise ValueError(f'--wait {options.wait} s is no time to wait: give seconds, 0 or more')
+
+
 def run(options: argparse.Namespace) -> int:
-    """Print the answer to standard output and its times to standard error. Ctrl-C cancels the goal."""
+    """Print the answer to standard output and how it ended to standard error. Ctrl-C cancels the goal."""
+    check(options)
     from timebill_ros.action import Generate
-    from timebill_ros.client import Client, ServerUnavailable, chat, duration
+    from timebill_ros.client import Client, chat, duration
     text = sys.stdin.read() if options.text == '-' else options.text
     goal = Generate.Goal(time_budget=duration(options.budget), max_new_tokens=options.max_new_tokens,
                          overrun_strategy=STRATEGY_NUMBERS[options.strategy])
@@ -48,20 +70,25 @@ def run(options: argparse.Namespace) -> int:
         goal.prompt = text
     else:
         goal.messages = chat({'role': 'user', 'content': text})
+
+    def show(message) -> None:
+        print(message.feedback.text_delta, end='', flush=True)
+
     with Client(options.server) as client:
-        if not client.actions.wait_for_server(5.0):
-            raise ServerUnavailable(f'no node {options.server} found within 5 s')
-        pending = client.send(goal, lambda message: print(message.feedback.text_delta, end='', flush=True))
+        client.wait_until_active(options.wait)
+        pending = client.send(goal, None if options.json else show)
         try:
-            answer = pending.answer(max(options.budget, 0.0) + 10.0)
+            answer = pending.answer(options.budget + 10.0)
         except KeyboardInterrupt:
             pending.cancel()
             answer = pending.answer(5.0)
-    result, timing = answer.result, answer.result.timing
+    result = answer.result
+    if options.json:
+        print(json.dumps(ending.as_json(result, answer.accepted_s, answer.received_s, options.budget)))
+        return 0 if result.error_code == Generate.Result.NONE else 1
     print()
     if result.error_code:
-        print(f'error {result.error_code}: {result.error_msg}', file=sys.stderr)
-    evicted = '' if math.isnan(timing.eviction_ratio) else f', evicted {timing.eviction_ratio:.0%}'
-    print(f'[{answer.received_s:.3f} s of {options.budget:.3f} s, {timing.generated_tokens} tokens{evicted}]',
-          file=sys.stderr)
+        print(f'error {result.error_code} {ending.name_of(ErrorCode, result.error_code)}: {result.error_msg}',
+              file=sys.stderr)
+    print(ending.sentence(result, answer.received_s, options.budget), file=sys.stderr)
     return 0 if result.error_code == Generate.Result.NONE else 1

@@ -20,19 +20,43 @@ import sys
 
 from timebill_ros.cli import ask, bench, demo, monitor, profile, train_length_predictor
 from timebill_ros.inference.threads import wait_briefly
+from timebill_ros.resources import version
 from timebill_ros.worker import process_tuning
 
 # Each has `add(commands)`: see the docstring of this package.
 SUBCOMMANDS = (ask, monitor, profile, bench, train_length_predictor, demo)
+ROS_LIBRARIES = ('rclpy', 'rcl_interfaces', 'lifecycle_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'std_msgs',
+                 'action_msgs', 'rosidl_parser', 'rosgraph_msgs')
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with every subcommand."""
     top = argparse.ArgumentParser(prog='timebill', description='LLM answers on a deadline.')
+    top.add_argument('--version', action=ShowVersion, nargs=0, help='say which version this is, and exit')
     commands = top.add_subparsers(dest='command', required=True)
     for subcommand in SUBCOMMANDS:
         subcommand.add(commands)
+    _show_defaults(top)
     return top
+
+
+class ShowVersion(argparse.Action):
+    """`--version`, looked up only when it is asked for."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(f'timebill_ros {version()}')
+        parser.exit()
+
+
+def _show_defaults(parser: argparse.ArgumentParser) -> None:
+    """Have the help of every option say its default, unless it says one already or has none worth saying."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _show_defaults(command)
+        elif action.option_strings and action.nargs != 0 and action.default not in (None, '', argparse.SUPPRESS) \
+                and 'default' not in (action.help or ''):
+            action.help = f'{action.help} (default: %(default)s)' if action.help else 'default: %(default)s'
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,14 +67,32 @@ def main(arguments: list[str] | None = None) -> int:
     if rest and options.command != train_length_predictor.NAME:
         parser().error(f'unrecognized arguments: {" ".join(rest)}')
     options.rest = rest
-    expected = _expected_errors(options)
+    expected: tuple[type[BaseException], ...] = ()
     try:
+        expected = _expected_errors(options)
         return options.run(options)
+    except ModuleNotFoundError as error:
+        print(f'timebill {options.command}: {missing(error)}', file=sys.stderr)
+        return 1
     except expected as error:
         print(f'timebill {options.command}: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """Return a sentence on the library that is missing and where it is to be had. Raise what is a fault of ours."""
+    library, _, part = (error.name or '').partition('.')
+    here = f'{sys.executable} has no {error.name}'
+    if library == 'timebill_ros' and part.split('.')[0] in ('action', 'msg', 'srv'):
+        return f'{here}: the package is not built, or its workspace is not sourced (install/setup.bash)'
+    if library in ROS_LIBRARIES:
+        return f'{here}: source the ROS 2 installation and the workspace first, or run .venv/bin/timebill of a checkout'
+    if not library or library == 'timebill_ros':
+        raise error
+    return f'{here}: run this with the Python that has it, the one that worker_python names: ' \
+           f'"<that python> -m timebill_ros.cli ...", or install {library} there'
 
 
 def _expected_errors(options: argparse.Namespace) -> tuple[type[BaseException], ...]:
@@ -60,8 +102,10 @@ def _expected_errors(options: argparse.Namespace) -> tuple[type[BaseException], 
     """
     expected: tuple[type[BaseException], ...] = (ValueError, OSError)
     if getattr(options, 'talks', False):
+        from rclpy._rclpy_pybind11 import RCLError  # as of a security directory that is not there; no public name
+
         from timebill_ros.client import ServerUnavailable
-        expected += (ServerUnavailable,)
+        expected += (ServerUnavailable, RCLError)
     elif options.command in ('profile', 'bench'):
         from timebill_ros.inference.model_directory import ModelError
         expected += (ModelError,)
