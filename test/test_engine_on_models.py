@@ -94,6 +94,15 @@ def test_a_tight_budget_evicts(kind):
     assert outcome.text and outcome.error_code is ErrorCode.NONE
 
 
+def test_without_eviction_a_tight_budget_only_cuts_the_text_of_the_whole_cache():
+    """A step takes 0.04 s per cached entry by the profile, so 60 s are too few for 20 tokens over the whole prompt."""
+    times = ExecutionTimes(a=0, b=0, c=0, p=0.04, q=0)
+    assert run('qwen2', times).timing.eviction_ratio > 0
+    outcome = run('qwen2', times, prompt=PROMPT, max_eviction_ratio=0.0)
+    assert outcome.timing.eviction_ratio == 0.0 and not outcome.timing.verdict.is_promise
+    assert outcome.text and expected_text('qwen2', IDS).startswith(outcome.text)
+
+
 @pytest.mark.parametrize('kind', ['mistral_sliding', 'mamba', 'gpt_oss'])
 def test_a_model_that_is_not_evicted_is_not_said_to_be(kind):
     outcome = run(kind, ExecutionTimes(a=0, b=0, c=0, p=0.04, q=0))
