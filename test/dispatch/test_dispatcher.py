@@ -175,6 +175,42 @@ def test_a_bug_in_a_callback_or_an_unknown_event_takes_nothing_down(harness, mon
     assert first.ended.is_set() and second.ended.is_set()
 
 
+def test_a_listener_that_fails_changes_nothing(harness, monkeypatch):
+    """The goal is sent, ends with the worker's answer, and the next one follows, though each report of it raises."""
+    def fail(job):
+        raise RuntimeError('a bug')
+
+    monkeypatch.setattr(harness.dispatcher, '_on_change', fail)
+    jobs = [harness.submit() for _ in range(3)]
+    assert harness.worker.ids('run') == ['goal 0']
+    harness.worker.plan(jobs[0])
+    harness.worker.done(jobs[0])
+    harness.sync()
+    assert end_of(jobs[0]) == (ErrorCode.NONE, FinishReason.EOS, 'the answer')
+    assert harness.worker.ids('run') == ['goal 0', 'goal 1']
+    assert harness.dispatcher.end_all(ErrorCode.INACTIVE, 'deactivated').wait(10.0)
+    assert [end_of(job)[0] for job in jobs[1:]] == [ErrorCode.INACTIVE] * 2
+
+
+@pytest.mark.parametrize('broken', ['_counts', '_times'])
+def test_a_goal_ends_though_its_account_fails(harness, monkeypatch, broken):
+    job, following = harness.submit(), harness.submit()
+    monkeypatch.setattr(getattr(harness.dispatcher, broken), 'observe', None)  # calling it raises TypeError
+    harness.worker.done(job)
+    harness.sync()
+    assert end_of(job) == (ErrorCode.NONE, FinishReason.EOS, 'the answer') and harness.ends(job) == 1
+    assert harness.worker.ids('run') == ['goal 0', 'goal 1'] and following.outcome is None
+
+
+@pytest.mark.parametrize('finished', [{}, {'finished_s': None}, {'finished_s': 'soon'}])
+def test_a_goal_ends_though_the_worker_does_not_say_when(harness, finished):
+    job = harness.submit()
+    harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': to_dict(Outcome(text='x')),
+                        **finished})
+    harness.sync()
+    assert end_of(job)[0] is ErrorCode.UNKNOWN and 'result that cannot be' in job.outcome.error_msg
+
+
 def test_an_outcome_of_the_worker_is_taken_as_it_is(harness):
     """Also a failure, with its code and sentence."""
     job = harness.submit()

@@ -140,14 +140,22 @@ class Dispatcher:
                 event = self._events.get(timeout=self._until_next_timer())
             except queue.Empty:
                 event = None
-            try:
-                if event is not None:
-                    event[0](*event[1:])
-                self._check_timers()
-                self._review()
-                self._start_next()
-            except Exception:  # a bug must not take every goal down with it
-                log.exception('dispatcher event failed')
+            if event is not None:
+                self._guarded(*event)
+            for follow_up in (self._check_timers, self._review, self._start_next):
+                self._guarded(follow_up)
+
+    @staticmethod
+    def _guarded(step: Callable, *arguments) -> None:
+        """Run one step of the loop. A bug in it must take no goal down, nor keep the following steps from running."""
+        try:
+            step(*arguments)
+        except Exception:
+            log.exception('dispatcher event failed')
+
+    def _tell(self, job: Job) -> None:
+        """Report a change. Whoever listens may fail; the dispatcher's own state does not depend on it."""
+        self._guarded(self._on_change, job)
 
     def _until_next_timer(self) -> float:
         times = [self._supervisor.next_timer_s(), self._estimates.next_timer_s(), self._waiting.next_timer_s()]
@@ -162,7 +170,7 @@ class Dispatcher:
             self._end(job, endings.overdue(job, now))
         elif job and not job.is_late and now >= job.request.deadline_s:
             job.is_late = True  # its strategy lets it go on
-            self._on_change(job)
+            self._tell(job)
         self._supervisor.check_timers()
         self._estimates.check_timers()
 
@@ -182,7 +190,7 @@ class Dispatcher:
                     is_ready=self.is_ready, is_blocked=self._running is not None))
             elif chance.verdict is not job.timing.verdict:
                 job.timing.verdict = chance.verdict
-                self._on_change(job)
+                self._tell(job)
 
     def _blocking(self) -> Blocking:
         """Return when the next goal can start."""
@@ -199,9 +207,9 @@ class Dispatcher:
         if not self._starts_now() or not self._waiting:
             return
         job = self._running = self._waiting.take_next()
-        job.start(self._clock())
-        self._on_change(job)
         self._supervisor.send({'op': 'run', 'request': to_dict(job.request)})
+        job.start(self._clock())
+        self._tell(job)
 
     # -- goals ---------------------------------------------------------------------------------------------------
 
@@ -265,18 +273,18 @@ class Dispatcher:
         done.set()
 
     def _end(self, job: Job, outcome: Outcome, finished_s: float | None = None) -> None:
-        """End a goal: the one place that does."""
+        """End a goal: the one place that does. It ends even where the account of it fails."""
         now = self._clock()
         if job is self._running:
             self._running = None
         elif job in self._waiting:
             self._waiting.remove(job)
-        job.complete(outcome.timing, now)
         job.finished_s = finished_s or now
-        self._times.observe(job.request, outcome)
-        self._counts.observe(outcome)
+        for account in ((job.complete, outcome.timing, now), (self._times.observe, job.request, outcome),
+                        (self._counts.observe, outcome)):
+            self._guarded(*account)
         job.close(outcome)
-        self._on_change(job)
+        self._tell(job)
 
     # -- the worker ----------------------------------------------------------------------------------------------
 
@@ -296,15 +304,15 @@ class Dispatcher:
             return  # about a goal that the node has ended
         elif kind == 'done':
             try:
-                outcome = Outcome.from_dict(event['outcome'])
+                outcome, finished_s = Outcome.from_dict(event['outcome']), float(event['finished_s'])
             except (KeyError, TypeError, ValueError) as error:
                 log.exception('the worker sent no outcome')
-                outcome = endings.unreadable(job, error)
+                outcome, finished_s = endings.unreadable(job, error), None
             if outcome.finish_reason is FinishReason.CANCELED:
                 outcome = endings.stopped(job, outcome)
-            self._end(job, outcome, event['finished_s'])
+            self._end(job, outcome, finished_s)
         elif job.progress(event, self._clock()):
-            self._on_change(job)
+            self._tell(job)
 
     def _lost(self, reason: str) -> None:
         self._estimates.fail(ErrorCode.WORKER_LOST, f'the inference process ended ({reason})')
