@@ -27,6 +27,7 @@ from pathlib import Path
 import transformers
 
 from timebill_ros.engine import Engine
+from timebill_ros.inference.hub import look_once
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError, fingerprint
 from timebill_ros.length import length_predictor
@@ -63,6 +64,7 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
         except FileNotFoundError as error:
             raise ModelError(f'no model is named, and {error}') from error
         name, predictor_name = str(embedded / 'model'), predictor_name or str(embedded / 'length_predictor')
+    look_once(name)
     model = CausalLM(name, device=settings['device'], dtype=settings['dtype'], threads=settings['threads'],
                      max_context_tokens=settings['max_context_tokens'], scorer=settings['eviction_scorer'],
                      trust_remote_code=settings['trust_remote_code'],

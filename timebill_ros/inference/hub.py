@@ -1,0 +1,50 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Whether the model hub can be reached, asked once: its client would try each file six times, for half a minute."""
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import constants
+from huggingface_hub.utils import HfHubHTTPError
+
+from timebill_ros.inference.model_directory import ModelError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 5.0
+
+
+def look_once(name: str) -> None:
+    """Ask the hub once for the model `name`. Where the hub cannot be reached, only local copies are used from then on.
+
+    ModelError with a sentence where there is no local copy either. Directories need no hub.
+    """
+    if Path(name).exists() or constants.HF_HUB_OFFLINE:
+        return
+    try:
+        huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT_S)
+    except (HfHubHTTPError, ValueError):
+        return  # the hub has answered, or this is no hub id: transformers says what is wrong
+    except Exception as error:  # requests or httpx, which have no common class for a connection that fails
+        reason = f'the hub {constants.ENDPOINT} cannot be reached ({type(error).__name__})'
+    else:
+        return
+    constants.HF_HUB_OFFLINE = True  # or every file would be asked for again
+    if not isinstance(huggingface_hub.try_to_load_from_cache(name, 'config.json'), str):
+        raise ModelError(f'model {name} is not on this machine, and {reason}: name a directory, or download it first')
+    log.warning('%s: the local copy of %s is used', reason, name)
