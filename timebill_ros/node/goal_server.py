@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
@@ -26,6 +25,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from timebill_ros import admission
 from timebill_ros.action import Generate
+from timebill_ros.dispatch.delivery_margin import DeliveryMargin
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
 from timebill_ros.node import goal_handle, translation
@@ -34,7 +34,6 @@ from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Ph
 
 DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
 DELIVERY_S = 0.2  # how long they then leave DDS to carry the results
-MOST_MARGIN_S = 0.25  # longest delivery margin that is learned; the parameter may ask for more
 # ROS's default keeps 10 requests and drops the oldest: a client that cancels 20 goals at once would lose half of them.
 SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -65,7 +64,7 @@ class GoalServer:
         # id() of a goal request -> instant of its release. By id(), because rclpy gives goal_callback no UUID.
         self._released: dict[int, float] = {}
         self._goals: dict[str, _Goal] = {}  # by request id: goals accepted and not yet concluded
-        self._delivery_s: deque[float] = deque(maxlen=64)  # from the worker's end to the result being set
+        self._margin = DeliveryMargin()
         self._server = ActionServer(
             node, Generate, '~/generate', execute_callback=self._execute, goal_callback=self._on_goal,
             handle_accepted_callback=self._on_accepted, cancel_callback=self._on_cancel, callback_group=callback_group,
@@ -92,9 +91,8 @@ class GoalServer:
         self._server.destroy()
 
     def delivery_margin_s(self) -> float:
-        """Return the longer of the parameter and the longest recent delivery, capped at MOST_MARGIN_S."""
-        floor = self._settings['delivery_margin_s']
-        return min(max([floor, *self._delivery_s]), max(MOST_MARGIN_S, floor))
+        """Return the time that a goal released now keeps free for its result: the parameter, or more where learned."""
+        return self._margin.value_s(self._settings['delivery_margin_s'])
 
     # -- a goal comes in -----------------------------------------------------------------------------------------
 
@@ -143,6 +141,7 @@ class GoalServer:
         timing.response_time_s = now - release_s
         if request is not None:
             timing.time_budget_s, timing.tardiness_s = request.time_budget_s, max(0.0, now - request.deadline_s)
+            self._margin.ended(request, outcome, self._settings['delivery_margin_s'])
         if error.code is ErrorCode.INFEASIBLE:
             timing.verdict = Verdict.INFEASIBLE
         ended.set()
@@ -212,7 +211,8 @@ class GoalServer:
             outcome.timing.response_time_s = set_s - job.request.release_s
             outcome.timing.tardiness_s = max(0.0, set_s - job.request.deadline_s)
             if outcome.finish_reason.is_natural or outcome.finish_reason is FinishReason.DEADLINE:
-                self._delivery_s.append(set_s - job.finished_s)
+                self._margin.observe(set_s - job.finished_s)
+            self._margin.ended(job.request, outcome, self._settings['delivery_margin_s'])
             return translation.to_result(outcome)
         finally:
             self._goals.pop(request_id, None)
