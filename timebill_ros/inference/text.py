@@ -15,16 +15,74 @@
 """From token ids to text while the tokens arrive: incremental decoding and stop strings."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 # Tokens before a piece that are decoded with it, so that merges and spaces come out as in the whole text.
 _CONTEXT = 6
 _INCOMPLETE = '\ufffd'  # what tokenizers print for half of a multi-byte character
+# A character has at most 4 bytes, so at most 3 of these marks at the end of a text may still become one character.
+_MAX_INCOMPLETE = 3
 
 
 def decode(tokenizer, ids: Sequence[int]) -> str:
-    """Return the text of `ids`, without special tokens, spaces as the model wrote them."""
-    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    """Return the text of `ids`, without special tokens, spaces as the model wrote them.
+
+    Bytes that make no character become U+FFFD, and only these. Tokenizers with byte fallback (Llama 2, Gemma, Mistral)
+    spell rare characters in tokens of one byte, and their own decoder gives up a whole run of such tokens where a
+    single byte in it is wrong. Then half a character at the end would destroy all the characters before it.
+    """
+    ids = list(ids)
+    of_bytes = _byte_tokens(tokenizer)
+    if of_bytes and not of_bytes.keys().isdisjoint(ids):
+        backend, special = tokenizer.backend_tokenizer, _special_ids(tokenizer)
+        tokens = {i: backend.id_to_token(i) for i in ids}
+        visible = [i for i in ids if i not in special and tokens[i] is not None]
+        marked = _mark_invalid([tokens[i] for i in visible], [of_bytes.get(i) for i in visible])
+        if _INCOMPLETE in marked:
+            return backend.decoder.decode(marked)
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+@functools.lru_cache(maxsize=4)
+def _byte_tokens(tokenizer) -> dict[int, int]:
+    """Return {token id: byte} of the tokens "<0x00>" to "<0xFF>"; empty for a tokenizer without byte fallback."""
+    backend = getattr(tokenizer, 'backend_tokenizer', None)
+    decoder = getattr(backend, 'decoder', None)
+    if decoder is None or decoder.decode(['<0x41>']) != 'A':
+        return {}
+    found = {backend.token_to_id(f'<0x{byte:02X}>'): byte for byte in range(256)}
+    return {token: byte for token, byte in found.items() if token is not None}
+
+
+@functools.lru_cache(maxsize=4)
+def _special_ids(tokenizer) -> frozenset[int]:
+    """Return the tokens that have no text in an answer."""
+    return frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
+
+
+def _mark_invalid(tokens: list[str], values: list[int | None]) -> list[str]:
+    """Return `tokens` with U+FFFD in the place of byte tokens that make no character.
+
+    `values[i]` is the byte that tokens[i] stands for, None for any other token.
+    """
+    marked, start = [], 0
+    while start < len(tokens):
+        end = start
+        while end < len(tokens) and values[end] is not None:
+            end += 1
+        if start == end:
+            marked.append(tokens[start])
+            start += 1
+            continue
+        try:
+            bytes(values[start:end]).decode()
+            marked += tokens[start:end]
+        except UnicodeDecodeError as error:
+            marked += [*tokens[start:start + error.start], _INCOMPLETE]
+            end = start + error.end
+        start = end
+    return marked
 
 
 class TextStream:
@@ -36,17 +94,41 @@ class TextStream:
 
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer
-        # ids[_context:_done] have been given out, and are decoded again with the next piece, as its context.
-        self._context, self._done = 0, 0
+        # ids[_context:] are decoded again with the next piece. Their text begins with `_known`, which was given out.
+        self._context, self._known = 0, ''
 
     def advance(self, ids: Sequence[int], n: int, *, last: bool = False) -> str:
         """Return the text of ids[:n] that earlier calls have not returned. With `last`, nothing is held back."""
-        known = decode(self._tokenizer, ids[self._context:self._done])
         text = decode(self._tokenizer, ids[self._context:n])
-        if (text.endswith(_INCOMPLETE) and not last) or len(text) <= len(known):
-            return ''
-        self._context, self._done = max(self._context, n - _CONTEXT, 0), n
-        return text[len(known):]
+        sure = text if last else _certain(text, self._known)
+        piece = sure[len(self._known):]
+        if len(sure) > len(self._known):
+            self._known = sure
+        self._move_context(ids, n, text[len(self._known):])
+        return piece
+
+    def _move_context(self, ids: Sequence[int], n: int, held: str) -> None:
+        """Let go of tokens before the last few, as long as the text of these shows what was given out."""
+        context = n - _CONTEXT
+        if context <= self._context:
+            return
+        text = decode(self._tokenizer, ids[context:n])
+        known = text.removesuffix(held) if held else text
+        # Without visible text before it, the next word would be decoded as the first: without its space. And where the
+        # context would begin inside the character that is held back, its text would differ.
+        if known and known + held == text:
+            self._context, self._known = context, known
+
+
+def _certain(text: str, known: str) -> str:
+    """Return as much of `text` as may be given out now: all, or `known` alone while it ends inside a character.
+
+    Of bytes that never make a character, only the last few are held back.
+    """
+    incomplete = len(text) - len(text.rstrip(_INCOMPLETE))
+    if not incomplete:
+        return text
+    return text[:-_MAX_INCOMPLETE] if incomplete > _MAX_INCOMPLETE else known
 
 
 class StopStrings:
