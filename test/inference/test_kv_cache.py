@@ -134,6 +134,29 @@ def test_a_window_that_the_capacity_does_not_reach_past_is_none():
     assert SlotCache(64, [None, 63, 64, 65]).evictable_layers() == [0, 2, 3]
 
 
+def test_with_clear_on_reset_a_sequence_starts_from_clear_values():
+    cache = filled_cache(None, None)
+    cache.reset()
+    assert all(layer.values.any() for layer in cache.layers), 'without it, nothing is spent on that'
+    cache.lengths = [2, 2]
+    cache.clear_on_reset()
+    assert cache.lengths == [2, 2] and not any(layer.values[:, :, 2:].any() for layer in cache.layers)
+    assert all(layer.values[:, :, 1].any() for layer in cache.layers)
+    cache.reset()
+    assert not any(layer.values.any() for layer in cache.layers)
+    for layer in cache.layers:
+        fill(layer, 12)
+        layer.keep(torch.arange(3).expand(HEADS, -1))
+    cache.layers[0].values[:, :, 3] = 1.0  # a step wrote it
+    cache.advance()
+    snapshot = cache.layers[1].snapshot()
+    cache.reset()
+    cache.layers[1].restore(*snapshot)
+    assert not cache.layers[0].values.any() and not cache.layers[1].values[:, :, 4:].any()
+    cache.reset()
+    assert not any(layer.values.any() for layer in cache.layers)
+
+
 # -- invariants ------------------------------------------------------------------------------------------------------
 
 def filled_cache(*windows):

@@ -39,6 +39,8 @@ class SlotLayer(CacheLayerMixin):
         self.sliding_window = sliding_window
         self.is_sliding = sliding_window is not None
         self.length = 0
+        self.clears = False  # whether `reset` clears values, see SlotCache
+        self._touched = 0  # slots that were written since they were clear
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor | None = None) -> None:
         value_states = key_states if value_states is None else value_states
@@ -64,6 +66,7 @@ class SlotLayer(CacheLayerMixin):
         self.keys[:, :, self.length:end] = key_states
         self.values[:, :, self.length:end] = value_states
         self.length = end
+        self._touched = max(self._touched, end)
         first = max(0, end - n_new - self.sliding_window + 1) if self.is_sliding else 0
         return self.keys[:, :, first:end], self.values[:, :, first:end]
 
@@ -93,6 +96,7 @@ class SlotLayer(CacheLayerMixin):
         self.length = keys.shape[2]
         self.keys[:, :, :self.length] = keys
         self.values[:, :, :self.length] = values
+        self._touched = max(self._touched, self.length)
 
     def get_mask_sizes(self, query) -> tuple[int, int]:
         """Return (number of keys, offset of the first) for transformers' own masks.
@@ -113,6 +117,9 @@ class SlotLayer(CacheLayerMixin):
 
     def reset(self) -> None:
         """Forget the content; the slots stay allocated."""
+        if self.clears and self.is_initialized:
+            self.values[:, :, :self._touched] = 0.0
+            self._touched = 0
         self.length = 0
 
 
@@ -121,6 +128,10 @@ class SlotCache(Cache):
 
     A layer whose window is at least as long as the cache counts as full attention: it is evicted like the others, and
     its length stays theirs.
+
+    Steps of fixed size (steps/step_module.py) read slots that are not filled, with weight 0. Zero times NaN is NaN, so
+    one request whose values became NaN would spoil all later ones. With `clear_on_reset`, every request starts from
+    clear values.
     """
 
     def __init__(self, capacity: int, windows: list[int | None]):
@@ -155,10 +166,18 @@ class SlotCache(Cache):
         for layer, length in zip(self.layers, lengths, strict=True):
             layer.length = length
 
+    def clear_on_reset(self) -> None:
+        """Have `reset` clear the values that were written, and clear the slots that are not filled now."""
+        for layer in self.layers:
+            layer.clears, layer._touched = True, layer.length
+            if layer.is_initialized:
+                layer.values[:, :, layer.length:] = 0.0
+
     def advance(self) -> None:
         """Count one more filled slot in every layer, after a step that wrote to the slots itself."""
         for layer in self.layers:
             layer.length += 1
+            layer._touched = max(layer._touched, layer.length)
 
     def evictable_layers(self) -> list[int]:
         """Return the indices of the full-attention layers. Layers with a sliding window keep their own rule."""

@@ -138,6 +138,16 @@ def test_the_mask_goes_with_the_step(captured):
     assert answers(captured, 5)[0] == answers(captured, 5)[0], 'prefill after steps'
 
 
+@pytest.mark.parametrize('n_keep', [None, 30])
+def test_what_one_request_left_in_a_slot_spoils_no_other(captured, modules, n_keep):
+    """Slots that are not filled are read with weight 0, and zero times NaN is NaN."""
+    answers(captured, 100)  # fills more slots than the next answer does
+    for layer in captured.cache.layers:
+        layer.keys[:, :, :150] = torch.nan
+        layer.values[:, :, :150] = torch.nan
+    assert answers(captured, 40, n_keep)[0] == answers(modules, 40, n_keep)[0]
+
+
 # -- where it cannot be had ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(('seconds', 'sentence'), [([1.0, 1.2], '1200.000 ms, and 1000.000 ms without'),

@@ -55,10 +55,12 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
 
     `token` and `position`, int64 [1, 1], are the tensors that later calls pass. `name` is the model's, for the log.
     `facts` identify model, precision, device and versions: compiled steps in `directory` are kept for them. The cache
-    holds two entries of a sequence or more; it is left as it was.
+    holds two entries of a sequence or more; they stay.
     """
     cache, best = modules.cache, modules
     refusal = capture_refusal(cache)
+    if not refusal:
+        cache.clear_on_reset()  # both kinds of fixed size below read slots that are not filled
     try:
         best = compiled.prepare(modules.model, cache, facts, directory, bucketed=not refusal,
                                 judge=lambda step: judge_compiled(modules, step, token, position))
