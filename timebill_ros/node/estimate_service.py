@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 
@@ -57,6 +58,11 @@ class EstimateService:
             return response
         except FutureTimeout:  # the dispatcher was closed meanwhile
             response.error_code, response.error_msg = int(ErrorCode.INACTIVE), 'the node is shutting down'
+            return response
+        except Exception as error:  # a bug; the client must not take an answer without a code for an estimate
+            self._node.get_logger().error(f'an estimate failed: {traceback.format_exc()}')
+            response.error_code = int(ErrorCode.UNKNOWN)
+            response.error_msg = f'the node failed: {type(error).__name__}: {error}'[:translation.MAX_ERROR_CHARACTERS]
             return response
         plan, whole, prefill_s = answer['plan'], answer['whole'], answer['prefill_s']
         has_budget = translation.seconds(asked.time_budget) > 0

@@ -79,6 +79,18 @@ class PoolExecutor(Executor):
         finally:
             self._given.discard(task)
 
+    def spin_to_the_end(self) -> None:
+        """Spin until the executor is shut down. Whatever rclpy raises is logged and must not end the node."""
+        while True:
+            try:
+                self.spin()
+                return
+            except ExternalShutdownException:
+                return
+            except Exception:
+                self._logger.error(f'the executor failed: {traceback.format_exc()}')
+                time.sleep(0.05)
+
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         """Begin no more callbacks and wait for those that run; return whether they all ended.
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
@@ -96,6 +97,23 @@ class GoalServer:
 
     # -- a goal comes in -----------------------------------------------------------------------------------------
 
+    # An exception in a callback of the action server is a bug. rclpy would then send no answer, or an empty result with
+    # error NONE. So the callbacks here catch everything, and the goal ends with UNKNOWN.
+
+    def _failed(self, what: str, error: Exception) -> str:
+        """Log a bug with its traceback; return the sentence for the client."""
+        self._node.get_logger().error(f'{what} failed: {traceback.format_exc()}')
+        return f'the node failed: {type(error).__name__}: {error}'
+
+    def _guarded(self, what: str, step, *arguments) -> bool:
+        """Call `step`; whether it ended without an exception."""
+        try:
+            step(*arguments)
+            return True
+        except Exception as error:
+            self._failed(what, error)
+            return False
+
     def _on_goal(self, goal: Generate.Goal) -> GoalResponse:
         if not self.is_accepting:
             # A rejection carries no reason, so it is kept for the one case that needs none.
@@ -124,6 +142,10 @@ class GoalServer:
             self._enqueue(handle, self._job(request, handle.request, epoch))
         except GoalError as error:
             self._refuse(handle, request_id, error, release_s, request)
+        except Exception as error:
+            self._goals.pop(request_id, None)
+            self._refuse(handle, request_id, GoalError(ErrorCode.UNKNOWN, self._failed('taking a goal', error)),
+                         release_s, request)
 
     def _refuse(self, handle, request_id: str, error: GoalError, release_s: float, request: Request | None) -> None:
         """End a goal that is not even enqueued. It is done here and now, because the budget may be of milliseconds."""
@@ -134,8 +156,8 @@ class GoalServer:
             ended.wait(1.0)
             return translation.to_result(outcome)
 
-        goal_handle.start_executing(handle, result)
-        goal_handle.conclude(handle, outcome)
+        self._guarded('starting a goal', goal_handle.start_executing, handle, result)
+        self._guarded('setting the state of a goal', goal_handle.conclude, handle, outcome)
         self._canceled_early.discard(request_id)
         now = time.monotonic()
         timing.response_time_s = now - release_s
@@ -145,7 +167,7 @@ class GoalServer:
         if error.code is ErrorCode.INFEASIBLE:
             timing.verdict = Verdict.INFEASIBLE
         ended.set()
-        self._publish_status(request_id, timing, outcome)
+        self._guarded('publishing a status', self._publish_status, request_id, timing, outcome)
 
     def _job(self, request: Request, goal: Generate.Goal, epoch: int) -> Job:
         """Return the job of a goal whose deadline was read in this `epoch` of the ROS clock.
@@ -166,7 +188,7 @@ class GoalServer:
             if not self.is_accepting:
                 raise GoalError(ErrorCode.INACTIVE, 'the server was deactivated')
             self._goals[request_id] = _Goal(handle, job)
-            self._publish_job(job)
+            self._guarded('publishing a status', self._publish_job, job)  # before anything else is told of this goal
             self._dispatcher.submit(job)
             if request_id in self._canceled_early:
                 self._canceled_early.remove(request_id)
@@ -178,8 +200,8 @@ class GoalServer:
             goal = self._goals.get(request_id)
             if goal is None:
                 self._canceled_early.add(request_id)  # a client learns of the acceptance before _on_accepted runs
-            else:
-                self._dispatcher.cancel(goal.job)
+            elif not self._guarded('canceling a goal', self._dispatcher.cancel, goal.job):
+                return CancelResponse.REJECT
         return CancelResponse.ACCEPT
 
     # -- it runs and ends ----------------------------------------------------------------------------------------
@@ -188,8 +210,7 @@ class GoalServer:
         """Have rclpy execute a goal that has started or ended; called from the dispatcher's thread."""
         goal = self._goals.get(job.request.request_id)
         if goal is not None and not goal.executing and (job.phase is Phase.PREFILL or job.outcome is not None):
-            goal.executing = True
-            goal_handle.start_executing(goal.handle)
+            goal.executing = self._guarded('starting a goal', goal_handle.start_executing, goal.handle)
 
     def _execute(self, handle) -> Generate.Result:
         """Publish feedback while the goal runs, then return its result.
@@ -197,32 +218,42 @@ class GoalServer:
         rclpy calls this when the goal starts, or when it ends without having started.
         """
         request_id = bytes(handle.goal_id.uuid).hex()
-        job = self._goals[request_id].job
-        sent = ''
         try:
-            while not job.ended.wait(1.0 / self._settings['feedback_rate']):
-                if len(job.text) > len(sent) or not job.n_tokens:
-                    sent += self._publish_feedback(handle, job, job.text[len(sent):])
-            outcome = job.outcome
-            if outcome.text.startswith(sent) and len(outcome.text) > len(sent):
-                self._publish_feedback(handle, job, outcome.text[len(sent):])  # so that the deltas add up to the text
-            goal_handle.conclude(handle, outcome)
-            set_s = time.monotonic()
-            outcome.timing.response_time_s = set_s - job.request.release_s
-            outcome.timing.tardiness_s = max(0.0, set_s - job.request.deadline_s)
-            if outcome.finish_reason.is_natural or outcome.finish_reason is FinishReason.DEADLINE:
-                self._margin.observe(set_s - job.finished_s)
-            self._margin.ended(job.request, outcome, self._settings['delivery_margin_s'])
-            return translation.to_result(outcome)
+            return self._run(handle, self._goals[request_id].job)
+        except Exception as error:
+            if handle.is_active:
+                self._guarded('setting the state of a goal', handle.abort)
+            return translation.failure(self._failed('a goal', error))
         finally:
             self._goals.pop(request_id, None)
 
+    def _run(self, handle, job: Job) -> Generate.Result:
+        sent = ''
+        hears = True  # feedback is an extra: where publishing it fails, the goal goes on without
+        while not job.ended.wait(1.0 / self._settings['feedback_rate']):
+            text = job.text
+            if hears and (len(text) > len(sent) or not job.n_tokens):
+                hears = self._guarded('feedback', self._publish_feedback, handle, job, text[len(sent):])
+                sent = text
+        outcome = job.outcome
+        if hears and outcome.text.startswith(sent) and len(outcome.text) > len(sent):
+            # So that the deltas add up to the text.
+            self._guarded('feedback', self._publish_feedback, handle, job, outcome.text[len(sent):])
+        result = translation.to_result(outcome)  # before the state is set, because it might raise
+        goal_handle.conclude(handle, outcome)
+        set_s = time.monotonic()
+        outcome.timing.response_time_s = result.timing.response_time_s = set_s - job.request.release_s
+        outcome.timing.tardiness_s = result.timing.tardiness_s = max(0.0, set_s - job.request.deadline_s)
+        if outcome.finish_reason.is_natural or outcome.finish_reason is FinishReason.DEADLINE:
+            self._margin.observe(set_s - job.finished_s)
+        self._margin.ended(job.request, outcome, self._settings['delivery_margin_s'])
+        return result
+
     @staticmethod
-    def _publish_feedback(handle, job: Job, delta: str) -> str:
+    def _publish_feedback(handle, job: Job, delta: str) -> None:
         now = time.monotonic()
         expected_s, worst_s = job.remaining_s(now)
         phase = job.phase if job.phase in (Phase.QUEUED, Phase.PREFILL) else Phase.DECODE
         handle.publish_feedback(Generate.Feedback(
             phase=int(phase), text_delta=delta, generated_tokens=job.n_tokens,
             estimated_time_remaining_s=expected_s, slack_s=job.request.deadline_s - now - worst_s))
-        return delta

@@ -19,12 +19,14 @@ worker process. No torch is imported anywhere in this process.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 
@@ -34,7 +36,6 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -43,7 +44,7 @@ from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.worker_process import WorkerProcess
 from timebill_ros.msg import RequestStatus
-from timebill_ros.node import parameters, ros_logging, translation
+from timebill_ros.node import answering, parameters, ros_logging, translation
 from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.node.diagnostics import report
 from timebill_ros.node.estimate_service import EstimateService
@@ -83,6 +84,8 @@ class TimebillNode(LifecycleNode):
         # In real time: simulated time may stand still, and diagnostics are what reports that.
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
+        answering.separate_groups(self)
+        answering.answer_always(self)
         ros_logging.bridge(self.get_logger())
 
     # -- lifecycle -----------------------------------------------------------------------------------------------
@@ -95,7 +98,8 @@ class TimebillNode(LifecycleNode):
             self._create_interfaces()
         except Exception as error:  # rclpy swallows what a transition callback raises, so it is logged here
             self.get_logger().error(f'configure failed: {error}')
-            self._free()
+            with contextlib.suppress(Exception):  # it is logged
+                self._free()
             return TransitionCallbackReturn.FAILURE
         self._state = 'inactive'
         return super().on_configure(state)
@@ -129,6 +133,36 @@ class TimebillNode(LifecycleNode):
                                           self._service_group)
 
     def on_activate(self, state) -> TransitionCallbackReturn:
+        return self._attempt('activate', self._activate, state, undo=self._become_inactive)
+
+    def on_deactivate(self, state) -> TransitionCallbackReturn:
+        return self._attempt('deactivate', self._become_inactive, state, undo=self._activate)
+
+    def on_cleanup(self, state) -> TransitionCallbackReturn:
+        return self._attempt('cleanup', self._clean_up, state)
+
+    def on_shutdown(self, state) -> TransitionCallbackReturn:
+        return self._attempt('shutdown', self._shut_down, state)
+
+    def _attempt(self, name: str, do: Callable, state, undo: Callable | None = None) -> TransitionCallbackReturn:
+        """Do a transition's work. Where it raises: log, undo it, and return FAILURE; the node stays in its state.
+
+        rclpy would swallow the exception and finalize the node.
+        """
+        try:
+            return do(state)
+        except Exception as error:
+            self.get_logger().error(f'{name} failed: {error}\n{traceback.format_exc()}')
+        try:
+            if undo is not None:
+                undo(state)
+        except Exception as error:
+            self.get_logger().error(f'the state before {name} could not be restored: {error}')
+        return TransitionCallbackReturn.FAILURE
+
+    def _activate(self, state) -> TransitionCallbackReturn:
+        if self._goals is None:
+            raise RuntimeError('the model is gone, because a cleanup failed; clean up again and configure')
         result = super().on_activate(state)
         with self._stop_lock:
             self._check_not_stopping()
@@ -136,20 +170,22 @@ class TimebillNode(LifecycleNode):
             self._goals.start()
         return result
 
-    def on_deactivate(self, state) -> TransitionCallbackReturn:
+    def _become_inactive(self, state) -> TransitionCallbackReturn:
         self._drain('the server was deactivated')
         self._state = 'inactive'
         return super().on_deactivate(state)  # after the last statuses, because this silences their publisher
 
-    def on_cleanup(self, state) -> TransitionCallbackReturn:
+    def _clean_up(self, state) -> TransitionCallbackReturn:
         self._free()
         self._state = 'unconfigured'
         return super().on_cleanup(state)
 
-    def on_shutdown(self, state) -> TransitionCallbackReturn:
-        self._drain('the server shut down')
-        self._free()
+    def _shut_down(self, state) -> TransitionCallbackReturn:
         self._state = 'finalized'
+        try:
+            self._drain('the server shut down')
+        finally:
+            self._free()
         return super().on_shutdown(state)
 
     def _drain(self, message: str) -> None:
@@ -157,21 +193,21 @@ class TimebillNode(LifecycleNode):
             self._goals.drain(message)
 
     def _free(self) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.close()
-            self._dispatcher = None
-        if self._goals is not None:
-            self._goals.destroy()
-            self._goals = None
-        if self._clock_follower is not None:
-            self._clock_follower.destroy()
-            self._clock_follower = None
-        if self._estimates is not None:
-            self._estimates.destroy()
-            self._estimates = None
-        if self._status is not None:
-            self.destroy_lifecycle_publisher(self._status)
-            self._status = None
+        """Free all that configure made. What cannot be freed keeps nothing else; its exception is raised at the end."""
+        failed = None
+        for name, free in (('_dispatcher', Dispatcher.close), ('_goals', GoalServer.destroy),
+                           ('_clock_follower', ClockFollower.destroy), ('_estimates', EstimateService.destroy),
+                           ('_status', self.destroy_lifecycle_publisher)):
+            part = getattr(self, name)
+            try:
+                if part is not None:
+                    free(part)
+            except Exception as error:
+                self.get_logger().error(f'{name[1:]} could not be freed: {traceback.format_exc()}')
+                failed = error
+            setattr(self, name, None)
+        if failed is not None:
+            raise failed
 
     def stop(self) -> None:
         """End open goals with a result and stop the worker, after Ctrl-C or SIGTERM; callbacks may still run."""
@@ -184,15 +220,20 @@ class TimebillNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Join the threads that use rclpy, then destroy the node. Call it when no callback runs any more."""
-        self._free()
+        with contextlib.suppress(Exception):  # it is logged
+            self._free()
         super().destroy_node()
 
     # -- status, diagnostics, parameters ---------------------------------------------------------------------------
 
     def _on_change(self, job: Job) -> None:
+        """Hear of a change; called from the dispatcher's thread. The goal's result goes before its status."""
         if self._goals is not None:
             self._goals.on_change(job)
-        self._publish_job(job)
+        try:
+            self._publish_job(job)
+        except Exception:
+            self.get_logger().error(f'publishing a status failed: {traceback.format_exc()}')
 
     def _ros_now_s(self) -> float:
         return self.get_clock().now().nanoseconds * 1e-9
@@ -270,7 +311,7 @@ def main(args: list[str] | None = None) -> int:
         return 1
     executor = PoolExecutor(4, node.get_logger())
     executor.add_node(node)
-    threads = [threading.Thread(target=_spin, args=(executor, node.get_logger()), name='executor', daemon=True)]
+    threads = [threading.Thread(target=executor.spin_to_the_end, name='executor', daemon=True)]
     if node.get_parameter('autostart').value:
         threads.append(threading.Thread(target=_autostart, args=(node,), name='autostart', daemon=True))
     for thread in threads:
@@ -291,19 +332,6 @@ def main(args: list[str] | None = None) -> int:
     node.destroy_node()
     rclpy.shutdown()
     return 0
-
-
-def _spin(executor: PoolExecutor, logger) -> None:
-    """Spin until the executor is shut down. Whatever rclpy raises is logged and must not end the node."""
-    while True:
-        try:
-            executor.spin()
-            return
-        except ExternalShutdownException:
-            return
-        except Exception:
-            logger.error(f'the executor failed: {traceback.format_exc()}')
-            time.sleep(0.05)
 
 
 def _autostart(node: TimebillNode) -> None:

@@ -103,6 +103,13 @@ def to_result(outcome: Outcome) -> Generate.Result:
                            timing=to_timing(outcome.timing))
 
 
+def failure(message: str) -> Generate.Result:
+    """Return the result of a goal of which the node can say nothing but what went wrong."""
+    timing = to_timing(Timing())
+    return Generate.Result(error_code=int(ErrorCode.UNKNOWN), error_msg=message[:MAX_ERROR_CHARACTERS],
+                           finish_reason=int(FinishReason.ERROR), timing=timing)
+
+
 def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float, time_left_s: float = math.nan,
               remaining_s: tuple[float, float] = (math.nan, math.nan), outcome: Outcome | None = None,
               timing_factor: float = 1.0, degraded: bool = False, pace: float = 1.0) -> RequestStatus:
