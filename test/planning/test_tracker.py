@@ -61,6 +61,14 @@ def test_the_papers_rule_has_no_time_bound_and_learns_only_how_fast_the_device_i
     assert static.timing_factor == 1.0 and static.prefill_factor == 1.0
 
 
+@pytest.mark.parametrize('wrong', [0.07, 0.3, 7.0, 15.0])
+def test_a_profile_wrong_by_any_factor_is_corrected(wrong):
+    t = tracker()
+    for _ in range(9):
+        t.observe(seen(t, decode_s=wrong, prefill_s=0.1 * wrong))
+    assert (t.timing_factor, t.prefill_factor) == (pytest.approx(wrong), pytest.approx(wrong))
+
+
 @pytest.mark.parametrize('slow', [1.0, 1.5, 2.5])
 def test_the_time_bound_is_exceeded_at_half_of_the_miss_rate_whatever_the_device_does(slow):
     """Noise with a tail, and after 300 requests all of it `slow` times as long."""

@@ -50,6 +50,15 @@ def test_it_is_bounded():
     assert after(*[100.0] * 9) == SLOWEST and after(*[0.01] * 9) == FASTEST
 
 
+def test_without_bounds_it_corrects_a_profile_that_is_wrong_by_more():
+    factor = TimingFactor(bounded=False)
+    for ratio in [100.0] * 9:
+        factor.observe(ratio * 0.02, 0.02)
+    assert factor.value == pytest.approx(100.0)
+    factor.restore([0.01] * 9)
+    assert factor.value == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize(('measured', 'profiled'), [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (math.nan, 1.0),
                                                     (1.0, math.nan), (math.inf, 1.0)])
 def test_what_is_no_ratio_of_times_is_left_out(measured, profiled):

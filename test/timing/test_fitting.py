@@ -22,6 +22,7 @@ from timebill_ros.timing.execution_time import ExecutionTimes, ProfileError
 from timebill_ros.timing.fitting import (
     MOST_RATIOS,
     errors,
+    extrapolation_errors,
     fit,
     fit_nonnegative,
     held_out_errors,
@@ -103,6 +104,27 @@ def test_prefill_does_not_fall_below_the_shortest_time_measured():
 def test_fit_needs_two_lengths(points):
     with pytest.raises(ProfileError, match='two lengths'):
         fit(points)
+
+
+@pytest.mark.parametrize('chunk_tokens', [0, 50, 512])
+@pytest.mark.parametrize('lengths', [(64, 117), (64, 117, 213), (64, 117, 213, 389)])
+@pytest.mark.parametrize('seed', range(5))
+def test_a_few_short_lengths_are_not_fitted_exactly_and_foretell_a_long_prompt(lengths, chunk_tokens, seed):
+    """Noise of a few percent between 64 and 117 tokens becomes a parabola, which says minutes for 3,002."""
+    rng = random.Random(seed)
+    true = ExecutionTimes(a=2e-8, b=3.6e-3, c=0.02, p=0, q=0)
+    points = {'prefill': [[n, true.prefill(n) * (1 + rng.uniform(-0.08, 0.08))] for n in lengths],
+              'step': synthetic_points()['step']}
+    assert fit(points, chunk_tokens).prefill(3002) == pytest.approx(true.prefill(3002), rel=0.5)
+
+
+def test_errors_beyond_what_was_measured_are_those_of_a_fit_without_the_longest_length():
+    points = synthetic_points()
+    assert max(extrapolation_errors(points).values()) < 1e-6
+    bent = {**points, 'prefill': [[n, t * (3 if n == LENGTHS[-1] else 1)] for n, t in points['prefill']]}
+    assert extrapolation_errors(bent)['prefill'] == pytest.approx(2 / 3, rel=1e-3)
+    few = {**points, 'step': [point for point in points['step'] if point[0] < 1000]}
+    assert 'step' not in extrapolation_errors(few) and 'prefill' in extrapolation_errors(few)
 
 
 def test_prefill_in_chunks_is_fitted_with_a_cost_per_chunk():

@@ -13,6 +13,7 @@
 # limitations under the License.
 
 """Measuring a profile: of a model that takes exactly known times on a fake clock, and of tiny real models."""
+import itertools
 import time
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.timing import profiling
-from timebill_ros.timing.execution_time import Profile
+from timebill_ros.timing.execution_time import ExecutionTimes, Identity, Profile
 from timebill_ros.timing.fitting import errors, fit
 
 CHUNK = 256
@@ -39,7 +40,7 @@ class TimedModel(MockModel):
     def prefill(self, ids, *, chunk_tokens, should_stop=lambda: False):
         self.calls.append(f'prefill {len(ids)}')
         self._work(TIMES.prefill(len(ids)))
-        self.n_kv = len(ids)
+        self.n_kv = self.n_prompt = len(ids)
         return torch.ones(257)
 
     def step(self, token, position):
@@ -105,6 +106,58 @@ def test_a_device_too_slow_for_its_budget_measures_the_least_that_can_be_fitted(
     points = profiling.measure(bench.model, bench.predictions, chunk_tokens=CHUNK, budget_s=1.0)
     assert bench.model.calls.count('reset') == 3  # the warm-up and two lengths
     assert fit(points).step(100) == pytest.approx(100 * TIMES.step(100), rel=0.02)
+
+
+class SlowModel(TimedModel):
+    """Reads 280 tokens a second and takes 0.1 s for a step, with a noise that goes up and down."""
+
+    max_context = 8192
+    times = ExecutionTimes(a=1e-8, b=3.5e-3, c=0.05, p=1e-6, q=0.1, e_1=1e-6, e_0=1e-3)
+    noise = itertools.cycle([0.97, 1.04, 1.0, 0.98, 1.03])
+
+    def prefill(self, ids, *, chunk_tokens, should_stop=lambda: False):
+        self._work(next(self.noise) * self.times.prefill(len(ids)))
+        self.n_kv = self.n_prompt = len(ids)
+        return torch.ones(257)
+
+    def step(self, token, position):
+        self._work(self.times.step(self.n_kv))
+        self.n_kv += 1
+        return torch.ones(257)
+
+
+def test_a_slow_model_spends_its_budget_on_long_prompts_and_foretells_longer_ones(bench):
+    model = SlowModel(bench.clock)
+    started = bench.clock.now
+    points = profiling.measure(model, None, chunk_tokens=CHUNK, budget_s=20.0, repeats=4)
+    assert bench.clock.now - started <= 20.0
+    assert max(n for n, _ in points['prefill']) >= 300 and len({n for n, _ in points['prefill']}) >= 4
+    times = fit(points, CHUNK)
+    for n in (802, 3002):
+        assert times.prefill(n) == pytest.approx(model.times.prefill(n), rel=0.3)
+        assert times.step(n) == pytest.approx(model.times.step(n), rel=0.05)
+
+
+def points_at(*lengths, prefill=TIMES.prefill, step=TIMES.step):
+    return {'prefill': [[n, prefill(n)] for n in lengths], 'step': [[n, step(n)] for n in lengths]}
+
+
+@pytest.mark.parametrize(('points', 'longest', 'reason'), [
+    (points_at(64, 128, 256, 512, 1000), 8192, ''),
+    (points_at(64, 128, 256), 8192, ''),
+    (points_at(64, 117), 8192, 'prefill times were measured at two lengths only, up to 117'),
+    (points_at(64, 117), 128, 'two lengths only'),
+    (points_at(64, 117, 200, prefill=lambda n: n * (1 if n < 200 else 2.3)), 8192, 'had not seen were 5'),
+    (points_at(64, 128, 256, 512, prefill=lambda n: n * (1 if n < 512 else 2.3)), 8192, 'had not seen were 5'),
+    (points_at(64, 128, 256, 512, prefill=lambda n: n * (1 if n < 512 else 2.3)), 512, ''),  # all lengths were seen
+    (points_at(64, 128, 256, 512, step=lambda n: n * (1 if n < 512 else 2.3)), 8192, 'step times at a length'),
+    (points_at(64, 128, 256, 512, prefill=lambda n: n * (1e-3 if n in (64, 256) else 3e-3)), 512, 'noisy'),
+])
+def test_a_profile_is_doubted_where_no_length_left_out_speaks_for_it(points, longest, reason, bench, monkeypatch):
+    monkeypatch.setattr(profiling, 'identity', lambda *of: Identity('cpu', 'mock', 'none', 'float32'))
+    profile = profiling.make_profile(bench.model, None, points, CHUNK)
+    doubt = profiling.doubt(profile, longest)
+    assert reason in doubt if reason else doubt == ''
 
 
 def test_lengths_come_in_order_once_and_then_in_random_order(bench):

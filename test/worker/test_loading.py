@@ -37,7 +37,8 @@ from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profiling import identity
 from timebill_ros.worker import loading
 
-POINTS = {'prefill': [[64, 0.01], [128, 0.02]], 'step': [[64, 0.001], [128, 0.002]]}
+POINTS = {'prefill': [[n, n / 6400] for n in (64, 128, 256, 500)],
+          'step': [[n, n / 64000] for n in (64, 128, 256, 500)]}
 
 
 def chosen(cache_dir, **values):
@@ -197,6 +198,18 @@ def test_a_profile_is_measured_once_and_then_cached(tmp_path, measured):
     again, where = find_profile(values)
     assert 'cached profile' in where and again == first and len(measured) == 1
     assert list((tmp_path / 'profiles').iterdir()) == [cached_path(values)]
+
+
+@pytest.mark.parametrize('points', [
+    {kind: measured[:2] for kind, measured in POINTS.items()},
+    {**POINTS, 'prefill': [*POINTS['prefill'][:3], [500, 3.0]]},
+], ids=['two lengths', 'wrong at the longest'])
+def test_a_profile_that_no_length_left_out_speaks_for_is_used_but_not_kept(points, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(loading, 'measure', lambda *args, **options: points)
+    profile, where = find_profile(chosen(tmp_path))
+    assert profile.points == points and 'cached' not in where
+    assert 'used, but not kept: raise self_profile_s' in caplog.text
+    assert not cached_path(chosen(tmp_path)).exists()
 
 
 def corrupt(path, change):

@@ -94,7 +94,7 @@ class Tracker:
         else:
             self.length = Adaptive(scores, each, step=step)
             self._times = OnlineQuantile(each, thinned(ratios, PRIOR_WEIGHT), step=step)
-        self.steps, self.prefill = TimingFactor(), TimingFactor()
+        self.steps, self.prefill = TimingFactor(bounded=False), TimingFactor(bounded=False)
 
     @staticmethod
     def of(profile: Profile, policy: str = 'adaptive', **options) -> Tracker:

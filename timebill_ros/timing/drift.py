@@ -22,7 +22,7 @@ import math
 from collections import deque
 from statistics import median
 
-SLOWEST, FASTEST = 4.0, 0.5  # bounds of the timing factor
+SLOWEST, FASTEST = 4.0, 0.5  # bounds of the timing factor, where it has any
 USUAL = (0.8, 1.5)  # a timing factor outside this range: the profile no longer describes the device
 
 
@@ -34,14 +34,17 @@ def is_unusual(factor: float) -> bool:
 class TimingFactor:
     """Measured over profiled time, tracked over the last requests; estimates are multiplied by `value`.
 
-    `value` is the larger of two medians of such ratios, of the last 9 requests and of the last 3, within FASTEST and
-    SLOWEST. So a device that became slower is followed after two requests, because every request until then breaks its
-    promise, and one that became faster after five. A single request that was preempted changes nothing.
+    `value` is the larger of two medians of such ratios, of the last 9 requests and of the last 3. So a device that
+    became slower is followed after two requests, because every request until then breaks its promise, and one that
+    became faster after five. A single request that was preempted changes nothing.
+
+    bounded: keep `value` within FASTEST and SLOWEST. A profile that extrapolates may be wrong by more.
     """
 
     window, soon = 9, 3  # requests
 
-    def __init__(self):
+    def __init__(self, *, bounded: bool = True):
+        self._fastest, self._slowest = (FASTEST, SLOWEST) if bounded else (0.0, math.inf)
         self._ratios: deque[float] = deque(maxlen=self.window)
         self.value = 1.0
 
@@ -56,7 +59,7 @@ class TimingFactor:
         # Until the window is half full, ratios of 1 (the profile is right) stand for the requests still to come.
         missing = [1.0] * max(0, self.window // 2 - len(self._ratios))
         known = [*missing, *self._ratios]
-        self.value = min(max(median(known), median(known[-self.soon:]), FASTEST), SLOWEST)
+        self.value = min(max(median(known), median(known[-self.soon:]), self._fastest), self._slowest)
 
     def state(self) -> list[float]:
         """Return the kept ratios, as JSON-ready data."""

@@ -89,8 +89,15 @@ def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
         found.update(zip(names.split(), fit_nonnegative([column(n) for column in columns], t).tolist(), strict=True))
 
     square, line, one = np.square, np.asarray, np.ones_like
-    chunks = [lambda n: np.ceil(n / chunk_tokens)] if chunk_tokens else []
-    coefficients('a b c d' if chunks else 'a b c', 'prefill', square, line, one, *chunks)
+    # Fewer coefficients than lengths: a curve through every point says nothing of the lengths beyond. The first to go
+    # are the cost per chunk, the square, and then the constant, without which long prompts are rather overestimated.
+    lengths = median_by_length(points['prefill'])[0]
+    columns = {'b': line, 'c': one, 'a': square}
+    if chunk_tokens and (lengths > chunk_tokens).sum() >= 2:
+        columns['d'] = lambda n: np.ceil(n / chunk_tokens)
+    used = list(columns)[:max(1, len(lengths) - 1)]
+    found.update(dict.fromkeys('abc', 0.0))
+    coefficients(' '.join(used), 'prefill', *(columns[name] for name in used))
     found['prefill_floor'] = float(median_by_length(points['prefill'])[1].min())
     variants = {kind.partition(':')[2]: asdict(fit_steps(points[kind])) for kind in points if kind.startswith('step:')}
     found.update(asdict(fit_steps(points['step'])))
@@ -145,6 +152,21 @@ def held_out_errors(points: Points, chunk_tokens: int = 0) -> dict[str, float]:
             left_out = {kind: [point for point in measured if point[0] == length]}
             found.setdefault(kind, []).append(errors(fit(others, chunk_tokens), left_out)[kind])
     return {kind: float(np.mean(values)) for kind, values in found.items()}
+
+
+def extrapolation_errors(points: Points, chunk_tokens: int = 0) -> dict[str, float]:
+    """Return, by kind, the relative error at the longest length of a fit that has not seen this length.
+
+    A kind with fewer than three lengths is left out.
+    """
+    found: dict[str, float] = {}
+    for kind, measured in points.items():
+        lengths = sorted({n for n, _ in measured})
+        if len(lengths) >= 3:
+            others = {**points, kind: [point for point in measured if point[0] != lengths[-1]]}
+            longest = {kind: [point for point in measured if point[0] == lengths[-1]]}
+            found[kind] = errors(fit(others, chunk_tokens), longest)[kind]
+    return found
 
 
 def residual_quantiles(times: ExecutionTimes, points: Points) -> dict[str, list[dict[str, float]]]:

@@ -16,8 +16,9 @@
 
 A visit of a length runs what a request of that length runs: prefill with the predictor beside it, decode steps over
 the full cache, eviction, decode steps over the smaller cache. Each length is visited once in ascending order, which
-shows up to which length the time budget reaches. The other visits come in random order, so that a machine whose speed
-drifts does not look like one whose times grow with the length.
+shows up to which length the time budget reaches. A short profile says little of long prompts, so most of the budget may
+go into reaching them, and a slow device makes fewer decode steps at each length. The other visits come in random order,
+so that a machine whose speed drifts does not look like one whose times grow with the length.
 """
 from __future__ import annotations
 
@@ -40,7 +41,11 @@ from timebill_ros.timing.execution_time import Identity, Profile
 from timebill_ros.timing.fitting import Points
 
 SHORTEST = 2 * MAX_WINDOW  # tokens
-STEPS = 12  # decode steps per point; their median is the point
+STEPS, FEWEST_STEPS = 12, 3  # decode steps per point; their median is the point
+STEPS_SHARE = 1 / 40  # of the time budget: where the decode steps of one visit take longer, there are fewer
+NOISY = 0.25  # mean fit error, as a share, from which a self-made profile is not worth keeping
+UNTRUSTED = 0.5  # the same for the error at lengths that the fit has not seen
+CLIMB_SHARE = 0.7  # of the time budget, for visiting each length once
 
 
 def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
@@ -86,15 +91,24 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
     longest = min(longest or model.max_context, model.max_context) - (2 + len(other_variants(model))) * STEPS - 2
     lengths = length_grid(longest, n_lengths)
     started = time.monotonic()
-    visit(model, predictor, lengths[0], chunk_tokens, draw)  # warm-up, thrown away
+    warm_up = visit(model, predictor, lengths[0], chunk_tokens, draw, FEWEST_STEPS)  # thrown away
+    seconds = sum(seconds for kind, [[_, seconds], *_] in warm_up.items() if kind.partition(':')[0] == 'step')
+    n_steps = min(max(int(STEPS_SHARE * budget_s / max(2 * seconds, 1e-9)), FEWEST_STEPS), STEPS)
     cost: dict[int, float] = {}
+    reading = 0.0  # seconds of prefill, or of the prediction beside it, in the last visit
     for n in lengths:
         before = time.monotonic()
-        # A visit's time grows at most with the square of its length. A fit needs at least two lengths.
-        if len(cost) >= 2 and before - started + max(cost.values()) * (n / max(cost)) ** 2 > 0.5 * budget_s:
-            break
-        add(points, visit(model, predictor, n, chunk_tokens, draw))
+        if len(cost) >= 2:  # a fit needs as many
+            # The time of prefill and prediction grows at most with the square of the length, that of steps and
+            # eviction in proportion to it.
+            ratio = n / max(cost)
+            bound = reading * ratio ** 2 + (max(cost.values()) - reading) * ratio
+            if before - started + bound > CLIMB_SHARE * budget_s:
+                break
+        visited = visit(model, predictor, n, chunk_tokens, draw, n_steps)
+        add(points, visited)
         cost[n] = time.monotonic() - before
+        reading = max(visited[kind][0][1] for kind in ('prefill', 'prediction') if kind in visited)
         progress(min(1.0, (time.monotonic() - started) / budget_s))
     visits = [n for n in cost for _ in range(repeats - 1)]
     draw.shuffle(visits)
@@ -102,7 +116,7 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
         spent = time.monotonic() - started
         if spent + cost[n] > budget_s:
             break
-        add(points, visit(model, predictor, n, chunk_tokens, draw))
+        add(points, visit(model, predictor, n, chunk_tokens, draw, n_steps))
         progress(max((done + 1) / len(visits), spent / budget_s))
     progress(1.0)
     return points
@@ -115,8 +129,11 @@ def add(points: Points, more: Points) -> None:
 
 
 def visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_tokens: int,
-          draw: random.Random) -> Points:
-    """Measure one prompt of `n` random tokens: everything that a request of that length runs, see `measure`."""
+          draw: random.Random, n_steps: int = STEPS) -> Points:
+    """Measure one prompt of `n` random tokens: everything that a request of that length runs, see `measure`.
+
+    n_steps: decode steps of each point.
+    """
     points: Points = {}
     vocabulary = len(model.tokenizer)
     ids = [draw.randrange(vocabulary) for _ in range(n)]
@@ -132,19 +149,19 @@ def visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_t
         points['prediction'] = [[min(n, predictor.predictor.max_input_tokens), future.result().seconds]]
     sampler = Sampler(Sampling(), model.device)
     token = sampler.draw(logits)
-    token = _steps(model, sampler, token, n, n, points)
+    token = _steps(model, sampler, token, n, n, points, n_steps=n_steps)
     for variant in other_variants(model):
         model.use_variant(variant)
-        _steps(model, sampler, token, n + STEPS, n + STEPS, points, f'step:{variant}')
+        _steps(model, sampler, token, n + n_steps, n + n_steps, points, f'step:{variant}', n_steps)
         model.use_variant(model.variant)
-    n_generated = STEPS * (1 + len(other_variants(model)))
+    n_generated = n_steps * (1 + len(other_variants(model)))
     if model.supports_eviction and n > SHORTEST:
         n_keep = n // 8
         start = time.perf_counter()
         model.evict(n_keep)
         model.synchronize()
         points['eviction'] = [[n, time.perf_counter() - start]]
-        _steps(model, sampler, token, n + n_generated, n_keep + n_generated, points)
+        _steps(model, sampler, token, n + n_generated, n_keep + n_generated, points, n_steps=n_steps)
     return points
 
 
@@ -154,16 +171,16 @@ def other_variants(model: CausalLM) -> list[str]:
 
 
 def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int, n_kv: int,
-           points: Points, kind: str = 'step') -> torch.Tensor:
-    """Time STEPS decode steps from `token` at `position`, over `n_kv` cached entries; return the last token drawn."""
+           points: Points, kind: str = 'step', n_steps: int = STEPS) -> torch.Tensor:
+    """Time `n_steps` decode steps from `token` at `position`, over `n_kv` cached entries; return the last token."""
     seconds = []
-    for i in range(STEPS):
+    for i in range(n_steps):
         start = time.perf_counter()
         token = sampler.draw(model.step(token, position + i))
         int(token)  # waits for the device, as the token loop does once per token
         seconds.append(time.perf_counter() - start)
         token = token.clamp(min=0)
-    middle = n_kv + STEPS // 2
+    middle = n_kv + n_steps // 2
     points.setdefault(kind, []).append([middle, statistics.median(seconds)])
     if kind == 'step':
         points.setdefault('run', []).append([middle, statistics.fmean(seconds)])
@@ -179,6 +196,29 @@ def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: 
     return Profile(identity(model, predictor), times, date, library_versions(), fitting.errors(times, points),
                    fitting.held_out_errors(points, chunk_tokens), fitting.residual_quantiles(times, points),
                    fitting.run_ratios(times, points), points)
+
+
+def doubt(profile: Profile, longest: int) -> str:
+    """Return why the profile is not worth keeping for prompts of up to `longest` tokens; empty: it is.
+
+    An exact fit proves nothing where it has as many coefficients as lengths. So times of prefill and of steps must have
+    been foretold at a length that the fit had not seen: at the lengths in between, and at the longest one where most of
+    the prompts to come are longer than all that was measured.
+    """
+    points, chunk_tokens = profile.points, profile.times.chunk_tokens
+    reached = int(max(n for n, _ in points['prefill']))
+    between = profile.held_out_errors
+    beyond = fitting.extrapolation_errors(points, chunk_tokens)
+    for kind in ('prefill', 'step'):
+        if profile.fit_errors[kind] > NOISY:
+            return (f'the profile is noisy (mean fit error of {kind} times {profile.fit_errors[kind]:.0%}: is '
+                    'something else using the machine?)')
+        if kind not in beyond:
+            return f'{kind} times were measured at two lengths only, up to {reached} tokens'
+        wrong = max(between.get(kind, 0.0), 0.0 if kind in between and 2 * reached >= longest else beyond[kind])
+        if wrong > UNTRUSTED:
+            return f'{kind} times at a length that the fit had not seen were {wrong:.0%} off'
+    return ''
 
 
 def check(profile: Profile, points: Points) -> dict[str, float]:

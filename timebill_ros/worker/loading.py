@@ -37,12 +37,10 @@ from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.resources import cache_directory, embedded_directory, key_of, steps_directory
 from timebill_ros.timing.execution_time import Identity, Profile, ProfileError
-from timebill_ros.timing.profiling import identity, make_profile, measure
+from timebill_ros.timing.profiling import doubt, identity, make_profile, measure
 from timebill_ros.worker import tuning
 
 log = logging.getLogger(__name__)
-
-NOISY = 0.25  # mean fit error, as a share, from which a self-made profile is not worth keeping
 
 
 @dataclass(frozen=True)
@@ -157,10 +155,9 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
                      progress=progress)
     profile = make_profile(model, predictor, points, chunk_tokens)
     where = f'profile measured just now in {time.monotonic() - started:.1f} s'
-    worst = max(profile.fit_errors[kind] for kind in ('prefill', 'step'))
-    if worst > NOISY:
-        log.warning('the profile is noisy (mean fit error %.0f %%: is something else using the machine?); it is used, '
-                    'but not kept', 100 * worst)
+    if reason := doubt(profile, model.max_context):
+        log.warning('%s; the profile is used, but not kept: raise self_profile_s, or make one with "timebill profile"',
+                    reason)
         return profile, where
     try:
         profile.save(path)
