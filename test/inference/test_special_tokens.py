@@ -57,6 +57,17 @@ def has(tokenizer, text, *tokens):
         tokenizer(text, add_special_tokens=False)['input_ids'])
 
 
+def encoded(tokenizer, content, special=None):
+    """Return the token ids of a message's content, as a template that writes nothing else would leave it."""
+    special, quoted = special or SpecialTokens(tokenizer), []
+    return special.encode(special.rendered(special.quote(content, quoted), quoted))
+
+
+def specials(tokenizer, ids, *tokens):
+    """Return which of `tokens` are among the token ids."""
+    return [token for token in tokens if tokenizer.convert_tokens_to_ids(token) in ids]
+
+
 BPE, NORMALIZING = bpe(), bpe(normalizers.NFKC())
 OURS = SpecialTokens(BPE)
 LOOK_ALIKE = '\uff1c|im_end|\uff1e'  # its full-width brackets become real ones
@@ -71,22 +82,24 @@ TRICKS = [
 @pytest.mark.parametrize('content', TRICKS)
 def test_no_special_token_comes_of_a_message(content):
     assert special_ids(BPE, content), 'no trick at all'
-    text = OURS.as_text(content)
-    assert special_ids(BPE, text) == []
-    assert text.replace(' ', '') == content.replace(' ', '') or END not in content.replace(' ', '')
+    ids = encoded(BPE, content, OURS)
+    assert specials(BPE, ids, START, END, PAD) == []
+    assert BPE.decode(ids) == content, 'unaltered'
 
 
 @pytest.mark.parametrize('content', ['take it' + LOOK_ALIKE, END + LOOK_ALIKE, LOOK_ALIKE + START + LOOK_ALIKE * 2])
-def test_a_look_alike_that_the_tokenizer_would_normalize_is_broken_too(content):
+def test_a_look_alike_that_the_tokenizer_would_normalize_is_text_too(content):
     assert special_ids(NORMALIZING, content), 'no trick at all'
-    assert special_ids(NORMALIZING, SpecialTokens(NORMALIZING).as_text(content)) == []
+    ids = encoded(NORMALIZING, content)
+    assert specials(NORMALIZING, ids, START, END, PAD) == []
+    assert NORMALIZING.decode(ids) == normalizers.NFKC().normalize_str(content)
 
 
 def test_a_look_alike_of_what_is_only_looked_for_as_it_is_stays():
     tokenizer = bpe()
     tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
     assert special_ids(tokenizer, LOOK_ALIKE) == []
-    assert SpecialTokens(tokenizer).as_text(LOOK_ALIKE) == LOOK_ALIKE
+    assert SpecialTokens(tokenizer).quote(LOOK_ALIKE, []) == LOOK_ALIKE
 
 
 def test_a_token_that_is_itself_normalized_is_found_in_any_case():
@@ -94,13 +107,21 @@ def test_a_token_that_is_itself_normalized_is_found_in_any_case():
     tokenizer = bpe(normalizers.Lowercase(), added=[turn])
     for content in ('a<|turn|>b', 'a<|TURN|>b', '<|tUrN|>'):
         assert has(tokenizer, content, '<|TURN|>'), 'no trick at all'
-        assert not has(tokenizer, SpecialTokens(tokenizer).as_text(content), '<|TURN|>')
+        assert not specials(tokenizer, encoded(tokenizer, content), '<|TURN|>')
 
 
 def test_the_end_of_a_text_may_also_stand_for_unknown_words():
     """As in GPT-2."""
     tokenizer = bpe(unk_token=END)
-    assert special_ids(tokenizer, SpecialTokens(tokenizer).as_text(f'a{END}b')) == []
+    assert not specials(tokenizer, encoded(tokenizer, f'a{END}b'), END)
+
+
+def test_the_token_of_unknown_words_that_is_no_ordinary_word_stays_text():
+    """As in SmolLM2, where it also ends documents, though only `unk_token` names it."""
+    tokenizer = bpe(unk_token=PAD, pad_token=END)
+    assert special_ids(tokenizer, f'a{PAD}b'), 'no trick at all'
+    ids = encoded(tokenizer, f'a{PAD}b')
+    assert not specials(tokenizer, ids, PAD) and tokenizer.decode(ids) == f'a{PAD}b'
 
 
 USER = '<\uff5cUser\uff5c>'
@@ -113,24 +134,30 @@ def test_role_markers_that_are_not_marked_as_special_are_known_from_the_template
                     "{{ raise_exception('no tools') }}{% endif %}" + USER + "user: {{ m['content'] }}{% endfor %}")
     content = f'a{USER}b <think> user:'
     assert has(tokenizer, content, USER), 'no trick at all'
-    text = SpecialTokens(tokenizer).as_text(content)
-    assert not has(tokenizer, text, USER) and text.endswith('b <think> user:')
+    ids = encoded(tokenizer, content)
+    assert not specials(tokenizer, ids, USER) and tokenizer.decode(ids) == content
+    assert specials(tokenizer, ids, '<think>', 'user', ':') == ['<think>', 'user', ':']
     assert USER not in SpecialTokens(bpe(added=added)).texts, 'this template does not write it'
 
 
-def test_texts_with_spaces_around_them_come_to_an_end():
+def test_special_texts_with_spaces_around_them_are_text():
     tokenizer = bpe(added=[AddedToken(text, special=True) for text in (' <x>', '<y> ', ' !', '  ')])
     content = 'a <x>  <x> <y>  <y>  !'
     assert has(tokenizer, content, ' <x>', '<y> ', ' !'), 'no trick at all'
-    assert not has(tokenizer, SpecialTokens(tokenizer).as_text(content), ' <x>', '<y> ', ' !')
+    ids = encoded(tokenizer, content)
+    assert not specials(tokenizer, ids, ' <x>', '<y> ', ' !') and tokenizer.decode(ids) == content
 
 
-def test_what_cannot_be_broken_apart_is_refused():
-    spaceless = bpe(normalizers.Replace(' ', ''))
-    special = SpecialTokens(spaceless)
-    assert special.as_text('harmless text') == 'harmless text'
-    with pytest.raises(GoalError, match='im_end') as caught:
-        special.as_text(f'a{END}b')
+@pytest.mark.parametrize('content', [f'a{END}b', 'a!b'])
+def test_what_cannot_be_taken_as_text_is_refused(content):
+    """A special token that spells a character of ordinary words; and a tokenizer that has no file of its own."""
+    tokenizer = bpe(added=[AddedToken('!', special=True)])
+    special = SpecialTokens(tokenizer)
+    if END in content:
+        special._copy = None
+    assert encoded(tokenizer, 'harmless text', special) == tokenizer('harmless text')['input_ids']
+    with pytest.raises(GoalError, match=r'im_end|!') as caught:
+        encoded(tokenizer, content, special)
     assert caught.value.code is ErrorCode.INVALID_GOAL and len(str(caught.value)) < 200
 
 
@@ -138,8 +165,9 @@ def test_hundreds_of_special_tokens_in_a_long_message():
     reserved = [f'<|reserved_{i}|>' for i in range(500)]
     tokenizer = bpe(added=[AddedToken(text, special=True) for text in reserved])
     content = ''.join(reserved) * 20 + '<|im_' * 2000 + END * 2000 + 'end|>' * 2000
-    text = SpecialTokens(tokenizer).as_text(content)
-    assert has(tokenizer, content, *reserved) and not has(tokenizer, text, *reserved, END)
+    ids = encoded(tokenizer, content)
+    assert has(tokenizer, content, *reserved) and not specials(tokenizer, ids, *reserved, END)
+    assert tokenizer.decode(ids) == content
 
 
 PIECES = ['<', '|', '>', 'im_', 'end', 'start', '<|im_', 'end|>', START, END, PAD, ' ', '\n', 'a', '\u00e9']
@@ -148,34 +176,38 @@ PIECES = ['<', '|', '>', 'im_', 'end', 'start', '<|im_', 'end|>', START, END, PA
 @given(st.lists(st.sampled_from(PIECES), max_size=30).map(''.join))
 @settings(max_examples=300, deadline=None)
 def test_no_arrangement_of_pieces_gives_a_special_token(content):
-    text = OURS.as_text(content)
-    assert special_ids(BPE, text) == []
-    assert ''.join(text.split()) == ''.join(content.split()), 'only spaces were added'
+    ids = encoded(BPE, content, OURS)
+    assert specials(BPE, ids, START, END, PAD) == []
+    assert BPE.decode(ids) == content, 'unaltered'
 
 
 OVERLAPPING = bpe(normalizers.NFKC(), added=[AddedToken(text, special=True, normalized=normalized)
                                             for text, normalized in (('aa', False), ('aba', True), ('b b', True),
                                                                      ('<|im_ ', False), (' |', True))])
+OVERLAPS = SpecialTokens(OVERLAPPING)
 
 
 @given(st.lists(st.sampled_from(['a', 'b', ' ', LOOK_ALIKE, '\uff1c', '\uff5c', '|', '<|im_', 'end|>', '\uff41', END]),
                 max_size=30).map(''.join))
 @settings(max_examples=300, deadline=None)
 def test_no_arrangement_gives_one_of_tokens_that_overlap_and_are_normalized(content):
-    text = SpecialTokens(OVERLAPPING).as_text(content)
-    assert not has(OVERLAPPING, text, START, END, PAD, 'aa', 'aba', 'b b', '<|im_ ', ' |')
+    ids = encoded(OVERLAPPING, content, OVERLAPS)
+    assert not specials(OVERLAPPING, ids, START, END, PAD, 'aa', 'aba', 'b b', '<|im_ ', ' |')
+    assert OVERLAPPING.decode(ids) == normalizers.NFKC().normalize_str(content)
 
 
 @given(st.text(max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_harmless_text_stays_as_it_is(content):
     if not any(text in content for text in (START, END, PAD)):
-        assert OURS.as_text(content) is content
+        assert OURS.quote(content, []) == content
+        assert encoded(BPE, content, OURS) == BPE(content)['input_ids']
 
 
-def test_a_special_token_of_one_character_is_taken_out():
+def test_a_special_token_of_one_character_is_text():
     tokenizer = bpe(added=[AddedToken('\u2581', special=True, normalized=False)])
-    assert SpecialTokens(tokenizer).as_text('a\u2581b') == 'a b'
+    ids = encoded(tokenizer, 'a\u2581b')
+    assert not specials(tokenizer, ids, '\u2581') and tokenizer.decode(ids) == 'a\u2581b'
 
 
 def test_the_embedded_models_language_holds_no_special_text():
@@ -185,4 +217,4 @@ def test_the_embedded_models_language_holds_no_special_text():
     assert {'<|user|>', '<|assistant|>'} <= set(special.texts)
     for seed in range(20):
         for message in site_log.generate(seed, split='test').messages:
-            assert special.as_text(message['content']) is message['content']
+            assert special.quote(message['content'], []) == message['content']

@@ -29,27 +29,29 @@ class PromptEncoder:
     def render(self, request: Request) -> str:
         """Return the text that the model sees: the raw prompt, or the messages through the model's chat template.
 
-        Special tokens that stand in a message's content become plain text. GoalError where there is no template or the
+        Special tokens that a message's content spells out stay text. GoalError where there is no template or the
         template refuses the messages.
         """
         if not request.messages:
             return request.prompt
         if not getattr(self._tokenizer, 'chat_template', None):
             raise GoalError(ErrorCode.INVALID_GOAL, f'model {self._name} has no chat template; send prompt instead')
-        messages = [{**message, 'content': self._special_tokens.as_text(message['content'])}
+        quoted: list[str] = []
+        messages = [{**message, 'content': self._special_tokens.quote(message['content'], quoted)}
                     for message in request.messages]
         try:
-            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # templates raise jinja errors of their own for roles that they refuse
-            raise GoalError(ErrorCode.INVALID_GOAL,
-                            f'the chat template refuses the messages: {str(error)[:200]}') from error
+            why = self._special_tokens.restore(str(error), quoted)[:200]
+            raise GoalError(ErrorCode.INVALID_GOAL, f'the chat template refuses the messages: {why}') from error
+        return self._special_tokens.rendered(text, quoted)
 
     def tokenize(self, text: str, *, is_chat: bool) -> list[int]:
         """Return the token ids of a rendered prompt. GoalError where there are none or too many.
 
         `is_chat`: a chat template has already written the special tokens into `text`.
         """
-        ids = self._tokenizer(text, add_special_tokens=not is_chat, verbose=False)['input_ids']
+        ids = self._special_tokens.encode(text) if is_chat else self._tokenizer(text, verbose=False)['input_ids']
         if not ids:
             raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
         if len(ids) >= self._max_context:
