@@ -20,7 +20,7 @@ from timebill_ros.dispatch.job import Job
 from timebill_ros.request import FinishReason, Outcome, Phase, Plan, Request, Strategy, Timing, Verdict, to_dict
 
 SETTINGS = {'queue_size': 32, 'worker_python': '/no/python', 'scheduling': 'edf', 'drop_infeasible': 'kill',
-            'preempt': 'never'}
+            'preempt': 'never', 'worker_start_timeout_s': 300.0}
 START_S = 1000.0
 MARGIN_S = 0.1  # so the node ends a goal itself 0.05 s before its deadline
 
@@ -40,8 +40,13 @@ class FakeWorker:
     def __init__(self, on_event, answer):
         self._on_event, self._answer = on_event, answer
         self.sent, self.alive, self.closed = [], True, False
+        self.hangs = False  # it gives no sign of life
 
     def send(self, message):
+        if message['op'] == 'ping':
+            if not self.hangs:
+                self.say({'event': 'pong'})
+            return self.alive
         self.sent.append(message)
         if message['op'] == 'configure' and self._answer is not None:
             self.say(self._answer)
@@ -128,6 +133,8 @@ class Harness:
 
     def advance(self, seconds):
         """Move the clock in one leap, once everything said so far has been handled; handle what follows from it."""
+        if self.workers and self.worker.alive and not self.worker.hangs:
+            self.worker.say({'event': 'alive'})
         self.sync()
         self.now += seconds
         self.sync()
@@ -145,8 +152,8 @@ class Harness:
 
     def job(self, budget_s=10.0, **request):
         name = f'goal {len(self.jobs)}'
-        self.jobs.append(Job(Request(name, self.now, self.now + budget_s, prompt='hi', delivery_margin_s=MARGIN_S,
-                                     **{'strategy': Strategy.TRUNCATE, **request})))
+        self.jobs.append(Job(Request(name, self.now, self.now + budget_s, delivery_margin_s=MARGIN_S,
+                                     **{'strategy': Strategy.TRUNCATE, 'prompt': 'hi', **request})))
         return self.jobs[-1]
 
     def submit(self, budget_s=10.0, **request):

@@ -23,24 +23,32 @@ import os
 import signal
 import time
 
-FAULTS = ('w30', 'w31', 'w32', 'w33', 'w34', 'w35')
-OOM_IN_PREFILL, OOM_IN_DECODE, NAN, HANG_IN_PREFILL, HANG_IN_DECODE, CRASH = FAULTS
+FAULTS = ('w30', 'w31', 'w32', 'w33', 'w34', 'w35', 'w36')
+OOM_IN_PREFILL, OOM_IN_DECODE, NAN, HANG_IN_PREFILL, HANG_IN_DECODE, CRASH, STICKY = FAULTS
 
 
 def main() -> None:
     import torch
 
     from timebill_ros.inference.model import CausalLM
+    from timebill_ros.request import ErrorCode, GoalError
     from timebill_ros.worker import main as worker
 
-    prefill, step, tokenize = CausalLM.prefill, CausalLM.step, CausalLM.tokenize
+    prefill, step, tokenize, synchronize = CausalLM.prefill, CausalLM.step, CausalLM.tokenize, CausalLM.synchronize
 
     def noting(self, text, **options):
         self.fault = next((word for word in FAULTS if word in text.split()), None)
         self.fault_steps = 0
         return tokenize(self, text, **options)
 
+    def failing_synchronize(self):
+        if getattr(self, 'is_broken', False):  # a GoalError, because the engine logs others with their traceback
+            raise GoalError(ErrorCode.UNKNOWN, 'CUDA error: an illegal memory access was encountered')
+        synchronize(self)
+
     def failing_prefill(self, ids, **options):
+        self.is_broken = getattr(self, 'is_broken', False) or getattr(self, 'fault', None) == STICKY
+        failing_synchronize(self)
         if getattr(self, 'fault', None) == OOM_IN_PREFILL:
             raise torch.OutOfMemoryError('tried to allocate 99.00 GiB')
         if getattr(self, 'fault', None) == HANG_IN_PREFILL:
@@ -62,6 +70,7 @@ def main() -> None:
         return step(self, token, position)
 
     CausalLM.tokenize, CausalLM.prefill, CausalLM.step = noting, failing_prefill, failing_step
+    CausalLM.synchronize = failing_synchronize
     worker.main()
 
 

@@ -31,8 +31,10 @@ def main() -> None:
     channel = Channel(socket.socket(fileno=int(sys.argv[2])))
     for message in channel.receive():
         if message['op'] == 'configure':
-            channel.send({'event': 'ready', 'description': 'a stub', 'longest_pause_s': 0.0, 'prefill': [[0, 0.0]],
+            channel.send({'event': 'ready', 'description': 'a stub', 'device': 'Abacus', 'longest_pause_s': 0.0, 'prefill': [[0, 0.0]],
                           'tracked': {'timing_factor': 1.0, 'unusual': False}})
+        elif message['op'] == 'ping':
+            channel.send({'event': 'pong'})
         elif message['op'] == 'run':
             outcome = Outcome(text='two three', finish_reason=FinishReason.EOS, timing=Timing(queue_s=0.0))
             channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),

@@ -15,10 +15,11 @@
 """The supervisor in its dispatcher: workers that hang, are lost, do not come up, and are restarted."""
 
 import pytest
-from fake_worker import READY, end_of
+from fake_worker import READY, START_S, end_of
 
-from timebill_ros.dispatch.supervisor import BACKOFF_S, HANG_GRACE_PAUSES, HANG_GRACE_S
-from timebill_ros.request import ErrorCode, FinishReason, Strategy
+from timebill_ros.dispatch.signs_of_life import PING_S, SECOND_LOOK_S, SILENCE_PAUSES, SILENCE_S
+from timebill_ros.dispatch.supervisor import BACKOFF_S, HANG_GRACE_PAUSES, HANG_GRACE_S, KILL_WAIT_S, MAX_ERRORS
+from timebill_ros.request import ErrorCode, FinishReason, Outcome, Strategy, to_dict
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
 FAILED = {'event': 'failed', 'message': 'no such model'}
@@ -149,3 +150,170 @@ def test_settings_reach_a_worker_that_runs_and_one_that_starts(harness):
     harness.dispatcher.update({'pessimistic_factor': 3.0})
     harness.sync()
     assert harness.worker.sent[-1] == {'op': 'set', 'settings': {'pessimistic_factor': 3.0}}
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_every_start_has_a_limit(unconfigured, first):
+    """A worker that hangs while it loads is ended, the first one and each replacement."""
+    if not first:
+        unconfigured.configured()
+    unconfigured.dispatcher.settings['worker_start_timeout_s'] = 20.0
+    unconfigured.answer = None
+    if first:
+        future = unconfigured.dispatcher.configure()
+    else:
+        unconfigured.worker.die()
+    unconfigured.sync()
+    hung = unconfigured.worker
+    unconfigured.creep(19.75)
+    assert hung.alive and hung is unconfigured.worker and not unconfigured.dispatcher.is_ready
+    unconfigured.creep(0.25)
+    assert not hung.alive
+    if first:
+        with pytest.raises(RuntimeError, match='not ready within 20 s'):
+            future.result(0)
+        return
+    unconfigured.creep(BACKOFF_S[1] + 20.0)  # its successor hangs as well
+    assert not unconfigured.worker.alive
+    unconfigured.answer = READY
+    unconfigured.creep(BACKOFF_S[2])
+    assert unconfigured.dispatcher.is_ready
+
+
+def fail(harness, **fatal):
+    """Run a goal that ends with UNKNOWN."""
+    job = harness.submit()
+    outcome = to_dict(Outcome(ErrorCode.UNKNOWN, 'RuntimeError: CUDA error', '', FinishReason.ERROR))
+    harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': outcome, 'finished_s': 0.0, **fatal})
+    harness.sync()
+    assert end_of(job)[0] is ErrorCode.UNKNOWN
+    return job
+
+
+def succeed(harness):
+    job = harness.submit()
+    harness.worker.done(job)
+    harness.sync()
+    assert end_of(job)[0] is ErrorCode.NONE
+
+
+def test_a_worker_whose_goals_all_fail_is_replaced(harness):
+    """One that fails now and then is not."""
+    for _ in range(3):
+        for _ in range(MAX_ERRORS - 1):
+            fail(harness)
+        succeed(harness)
+    assert len(harness.workers) == 1
+    harness.answer = None
+    for _ in range(MAX_ERRORS):
+        fail(harness)
+    assert not harness.workers[0].alive and len(harness.workers) == 2
+    assert not harness.dispatcher.is_ready  # so the node says that it is degraded
+    waiting = harness.submit()
+    assert waiting.outcome is None
+    harness.worker.say(READY)
+    harness.sync()
+    assert harness.dispatcher.is_ready and harness.worker.ids('run') == [waiting.request.request_id]
+
+
+def test_a_fatal_error_replaces_the_worker_at_once(harness):
+    fail(harness, fatal='CUDA error: an illegal memory access was encountered')
+    assert not harness.workers[0].alive and len(harness.workers) == 2
+    following = harness.submit()
+    assert harness.workers[0].ids('run') == ['goal 0'] and harness.worker.ids('run') == [following.request.request_id]
+
+
+def test_a_fatal_error_counts_though_the_node_has_ended_the_goal(harness):
+    job = harness.submit(5.0)
+    harness.advance(5.0)
+    assert end_of(job)[0] is ErrorCode.TIMEOUT
+    outcome = to_dict(Outcome(ErrorCode.UNKNOWN, 'CUDA error', '', FinishReason.ERROR))
+    harness.worker.say({'event': 'done', 'id': 'goal 0', 'outcome': outcome, 'finished_s': 0.0, 'fatal': 'CUDA error'})
+    harness.sync()
+    assert not harness.workers[0].alive and harness.dispatcher.counts['worker_restarts'] == 1
+
+
+def test_restarts_that_mend_nothing_back_off(harness):
+    for wait in [*BACKOFF_S, BACKOFF_S[-1]]:
+        spawned = len(harness.workers)
+        fail(harness, fatal='a device that is broken')
+        if wait:
+            harness.creep(wait - 0.25)
+            assert len(harness.workers) == spawned and not harness.dispatcher.is_ready
+            harness.creep(0.25)
+        assert len(harness.workers) == spawned + 1 and harness.dispatcher.is_ready
+    succeed(harness)
+    fail(harness, fatal='another error')
+    assert len(harness.workers) == spawned + 2
+
+
+def test_a_worker_that_hangs_in_a_goal_is_replaced_long_before_the_deadline(harness):
+    hung, following, worker = harness.submit(45.0), harness.submit(45.0), harness.worker
+    harness.worker.text(hung, 'so far', 2)
+    worker.hangs = True
+    harness.creep(SILENCE_S)
+    assert worker.alive
+    harness.creep(2 * SECOND_LOOK_S)  # and an allowance for the prompt
+    assert not worker.alive and harness.now - START_S < 10.0
+    assert end_of(hung) == (ErrorCode.WORKER_LOST, FinishReason.ERROR, 'so far')
+    assert 'no sign of life' in hung.outcome.error_msg
+    assert harness.worker.ids('run') == ['goal 1'] and following.outcome is None
+
+
+def test_a_worker_that_shows_life_may_take_long(harness):
+    job, worker = harness.submit(100.0), harness.worker
+    harness.creep(90.0)
+    assert worker.alive and job.outcome is None and len(harness.workers) == 1
+
+
+def test_a_worker_that_hangs_while_idle_is_replaced(harness):
+    worker = harness.worker
+    harness.creep(20.0)
+    assert worker.alive and len(harness.workers) == 1
+    worker.hangs = True
+    harness.creep(PING_S + SILENCE_S + SECOND_LOOK_S)
+    assert not worker.alive and harness.dispatcher.is_ready
+    assert harness.submit().outcome is None and harness.worker.ids('run') == ['goal 0']
+
+
+def test_a_silence_of_several_of_its_pauses_is_no_hang(unconfigured):
+    unconfigured.answer = {**READY, 'longest_pause_s': 4.0}
+    unconfigured.configured()
+    unconfigured.submit(1000.0)
+    worker = unconfigured.worker
+    worker.hangs = True
+    unconfigured.creep(SILENCE_S + SILENCE_PAUSES * 4.0 + 2 * 4.0)
+    assert worker.alive
+    unconfigured.creep(2 * SECOND_LOOK_S)
+    assert not worker.alive
+
+
+def test_a_node_that_stood_still_does_not_take_its_worker_for_hung(harness):
+    """Its clock has leapt, and what the worker said meanwhile comes afterwards."""
+    job, worker = harness.submit(1000.0), harness.worker
+    for _ in range(5):
+        harness.now += 100.0
+        harness.sync()
+        harness.advance(SECOND_LOOK_S)  # the worker's messages are read
+    assert worker.alive and job.outcome is None and len(harness.workers) == 1
+
+
+def test_a_killed_worker_that_does_not_end_is_not_waited_for(harness):
+    """A process that is stuck in a driver survives SIGKILL."""
+    job, worker = harness.submit(100.0), harness.worker
+    worker.hangs, worker.kill = True, lambda: None
+    harness.creep(SILENCE_S + 2 * SECOND_LOOK_S)
+    assert job.outcome is None and len(harness.workers) == 1 and not harness.dispatcher.is_ready
+    harness.creep(KILL_WAIT_S)
+    assert end_of(job)[0] is ErrorCode.WORKER_LOST and len(harness.workers) == 2 and harness.dispatcher.is_ready
+
+
+def test_a_listener_that_fails_does_not_keep_a_worker_from_being_replaced(unconfigured):
+    def fail():
+        raise RuntimeError('a bug')
+
+    unconfigured.dispatcher._supervisor._on_health = fail
+    unconfigured.configured()
+    unconfigured.worker.die()
+    unconfigured.sync()
+    assert len(unconfigured.workers) == 2 and unconfigured.dispatcher.is_ready

@@ -22,3 +22,10 @@ from timebill_ros.inference.control import Control
 @pytest.mark.parametrize(('canceled', 'now', 'stop'), [(False, 8.0, False), (False, 9.5, True), (True, 8.0, True)])
 def test_should_stop(canceled, now, stop):
     assert Control(Deadline(10.0, lambda: now), margin_s=1.0, canceled=canceled).should_stop() is stop
+
+
+def test_each_question_counts_as_a_look():
+    control = Control(Deadline(10.0, lambda: 0.0))
+    for _ in range(3):
+        control.should_stop()
+    assert control.looks == 3

@@ -90,6 +90,32 @@ def test_a_hang_in_prefill(node):
     assert_degraded_and_back(node, before, pid)
 
 
+@pytest.mark.parametrize('fault, keeps', [(faulty_worker.HANG_IN_PREFILL, False), (faulty_worker.HANG_IN_DECODE, True)])
+def test_a_hang_is_found_long_before_the_deadline(node, fault, keeps):
+    """Only the thread that computes hangs: the streamer's thread lives on. The goal behind is served in time."""
+    before, pid = len(node.statuses), node.worker_pid()
+    sent = ask(node, fault, 300.0)
+    waiting = node.send(make_goal('one', 290.0))
+    ended, result = sent.result(150.0)
+    assert (ended, result.error_code, bool(result.text)) == (ABORTED, Result.WORKER_LOST, keeps)
+    assert 'no sign of life' in result.error_msg
+    assert waiting.result(100.0)[1].text == 'two three'
+    assert_degraded_and_back(node, before, pid)
+
+
+def test_a_worker_that_is_stopped_while_idle_is_replaced(node):
+    before, pid = len(node.statuses), node.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    assert_degraded_and_back(node, before, pid)
+
+
+def test_an_error_that_stays_replaces_the_worker(node):
+    before, pid = len(node.statuses), node.worker_pid()
+    ended, result = ask(node, faulty_worker.STICKY).result()
+    assert (ended, result.error_code) == (ABORTED, Result.UNKNOWN) and 'illegal memory access' in result.error_msg
+    assert_degraded_and_back(node, before, pid)
+
+
 def test_a_hang_under_skip_next_ends_with_its_longest_overrun(node):
     sent = ask(node, faulty_worker.HANG_IN_DECODE, 1.0, overrun_strategy=SKIP_NEXT)
     ended, result = sent.result()
@@ -166,7 +192,7 @@ def test_diagnostics_tell_of_a_lost_worker(node):
 
     def levels():
         return [(status.level, status.message) for received_s, message in list(node.diagnostics) if received_s > since
-                for status in message.status if status.name == 'timebill: worker']
+                for status in message.status if status.name == f'{node.server}: worker']
     wait_until(lambda: any(level == b'\x02' and 'restarted' in message for level, message in levels()))
     wait_until(lambda: levels()[-1][0] == b'\x00')
 

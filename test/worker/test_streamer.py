@@ -24,6 +24,7 @@ from mock_model import ByteTokenizer
 from timebill_ros.deadline import Deadline
 from timebill_ros.inference.control import Control
 from timebill_ros.request import Plan, Request, Sampling, Timing
+from timebill_ros.worker import streamer
 from timebill_ros.worker.streamer import Streamer
 
 
@@ -50,13 +51,13 @@ def streaming(answer: bytes, stop=()):
     """(messages, say): `say(n)` counts n tokens of `answer`, and waits until the streamer has seen them."""
     sent, control = Sent(), Control(Deadline(1e9), tokens=list(answer))
     request = Request('r', 0.0, 1e9, prompt='p', sampling=Sampling(stop=list(stop)))
-    streamer = Streamer(sent, ByteTokenizer(), request, control)
+    running = Streamer(sent, ByteTokenizer(), request, control)
 
     def say(n):
         control.n_tokens = n
         wait_for(lambda: any(message.get('n') == n for message in list(sent)))
 
-    with contextlib.closing(streamer):
+    with contextlib.closing(running):
         yield sent, say, control
 
 
@@ -97,6 +98,20 @@ def test_a_plan_made_again_is_sent_once():
         say(4)
         plan, text = sent
         assert (plan['event'], plan['id'], plan['timing']['prompt_tokens'], text['event']) == ('plan', 'r', 9, 'text')
+
+
+def test_the_node_is_told_that_prefill_goes_on_and_only_while_it_does(monkeypatch):
+    """The streamer's thread lives on when prefill hangs, and must not speak for it."""
+    monkeypatch.setattr(streamer, 'SIGN_PERIOD_S', 0.02)
+    with streaming(b'tidy') as (sent, _, control):
+        time.sleep(0.1)
+        assert not sent, 'nothing has looked at the control'
+        for n in (1, 2):
+            control.should_stop()
+            wait_for(lambda n=n: len(sent) == n)
+        time.sleep(0.1)
+        assert [(message['event'], message['id'], message['looks']) for message in sent] == [
+            ('alive', 'r', 1), ('alive', 'r', 2)]
 
 
 def test_nothing_is_sent_after_it_is_closed():

@@ -101,6 +101,12 @@ def test_a_failed_estimate_names_its_code(worker):
     assert (event['tag'], event['error_code']) == (1, ErrorCode.PROMPT_TOO_LONG)
 
 
+def test_an_idle_worker_answers_that_it_lives(worker):
+    process, listener = worker
+    process.send({'op': 'ping'})
+    assert listener.wait('pong')
+
+
 def learning(cache_dir):
     return {**_settings(), 'cache_dir': str(cache_dir), 'pessimistic_length': 'adaptive', 'track_timing': True,
             'keep_state': True}
@@ -187,7 +193,7 @@ class Sent(list):
 def answered(run, check=lambda: None, **request):
     """The 'done' event of a worker whose engine does `run(request, control)`, and the worker."""
     worker = Worker(Sent())
-    model = SimpleNamespace(tokenizer=ByteTokenizer(), check=check, reset=lambda: None)
+    model = SimpleNamespace(tokenizer=ByteTokenizer(), check=check, reset=lambda: None, synchronize=lambda: None)
     worker.engine = SimpleNamespace(run=run, model=model, tracker=Tracker('fixed'))
     data = {**to_dict(Request('r', 0.0, 1e9, prompt='w1')), **request}
     worker._run({'op': 'run', 'request': data})
@@ -246,6 +252,24 @@ def test_a_bug_ends_the_goal_with_a_sentence_and_the_worker_serves_on(run, reque
     worker.engine.run = good
     worker._run({'op': 'run', 'request': to_dict(Request('next', 0.0, 1e9, prompt='w1'))})
     assert worker.channel[-1]['id'] == 'next' and worker.channel[-1]['outcome']['text'] == 'text'
+
+
+def test_an_error_that_the_device_does_not_recover_from_is_told():
+    """After an illegal memory access each call of CUDA fails, until the process has ended."""
+    def broken():
+        raise RuntimeError('CUDA error: an illegal memory access was encountered')
+
+    event, worker = answered(lambda request, control: 1 / 0)
+    assert event['fatal'] == ''
+    worker.engine.model.synchronize = broken
+    worker.engine.run = good
+    request = to_dict(Request('r', 0.0, 1e9, prompt='w1'))
+    worker._run({'op': 'run', 'request': request})
+    assert worker.channel[-1]['fatal'] == '', 'a goal that succeeds is not doubted'
+    worker.engine.run = lambda request, control: broken()
+    worker._run({'op': 'run', 'request': request})
+    assert worker.channel[-1]['outcome']['error_code'] == ErrorCode.UNKNOWN
+    assert 'an illegal memory access' in worker.channel[-1]['fatal']
 
 
 def test_a_bad_request_for_an_estimate_is_answered():

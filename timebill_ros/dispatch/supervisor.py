@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Keeps one worker alive: starts it, replaces it when it is lost or hangs, and backs off when it does not come up.
+"""Keeps one worker alive: starts it, and replaces it when it is lost, hangs or fails, backing off where that recurs.
 
 The supervisor has no thread and no lock. The dispatcher calls it from its own thread: with the worker's events, and at
 the times that `next_timer_s` asks for.
@@ -25,6 +25,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from timebill_ros.deadline import Clock
+from timebill_ros.dispatch.signs_of_life import SignsOfLife
+from timebill_ros.request import ErrorCode
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,10 @@ log = logging.getLogger(__name__)
 HANG_GRACE_S = 2.0
 HANG_GRACE_PAUSES = 5
 BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # wait before each restart since the worker was last ready
+# A worker is replaced after this many goals with error UNKNOWN without one that succeeded between them, or after one
+# error that the worker itself calls fatal. Where that recurs, BACKOFF_S counts the restarts since a goal succeeded.
+MAX_ERRORS = 3
+KILL_WAIT_S = 5.0  # a killed process that the kernel has not ended by then is not waited for
 
 
 class Supervisor:
@@ -58,7 +64,11 @@ class Supervisor:
         self._spawned_s = 0.0
         self._quickest_s = 0.0  # quickest start without measuring a profile; 0 until there was one
         self._profiled = False  # whether the worker that is starting measures a profile
-        self._failures = 0
+        self._failures = 0  # restarts since a worker was ready
+        self._errors = self._relapses = 0  # since a goal succeeded: goals with UNKNOWN; restarts because of errors
+        self._verdict = ''  # why the worker is to be ended as soon as its last message has been dealt with
+        self._condemned: tuple[str, float] | None = None  # (why the worker was killed, when)
+        self._life = SignsOfLife(clock)
         self._configured: Future[str] | None = None
 
     # -- what the dispatcher asks --------------------------------------------------------------------------------
@@ -87,8 +97,22 @@ class Supervisor:
         return max(now, spawned + self._quickest_s)
 
     def next_timer_s(self) -> float:
-        times = [self._abandoned[1] + self.grace_s] if self._abandoned else []
-        return min([*times, *([self._restart_s] if self._restart_s is not None else [])], default=math.inf)
+        if self._verdict:
+            return self._clock()
+        times = [self._life.next_timer_s(), self._start_limit_s()]
+        if self._abandoned:
+            times.append(self._abandoned[1] + self.grace_s)
+        if self._restart_s is not None:
+            times.append(self._restart_s)
+        if self._condemned:
+            times.append(self._condemned[1] + KILL_WAIT_S)
+        return min(times)
+
+    def _start_limit_s(self) -> float:
+        """Return the instant by which a worker that is starting must be ready; infinity where none is starting."""
+        if self._worker is None or self.is_ready or self._condemned:
+            return math.inf
+        return self._spawned_s + self.settings['worker_start_timeout_s']
 
     # -- what the dispatcher tells -------------------------------------------------------------------------------
 
@@ -100,6 +124,7 @@ class Supervisor:
     def send(self, message: dict) -> None:
         """Send a message to the worker, if there is one. If it has died, its 'lost' event is on its way."""
         if self._worker is not None:
+            self._life.sent(message)
             self._worker.send(message)
 
     def abandon(self, request_id: str) -> None:
@@ -109,11 +134,21 @@ class Supervisor:
 
     def check_timers(self) -> None:
         now = self._clock()
-        if self._abandoned and now >= self._abandoned[1] + self.grace_s:
+        if self._verdict:
+            self._condemn(self._verdict)
+        elif self._abandoned and now >= self._abandoned[1] + self.grace_s:
             log.error('the worker has not answered for %.1f s after the end of its goal; restarting it', self.grace_s)
-            self._abandoned = None
-            self._set_ready(False)  # the next goal waits for the next worker
-            self._worker.kill()  # its 'lost' event does the rest
+            self._condemn(f'it had not answered for {self.grace_s:.1f} s after the end of its goal')
+        elif now >= self._start_limit_s():
+            self._fail(f'the worker was not ready within {self.settings["worker_start_timeout_s"]:.0f} s '
+                       '(worker_start_timeout_s)')
+        elif self._life.wants_ping():
+            self.send({'op': 'ping'})
+        elif (silent_s := self._life.silent_s()) > 0:
+            self._condemn(f'it hung: no sign of life for {silent_s:.1f} s')
+        elif self._condemned and now >= self._condemned[1] + KILL_WAIT_S:
+            self._condemned = (self._condemned[0], now)
+            self._post(self._generation, {'event': 'lost', 'reason': 'it does not end, although it was killed'})
         if self._restart_s is not None and now >= self._restart_s:
             self._restart_s = None
             self._spawn()
@@ -123,12 +158,16 @@ class Supervisor:
         if generation != self._generation:
             return False
         kind = event['event']
+        self._life.heard(event)
         if kind == 'ready':
-            self._failures = 0
+            if self._condemned:
+                return False
+            self._failures = self._errors = 0
             took = self._clock() - self._spawned_s
             if not self._profiled:
                 self._quickest_s = min(took, self._quickest_s or took)
             self.grace_s = HANG_GRACE_S + HANG_GRACE_PAUSES * event['longest_pause_s']
+            self._life.watch(event['longest_pause_s'])
             self._set_ready(True)
             if (future := self._take_configured()) is not None:
                 future.set_result(event['description'])
@@ -139,20 +178,48 @@ class Supervisor:
             self._profiled = True
             log.info('measuring a profile of this device: %.0f %%', 100 * event['share'])
         elif kind == 'lost':
-            self._abandoned = None
+            if self._condemned:
+                event['reason'] = self._condemned[0]
             self._fail(f'the inference process ended ({event["reason"]})')
             return True
-        elif kind == 'done' and self._abandoned and event['id'] == self._abandoned[0]:
+        elif kind == 'done':
+            self._judge(event)
+            if self._abandoned is None or event['id'] != self._abandoned[0]:
+                return True
             self._abandoned = None  # the worker is free again; the goal has had its result
         else:
-            return True
+            return kind not in ('alive', 'pong')
         return False
+
+    def _judge(self, event: dict) -> None:
+        """Decide by how a goal ended whether the worker can go on. It is ended later: the goal has to end first."""
+        outcome = event.get('outcome')
+        code = outcome.get('error_code') if isinstance(outcome, dict) else ErrorCode.UNKNOWN
+        if code == ErrorCode.NONE:
+            self._errors = self._relapses = 0
+        self._errors += code == ErrorCode.UNKNOWN
+        if event.get('fatal'):
+            self._verdict = f'it could not go on after an error: {event["fatal"]}'
+        elif self._errors >= MAX_ERRORS:
+            self._verdict = f'{self._errors} goals ended with UNKNOWN, and none succeeded between them'
+
+    def _condemn(self, reason: str) -> None:
+        """Kill the worker. Its 'lost' event does the rest; the next goal waits for the next worker."""
+        self._condemned, self._abandoned = (reason, self._clock()), None
+        if self._verdict:
+            self._verdict, self._errors = '', 0
+            self._failures, self._relapses = self._relapses, self._relapses + 1
+        self._life.forget()
+        self._set_ready(False)
+        self._worker.kill()
 
     def stop(self) -> None:
         """End the worker for good; return when it is gone."""
         self._set_ready(False)
         self._generation += 1
-        self._restart_s = self._abandoned = None
+        self._restart_s = self._abandoned = self._condemned = None
+        self._verdict = ''
+        self._life.forget()
         if (future := self._take_configured()) is not None:
             future.set_exception(RuntimeError('the node is shutting down'))
         if self._worker is not None:
@@ -164,7 +231,10 @@ class Supervisor:
     def _set_ready(self, ready: bool) -> None:
         if ready is not self.is_ready:
             self.is_ready = ready
-            self._on_health()
+            try:
+                self._on_health()
+            except Exception:  # a listener's bug must not keep the worker from being replaced
+                log.exception('reporting the state of the worker failed')
 
     def _take_configured(self) -> Future[str] | None:
         """Return the future of a configure that still waits, and forget it: it is resolved once."""
@@ -185,6 +255,9 @@ class Supervisor:
     def _fail(self, message: str) -> None:
         """Drop a worker that ended or did not come up: tell a configure that waits, or else schedule a restart."""
         worker, self._worker = self._worker, None
+        self._abandoned = self._condemned = None
+        self._verdict = ''
+        self._life.forget()
         self._set_ready(False)
         self._generation += 1  # whatever this worker still says is ignored
         if worker is not None:

@@ -83,7 +83,8 @@ class Worker:
 
     def serve(self) -> None:
         """Serve one command after the other, in the main thread."""
-        operations = {'configure': self._configure, 'run': self._run, 'estimate': self._estimate, 'set': self._set}
+        operations = {'configure': self._configure, 'run': self._run, 'estimate': self._estimate, 'set': self._set,
+                      'ping': self._pong}
         while True:
             message = self.commands.get()
             operations[message['op']](message)
@@ -116,8 +117,21 @@ class Worker:
         gc.freeze()  # the model's objects stay; later collections need not walk them
         process_tuning.be_real_time(settings['realtime_priority'])
         self.channel.send({'event': 'ready', 'description': loaded.description,
-                           'longest_pause_s': self.engine.longest_pause_s(), 'prefill': self.engine.prefill_table(),
+                           'device': loaded.profile.identity.device,
+                           'longest_pause_s': self._longest_pause_s(), 'prefill': self.engine.prefill_table(),
                            'tracked': self._tracked()})
+
+    def _longest_pause_s(self) -> float:
+        """Estimate the longest time for which the worker computes without a sign of life."""
+        engine = self.engine
+        longest = engine.model.max_context
+        # On a GPU all chunks of a prompt are asked for at once, and the device is waited for after the last one.
+        reading_s = engine.times.prefill(longest) if engine.model.device.type == 'cuda' else 0.0
+        return max(engine.longest_pause_s(), engine.times.eviction(longest), reading_s)
+
+    def _pong(self, message: dict) -> None:
+        """Answer the node, which asks an idle worker whether it hangs. Only the thread that computes can answer."""
+        self.channel.send({'event': 'pong'})
 
     def _set(self, message: dict) -> None:
         before = {name: self.settings.get(name) for name in TRACKER_SETTINGS}
@@ -153,13 +167,26 @@ class Worker:
 
     def _run(self, message: dict) -> None:
         outcome = self._outcome(message)
+        fatal = self._fatal() if outcome.error_code is ErrorCode.UNKNOWN else ''
         self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
-                           'finished_s': time.monotonic(), 'tracked': self._tracked()})
+                           'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal})
         if self.commands.empty():
             self._tidy()
         self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:
             self._save_state()
+
+    def _fatal(self) -> str:
+        """Return why no request can succeed after an error; empty where the next one may.
+
+        Some errors stay: after an illegal memory access every call of CUDA fails, until the process has ended.
+        """
+        try:
+            self.engine.model.reset()
+            self.engine.model.synchronize()
+        except Exception as error:
+            return f'{type(error).__name__}: {str(error)[:500]}'
+        return ''
 
     def _tidy(self) -> None:
         """Use the time in which no goal waits: collect garbage, which the token loop does not, and check the cache."""

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.inference.control import Control
@@ -23,10 +24,14 @@ from timebill_ros.inference.text import TextStream
 from timebill_ros.request import Request, to_dict
 
 STREAM_PERIOD_S = 0.01
+SIGN_PERIOD_S = 0.5  # longest time for which the node is not told that prefill goes on
 
 
 class Streamer:
     """Sends the new text of one request every STREAM_PERIOD_S, and each plan that was made again while decoding.
+
+    While the request is read, it sends how often prefill has looked at `control`, where that has changed. This thread
+    lives on when the computation hangs. So it sends nothing of its own accord, only what the computation has counted.
 
     It works in a thread of its own, from construction to `close`, and reads `control` only: the token loop never waits
     for it. So the node holds the text so far, whatever happens to this process.
@@ -45,7 +50,11 @@ class Streamer:
 
     def _run(self) -> None:
         sent, revised, stop = 0, None, self._request.sampling.stop
+        looks, signed_s = 0, time.monotonic()
         while not self._closed.wait(STREAM_PERIOD_S):
+            if self._control.looks != looks and time.monotonic() - signed_s >= SIGN_PERIOD_S:
+                looks, signed_s = self._control.looks, time.monotonic()
+                self._channel.send({'event': 'alive', 'id': self._request.request_id, 'looks': looks})
             if self._control.revised is not revised:
                 revised = self._control.revised
                 plan, timing = revised
