@@ -218,3 +218,26 @@ def test_weights_stored_in_half_precision_stay_so(directory):
 def test_every_end_of_text_of_generation_config_and_tokenizer_ends_an_answer(directory):
     change(directory / 'generation_config.json', eos_token_id=[7, 9])
     assert load(directory).eos_ids == {7, 9, tiny_models.EOS}
+
+
+@pytest.mark.parametrize(('after', 'ends', 'said'), [
+    ('<end_of_turn>\n', True, 'ends an answer too'), ('\n### User:', False, 'may run on'), ('<eos>', False, ''),
+    (' ', False, '')])
+def test_the_token_that_the_template_writes_after_a_turn_ends_an_answer(after, ends, said, directory, caplog):
+    """As Gemma's, whose generation config may be missing; text that is no token gets a warning."""
+    caplog.set_level('INFO', 'timebill_ros')
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.add_special_tokens({'additional_special_tokens': ['<end_of_turn>']})
+    template = "{% for m in messages %}{{ m['content'] + AFTER }}{% endfor %}"
+    tokenizer.chat_template = template.replace('AFTER', repr(after))
+    tokenizer.save_pretrained(directory)
+    (directory / 'generation_config.json').unlink()
+    assert load(directory).eos_ids == {tiny_models.EOS, *[len(tokenizer) - 1] * ends}
+    assert said in caplog.text and (said or 'answer' not in caplog.text)
+
+
+def test_what_of_the_generation_config_is_not_used_is_said(directory, caplog):
+    caplog.set_level('INFO', 'timebill_ros')
+    change(directory / 'generation_config.json', repetition_penalty=1.1, max_length=20)
+    load(directory)
+    assert 'repetition_penalty 1.1, which is not used' in caplog.text and 'max_length' not in caplog.text

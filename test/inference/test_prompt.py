@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_special_tokens import BPE, END, PAD, START, TRICKS, bpe, special_ids
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from timebill_ros.inference.prompt import PromptEncoder
@@ -73,6 +73,29 @@ def test_a_raw_prompt_is_the_clients_own_template(prompts):
     prompt = f'{START}user\ntake the cup{END}\n{START}assistant\n'
     assert prompts.render(Request('id', 0.0, 1.0, prompt=prompt)) == prompt
     assert len(special_ids(BPE, prompt)) == 3
+
+
+def test_a_raw_prompt_that_begins_with_bos_gets_no_second_one():
+    tokenizer = bpe(bos_token=START)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f'{START} $A', special_tokens=[(START, tokenizer.bos_token_id)])
+    prompts = PromptEncoder('a model', tokenizer, 1000)
+    assert tokenizer(START + 'the cup')['input_ids'][:2] == [tokenizer.bos_token_id] * 2, 'no trap at all'
+    assert prompts.tokenize(START + 'the cup', is_chat=False) == prompts.tokenize('the cup', is_chat=False)
+    assert prompts.tokenize('the cup', is_chat=False) == tokenizer('the cup')['input_ids']
+
+
+@pytest.mark.parametrize('begun', ['It is', 'It <|eot_id|>', '', ' \n'])
+def test_a_last_message_of_the_assistant_begins_the_answer(begun):
+    """It is neither closed nor answered by another turn."""
+    tokenizer, tokens = KINDS['llama_3']
+    prompts, question = PromptEncoder('a model', tokenizer, 1000), chat('where is the cup')
+    asked = prompts.render(Request('id', 0.0, 1.0, messages=question))
+    rendered = prompts.render(Request('id', 0.0, 1.0, messages=[*question, {'role': 'assistant', 'content': begun}]))
+    assert rendered == asked + begun.strip()
+    special = tokenizer.convert_tokens_to_ids(tokens)
+    assert [i for i in prompts.tokenize(rendered, is_chat=True) if i in special] == \
+        [i for i in prompts.tokenize(asked, is_chat=True) if i in special]
 
 
 # -- the templates of common models, written from their description ----------------------------------------------------

@@ -39,6 +39,7 @@ from timebill_ros.inference.model_directory import (
     eos_ids,
     fingerprint,
     layout_refusal,
+    log_ignored,
     sliding_windows,
 )
 from timebill_ros.inference.prompt import PromptEncoder
@@ -106,6 +107,7 @@ class CausalLM:
         if compiled_steps is not None and self._foreign is None:
             self._choose_steps(compiled_steps)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
+        log_ignored(name, getattr(self.model, 'generation_config', None))
 
     # -- loading -------------------------------------------------------------------------------------------------
 

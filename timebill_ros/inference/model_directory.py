@@ -16,7 +16,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 class ModelError(RuntimeError):
@@ -83,7 +86,55 @@ def sliding_windows(config) -> list[int | None]:
 
 
 def eos_ids(model, tokenizer) -> frozenset[int]:
-    """Return the tokens that end an answer: those of the generation config, and the tokenizer's."""
+    """Return the tokens that end an answer.
+
+    These are the ones of the generation config, the tokenizer's, and the one that the chat template writes after an
+    assistant's turn. A log line says when the last is not among the others, or when there is text in its place.
+    """
     ids = getattr(model.generation_config, 'eos_token_id', None)
     ids = ids if isinstance(ids, (list, tuple)) else [ids]
-    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)
+    found = {i for i in [*ids, tokenizer.eos_token_id] if i is not None}
+    after = _after_turn(tokenizer)
+    added = [token.content for token in getattr(tokenizer, 'added_tokens_decoder', {}).values()]
+    # A plain word or a colon among the added tokens is no marker.
+    ends = [text for text in added if len(text) > 2 and not text.isalnum() and after.startswith(text)]
+    if ends:
+        text = max(ends, key=len)
+        if (end := tokenizer.convert_tokens_to_ids(text)) not in found:
+            log.info('%r ends an answer too: the chat template writes it after a turn', text)
+            found.add(end)
+    elif after:
+        log.warning('the chat template writes %r after a turn, which is no token of its own: answers may run on. '
+                    'Name it among the stop strings of goals', after[:64])
+    return frozenset(found)
+
+
+def _after_turn(tokenizer) -> str:
+    """Return what the chat template writes after an assistant's turn, without white space around it."""
+    if not getattr(tokenizer, 'chat_template', None):
+        return ''
+    probe = 'answer'
+    try:
+        turns = [{'role': 'user', 'content': '-'}, {'role': 'assistant', 'content': probe}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
+    except Exception:  # templates raise jinja errors of their own
+        log.debug('the chat template refuses a question and its answer')
+        return ''
+    return text[text.rindex(probe) + len(probe):].strip() if probe in text else ''
+
+
+# Settings of a generation config that change answers, with the value that changes nothing.
+_NEUTRAL = {'repetition_penalty': 1.0, 'no_repeat_ngram_size': 0, 'bad_words_ids': None, 'suppress_tokens': None,
+            'begin_suppress_tokens': None, 'forced_bos_token_id': None, 'forced_eos_token_id': None,
+            'sequence_bias': None, 'exponential_decay_length_penalty': None, 'min_length': 0, 'min_new_tokens': None,
+            'num_beams': 1, 'penalty_alpha': None, 'do_sample': False, 'temperature': 1.0, 'top_k': 50, 'top_p': 1.0,
+            'min_p': None, 'typical_p': 1.0, 'stop_strings': None}
+
+
+def log_ignored(name: str, generation_config) -> None:
+    """Say in the log what the generation config asks for and this node does not do."""
+    asked = {key: value for key, neutral in _NEUTRAL.items()
+             if (value := getattr(generation_config, key, None)) not in (None, neutral)}
+    if asked:
+        log.info("the generation config of %s asks for %s, which is not used: a goal's field `sampling` says how "
+                 'tokens are drawn', name, ', '.join(f'{key} {value}' for key, value in asked.items()))

@@ -29,8 +29,9 @@ class PromptEncoder:
     def render(self, request: Request) -> str:
         """Return the text that the model sees: the raw prompt, or the messages through the model's chat template.
 
-        Special tokens that a message's content spells out stay text. GoalError where there is no template or the
-        template refuses the messages.
+        Special tokens that a message's content spells out stay text. A last message of the role assistant is the
+        beginning of the answer: the text ends with it. GoalError where there is no template or the template refuses
+        the messages.
         """
         if not request.messages:
             return request.prompt
@@ -39,8 +40,13 @@ class PromptEncoder:
         quoted: list[str] = []
         messages = [{**message, 'content': self._special_tokens.quote(message['content'], quoted)}
                     for message in request.messages]
+        # The model goes on with an answer that was begun. A blank one begins nothing, and some templates trim it away.
+        if messages[-1]['role'] == 'assistant' and not messages[-1]['content'].strip():
+            messages.pop()
+        begun = bool(messages) and messages[-1]['role'] == 'assistant'
         try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not begun,
+                                                       continue_final_message=begun)
         except Exception as error:  # templates raise jinja errors of their own for roles that they refuse
             why = self._special_tokens.restore(str(error), quoted)[:200]
             raise GoalError(ErrorCode.INVALID_GOAL, f'the chat template refuses the messages: {why}') from error
@@ -51,10 +57,18 @@ class PromptEncoder:
 
         `is_chat`: a chat template has already written the special tokens into `text`.
         """
-        ids = self._special_tokens.encode(text) if is_chat else self._tokenizer(text, verbose=False)['input_ids']
+        ids = self._special_tokens.encode(text) if is_chat else self._raw(text)
         if not ids:
             raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
         if len(ids) >= self._max_context:
             raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {len(ids)} tokens; with room for one more, '
                             f'at most {self._max_context - 1} fit the context of {self._max_context}')
         return ids
+
+    def _raw(self, text: str) -> list[int]:
+        """Return the token ids of a raw prompt, which begins with one BOS at the most that the tokenizer adds."""
+        ids = self._tokenizer(text, verbose=False)['input_ids']
+        bos = getattr(self._tokenizer, 'bos_token', None)
+        doubled = bos and text.startswith(bos) and ids[:2] == [self._tokenizer.bos_token_id] * 2
+        # A prompt that itself begins with two keeps them: then the tokenizer's own is the third.
+        return ids[1:] if doubled else ids
