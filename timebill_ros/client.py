@@ -69,6 +69,17 @@ def chat(*messages: dict[str, str]) -> list[ChatMessage]:
     return [ChatMessage(role=message['role'], content=message['content']) for message in messages]
 
 
+def check_text(goal: Generate.Goal) -> None:
+    """Raise ValueError where a text of `goal` holds a NUL: the message layer would drop it and all that follows it."""
+    texts = {'prompt': goal.prompt, 'closing_text': goal.closing_text}
+    for index, message in enumerate(goal.messages):
+        texts |= {f'messages[{index}].role': message.role, f'messages[{index}].content': message.content}
+    texts |= {f'sampling.stop[{index}]': stop for index, stop in enumerate(goal.sampling.stop)}
+    for name, text in texts.items():
+        if '\0' in text:
+            raise ValueError(f'{name} holds a NUL at character {text.index(chr(0))}; ROS messages end a text there')
+
+
 class PendingGoal:
     """A goal that was sent. `answer` waits for its end."""
 
@@ -186,10 +197,13 @@ class Client:
         raise ServerUnavailable(f'{self.server} has ended')
 
     def send(self, goal: Generate.Goal, on_feedback: Callable | None = None) -> PendingGoal:
+        """Send `goal`. ValueError where a text of it would not arrive whole."""
+        check_text(goal)
         return PendingGoal(self, goal, on_feedback)
 
     def estimate(self, goal: Generate.Goal, budget_s: float, timeout_s: float = 10.0) -> EstimateTime.Response:
-        """Return what the node would promise for `goal` within `budget_s`."""
+        """Return what the node would promise for `goal` within `budget_s`. ValueError as `send` raises it."""
+        check_text(goal)
         request = EstimateTime.Request(prompt=goal.prompt, messages=goal.messages, time_budget=duration(budget_s),
                                        max_new_tokens=goal.max_new_tokens)
         return self.call(self._estimates, request, timeout_s)
