@@ -71,6 +71,21 @@ def test_length_predictor_training_on_a_prompt_file(trained, tmp_path):
         Baselines.load(tmp_path / 'out' / 'length_predictor')
 
 
+@pytest.mark.parametrize(('own', 'warned'), [(3.9, False), (4.0, True), (7.5, True)])
+def test_a_predictor_no_better_than_the_constant_median_is_said_so(own, warned, trained, tmp_path, monkeypatch, capsys):
+    training = {'validation_prompts': 20, 'validation_mae': own, 'validation_mae_of_constant_median': 4.0}
+    monkeypatch.setattr(train_length_predictor, 'train', lambda *args, **options: {'training': training})
+    write_jsonl([generate(i, n_tokens=50) for i in range(4)], tmp_path / 'prompts.jsonl')
+    train_length_predictor.main(['--target', str(trained[0] / 'model'), '--prompts', str(tmp_path / 'prompts.jsonl'),
+                                 '--out', str(tmp_path / 'out'), '--device', 'cpu'])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == training, 'standard output stays JSON'
+    if warned:
+        assert 'no better than a constant' in printed.err and f'{own} tokens' in printed.err and '4.0' in printed.err
+    else:
+        assert 'no better' not in printed.err
+
+
 def test_a_small_language_model_predicts_for_a_target_of_another_architecture(tmp_path):
     """The paper's setting, at small size: a Qwen2 reads the rendered prompt in its own tokens."""
     target_dir = tiny_models.build(tmp_path / 'target', 'llama')

@@ -33,6 +33,7 @@ import argparse
 import json
 import math
 import random
+import sys
 from pathlib import Path
 from statistics import fmean, median
 
@@ -181,6 +182,20 @@ def _finish(run: PredictorTraining, held_out: list[tuple[Prompt, list[list[int]]
     return facts
 
 
+def warning(training: dict) -> str:
+    """Return a sentence where the predictor is no better than the constant median; empty: it is better.
+
+    training: the facts of that name from `train`.
+    """
+    own, constant = training['validation_mae'], training['validation_mae_of_constant_median']
+    if own < constant:
+        return ''
+    return (f'the length predictor is no better than a constant: its mean error on {training["validation_prompts"]} '
+            f'prompts that were held out is {own} tokens, that of the constant median {constant}. It does not tell '
+            'short answers from long ones. Train it longer, with more prompts, or on prompts whose answers differ in '
+            'length.')
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run `timebill train-length-predictor`."""
     parser = argparse.ArgumentParser(prog='timebill train-length-predictor', description=__doc__.splitlines()[0])
@@ -222,6 +237,8 @@ def main(arguments: list[str] | None = None) -> None:
     facts = train(config, options.target, options.out, references, labelled, backbone_dir=options.backbone,
                   baselines=options.baselines, device=options.device, steps=options.steps)
     print(json.dumps(facts['training'], indent=2))
+    if sentence := warning(facts['training']):
+        print(f'warning: {sentence}', file=sys.stderr)
 
 
 if __name__ == '__main__':
