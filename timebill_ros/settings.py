@@ -165,7 +165,8 @@ PARAMETERS = (
               'none; all: all. A goal whose prompt cannot even be read in time always ends so.',
               choices=('kill', 'never', 'all'), live=True),
     Parameter('preempt', 'never', 'Which new goals stop the running one, which then ends with PREEMPTED. never: none; '
-              'priority: those of higher priority; deadline: also those of the same priority with an earlier deadline.',
+              'priority: those of higher priority; deadline: also those of the same priority with an earlier deadline '
+              'that cannot wait until it is through. A goal that cannot make its deadline stops none.',
               choices=('never', 'priority', 'deadline'), live=True),
     # Clocks.
     Parameter('deadline_clock', 'ros', 'Clock that an absolute deadline goes by once its goal is released. ros: ROS '

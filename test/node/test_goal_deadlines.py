@@ -21,7 +21,7 @@ import time
 
 import pytest
 from builtin_interfaces.msg import Time
-from node_client import ABORTED, SUCCEEDED, Result, hot, make_goal
+from node_client import ABORTED, SUCCEEDED, Result, hot, make_goal, wait_until
 from scripted_model import LONG
 
 from timebill_ros.action import Generate
@@ -69,15 +69,15 @@ def test_a_budget_below_the_delivery_margin_ends_with_a_code(node, budget_s):
 
 
 def test_a_pause_of_the_node_does_not_lock_short_goals_out(node):
-    """The result of one goal is carried 0.4 s late. Goals of 0.24 s are tried nevertheless, and then answered."""
-    sent = node.send(make_goal(budget_s=1.5, max_new_tokens=LONG, overrun_strategy=TRUNCATE))
-    time.sleep(1.35)  # the worker ends the goal about 0.03 s before its deadline
+    """The result of one goal is carried late. Goals of 0.24 s are tried nevertheless, and then answered."""
+    sent = node.send(make_goal(max_new_tokens=300))  # of 1 ms each
+    wait_until(lambda: sent.text)
     os.kill(node.process.pid, signal.SIGSTOP)
     try:
-        time.sleep(0.45)
+        time.sleep(1.2)  # the worker is through long before
     finally:
         os.kill(node.process.pid, signal.SIGCONT)
-    assert sent.result()[1].timing.response_time_s > 1.7
+    assert sent.result()[0] == SUCCEEDED
     codes = [node.ask(make_goal('one', 0.24))[1].error_code for _ in range(20)]
     assert codes[2:].count(Result.INFEASIBLE) < 9, 'a machine under load may refuse a few, a margin of 0.25 s all'
 

@@ -37,7 +37,8 @@ from timebill_ros.dispatch import endings
 from timebill_ros.dispatch.counts import Counts
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.pending_estimates import Estimates
-from timebill_ros.dispatch.schedule import Blocking, ServiceTimes, blocked_by, preempts
+from timebill_ros.dispatch.preemption import takes_over
+from timebill_ros.dispatch.schedule import Blocking, ServiceTimes, blocked_by
 from timebill_ros.dispatch.supervisor import Supervisor
 from timebill_ros.dispatch.waiting import WaitingGoals
 from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Request, Verdict, to_dict
@@ -191,6 +192,10 @@ class Dispatcher:
             elif chance.verdict is not job.timing.verdict:
                 job.timing.verdict = chance.verdict
                 self._tell(job)
+        if self.settings['preempt'] == 'deadline' and self.settings['scheduling'] == 'edf':
+            urgent = self._waiting.next()  # it could wait when it came; the running goal may take longer than expected
+            if urgent is not None and self._takes_over(urgent):
+                self._preempt(self._running, urgent.request)
 
     def _blocking(self) -> Blocking:
         """Return when the next goal can start."""
@@ -215,15 +220,13 @@ class Dispatcher:
 
     def _submit(self, job: Job) -> None:
         self._counts.accepted += 1
-        request, running = job.request, self._running
-        takes_over = running is not None and not running.preempted_by and \
-            preempts(request, running.request, self.settings['preempt'])
+        request, running, stops_it = job.request, self._running, self._takes_over(job)
         if not self._supervisor.is_coming:
             self._end(job, endings.refused(job, ErrorCode.INACTIVE, 'no worker is configured'))
-        elif running and running.is_late and not takes_over:
+        elif running and running.is_late and not stops_it:
             self._end(job, endings.skipped(job, running, self._clock()))
-        elif takes_over or self._has_room(request):
-            if takes_over:
+        elif stops_it or self._has_room(request):
+            if stops_it:
                 self._preempt(running, request)
             self._waiting.add(job)
         else:
@@ -238,6 +241,10 @@ class Dispatcher:
             return False
         self._end(last, endings.busy(last, len(self._waiting), request))
         return True
+
+    def _takes_over(self, job: Job) -> bool:
+        return self._running is not None and takes_over(
+            job, self._running, self._waiting, self._times, self._clock(), self.settings['preempt'])
 
     def _preempt(self, running: Job, by: Request) -> None:
         running.preempted_by = f'goal {by.request_id} of priority {by.priority}, due in ' \

@@ -57,7 +57,7 @@ class ServiceTimes:
         self._tokens: deque[float] = deque(maxlen=self.window)  # per character of the prompt
         self._decode: deque[float] = deque(maxlen=self.window)
         # Statistics of the two, computed once per finished goal, because every event asks for them.
-        self._fewest = self._usual = self._usual_decode_s = 0.0
+        self._fewest = self._usual = self._usual_decode_s = self._quickest_decode_s = 0.0
 
     def observe(self, request: Request, outcome: Outcome) -> None:
         """Learn from a goal that has ended, if it got as far as its prefill or its natural end."""
@@ -67,7 +67,7 @@ class ServiceTimes:
             self._fewest, self._usual = min(self._tokens), median(self._tokens)
         if timing.decode_s > 0 and outcome.finish_reason.is_natural:  # false for NaN
             self._decode.append(timing.decode_s)
-            self._usual_decode_s = median(self._decode)
+            self._usual_decode_s, self._quickest_decode_s = median(self._decode), min(self._decode)
 
     def least_s(self, request: Request) -> float:
         """Return a lower estimate of the prefill, in seconds; 0 while nothing is known.
@@ -82,6 +82,20 @@ class ServiceTimes:
         if not self._tokens:
             return 0.0
         return self._prefill_s(self._usual * request.characters) + self._usual_decode_s
+
+    @property
+    def knows_answers(self) -> bool:
+        """Whether `usual_s` includes the decoding of an answer."""
+        return bool(self._decode)
+
+    def needed_s(self, request: Request, *, complete: bool, tokens_per_character: float = 0.0) -> float:
+        """Return the seconds after which a goal can have an answer; 0 while nothing is known.
+
+        These are the expected prefill and, where only a `complete` answer counts, the quickest decoding seen lately.
+        `tokens_per_character`: what to assume before a goal has finished.
+        """
+        prefill_s = self._prefill_s((self._usual or tokens_per_character) * request.characters)
+        return prefill_s + (self._quickest_decode_s if complete else 0.0)
 
     def _prefill_s(self, n: float) -> float:
         """Interpolate linearly in the table; outside its range, take the nearest entry."""

@@ -62,6 +62,24 @@ class WaitingGoals:
         last = max(self._jobs, key=lambda job: schedule.urgency(job.request), default=None)
         return last if last is not None and last.request.priority < request.priority else None
 
+    def next(self) -> Job | None:
+        """Return the goal that starts next, which stays; None where none waits."""
+        return self._in_order()[0] if self._jobs else None
+
+    def has_place(self, job: Job) -> bool:
+        """Whether the goal waits already or may, be it in the place of a goal of lower priority."""
+        return job in self or not self.is_full or self.displaced_by(job.request) is not None
+
+    def starts_s(self, job: Job, free_s: float) -> float:
+        """Return the instant at which a goal is expected to start, if the worker is free from `free_s` on.
+
+        The goal waits already, or it has just come and would wait too.
+        """
+        jobs = self._in_order(() if job in self else (job,))
+        blocking = schedule.Blocking(free_s, free_s, free_s)
+        found = schedule.chances(jobs, blocking, self._times, self._drops)
+        return next(chance.starts_s for other, chance in found if other is job)
+
     def chances(self, blocking: schedule.Blocking) -> list[tuple[Job, schedule.Chance]]:
         """Return (job, chance) in the order in which the goals will start."""
         return list(schedule.chances(self._in_order(), blocking, self._times, self._drops))
@@ -74,8 +92,8 @@ class WaitingGoals:
         """Return the instant at which the next goal becomes hopeless; infinity where none waits."""
         return min((schedule.last_start_s(job.request, self._times) for job in self._jobs), default=math.inf)
 
-    def _in_order(self) -> list[Job]:
-        return schedule.order(self._jobs, self._settings['scheduling'])
+    def _in_order(self, more: tuple[Job, ...] = ()) -> list[Job]:
+        return schedule.order([*self._jobs, *more], self._settings['scheduling'])
 
     def _drops(self, request: Request) -> bool:
         return overrun.drops(request, self._settings['drop_infeasible'])
