@@ -168,7 +168,7 @@ def clock_warnings(node: NodeProcess, since_s: float) -> list[str | None]:
     """What each diagnostics message since then said about /clock; None: nothing wrong."""
     return [status.message if status.level == DiagnosticStatus.WARN and '/clock' in status.message else None
             for came_s, message in list(node.diagnostics) if came_s > since_s
-            for status in message.status if status.name == 'timebill: deadlines']
+            for status in message.status if status.name == f'{node.server}: deadlines']
 
 
 def is_degraded(node: NodeProcess) -> bool:

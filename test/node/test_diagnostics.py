@@ -22,19 +22,22 @@ import types
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_client import make_goal, wait_until
-from node_process import NodeProcess
+from node_process import NodeProcess, worker_program
+from rclpy.action import ActionServer
 from scripted_model import LONG
 
+from timebill_ros.action import Generate
 from timebill_ros.node.diagnostics import report
 from timebill_ros.timing.drift import is_unusual
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-NAMES = ['timebill: deadlines', 'timebill: execution time', 'timebill: worker']
+NODE = '/robot/timebill'
+NAMES = [f'{NODE}: deadlines', f'{NODE}: execution time', f'{NODE}: worker']
 
 
 def dispatcher(ready=True, factor=1.0, **counts):
     counts = {'accepted': 10, 'promised': 8, 'missed': 0, 'late': 0, 'worker_restarts': 0, **counts}
-    return types.SimpleNamespace(counts=counts, is_ready=ready, n_waiting=3, worker_pid=42,
+    return types.SimpleNamespace(counts=counts, is_ready=ready, n_waiting=3, worker_pid=42, device='Abacus',
                                  tracked={'timing_factor': factor, 'time_bound': 1.2,
                                           'unusual': is_unusual(factor)})  # as the worker reports it
 
@@ -44,7 +47,7 @@ def values(status) -> dict:
 
 
 def test_while_unconfigured_all_is_well():
-    statuses = report('unconfigured', None, '', 0)
+    statuses = report(NODE, 'unconfigured', None, '', 0)
     assert [status.name for status in statuses] == NAMES
     assert [status.level for status in statuses] == [OK] * 3
     assert all('unconfigured' in status.message for status in statuses)
@@ -55,12 +58,12 @@ def test_while_unconfigured_all_is_well():
     (0, 5, OK, 'kept'),  # configured again since the last report
 ])
 def test_new_misses_are_a_warning(missed, before, level, words):
-    status = report('active', dispatcher(missed=missed), 'd', before)[0]
+    status = report(NODE, 'active', dispatcher(missed=missed), 'd', before)[0]
     assert status.level == level and words in status.message
 
 
 def test_counts_and_rate():
-    deadlines, times, worker = report('active', dispatcher(missed=2), 'a fast machine', 2)
+    deadlines, times, worker = report(NODE, 'active', dispatcher(missed=2), 'a fast machine', 2)
     assert values(deadlines)['miss_rate'] == '0.2500' and values(deadlines)['waiting'] == '3'
     assert times.message == 'a fast machine' and values(times) == {'timing_factor': '1.000', 'time_bound': '1.200'}
     assert values(worker) == {'pid': '42', 'restarts': '0'}
@@ -68,16 +71,42 @@ def test_counts_and_rate():
 
 @pytest.mark.parametrize(('factor', 'level'), [(0.79, WARN), (0.8, OK), (1.0, OK), (1.5, OK), (1.51, WARN)])
 def test_a_device_unlike_its_profile_is_a_warning(factor, level):
-    status = report('active', dispatcher(factor=factor), 'a fast machine', 0)[1]
+    status = report(NODE, 'active', dispatcher(factor=factor), 'a fast machine', 0)[1]
     assert status.level == level and values(status)['timing_factor'] == f'{factor:.3f}'
     assert (f'{factor:.2f} times as long as profiled' in status.message) == (level == WARN)
 
 
 def test_a_worker_that_is_gone_is_an_error_and_one_that_starts_is_not():
-    assert report('active', dispatcher(ready=False), 'd', 0)[2].level == ERROR
-    assert report('inactive', dispatcher(ready=False), 'd', 0)[2].level == ERROR
-    starting = report('unconfigured', dispatcher(ready=False), '', 0)[2]
+    assert report(NODE, 'active', dispatcher(ready=False), 'd', 0)[2].level == ERROR
+    assert report(NODE, 'inactive', dispatcher(ready=False), 'd', 0)[2].level == ERROR
+    starting = report(NODE, 'unconfigured', dispatcher(ready=False), '', 0)[2]
     assert starting.level == OK and 'starting' in starting.message
+
+
+def test_two_nodes_are_two_rows_each_with_its_device():
+    ours, theirs = [report(name, 'active', dispatcher(), 'd', 0) for name in ('/a/timebill', '/b/timebill')]
+    assert not {status.name for status in ours} & {status.name for status in theirs}
+    assert {status.hardware_id for status in ours + theirs} == {'Abacus'}
+    assert {status.hardware_id for status in report(NODE, 'unconfigured', None, '', 0)} == {''}
+
+
+def test_a_warning_comes_first_and_raises_the_level():
+    status = report(NODE, 'active', dispatcher(), 'd', 0, '/clock stands still')[0]
+    assert status.level == WARN and status.message == '/clock stands still; every new promise was kept'
+
+
+def test_a_second_server_of_the_action_is_told_of_at_once(tmp_path):
+    with NodeProcess(worker_python=worker_program('stub_worker.py', tmp_path)) as node:
+        assert node.configure()
+        wait_until(lambda: node.diagnostics and node.diagnostics[-1][1].status[1].message == 'a stub')
+        assert node.diagnostics[-1][1].status[0].level == OK and 'more of the name' not in node.log
+        second = ActionServer(node._node, Generate, f'{node.server}/generate', lambda handle: Generate.Result())
+        wait_until(lambda: f'1 more of the name serve {node.server}/generate' in node.log)
+        wait_until(lambda: node.diagnostics[-1][1].status[0].level == WARN)
+        assert 'more of the name' in node.diagnostics[-1][1].status[0].message
+        second.destroy()
+        wait_until(lambda: node.diagnostics[-1][1].status[0].level == OK)
+        assert node.log.count('more of the name') == 1, 'one line in the log for each that appears'
 
 
 def test_over_dds():
@@ -92,7 +121,8 @@ def test_over_dds():
         arrivals = [arrived for arrived, _ in node.diagnostics[before:before + 4]]
         assert 2.0 < arrivals[-1] - arrivals[0] < 6.0
         statuses = node.diagnostics[-1][1].status
-        assert [status.name for status in statuses] == NAMES
+        assert [status.name for status in statuses] == [name.replace(NODE, node.server) for name in NAMES]
+        assert len({status.hardware_id for status in statuses} - {''}) == 1
         assert [status.level for status in statuses] == [OK] * 3
         assert values(statuses[2])['pid'] == str(node.worker_pid())
         assert int(values(statuses[0])['accepted']) >= 2

@@ -58,6 +58,7 @@ class Dispatcher:
         self.settings = settings
         # What the worker has learned of its device, for diagnostics. Before its first report: as profiled.
         self.tracked: dict[str, float | bool] = {'timing_factor': 1.0, 'unusual': False}
+        self.device = ''  # name of the worker's device, for diagnostics; empty before a worker is ready
         self._on_change = on_change
         self._clock = clock
         self._events: queue.SimpleQueue[tuple] = queue.SimpleQueue()
@@ -302,6 +303,7 @@ class Dispatcher:
         self.tracked = event.get('tracked', self.tracked)
         kind, job = event['event'], self._running
         if kind == 'ready':
+            self.device = event.get('device', '')
             self._times.prefill = [(n, seconds) for n, seconds in event['prefill']]
         elif kind == 'lost':
             self._lost(event['reason'])

@@ -18,18 +18,20 @@ from __future__ import annotations
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 
-def _status(name: str, level: bytes, message: str, **values) -> DiagnosticStatus:
-    return DiagnosticStatus(name=f'timebill: {name}', level=level, message=message, hardware_id='timebill',
-                            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
-
-
-def report(state: str, dispatcher, description: str, missed_before: int,
-           clock_warning: str = '') -> list[DiagnosticStatus]:
+def report(node: str, state: str, dispatcher, description: str, missed_before: int,
+           warning: str = '') -> list[DiagnosticStatus]:
     """Return the three statuses: deadlines, execution time, worker.
 
-    `dispatcher` is None while unconfigured. `missed_before` is the count of misses at the last report.
-    `clock_warning` says what is wrong with ROS time; empty: nothing.
+    `node` is the fully qualified name of the node. It begins the name of each status, because a monitor keeps one row
+    for each name, whoever sends it. `dispatcher` is None while unconfigured. `missed_before` is the count of misses at
+    the last report. `warning` says what is wrong around the node, for instance with ROS time; empty: nothing.
     """
+    device = dispatcher.device if dispatcher is not None else ''
+
+    def _status(name: str, level: bytes, message: str, **values) -> DiagnosticStatus:
+        return DiagnosticStatus(name=f'{node}: {name}', level=level, message=message, hardware_id=device,
+                                values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
+
     ok, warn, error = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
     if dispatcher is None:
         return [_status(name, ok, f'the node is {state}') for name in ('deadlines', 'execution time', 'worker')]
@@ -37,8 +39,8 @@ def report(state: str, dispatcher, description: str, missed_before: int,
     new = max(0, counts['missed'] - missed_before)  # configuring resets the count
     rate = counts['missed'] / counts['promised'] if counts['promised'] else 0.0
     message = f'{new} promised goals missed since the last report' if new else 'every new promise was kept'
-    deadlines = _status('deadlines', warn if new or clock_warning else ok,
-                        f'{clock_warning}; {message}' if clock_warning else message, **counts,
+    deadlines = _status('deadlines', warn if new or warning else ok,
+                        f'{warning}; {message}' if warning else message, **counts,
                         miss_rate=f'{rate:.4f}', waiting=dispatcher.n_waiting)
     tracked = dict(dispatcher.tracked)
     unusual = tracked.pop('unusual')  # the level says so

@@ -66,6 +66,7 @@ class GoalServer:
         self._released: dict[int, float] = {}
         self._goals: dict[str, _Goal] = {}  # by request id: goals accepted and not yet concluded
         self._margin = DeliveryMargin()
+        self._others = 0  # other servers of this action, when it was last looked for them
         self._server = ActionServer(
             node, Generate, '~/generate', execute_callback=self._execute, goal_callback=self._on_goal,
             handle_accepted_callback=self._on_accepted, cancel_callback=self._on_cancel, callback_group=callback_group,
@@ -94,6 +95,22 @@ class GoalServer:
     def delivery_margin_s(self) -> float:
         """Return the time that a goal released now keeps free for its result: the parameter, or more where learned."""
         return self._margin.value_s(self._settings['delivery_margin_s'])
+
+    @property
+    def warning(self) -> str:
+        """Look for other servers of this action; return a sentence about them, empty where there are none.
+
+        rclpy counts no action servers, but each publishes the topic of goal states.
+        """
+        others = self._node.count_publishers('~/generate/_action/status') - 1
+        name = f'{self._node.get_fully_qualified_name()}/generate'
+        text = f'{others} more of the name serve {name}, so each goal runs several times, and its feedback is mixed;' \
+               ' give each node a name of its own (-r __node:=NAME); one that was killed is seen for 20 s more' \
+            if others > 0 else ''
+        if others > self._others:
+            self._node.get_logger().warning(text)
+        self._others = others
+        return text
 
     # -- a goal comes in -----------------------------------------------------------------------------------------
 

@@ -269,9 +269,11 @@ class TimebillNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         dispatcher = self._dispatcher
+        goals, clock = self._goals, self._clock_follower  # once, because a cleanup may set them to None
+        warnings = [part.warning for part in (goals, clock) if part is not None]
         message = DiagnosticArray(status=report(
-            self._state, dispatcher, self._description, self._missed_before,
-            self._clock_follower.warning if self._clock_follower else ''))
+            self.get_fully_qualified_name(), self._state, dispatcher, self._description, self._missed_before,
+            '; '.join(filter(None, warnings))))
         message.header.stamp = self.get_clock().now().to_msg()
         self._missed_before = dispatcher.counts['missed'] if dispatcher is not None else 0
         self._diagnostics.publish(message)
