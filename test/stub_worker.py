@@ -31,7 +31,8 @@ def main() -> None:
     channel = Channel(socket.socket(fileno=int(sys.argv[2])))
     for message in channel.receive():
         if message['op'] == 'configure':
-            channel.send({'event': 'ready', 'description': 'a stub', 'device': 'Abacus', 'longest_pause_s': 0.0, 'prefill': [[0, 0.0]],
+            channel.send({'event': 'ready', 'description': 'a stub', 'device': 'Abacus', 'longest_pause_s': 0.0,
+                          'prefill': [[0, 0.0]],
                           'tracked': {'timing_factor': 1.0, 'unusual': False}})
         elif message['op'] == 'ping':
             channel.send({'event': 'pong'})

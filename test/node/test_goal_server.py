@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Every accepted goal ends in one result, whatever raises on its way through the action server."""
 from __future__ import annotations
 

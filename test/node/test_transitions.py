@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Transition callbacks of server_node.py that fail: logged, undone, FAILURE, and the node goes on."""
 from __future__ import annotations
 

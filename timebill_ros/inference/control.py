@@ -44,7 +44,7 @@ class Control:
     canceled: bool = False
     tokens: list[int] = field(default_factory=list)  # allocated to the cap before the loop starts
     n_tokens: int = 0
-    looks: int = 0  # how often prefill has asked whether to stop: with `n_tokens`, the sign that the computation goes on
+    looks: int = 0  # how often prefill has asked whether to stop: with `n_tokens`, the sign that work goes on
     on_phase: Callable[[Phase], None] = _ignore
     on_plan: Callable[[Plan, Timing], None] = _ignore
     revised: tuple[Plan, Timing] | None = None  # the latest plan made while decoding, for another thread to send
