@@ -39,7 +39,7 @@ ROS = [
     'ros-std-srvs==5.5.1',
 ]
 # Inference, in the environment that worker_python names.
-WORKER = ['torch', 'transformers>=4.56', 'safetensors', 'tokenizers', 'numpy', 'pyyaml']
+WORKER = ['torch', 'transformers>=4.56', 'huggingface_hub', 'safetensors', 'tokenizers', 'numpy', 'pyyaml']
 # Pictures of what was measured.
 PLOTS = ['matplotlib']
 TEST = ['pytest', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'ruff']

@@ -31,7 +31,8 @@ NAME = 'timebill_ros'
 # Import name -> rosdep key, where they differ.
 ROSDEP_KEYS = {'numpy': 'python3-numpy', 'rich': 'python3-rich', 'yaml': 'python3-yaml'}
 # They come by pip into worker_python's environment.
-FROM_PIP = {'safetensors', 'tokenizers', 'torch', 'transformers', 'datasets', 'torchao', 'kvpress', 'llama_cpp', 'gguf'}
+FROM_PIP = {'huggingface_hub', 'safetensors', 'tokenizers', 'torch', 'transformers', 'datasets', 'torchao', 'kvpress',
+            'llama_cpp', 'gguf'}
 # Draws what was measured; a node and its clients run without it. The extra is `plots`.
 FOR_PLOTS = {'matplotlib'}
 
