@@ -26,17 +26,10 @@ from node_process import NodeProcess, worker_program
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from std_srvs.srv import Trigger
+from test_executor import Logger
 
 from timebill_ros.node import answering
 from timebill_ros.node.executor import PoolExecutor
-
-
-class Logger:
-    def __init__(self):
-        self.errors = []
-
-    def error(self, text):
-        self.errors.append(text)
 
 
 @pytest.fixture
