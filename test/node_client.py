@@ -15,6 +15,7 @@
 """A client of a node under test: sends goals, calls services, and keeps what the node publishes."""
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -119,11 +120,13 @@ class Client:
             (EstimateTime, 'estimate_time'))}
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
+        self._is_known = False  # whether the node has answered this client once
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Client:
         assert self.actions.wait_for_server(WAIT_S)
+        self._wait_until_known()
         return self
 
     def __exit__(self, *_) -> None:
@@ -138,9 +141,31 @@ class Client:
     # -- services --------------------------------------------------------------------------------------------------
 
     def call(self, kind, **fields):
+        self._wait_until_known()
+        return wait_for(self._ready(kind).call_async(kind.Request(**fields)))
+
+    def _ready(self, kind):
         service = self._services[kind]
         assert service.wait_for_service(WAIT_S), f'no {service.srv_name}'
-        return wait_for(service.call_async(kind.Request(**fields)))
+        return service
+
+    def _wait_until_known(self) -> None:
+        """Ask for the state until an answer comes.
+
+        A client sees a service before the service sees the client. The RMW drops an answer to a client that it has not
+        seen 0.1 s later, which on a loaded machine happens in one of a hundred cases.
+        """
+        if not self._is_known:
+            answers = []
+
+            def is_answered() -> bool:
+                answers.append(self._ready(GetState).call_async(GetState.Request()))
+                with contextlib.suppress(AssertionError):
+                    wait_until(lambda: any(answer.done() for answer in answers), 2.0)
+                return any(answer.done() for answer in answers)
+
+            wait_until(is_answered)
+            self._is_known = True
 
     def state(self) -> str:
         return self.call(GetState).current_state.label
