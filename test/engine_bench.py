@@ -15,11 +15,12 @@
 """An engine on a model that answers a script, with a clock that its work moves on."""
 from mock_model import TIMES, FakeClock, MockModel, MockPredictions
 
+from timebill_ros.codes import ErrorCode
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
 from timebill_ros.planning.tracker import Tracker
-from timebill_ros.request import ErrorCode, Request
+from timebill_ros.request import Request
 
 ANSWER = b'abcdefghijklmnopqrstuvwxyz0123'  # 30 tokens, then the end of text
 N_X = 1000

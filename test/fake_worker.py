@@ -15,9 +15,10 @@
 """A dispatcher on a clock that stands still until a test moves it, and workers that do what the test says."""
 import threading
 
+from timebill_ros.codes import FinishReason, Phase, Strategy, Verdict
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
-from timebill_ros.request import FinishReason, Outcome, Phase, Plan, Request, Strategy, Timing, Verdict, to_dict
+from timebill_ros.request import Outcome, Plan, Request, Timing, to_dict
 
 SETTINGS = {'queue_size': 32, 'worker_python': '/no/python', 'scheduling': 'edf', 'drop_infeasible': 'kill',
             'preempt': 'never', 'worker_start_timeout_s': 300.0}

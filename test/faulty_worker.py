@@ -30,8 +30,8 @@ OOM_IN_PREFILL, OOM_IN_DECODE, NAN, HANG_IN_PREFILL, HANG_IN_DECODE, CRASH, STIC
 def main() -> None:
     import torch
 
+    from timebill_ros.codes import ErrorCode, GoalError
     from timebill_ros.inference.model import CausalLM
-    from timebill_ros.request import ErrorCode, GoalError
     from timebill_ros.worker import main as worker
 
     prefill, step, tokenize, synchronize = CausalLM.prefill, CausalLM.step, CausalLM.tokenize, CausalLM.synchronize

@@ -19,9 +19,10 @@ from concurrent.futures import Future
 
 import torch
 
+from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.prediction import Prediction
-from timebill_ros.request import ErrorCode, GoalError, Request
+from timebill_ros.request import Request
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 EOS = 256

@@ -23,8 +23,9 @@ import socket
 import sys
 import time
 
+from timebill_ros.codes import FinishReason
 from timebill_ros.dispatch.channel import Channel
-from timebill_ros.request import FinishReason, Outcome, Timing, to_dict
+from timebill_ros.request import Outcome, Timing, to_dict
 
 
 def main() -> None:

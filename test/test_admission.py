@@ -26,7 +26,8 @@ from timebill_ros.admission import (
     check,
     resolve_deadline,
 )
-from timebill_ros.request import ErrorCode, GoalError, Request, Sampling, Strategy
+from timebill_ros.codes import ErrorCode, GoalError, Strategy
+from timebill_ros.request import Request, Sampling
 
 GOOD = Request('id', 0.0, 1.0, prompt='tidy the kitchen')
 CHAT = replace(GOOD, prompt='', messages=[{'role': 'system', 'content': 'You are a robot.'},

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from timebill_ros.request import ErrorCode
+from timebill_ros.codes import ErrorCode
 from timebill_ros.settings import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,9 +19,10 @@ import pytest
 from engine_bench import ANSWER, GENEROUS, N_X, Bench
 from mock_model import TIMES, MockModel
 
+from timebill_ros.codes import ErrorCode, FinishReason, Phase, Strategy, Verdict
 from timebill_ros.deadline import Deadline
 from timebill_ros.inference.control import Control
-from timebill_ros.request import ErrorCode, FinishReason, Phase, Sampling, Strategy, Verdict
+from timebill_ros.request import Sampling
 
 # -- budgets ---------------------------------------------------------------------------------------------------------
 
@@ -83,7 +84,7 @@ def test_a_budget_that_prefill_alone_exceeds_is_infeasible_at_once(budget_s):
 def test_a_deadline_that_passed_in_the_queue_ends_without_the_model():
     bench = Bench(predictions={})
     outcome = bench.run(1.0, queue_s=1.5)
-    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.TIMEOUT, FinishReason.DEADLINE)
+    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.DEADLINE_MISSED, FinishReason.DEADLINE)
     assert bench.model.calls == [] and outcome.timing.queue_s == pytest.approx(1.5)
 
 
@@ -101,13 +102,13 @@ def test_a_machine_unlike_its_profile_is_late_by_less_than_a_step(slowness, budg
     bench = Bench(predictions={}, slowness=slowness)
     outcome = bench.run(budget_s)
     assert bench.lateness_s < slowness * max(TIMES.step(N_X), 100 * TIMES.b + TIMES.c)
-    assert outcome.error_code in (ErrorCode.NONE, ErrorCode.TIMEOUT)
+    assert outcome.error_code in (ErrorCode.NONE, ErrorCode.DEADLINE_MISSED)
 
 
 def test_kill_keeps_no_text_of_an_answer_that_was_cut():
     assert Bench(predictions={}).run(0.45, strategy=Strategy.TRUNCATE).text == ANSWER[:20].decode()
     outcome = Bench(predictions={}).run(0.45, strategy=Strategy.KILL)
-    assert (outcome.text, outcome.error_code) == ('', ErrorCode.TIMEOUT)
+    assert (outcome.text, outcome.error_code) == ('', ErrorCode.DEADLINE_MISSED)
     assert outcome.timing.generated_tokens == 20
 
 
@@ -221,7 +222,7 @@ def test_the_longest_pause_is_the_last_chunk_or_without_chunks_all_of_prefill(ch
 
 # Strategy -> how a request ends whose budget does not even fit the predicted length.
 STRATEGIES = {
-    Strategy.KILL: (ErrorCode.TIMEOUT, FinishReason.DEADLINE),
+    Strategy.KILL: (ErrorCode.DEADLINE_MISSED, FinishReason.DEADLINE),
     Strategy.TRUNCATE: (ErrorCode.NONE, FinishReason.DEADLINE),
     Strategy.SKIP_NEXT: (ErrorCode.NONE, FinishReason.EOS),
 }

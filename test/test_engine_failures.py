@@ -19,7 +19,8 @@ import pytest
 import torch
 from engine_bench import ANSWER, Bench
 
-from timebill_ros.request import ErrorCode, FinishReason, Sampling
+from timebill_ros.codes import ErrorCode, FinishReason
+from timebill_ros.request import Sampling
 
 # -- cancelling ------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import pytest
 from engine_bench import ANSWER, N_X, Bench
 from mock_model import TIMES
 
-from timebill_ros.request import Verdict
+from timebill_ros.codes import Verdict
 
 
 def told(bench):

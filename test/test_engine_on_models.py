@@ -20,6 +20,7 @@ import pytest
 import tiny_models
 import torch
 
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
@@ -28,7 +29,7 @@ from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
-from timebill_ros.request import ErrorCode, FinishReason, Request, Sampling, Verdict
+from timebill_ros.request import Request, Sampling
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 N_X, N_NEW = 100, 20

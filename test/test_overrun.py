@@ -19,8 +19,9 @@ from dataclasses import replace
 import pytest
 
 from timebill_ros import settings
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy
 from timebill_ros.overrun import STRATEGIES, drops, interrupt, of, settle
-from timebill_ros.request import ErrorCode, FinishReason, Request, Strategy, Timing
+from timebill_ros.request import Request, Timing
 
 LINES = 'take the cup\nopen the dra'
 CUT = 'take the cup\n'
@@ -39,18 +40,19 @@ REQUEST = Request('id', 10.5, 12.0, prompt='w')
     *[(strategy, FinishReason.CANCELED, text, True, ' [cut]', ErrorCode.CANCELED, text)
       for strategy in EVERY for text in ('', LINES)],
     # A late one under KILL keeps nothing.
-    *[(KILL, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.TIMEOUT, '')
+    *[(KILL, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.DEADLINE_MISSED, '')
       for text in ('', LINES) for at_line_end in (False, True) for closing in ('', ' [cut]')],
     # One that the plan capped came in time, so KILL keeps it too.
     *[(strategy, FinishReason.CAPPED, LINES, True, closing, ErrorCode.NONE, CUT + closing)
       for strategy in EVERY for closing in ('', ' [cut]')],
-    (KILL, FinishReason.CAPPED, 'no whole line', True, ' [cut]', ErrorCode.TIMEOUT, ''),
+    (KILL, FinishReason.CAPPED, 'no whole line', True, ' [cut]', ErrorCode.DEADLINE_MISSED, ''),
     # A late one under the others keeps what there is, back to a line end where asked, and closes it.
     *[(strategy, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.NONE, kept + closing)
       for strategy in KEEPING for closing in ('', ' [cut]')
       for text, at_line_end, kept in ((LINES, False, LINES), (LINES, True, CUT), (CUT, True, CUT))],
     # Nothing to keep is a failure, and closing text alone is no answer.
-    *[(strategy, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.TIMEOUT, '') for strategy in KEEPING
+    *[(strategy, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.DEADLINE_MISSED, '')
+      for strategy in KEEPING
       for text, at_line_end in (('', False), ('', True), ('no whole line', True)) for closing in ('', ' [cut]')],
 ])
 def test_settle(strategy, reason, text, at_line_end, closing, code, kept):
@@ -60,7 +62,7 @@ def test_settle(strategy, reason, text, at_line_end, closing, code, kept):
     assert (outcome.error_code, outcome.text, outcome.finish_reason) == (code, kept, reason)
     assert outcome.timing is timing
     assert bool(outcome.error_msg) == (code is not ErrorCode.NONE)
-    if code is ErrorCode.TIMEOUT:
+    if code is ErrorCode.DEADLINE_MISSED:
         assert '1.500 s' in outcome.error_msg and '7 tokens' in outcome.error_msg
 
 

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import math
 
+from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.overrun import STRATEGIES
-from timebill_ros.request import ErrorCode, GoalError, Request
+from timebill_ros.request import Request
 
 ROLES = ('system', 'user', 'assistant', 'tool')
 MAX_MESSAGES = 1024

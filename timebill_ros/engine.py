@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from timebill_ros import overrun
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Verdict
 from timebill_ros.deadline import Clock
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.decode import decode, no_collection
@@ -46,7 +47,7 @@ from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.replan import Replanner
 from timebill_ros.planning.solver import smallest_keep
 from timebill_ros.planning.tracker import Feedback, Tracker
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Plan, Request, Timing, Verdict
+from timebill_ros.request import Outcome, Plan, Request, Timing
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,13 @@
 
 """What happens when the deadline comes before an answer is complete: one class per strategy, no torch, no rclpy.
 
-A new strategy is a class here, its number in request.Strategy and its name in settings.STRATEGIES, and a row in
+A new strategy is a class here, its number in codes.Strategy and its name in settings.STRATEGIES, and a row in
 test/test_overrun.py. The worker settles the answers that it cuts, the node those that the worker owes.
 """
 from __future__ import annotations
 
-from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request, Strategy, Timing
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy
+from timebill_ros.request import Outcome, Request, Timing
 
 
 class OverrunStrategy:
@@ -99,7 +100,7 @@ def settle(request: Request, reason: FinishReason, text: str, timing: Timing) ->
     if kept:
         return Outcome(ErrorCode.NONE, '', kept, reason, timing)
     overrun = f' and the overrun of {request.max_overrun_s:.3f} s' if strategy.runs_on else ''
-    return Outcome(ErrorCode.TIMEOUT, f'{ended} after {timing.generated_tokens} tokens (time budget '
+    return Outcome(ErrorCode.DEADLINE_MISSED, f'{ended} after {timing.generated_tokens} tokens (time budget '
                    f'{timing.time_budget_s:.3f} s{overrun}); {nothing}', '', reason, timing)
 
 

@@ -14,8 +14,7 @@
 
 """The records that travel: a Request goes in, a Plan is made for it, an Outcome comes out.
 
-Plain data. The node and the worker process exchange it as JSON. The enums carry the numbers of the ROS interfaces (a
-test compares them), so neither process needs the other's imports. Times are seconds as floats; instants are readings of
+Plain data. The node and the worker process exchange it as JSON. Times are seconds as floats; instants are readings of
 CLOCK_MONOTONIC, which all processes of one machine share.
 
 Making a record that contradicts itself raises ValueError with the field and its value: that is a bug. A bad value that
@@ -26,87 +25,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from enum import IntEnum
+
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
 
 UNKNOWN = math.nan  # a time that was not measured
-
-
-class Strategy(IntEnum):
-    """What happens when the deadline comes before the answer is complete (PAPER: overrun strategies)."""
-
-    DEFAULT = 0
-    KILL = 1
-    SKIP_NEXT = 2
-    TRUNCATE = 3
-
-
-class Verdict(IntEnum):
-    """What the plan expects of the deadline. FITS and FITS_WITH_EVICTION are promises."""
-
-    UNKNOWN = 0
-    FITS = 1
-    FITS_WITH_EVICTION = 2
-    AT_RISK = 3
-    INFEASIBLE = 4
-
-    @property
-    def is_promise(self) -> bool:
-        return self in (Verdict.FITS, Verdict.FITS_WITH_EVICTION)
-
-
-class FinishReason(IntEnum):
-    """Why generation stopped."""
-
-    UNKNOWN = 0
-    EOS = 1
-    STOP = 2
-    LENGTH = 3
-    CAPPED = 4
-    DEADLINE = 5
-    CANCELED = 6
-    SKIPPED = 7
-    ERROR = 8
-
-    @property
-    def is_natural(self) -> bool:
-        """Whether the answer ended by itself or at the goal's own limit, and not because time ran out."""
-        return self in (FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH)
-
-
-class ErrorCode(IntEnum):
-    """Why a goal failed. NONE is 0, as in Nav2; the others are in a block of numbers of this package's own."""
-
-    NONE = 0
-    UNKNOWN = 7000
-    TIMEOUT = 7001
-    INVALID_GOAL = 7002
-    INACTIVE = 7003
-    PROMPT_TOO_LONG = 7004
-    INFEASIBLE = 7005
-    SKIPPED = 7006
-    OUT_OF_MEMORY = 7007
-    WORKER_LOST = 7008
-    CANCELED = 7009
-    BUSY = 7010
-    PREEMPTED = 7011
-
-
-class Phase(IntEnum):
-    """How far a request has come. Feedback carries the first three, the status topic all."""
-
-    QUEUED = 1
-    PREFILL = 2
-    DECODE = 3
-    DONE = 4
-    SKIPPED = 5
-
-
-class GoalError(Exception):
-    """Ends a request without an answer. Carries a code and a sentence that names the offending value."""
-
-    def __init__(self, code: ErrorCode, message: str):
-        super().__init__(message)
-        self.code = code
 
 
 def _require(holds: bool, name: str, condition: str, value, *bounds) -> None:
@@ -309,7 +231,7 @@ _CUT = (FinishReason.CAPPED, FinishReason.DEADLINE)
 _CODES = {
     FinishReason.UNKNOWN: (ErrorCode.NONE,),  # the default: nothing has ended yet
     **{reason: (ErrorCode.NONE,) for reason in FinishReason if reason.is_natural},
-    **{reason: (ErrorCode.NONE, ErrorCode.TIMEOUT) for reason in _CUT},
+    **{reason: (ErrorCode.NONE, ErrorCode.DEADLINE_MISSED) for reason in _CUT},
     FinishReason.CANCELED: (ErrorCode.CANCELED,),
     FinishReason.SKIPPED: (ErrorCode.SKIPPED,),
 }

@@ -23,7 +23,7 @@ import math
 import textwrap
 from dataclasses import dataclass
 
-from timebill_ros.request import Strategy
+from timebill_ros.codes import Strategy
 
 STRATEGIES = {'kill': Strategy.KILL, 'skip_next': Strategy.SKIP_NEXT, 'truncate': Strategy.TRUNCATE}
 POLICIES = ('adaptive', 'conformal', 'fixed')

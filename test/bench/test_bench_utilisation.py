@@ -21,7 +21,7 @@ from scripted_model import parameters
 
 from timebill_ros.bench import utilisation
 from timebill_ros.bench.goal_checks import GoalRecord
-from timebill_ros.request import ErrorCode, Strategy
+from timebill_ros.codes import ErrorCode, Strategy
 
 
 @pytest.mark.parametrize('load', [0.5, 1.5])
@@ -47,11 +47,11 @@ def test_a_mean_and_its_interval():
 def test_a_late_answer_scores_nothing():
     good = dict(sent_s=0.0, budget_s=1.0, strategy=Strategy.KILL, received_s=0.9, status=4, text='x', reason=1)
     goals = [(GoalRecord(**good), 0.8), (GoalRecord(**good, timing={'tardiness_s': 0.1}), 0.9),
-             (GoalRecord(**{**good, 'status': 6, 'code': int(ErrorCode.TIMEOUT)}), 0.7),
+             (GoalRecord(**{**good, 'status': 6, 'code': int(ErrorCode.DEADLINE_MISSED)}), 0.7),
              (GoalRecord(0.0, 1.0, Strategy.KILL), 0.0)]
     row = utilisation.row_of('a policy', 0.5, 'tight', goals)
     assert row['on_time']['mean'] == 0.25 and row['score']['mean'] == pytest.approx(0.2)
-    assert row['codes'] == {'NONE': 2, 'TIMEOUT': 1, 'LOST': 1}
+    assert row['codes'] == {'NONE': 2, 'DEADLINE_MISSED': 1, 'LOST': 1}
 
 
 def test_policies_are_compared_goal_by_goal():

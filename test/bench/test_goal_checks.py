@@ -28,7 +28,7 @@ from timebill_ros.bench.goal_checks import (
     overruns,
     wrong,
 )
-from timebill_ros.request import ErrorCode, FinishReason, Strategy
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy
 
 KILL, SKIP_NEXT, TRUNCATE = Strategy.KILL, Strategy.SKIP_NEXT, Strategy.TRUNCATE
 QUIET = Circumstances()
@@ -54,7 +54,7 @@ RIGHT = [
     (record(), QUIET), (record(reason=FinishReason.STOP), QUIET), (record(reason=FinishReason.LENGTH), QUIET),
     (record(reason=FinishReason.CAPPED, strategy=KILL), QUIET),
     (record(reason=FinishReason.DEADLINE), QUIET), (record(reason=FinishReason.DEADLINE, strategy=SKIP_NEXT), QUIET),
-    (ended(ErrorCode.TIMEOUT, FinishReason.DEADLINE, strategy=KILL), QUIET),
+    (ended(ErrorCode.DEADLINE_MISSED, FinishReason.DEADLINE, strategy=KILL), QUIET),
     (ended(ErrorCode.INFEASIBLE), QUIET),
     (record(ErrorCode.CANCELED, FinishReason.CANCELED, canceled_s=100.4), QUIET),
     (record(ErrorCode.WORKER_LOST, FinishReason.ERROR), AWAY), (ended(ErrorCode.WORKER_LOST, strategy=KILL), AWAY),
@@ -67,9 +67,9 @@ WRONG = [
     (record(status=ABORTED), QUIET, 'status 6'),
     (record(reason=FinishReason.DEADLINE, strategy=KILL), QUIET, 'KILL'),
     (record(reason=FinishReason.ERROR), QUIET, 'ERROR'),
-    (ended(ErrorCode.TIMEOUT, FinishReason.DEADLINE, message=''), QUIET, "sentence ''"),
-    (ended(ErrorCode.TIMEOUT, FinishReason.EOS), QUIET, 'EOS'),
-    (record(ErrorCode.TIMEOUT, FinishReason.DEADLINE), QUIET, '4 characters'),
+    (ended(ErrorCode.DEADLINE_MISSED, FinishReason.DEADLINE, message=''), QUIET, "sentence ''"),
+    (ended(ErrorCode.DEADLINE_MISSED, FinishReason.EOS), QUIET, 'EOS'),
+    (record(ErrorCode.DEADLINE_MISSED, FinishReason.DEADLINE), QUIET, '4 characters'),
     (record(ErrorCode.CANCELED, FinishReason.CANCELED), QUIET, 'cancel sent at nan'),
     (ended(ErrorCode.WORKER_LOST), QUIET, 'while there was a worker'),
     (ended(ErrorCode.WORKER_LOST, received_s=100.1), AWAY, 'while there was a worker'),
@@ -79,7 +79,7 @@ WRONG = [
     (ended(ErrorCode.UNKNOWN), QUIET, 'UNKNOWN'), (ended(ErrorCode.INACTIVE), QUIET, 'INACTIVE'),
     (ended(ErrorCode.INFEASIBLE, FinishReason.DEADLINE), QUIET, 'DEADLINE'),
     (record(expected=ErrorCode.INVALID_GOAL), QUIET, 'malformed'),
-    (ended(ErrorCode.TIMEOUT, FinishReason.DEADLINE, expected=ErrorCode.INVALID_GOAL), QUIET, 'malformed'),
+    (ended(ErrorCode.DEADLINE_MISSED, FinishReason.DEADLINE, expected=ErrorCode.INVALID_GOAL), QUIET, 'malformed'),
     (replace(record(), code=4711), QUIET, '4711'), (replace(record(), reason=99), QUIET, '99'),
 ]
 

@@ -19,7 +19,7 @@ import pytest
 from timebill_ros.bench import load_analysis
 from timebill_ros.bench.faults import Fault
 from timebill_ros.bench.goal_checks import GoalRecord
-from timebill_ros.request import ErrorCode, Strategy
+from timebill_ros.codes import ErrorCode, Strategy
 
 
 @pytest.mark.parametrize(('per_hour', 'noise'), [(0.0, 0.0), (0.0, 0.5), (30.0, 0.5), (-5.0, 0.1)])

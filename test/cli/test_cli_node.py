@@ -24,7 +24,7 @@ from node_client import make_goal, wait_until
 from node_process import NodeProcess
 from scripted_model import ROOT
 
-from timebill_ros.request import ErrorCode
+from timebill_ros.codes import ErrorCode
 
 
 @pytest.fixture(scope='module')

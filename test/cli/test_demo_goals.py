@@ -21,7 +21,7 @@ import pytest
 from timebill_ros.action import Generate
 from timebill_ros.cli import demo_goals
 from timebill_ros.client import Answer
-from timebill_ros.request import FinishReason, Strategy, Verdict
+from timebill_ros.codes import FinishReason, Strategy, Verdict
 from timebill_ros.srv import EstimateTime
 from timebill_ros.tasks import site_log
 

@@ -20,8 +20,8 @@ import pytest
 
 from timebill_ros.action import Generate
 from timebill_ros.cli.ending import as_json, name_of, promise_of, sentence
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict
 from timebill_ros.msg import Timing
-from timebill_ros.request import ErrorCode, FinishReason, Verdict
 
 
 def result(verdict=Verdict.FITS, finish=FinishReason.EOS, *, error=ErrorCode.NONE, tardiness_s=0.0):

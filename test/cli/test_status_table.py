@@ -17,7 +17,7 @@ import math
 from types import SimpleNamespace
 
 from timebill_ros.cli.status_table import WIDTHS, StatusTable
-from timebill_ros.request import ErrorCode, FinishReason, Phase, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Phase, Verdict
 
 
 def status(phase: Phase, **changed) -> SimpleNamespace:

@@ -15,7 +15,7 @@
 """What counts as promised and as missed."""
 import pytest
 
-from timebill_ros.request import ErrorCode, FinishReason, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict
 
 
 @pytest.mark.parametrize(('verdict', 'end', 'promised', 'missed'), [

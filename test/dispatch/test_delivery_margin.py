@@ -15,8 +15,9 @@
 """The delivery margin follows a path that became slower, and never locks short goals out for good."""
 import pytest
 
+from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.delivery_margin import MOST_S, DeliveryMargin
-from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request
+from timebill_ros.request import Outcome, Request
 
 FLOOR_S = 0.03
 

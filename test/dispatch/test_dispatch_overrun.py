@@ -17,8 +17,8 @@
 import pytest
 from fake_worker import MARGIN_S, Harness, end_of
 
+from timebill_ros.codes import ErrorCode, FinishReason, Phase, Strategy, Verdict
 from timebill_ros.dispatch.supervisor import HANG_GRACE_S
-from timebill_ros.request import ErrorCode, FinishReason, Phase, Strategy, Verdict
 
 KILL, SKIP_NEXT, TRUNCATE = Strategy.KILL, Strategy.SKIP_NEXT, Strategy.TRUNCATE
 

@@ -17,8 +17,9 @@
 import pytest
 from fake_worker import MARGIN_S, START_S, end_of
 
+from timebill_ros.codes import ErrorCode, FinishReason, Phase, Strategy, Verdict
 from timebill_ros.dispatch.supervisor import HANG_GRACE_S
-from timebill_ros.request import ErrorCode, FinishReason, Outcome, Phase, Strategy, Verdict, to_dict
+from timebill_ros.request import Outcome, to_dict
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
 
@@ -90,10 +91,10 @@ def test_a_cancel_does_not_wait_for_the_deadline_of_a_worker_that_does_not_answe
 @pytest.mark.parametrize(('strategy', 'at_line_end', 'text', 'code', 'kept'), [
     (TRUNCATE, False, 'one\ntwo', ErrorCode.NONE, 'one\ntwo.'),
     (TRUNCATE, True, 'one\ntwo', ErrorCode.NONE, 'one\n.'),
-    (TRUNCATE, True, 'one', ErrorCode.TIMEOUT, ''),
-    (TRUNCATE, False, '', ErrorCode.TIMEOUT, ''),
-    (KILL, False, 'one\ntwo', ErrorCode.TIMEOUT, ''),
-    (KILL, False, '', ErrorCode.TIMEOUT, ''),
+    (TRUNCATE, True, 'one', ErrorCode.DEADLINE_MISSED, ''),
+    (TRUNCATE, False, '', ErrorCode.DEADLINE_MISSED, ''),
+    (KILL, False, 'one\ntwo', ErrorCode.DEADLINE_MISSED, ''),
+    (KILL, False, '', ErrorCode.DEADLINE_MISSED, ''),
 ])
 def test_a_late_worker_is_not_waited_for(harness, strategy, at_line_end, text, code, kept):
     job = harness.submit(5.0, strategy=strategy, stop_at_line_end=at_line_end, closing_text='.')

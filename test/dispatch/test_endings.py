@@ -15,9 +15,10 @@
 """The outcomes that the node gives itself: each has a code, a sentence, and the text that the strategy keeps."""
 import pytest
 
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
 from timebill_ros.dispatch import endings
 from timebill_ros.dispatch.job import Job
-from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request, Strategy, Verdict
+from timebill_ros.request import Outcome, Request
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
 NOW = 1006.0

@@ -18,7 +18,8 @@ import math
 import pytest
 from fake_worker import START_S, end_of, planned
 
-from timebill_ros.request import ErrorCode, FinishReason, Timing, Verdict, to_dict
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict
+from timebill_ros.request import Timing, to_dict
 
 
 def test_remaining_time_of_a_job(harness):

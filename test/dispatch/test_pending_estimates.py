@@ -18,8 +18,9 @@ from concurrent.futures import Future
 import pytest
 from fake_worker import planned
 
+from timebill_ros.codes import ErrorCode, GoalError, Verdict
 from timebill_ros.dispatch.pending_estimates import ESTIMATE_TIMEOUT_S
-from timebill_ros.request import ErrorCode, GoalError, Verdict, to_dict
+from timebill_ros.request import to_dict
 
 
 def estimate(harness) -> Future:

@@ -16,7 +16,7 @@
 import pytest
 from fake_worker import Harness, end_of
 
-from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
 
 # The fake worker's profile: a token takes 0.2 s to read, 2 s at most. The prompt of a goal is 9 tokens, 4.5 for each
 # character, as its plan says. A prompt of 100 characters therefore takes 2 s.

@@ -21,8 +21,8 @@ import random
 import pytest
 from fake_worker import READY, Harness
 
+from timebill_ros.codes import ErrorCode, FinishReason, Phase, Strategy, Verdict
 from timebill_ros.dispatch.supervisor import HANG_GRACE_S
-from timebill_ros.request import ErrorCode, FinishReason, Phase, Strategy, Verdict
 
 STEP_S = 0.02  # the clock moves in steps shorter than half a delivery margin, so no deadline is leapt over
 ANSWERS = [READY] * 6 + [None, {'event': 'failed', 'message': 'no'}, {'event': 'lost', 'reason': 'exit code 1'}]

@@ -17,6 +17,7 @@ import random
 
 import pytest
 
+from timebill_ros.codes import ErrorCode, FinishReason, Phase, Strategy, Verdict
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.schedule import (
     Blocking,
@@ -28,17 +29,7 @@ from timebill_ros.dispatch.schedule import (
     preempts,
     urgency,
 )
-from timebill_ros.request import (
-    ErrorCode,
-    FinishReason,
-    Outcome,
-    Phase,
-    Plan,
-    Request,
-    Strategy,
-    Timing,
-    Verdict,
-)
+from timebill_ros.request import Outcome, Plan, Request, Timing
 
 MARGIN_S = 0.1
 

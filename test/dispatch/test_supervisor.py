@@ -17,9 +17,10 @@
 import pytest
 from fake_worker import READY, START_S, end_of
 
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy
 from timebill_ros.dispatch.signs_of_life import PING_S, SECOND_LOOK_S, SILENCE_PAUSES, SILENCE_S
 from timebill_ros.dispatch.supervisor import BACKOFF_S, HANG_GRACE_PAUSES, HANG_GRACE_S, KILL_WAIT_S, MAX_ERRORS
-from timebill_ros.request import ErrorCode, FinishReason, Outcome, Strategy, to_dict
+from timebill_ros.request import Outcome, to_dict
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
 FAILED = {'event': 'failed', 'message': 'no such model'}
@@ -28,7 +29,7 @@ FAILED = {'event': 'failed', 'message': 'no such model'}
 def test_a_hung_worker_is_killed_and_the_next_goal_served_by_its_successor(harness):
     hung, following, worker = harness.submit(5.0), harness.submit(100.0), harness.worker
     harness.advance(5.0)
-    assert end_of(hung)[0] is ErrorCode.TIMEOUT
+    assert end_of(hung)[0] is ErrorCode.DEADLINE_MISSED
     harness.advance(HANG_GRACE_S - 0.25)
     assert worker.alive
     harness.advance(0.25)
@@ -45,7 +46,7 @@ def test_a_slow_worker_is_not_taken_for_hung(unconfigured):
     unconfigured.configured()
     job, worker = unconfigured.submit(5.0), unconfigured.worker
     unconfigured.advance(5.0)
-    assert end_of(job)[0] is ErrorCode.TIMEOUT
+    assert end_of(job)[0] is ErrorCode.DEADLINE_MISSED
     unconfigured.advance(HANG_GRACE_S + HANG_GRACE_PAUSES * 4.0 - 0.25)
     assert worker.alive
     unconfigured.advance(0.25)
@@ -226,7 +227,7 @@ def test_a_fatal_error_replaces_the_worker_at_once(harness):
 def test_a_fatal_error_counts_though_the_node_has_ended_the_goal(harness):
     job = harness.submit(5.0)
     harness.advance(5.0)
-    assert end_of(job)[0] is ErrorCode.TIMEOUT
+    assert end_of(job)[0] is ErrorCode.DEADLINE_MISSED
     outcome = to_dict(Outcome(ErrorCode.UNKNOWN, 'CUDA error', '', FinishReason.ERROR))
     harness.worker.say({'event': 'done', 'id': 'goal 0', 'outcome': outcome, 'finished_s': 0.0, 'fatal': 'CUDA error'})
     harness.sync()

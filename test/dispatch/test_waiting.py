@@ -16,7 +16,8 @@
 import pytest
 from fake_worker import MARGIN_S, Harness, end_of
 
-from timebill_ros.request import ErrorCode, FinishReason, Strategy, Timing, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
+from timebill_ros.request import Timing
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
 

@@ -19,12 +19,13 @@ import math
 import pytest
 import torch
 
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError
 from timebill_ros.deadline import Deadline
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.decode import decode, no_collection
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Sampling
+from timebill_ros.request import Sampling
 
 EOS = 0
 VOCABULARY = 27  # token i is the i-th letter

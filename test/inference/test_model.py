@@ -19,9 +19,10 @@ import pytest
 import tiny_models
 import torch
 
+from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
-from timebill_ros.request import ErrorCode, GoalError, Request
+from timebill_ros.request import Request
 
 N_X, N_NEW = 100, 20
 OUR_CACHE = [*tiny_models.EVICTABLE, *tiny_models.SLIDING_ONLY]

@@ -20,8 +20,9 @@ from test_special_tokens import BPE, END, PAD, START, TRICKS, bpe, special_ids
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.inference.prompt import PromptEncoder
-from timebill_ros.request import ErrorCode, GoalError, Request
+from timebill_ros.request import Request
 
 
 @pytest.fixture(scope='module')

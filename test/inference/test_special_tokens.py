@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.inference.special_tokens import SpecialTokens
 from timebill_ros.inference.tokenizer import load_tokenizer
-from timebill_ros.request import ErrorCode, GoalError
 from timebill_ros.resources import embedded_directory
 
 START, END, PAD = '<|im_start|>', '<|im_end|>', '<|endoftext|>'

@@ -72,7 +72,7 @@ def assert_degraded_and_back(node, before: int, lost_pid: int):
 
 
 @pytest.mark.parametrize('strategy, status, code, keeps', [
-    (TRUNCATE, SUCCEEDED, Result.NONE, True), (KILL, ABORTED, Result.TIMEOUT, False)])
+    (TRUNCATE, SUCCEEDED, Result.NONE, True), (KILL, ABORTED, Result.DEADLINE_MISSED, False)])
 def test_a_hang_in_decode(node, strategy, status, code, keeps):
     before, pid = len(node.statuses), node.worker_pid()
     sent = ask(node, faulty_worker.HANG_IN_DECODE, 2.0, overrun_strategy=strategy)
@@ -85,7 +85,7 @@ def test_a_hang_in_decode(node, strategy, status, code, keeps):
 def test_a_hang_in_prefill(node):
     before, pid = len(node.statuses), node.worker_pid()
     ended, result = ask(node, faulty_worker.HANG_IN_PREFILL, 1.0).result()
-    assert (ended, result.error_code, result.text) == (ABORTED, Result.TIMEOUT, '')
+    assert (ended, result.error_code, result.text) == (ABORTED, Result.DEADLINE_MISSED, '')
     assert result.timing.tardiness_s == 0 and 'nothing to keep' in result.error_msg
     assert_degraded_and_back(node, before, pid)
 
@@ -165,7 +165,7 @@ def test_nan_in_the_logits_ends_the_goal_and_the_worker_goes_on(node):
 
 
 @pytest.mark.parametrize('strategy, code', [
-    (TRUNCATE, Result.NONE), (KILL, Result.TIMEOUT), (SKIP_NEXT, Result.NONE)])
+    (TRUNCATE, Result.NONE), (KILL, Result.DEADLINE_MISSED), (SKIP_NEXT, Result.NONE)])
 def test_a_model_that_never_ends(node, strategy, code):
     pid = node.worker_pid()
     _, result = node.ask(make_goal(budget_s=1.0, max_new_tokens=LONG, overrun_strategy=strategy))

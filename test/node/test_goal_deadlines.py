@@ -46,7 +46,8 @@ def test_truncate_succeeds_at_the_deadline_with_text(node):
 def test_kill_aborts_at_the_deadline_without_text(node):
     sent = node.send(make_goal(budget_s=1.0, max_new_tokens=LONG, overrun_strategy=KILL))
     status, result = sent.result()
-    assert (status, result.error_code, result.finish_reason) == (ABORTED, Result.TIMEOUT, Result.FINISH_DEADLINE)
+    assert (status, result.error_code, result.finish_reason) == \
+        (ABORTED, Result.DEADLINE_MISSED, Result.FINISH_DEADLINE)
     assert result.text == '' and '1.000 s' in result.error_msg
     assert result.timing.tardiness_s == 0 and result.timing.response_time_s <= 1.0
 
@@ -65,7 +66,7 @@ def test_a_prompt_whose_prefill_cannot_fit_is_infeasible_at_once(node, strategy)
 def test_a_budget_below_the_delivery_margin_ends_with_a_code(node, budget_s):
     status, result = node.ask(make_goal(budget_s=budget_s))
     assert (status, result.text) == (ABORTED, '')
-    assert result.error_code in (Result.INFEASIBLE, Result.TIMEOUT) and result.error_msg
+    assert result.error_code in (Result.INFEASIBLE, Result.DEADLINE_MISSED) and result.error_msg
 
 
 def test_a_pause_of_the_node_does_not_lock_short_goals_out(node):

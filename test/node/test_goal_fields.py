@@ -29,10 +29,11 @@ from node_process import NodeProcess
 
 from timebill_ros import admission
 from timebill_ros.action import Generate
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Strategy
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.msg import ChatMessage, SamplingConfig
 from timebill_ros.node import translation
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Request, Strategy, to_dict
+from timebill_ros.request import Request, to_dict
 from timebill_ros.settings import check
 
 SETTINGS = check({})
@@ -127,7 +128,7 @@ def test_every_goal_ends_in_one_result_that_makes_sense(node, goal, budget_s):
     assert status == (SUCCEEDED if code is ErrorCode.NONE else ABORTED)
     assert bool(result.error_msg) == (code is not ErrorCode.NONE) and len(result.error_msg) < 1000
     assert FinishReason(result.finish_reason) is not FinishReason.UNKNOWN
-    assert code in (ErrorCode.NONE, ErrorCode.INVALID_GOAL, ErrorCode.INFEASIBLE, ErrorCode.TIMEOUT,
+    assert code in (ErrorCode.NONE, ErrorCode.INVALID_GOAL, ErrorCode.INFEASIBLE, ErrorCode.DEADLINE_MISSED,
                     ErrorCode.PROMPT_TOO_LONG), result.error_msg
     wait_until(lambda: sent.text == result.text or not result.text.startswith(sent.text))
 

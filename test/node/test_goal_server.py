@@ -28,11 +28,12 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 
 from timebill_ros import settings
 from timebill_ros.action import Generate
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.node import goal_handle, translation
 from timebill_ros.node.executor import PoolExecutor
 from timebill_ros.node.goal_server import GoalServer
-from timebill_ros.request import ErrorCode, FinishReason, Outcome, Timing, Verdict, to_dict
+from timebill_ros.request import Outcome, Timing, to_dict
 
 TEXT = 'two three'
 SETTINGS = settings.check({'delivery_margin_s': 0.0})

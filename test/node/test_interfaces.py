@@ -93,12 +93,20 @@ FIELDS = {
         'prompt': 'string',
         'messages': 'sequence<timebill_ros/ChatMessage>',
         'time_budget': 'builtin_interfaces/Duration',
+        'deadline': 'builtin_interfaces/Time',
+        'overrun_strategy': 'uint8',
         'max_new_tokens': 'uint32',
+        'sampling': 'timebill_ros/SamplingConfig',
+        'max_eviction_ratio': 'float',
+        'priority': 'uint8',
     },
     EstimateTime.Response: {
         'error_code': 'uint16',
         'error_msg': 'string',
         'verdict': 'uint8',
+        'is_from_bound': 'boolean',
+        'waiting_s': 'double',
+        'prompt_tokens': 'uint32',
         'predicted_tokens': 'uint32',
         'pessimistic_tokens': 'uint32',
         **dict.fromkeys(('wcet_without_eviction_s', 'wcet_with_eviction_s', 'eviction_ratio'), 'double'),
@@ -108,9 +116,10 @@ FIELDS = {
 CONSTANTS = {
     (Generate.Goal, 'STRATEGY_'): {'DEFAULT': 0, 'KILL': 1, 'SKIP_NEXT': 2, 'TRUNCATE': 3},
     (Generate.Result, ''): {
-        'NONE': 0, 'UNKNOWN': 7000, 'TIMEOUT': 7001, 'INVALID_GOAL': 7002, 'INACTIVE': 7003,
+        'NONE': 0, 'UNKNOWN': 7000, 'DEADLINE_MISSED': 7001, 'INVALID_GOAL': 7002, 'INACTIVE': 7003,
         'PROMPT_TOO_LONG': 7004, 'INFEASIBLE': 7005, 'SKIPPED': 7006, 'OUT_OF_MEMORY': 7007,
-        'WORKER_LOST': 7008, 'CANCELED': 7009, 'BUSY': 7010, 'PREEMPTED': 7011,
+        'WORKER_LOST': 7008, 'CANCELED': 7009, 'BUSY': 7010, 'PREEMPTED': 7011, 'TIMEOUT': 7012, 'GOAL_REJECTED': 7013,
+        'SEND_GOAL_FAILURE': 7014,
     },
     (Generate.Result, 'FINISH_'): {
         'UNKNOWN': 0, 'EOS': 1, 'STOP': 2, 'LENGTH': 3, 'CAPPED': 4, 'DEADLINE': 5, 'CANCELED': 6,

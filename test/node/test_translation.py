@@ -23,9 +23,10 @@ from builtin_interfaces.msg import Duration, Time
 
 from timebill_ros import settings
 from timebill_ros.action import Generate
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Strategy, Verdict
 from timebill_ros.msg import ChatMessage, SamplingConfig
 from timebill_ros.node import translation
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Strategy, Timing, Verdict
+from timebill_ros.request import Outcome, Timing
 
 DEFAULTS = settings.check({})
 RELEASE_S = 100.0  # monotonic
@@ -206,7 +207,8 @@ def test_status_of_what_is_unknown():
 ])
 def test_overrun_in_the_last_status(reason, tardiness_s, overrun):
     timing = Timing(tardiness_s=tardiness_s)
-    code = {FinishReason.DEADLINE: ErrorCode.TIMEOUT, FinishReason.ERROR: ErrorCode.UNKNOWN}.get(reason, ErrorCode.NONE)
+    code = {FinishReason.DEADLINE: ErrorCode.DEADLINE_MISSED, FinishReason.ERROR: ErrorCode.UNKNOWN}.get(
+        reason, ErrorCode.NONE)
     outcome = Outcome(code, 'm' if code else '', '', reason, timing)
     message = translation.to_status('ff', Phase.DONE, timing, ros_now_s=1.0, outcome=outcome)
     assert (message.overrun, message.finish_reason, message.error_code) == (overrun, int(reason), int(code))

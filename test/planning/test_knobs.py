@@ -18,11 +18,11 @@ import time
 
 import pytest
 
+from timebill_ros.codes import Verdict
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.planning import solver
 from timebill_ros.planning.knobs import Option, choose
 from timebill_ros.planning.quality_table import QualityTable
-from timebill_ros.request import Verdict
 from timebill_ros.timing.step_time import StepTime
 
 FULL = Option('float32', StepTime(p=1e-5, q=0.01))  # 20 ms a step over 1,000 entries, 10.5 ms over 50

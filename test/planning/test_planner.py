@@ -22,11 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_knobs import FLAT, STEEP
 
+from timebill_ros.codes import Verdict
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor
 from timebill_ros.planning import knobs, planner, solver
 from timebill_ros.planning.planner import Bounds, Planner, Progress, Situation
-from timebill_ros.request import Verdict
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 # A step takes 20 ms over 1,000 entries and 10.5 ms over 50; in int8, 14 ms and 4.5 ms. Evicting 1,000 takes 2 ms.

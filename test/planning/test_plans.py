@@ -22,9 +22,10 @@ from test_knobs import FLAT, FULL, INT8, STEEP, chosen
 from test_replan import SlowingBench
 from test_solver import CASES
 
+from timebill_ros.codes import ErrorCode, Strategy, Verdict
 from timebill_ros.planning.solver import solve
 from timebill_ros.planning.tracker import Tracker
-from timebill_ros.request import ErrorCode, Strategy, Verdict, to_dict
+from timebill_ros.request import to_dict
 
 
 def assert_consistent(made, n_x):

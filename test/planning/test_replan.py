@@ -19,10 +19,10 @@ import pytest
 from engine_bench import N_X, Bench
 from mock_model import TIMES
 
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
 from timebill_ros.planning import planner, solver
 from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
-from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
 
 LONG = bytes(97 + i % 26 for i in range(80))  # 80 tokens, then the end of text
 TIGHT = 1.65  # 81 tokens take 1.57 s with the whole cache, prefill 0.11 s
@@ -80,7 +80,7 @@ def test_never_below_the_floor_and_where_that_does_not_help_the_cache_is_left_al
     assert all(n_keep >= 700 for n_keep in limited.evicted)
 
 
-@pytest.mark.parametrize(('drop', 'code'), [('never', ErrorCode.TIMEOUT), ('kill', ErrorCode.INFEASIBLE)])
+@pytest.mark.parametrize(('drop', 'code'), [('never', ErrorCode.DEADLINE_MISSED), ('kill', ErrorCode.INFEASIBLE)])
 def test_a_goal_that_becomes_infeasible_while_it_is_decoded_ends_early_where_asked(drop, code):
     bench = SlowingBench(slow=5.0, at=1, replan_tokens=8)
     bench.engine.drop_infeasible = drop

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from timebill_ros.codes import Verdict
 from timebill_ros.planning.solver import largest_keep, longest_fit, smallest_keep, solve
-from timebill_ros.request import Verdict
 from timebill_ros.timing.step_time import StepTime
 
 EXAMPLE = StepTime(p=6e-7, q=0.028)  # made-up coefficients, PAPER: worked example

@@ -27,12 +27,13 @@ import tiny_models
 import yaml
 
 from timebill_ros import resources, settings
+from timebill_ros.codes import ErrorCode
 from timebill_ros.deadline import Deadline
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.length.pessimistic_length import FixedFactor
-from timebill_ros.request import ErrorCode, Request
+from timebill_ros.request import Request
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profiling import identity
 from timebill_ros.worker import loading

@@ -84,7 +84,7 @@ def test_a_worker_that_reads_nothing_delays_no_result(node):
     os.kill(pid, signal.SIGSTOP)
     sent = node.send(make_goal('w1 ' * 300_000, 1.0))
     status, result = sent.result(20.0)
-    assert (status, result.error_code) == (ABORTED, Result.TIMEOUT)
+    assert (status, result.error_code) == (ABORTED, Result.DEADLINE_MISSED)
     assert result.timing.tardiness_s == 0
     assert_serves(node, not_pid=pid)
 

@@ -31,10 +31,11 @@ from scripted_model import LONG, ROOT, parameters
 from worker_listener import Listener
 
 from timebill_ros import settings
+from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.dispatch.worker_process import WorkerProcess
 from timebill_ros.planning.tracker import Tracker
-from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request, Timing, to_dict
+from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.worker.main import Worker
 
 

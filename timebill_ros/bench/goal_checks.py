@@ -22,7 +22,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from timebill_ros.request import ErrorCode, FinishReason, Strategy
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy
 
 SUCCEEDED, CANCELED, ABORTED = 4, 5, 6  # action_msgs/GoalStatus
 CLOCK_S = 0.25  # how far apart the node's and a client's view of one instant may be on a busy machine
@@ -102,8 +102,8 @@ def wrong(record: GoalRecord, around: Circumstances) -> str:
         return _wrong_answer(record, reason)
     if record.text and code not in (ErrorCode.CANCELED, ErrorCode.WORKER_LOST):
         return f'{code.name} with a text of {len(record.text)} characters'
-    if code is ErrorCode.TIMEOUT:
-        return '' if reason in (FinishReason.DEADLINE, FinishReason.CAPPED) else f'TIMEOUT with {reason.name}'
+    if code is ErrorCode.DEADLINE_MISSED:
+        return '' if reason in (FinishReason.DEADLINE, FinishReason.CAPPED) else f'DEADLINE_MISSED with {reason.name}'
     if code is ErrorCode.CANCELED:
         return '' if reason is FinishReason.CANCELED and not math.isnan(record.canceled_s) else \
             f'CANCELED with {reason.name}, cancel sent at {record.canceled_s}'

@@ -35,7 +35,7 @@ from timebill_ros.bench.load_goals import LONGEST, measure_vanilla, schedule, si
 from timebill_ros.bench.node_under_load import Node
 from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.bench.resource_sampler import Sampler
-from timebill_ros.request import ErrorCode, Strategy
+from timebill_ros.codes import ErrorCode, Strategy
 
 MAX_OVERRUN_S = 1.0
 LEAST_VANILLA_S = 0.15

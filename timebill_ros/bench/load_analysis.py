@@ -21,7 +21,7 @@ from collections import Counter
 import numpy as np
 
 from timebill_ros.bench.goal_checks import Circumstances, GoalRecord, most_open, overruns, wrong
-from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
 
 
 def to_record(row: dict) -> GoalRecord:

@@ -24,7 +24,7 @@ import random
 
 from timebill_ros.bench.node_under_load import Node
 from timebill_ros.client import duration
-from timebill_ros.request import ErrorCode, Strategy
+from timebill_ros.codes import ErrorCode, Strategy
 
 CANCELED_SHARE, MALFORMED_SHARE, ABSOLUTE_SHARE = 0.10, 0.02, 0.05
 STRATEGIES = [Strategy.TRUNCATE] * 11 + [Strategy.KILL] * 8 + [Strategy.SKIP_NEXT]

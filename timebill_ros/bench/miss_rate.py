@@ -52,12 +52,12 @@ from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.bench.recordings import sampled
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
+from timebill_ros.codes import Strategy, Verdict
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
 from timebill_ros.length.calibration import SCORES_FILE, load_scores, save_scores
 from timebill_ros.planning.tracker import Tracker
-from timebill_ros.request import Strategy, Verdict
 from timebill_ros.tasks import site_log
 from timebill_ros.tasks.site_log_scores import step_accuracy
 from timebill_ros.timing.execution_time import Profile

@@ -33,6 +33,7 @@ from rich.table import Table
 
 from timebill_ros.bench.machine import describe, print_table, write
 from timebill_ros.bench.optional_plots import plots_if_installed
+from timebill_ros.codes import FinishReason, GoalError
 from timebill_ros.deadline import Clock, Deadline
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.decode import decode
@@ -44,7 +45,7 @@ from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
 from timebill_ros.inference.threads import available_cores
 from timebill_ros.planning.solver import smallest_keep
-from timebill_ros.request import FinishReason, GoalError, Request
+from timebill_ros.request import Request
 from timebill_ros.tasks import site_log
 from timebill_ros.tasks.site_log import SiteLogTask
 from timebill_ros.tasks.site_log_scores import exact_match, step_accuracy, token_f1

@@ -31,6 +31,7 @@ import torch
 from rich.progress import track
 
 from timebill_ros.bench.quality import RATIOS, entries_to_keep, generate
+from timebill_ros.codes import FinishReason, GoalError
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
@@ -39,7 +40,7 @@ from timebill_ros.length.calibration import surprise
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.planning import solver
-from timebill_ros.request import FinishReason, GoalError, Request, Sampling
+from timebill_ros.request import Request, Sampling
 from timebill_ros.resources import write_whole
 from timebill_ros.tasks import site_log
 from timebill_ros.tasks.site_log_scores import step_accuracy

@@ -26,12 +26,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from timebill_ros.bench.recordings import RATIOS, Recording, draw_budget, nearest
+from timebill_ros.codes import Verdict
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.planning.planner import Planner, Situation
 from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.solver import smallest_keep
 from timebill_ros.planning.tracker import Feedback, Tracker
-from timebill_ros.request import Plan, Verdict
+from timebill_ros.request import Plan
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 

@@ -23,6 +23,7 @@ from time import perf_counter
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from timebill_ros.codes import FinishReason, Verdict
 from timebill_ros.deadline import Deadline
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.decode import decode, no_collection
@@ -33,7 +34,7 @@ from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.planning.planner import Bounds, Planner, Situation
 from timebill_ros.planning.replan import Replanner
 from timebill_ros.planning.tracker import Tracker
-from timebill_ros.request import FinishReason, Plan, Sampling, Timing, Verdict
+from timebill_ros.request import Plan, Sampling, Timing
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 REPLAN_TOKENS = 32

@@ -35,7 +35,7 @@ from timebill_ros.bench.load_analysis import counts, to_record
 from timebill_ros.bench.load_goals import measure_vanilla, site_log_kinds, without_tasks
 from timebill_ros.bench.node_under_load import Node
 from timebill_ros.bench.optional_plots import plots_if_installed
-from timebill_ros.request import ErrorCode, Strategy
+from timebill_ros.codes import ErrorCode, Strategy
 from timebill_ros.tasks.site_log_scores import step_accuracy
 
 LOADS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5)

@@ -22,7 +22,7 @@ import sys
 
 from timebill_ros import settings
 from timebill_ros.cli import ending
-from timebill_ros.request import ErrorCode
+from timebill_ros.codes import ErrorCode
 
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
 LONGEST_S = 2 ** 31 - 1  # the largest `sec` of a Duration

@@ -19,7 +19,7 @@ import math
 
 from timebill_ros.action import Generate
 from timebill_ros.client import chat, duration
-from timebill_ros.request import ErrorCode, FinishReason, Strategy, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
 from timebill_ros.tasks import site_log
 from timebill_ros.tasks.site_log_scores import step_accuracy
 

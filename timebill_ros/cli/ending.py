@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from enum import IntEnum
 
-from timebill_ros.request import ErrorCode, FinishReason, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict
 
 
 def name_of(kind: type[IntEnum], number: int) -> str:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from timebill_ros.request import ErrorCode, Outcome
+from timebill_ros.codes import ErrorCode
+from timebill_ros.request import Outcome
 
 
 @dataclass

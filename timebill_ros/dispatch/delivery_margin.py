@@ -19,8 +19,9 @@ import threading
 import time
 from collections import deque
 
+from timebill_ros.codes import ErrorCode
 from timebill_ros.deadline import Clock
-from timebill_ros.request import ErrorCode, Outcome, Request
+from timebill_ros.request import Outcome, Request
 
 MOST_S = 0.25  # longest margin that is learned; the parameter may ask for more
 WINDOW = 64  # deliveries that are remembered

@@ -32,6 +32,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Verdict
 from timebill_ros.deadline import Clock
 from timebill_ros.dispatch import endings
 from timebill_ros.dispatch.counts import Counts
@@ -41,7 +42,7 @@ from timebill_ros.dispatch.preemption import takes_over
 from timebill_ros.dispatch.schedule import Blocking, ServiceTimes, blocked_by
 from timebill_ros.dispatch.supervisor import Supervisor
 from timebill_ros.dispatch.waiting import WaitingGoals
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Request, Verdict, to_dict
+from timebill_ros.request import Outcome, Request, to_dict
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,9 @@ left to overrun.py.
 from __future__ import annotations
 
 from timebill_ros import overrun
+from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.job import Job
-from timebill_ros.request import ErrorCode, FinishReason, Outcome, Request
+from timebill_ros.request import Outcome, Request
 
 
 def refused(job: Job, code: ErrorCode, message: str, reason: FinishReason = FinishReason.ERROR) -> Outcome:

@@ -20,7 +20,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from timebill_ros.request import ErrorCode, Outcome, Phase, Plan, Request, Timing, Verdict
+from timebill_ros.codes import ErrorCode, Phase, Verdict
+from timebill_ros.request import Outcome, Plan, Request, Timing
 
 MOVED_S = 1e-3  # a deadline that would move by less stays where it is
 

@@ -21,8 +21,9 @@ from __future__ import annotations
 import math
 from concurrent.futures import Future
 
+from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.deadline import Clock
-from timebill_ros.request import ErrorCode, GoalError, Plan, Request, to_dict
+from timebill_ros.request import Plan, Request, to_dict
 
 ESTIMATE_TIMEOUT_S = 5.0
 

@@ -27,8 +27,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from timebill_ros.codes import Verdict
 from timebill_ros.dispatch.job import Job
-from timebill_ros.request import Outcome, Request, Verdict
+from timebill_ros.request import Outcome, Request
 
 
 def urgency(request: Request) -> tuple[int, float]:

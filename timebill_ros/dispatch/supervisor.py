@@ -24,9 +24,9 @@ import math
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from timebill_ros.codes import ErrorCode
 from timebill_ros.deadline import Clock
 from timebill_ros.dispatch.signs_of_life import SignsOfLife
-from timebill_ros.request import ErrorCode
 
 log = logging.getLogger(__name__)
 

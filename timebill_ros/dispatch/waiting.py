@@ -19,9 +19,10 @@ import math
 from collections.abc import Iterator
 
 from timebill_ros import overrun
+from timebill_ros.codes import Verdict
 from timebill_ros.dispatch import schedule
 from timebill_ros.dispatch.job import Job
-from timebill_ros.request import Request, Verdict
+from timebill_ros.request import Request
 
 
 class WaitingGoals:

@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from timebill_ros.codes import Phase
 from timebill_ros.deadline import Deadline
-from timebill_ros.request import Phase, Plan, Timing
+from timebill_ros.request import Plan, Timing
 
 RECENT = 15  # steps whose median a plan is revised with: one step that was preempted must not cost cache entries
 

@@ -25,9 +25,9 @@ import gc
 from collections.abc import Callable, Iterator
 from statistics import median
 
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError
 from timebill_ros.inference.control import RECENT, Control
 from timebill_ros.inference.sampling import NOT_A_TOKEN, Sampler
-from timebill_ros.request import ErrorCode, FinishReason, GoalError
 
 # Weight of the newest step in the running step time. The profile's estimate is the lower bound: a machine that has
 # become slower than its profile must stop earlier, and one that seems faster has no reason to stop later.

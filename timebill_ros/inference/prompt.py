@@ -15,8 +15,9 @@
 """From a goal's prompt or messages to token ids."""
 from __future__ import annotations
 
+from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.inference.special_tokens import SpecialTokens
-from timebill_ros.request import ErrorCode, GoalError, Request
+from timebill_ros.request import Request
 
 
 class PromptEncoder:

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from timebill_ros.request import ErrorCode, GoalError
+from timebill_ros.codes import ErrorCode, GoalError
 
 log = logging.getLogger(__name__)
 

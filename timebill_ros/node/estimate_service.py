@@ -22,11 +22,12 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 
 from timebill_ros.action import Generate
+from timebill_ros.codes import ErrorCode, GoalError, Verdict
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.pending_estimates import ESTIMATE_TIMEOUT_S
 from timebill_ros.node import translation
 from timebill_ros.node.goal_server import GoalServer
-from timebill_ros.request import ErrorCode, GoalError, Request, Verdict
+from timebill_ros.request import Request
 from timebill_ros.srv import EstimateTime
 
 FOREVER_S = 1e9  # time budget of an estimate that asks about none

@@ -19,7 +19,8 @@ import time
 
 from rclpy.action.server import RCLError
 
-from timebill_ros.request import ErrorCode, Outcome
+from timebill_ros.codes import ErrorCode
+from timebill_ros.request import Outcome
 
 
 def start_executing(handle, callback=None) -> None:

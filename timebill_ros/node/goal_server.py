@@ -26,12 +26,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from timebill_ros import admission
 from timebill_ros.action import Generate
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Verdict
 from timebill_ros.dispatch.delivery_margin import DeliveryMargin
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
 from timebill_ros.node import goal_handle, translation
 from timebill_ros.node.clock_follower import ClockFollower
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Timing, Verdict
+from timebill_ros.request import Outcome, Request, Timing
 
 DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
 DELIVERY_S = 0.2  # how long they then leave DDS to carry the results

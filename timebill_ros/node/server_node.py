@@ -40,6 +40,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
+from timebill_ros.codes import Phase
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.worker_process import WorkerProcess
@@ -50,7 +51,7 @@ from timebill_ros.node.diagnostics import report
 from timebill_ros.node.estimate_service import EstimateService
 from timebill_ros.node.executor import PoolExecutor
 from timebill_ros.node.goal_server import GoalServer
-from timebill_ros.request import Outcome, Phase, Timing
+from timebill_ros.request import Outcome, Timing
 
 CALLBACKS_END_S = 2.0  # how long the end of the program waits for callbacks, and for each of its threads
 

@@ -21,9 +21,10 @@ from builtin_interfaces.msg import Time
 
 from timebill_ros import admission
 from timebill_ros.action import Generate
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Strategy
 from timebill_ros.msg import RequestStatus
 from timebill_ros.msg import Timing as TimingMessage
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Phase, Request, Sampling, Strategy, Timing
+from timebill_ros.request import Outcome, Request, Sampling, Timing
 from timebill_ros.settings import STRATEGIES
 
 MAX_ERROR_CHARACTERS = 1000  # longest error_msg in a result; an error of torch can be pages

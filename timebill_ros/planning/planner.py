@@ -27,11 +27,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from timebill_ros.codes import Verdict
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import PessimisticLength, expected
 from timebill_ros.planning import knobs, solver
 from timebill_ros.planning.quality_table import QualityTable
-from timebill_ros.request import Plan, Verdict
+from timebill_ros.request import Plan
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from timebill_ros.codes import Verdict
 from timebill_ros.inference.control import RECENT, Control
 from timebill_ros.planning.planner import Planner, Progress, Situation
-from timebill_ros.request import Plan, Timing, Verdict
+from timebill_ros.request import Plan, Timing
 
 
 class Replanner:

@@ -24,7 +24,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 
-from timebill_ros.request import Plan, Verdict
+from timebill_ros.codes import Verdict
+from timebill_ros.request import Plan
 from timebill_ros.timing.step_time import StepTime
 
 

@@ -33,11 +33,12 @@ import threading
 import time
 from dataclasses import replace
 
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError
 from timebill_ros.deadline import Deadline
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.threads import wait_briefly
-from timebill_ros.request import ErrorCode, FinishReason, GoalError, Outcome, Request, Timing, to_dict
+from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.resources import steps_directory
 from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning
