@@ -116,7 +116,7 @@ def test_pickled_weights_are_refused_unless_allowed(directory, monkeypatch):
     with pytest.raises(ModelError, match='allow_unsafe_weights'):
         load(directory)
     with monkeypatch.context() as patch:  # as for a hub id, whose files are not known before
-        patch.setattr('timebill_ros.inference.model.check_directory', lambda *args, **options: None)
+        patch.setattr('timebill_ros.inference.model_loading.check_directory', lambda *args, **options: None)
         with pytest.raises(ModelError, match='safetensors'):
             load(directory)
     model = load(directory, allow_unsafe_weights=True)

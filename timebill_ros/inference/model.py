@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The language model: load it, prefill a prompt in chunks, decode one step, evict.
+"""The language model: prefill a prompt in chunks, decode one step, evict. `model_loading.py` reads its files.
 
 Any Hugging Face causal LM goes through here unchanged: its own class, safetensors weights, its own tokenizer and chat
 template. Batch size is 1 throughout; token ids are int64.
@@ -26,29 +26,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from timebill_ros.inference import attention, foreign_cache, variants
-from timebill_ros.inference.devices import choose_device, choose_dtype, device_name, library_versions
+from timebill_ros.inference.devices import choose_device, device_name, library_versions
 from timebill_ros.inference.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.layer_stop import Stopped, stop_before_layers
-from timebill_ros.inference.model_directory import (
-    ModelError,
-    check_directory,
-    eos_ids,
-    fingerprint,
-    layout_refusal,
-    log_ignored,
-    sliding_windows,
-)
+from timebill_ros.inference.model_directory import ModelError, eos_ids, layout_refusal, log_ignored, sliding_windows
+from timebill_ros.inference.model_loading import ModelFiles, explained
 from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.inference.query_recorder import QueryRecorder, recording
 from timebill_ros.inference.steps import choice
 from timebill_ros.inference.steps.interface import Step
 from timebill_ros.inference.steps.modules import ModuleStep
 from timebill_ros.inference.threads import for_decoding
-from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.request import Request
 
 log = logging.getLogger(__name__)
@@ -74,35 +65,21 @@ class CausalLM:
     def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
                  max_context_tokens: int = 8192, scorer: str = 'snapkv', trust_remote_code: bool = False,
                  allow_unsafe_weights: bool = False, other_variants: str = '', compiled_steps: Path | None = None):
-        if trust_remote_code:
-            log.warning('trust_remote_code is on: code that ships with %s will run', name)
-        if allow_unsafe_weights:
-            log.warning('allow_unsafe_weights is on: loading pickled weights of %s can run code', name)
-        check_directory(name, allow_unsafe_weights=allow_unsafe_weights)
         self.name = name
         self.device = choose_device(device)
         self._requested_threads = threads
         self.scorer: Scorer = SCORERS[scorer]()
-        try:
-            config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
-            text_config = config.get_text_config(decoder=True)
-            self.dtype = choose_dtype(dtype, self.device, getattr(config, 'dtype', None))
-            self.tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
-            self.max_context = min(max_context_tokens,
-                                   getattr(text_config, 'max_position_embeddings', max_context_tokens))
+        files = ModelFiles(name, self.device, dtype, trust_remote_code=trust_remote_code,
+                           allow_unsafe_weights=allow_unsafe_weights)
+        self.dtype, self.tokenizer, self.fingerprint = files.dtype, files.tokenizer, files.fingerprint
+        self.max_context = files.max_context(max_context_tokens)
+        with explained(name):
             self._prompts = PromptEncoder(name, self.tokenizer, self.max_context)
-            self.eviction_refusal = layout_refusal(text_config)
-            load = dict(config=config, dtype=self.dtype, trust_remote_code=trust_remote_code,
-                        use_safetensors=None if allow_unsafe_weights else True)
-            self._load(load, text_config)
-        except ModelError:
-            raise
-        except Exception as error:  # transformers raises many kinds for a broken directory
-            raise ModelError(f'model {name} cannot be loaded: {type(error).__name__}: {error}') from error
+            self.eviction_refusal = layout_refusal(files.text_config)
+            self._load(files)
         if not self.eviction_refusal and not self.cache.evictable_layers():
             self.eviction_refusal = 'all its layers have a sliding window, which bounds their cache already'
         self.variant = str(self.dtype).removeprefix('torch.')
-        self.fingerprint = fingerprint(name, getattr(config, '_commit_hash', None))
         self._add_variants(other_variants)
         if compiled_steps is not None and self._foreign is None:
             self._choose_steps(compiled_steps)
@@ -111,9 +88,10 @@ class CausalLM:
 
     # -- loading -------------------------------------------------------------------------------------------------
 
-    def _load(self, load: dict, config) -> None:
+    def _load(self, files: ModelFiles) -> None:
+        config = files.text_config
         if not self.eviction_refusal:
-            model = self._read(attn_implementation=attention.NAME, **load)
+            model = files.read_weights(attention.NAME)
             try:
                 self._prepare(model, config)
                 self._warm_up()
@@ -124,16 +102,9 @@ class CausalLM:
         # Let go of the weights read first, so that they are not held twice.
         self.model = self.cache = self._reader = self._step = model = None
         self._attentions = {}
-        if getattr(config, 'attn_logit_softcapping', None):
-            load['attn_implementation'] = 'eager'  # PyTorch's SDPA, transformers' default, leaves soft-capping out
-        self._prepare(self._read(**load), config)
+        # PyTorch's SDPA, transformers' default, leaves soft-capping out.
+        self._prepare(files.read_weights('eager' if getattr(config, 'attn_logit_softcapping', None) else ''), config)
         self._warm_up()
-
-    def _read(self, **load):
-        model, info = AutoModelForCausalLM.from_pretrained(self.name, output_loading_info=True, **load)
-        if info['missing_keys']:  # transformers fills them with random numbers
-            raise ModelError(f'the weights of model {self.name} lack {", ".join(sorted(info["missing_keys"])[:5])}')
-        return model
 
     def _prepare(self, model, config) -> None:
         self.model = model.to(self.device).eval()
