@@ -91,7 +91,7 @@ class FakeWorker:
                   'finished_s': finished_s})
 
 
-READY = {'event': 'ready', 'description': 'a model on a device', 'longest_pause_s': 0.0,
+READY = {'event': 'ready', 'description': 'a model on a device', 'longest_pause_s': 0.0, 'one_time_s': 0.0,
          'prefill': [[0, 0.0], [10, 2.0]]}
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     for message in channel.receive():
         if message['op'] == 'configure':
             channel.send({'event': 'ready', 'description': 'a stub', 'device': 'Abacus', 'longest_pause_s': 0.0,
-                          'prefill': [[0, 0.0]],
+                          'one_time_s': 0.0, 'prefill': [[0, 0.0]],
                           'tracked': {'timing_factor': 1.0, 'unusual': False}})
         elif message['op'] == 'ping':
             channel.send({'event': 'pong'})

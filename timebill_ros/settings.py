@@ -72,8 +72,10 @@ PARAMETERS = (
               '$XDG_CACHE_HOME/timebill_ros or ~/.cache/timebill_ros.'),
     Parameter('worker_python', '', 'Python interpreter of the inference process. Name one where torch and transformers '
               'are installed in another environment than the node. Empty: the one that runs the node.'),
-    Parameter('worker_start_timeout_s', 300.0, 'Longest time for loading the model and measuring a profile; after it '
-              'configure fails. Raise it for a large model on a slow disk.', 's', 1.0, 3600.0),
+    Parameter('worker_start_timeout_s', 300.0, 'Longest time that a start of the inference process may take, with '
+              'loading the model and measuring a profile. It holds for every start: after it configure fails, and a '
+              'replacement of a lost process is ended and started again. Raise it for a large model on a slow disk.',
+              's', 1.0, 3600.0),
     # Device, threads and cores.
     Parameter('device', 'auto', 'Device of the model, as torch names it, for instance cpu, cuda or cuda:1. auto: CUDA '
               'where there is a GPU, otherwise the CPU.'),

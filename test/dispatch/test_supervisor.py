@@ -181,6 +181,42 @@ def test_every_start_has_a_limit(unconfigured, first):
     assert unconfigured.dispatcher.is_ready
 
 
+@pytest.mark.parametrize(('one_time_s', 'served'), [(30.0, 25.0), (0.0, 40.0)])
+def test_a_restart_is_expected_to_take_what_a_start_takes_that_finds_everything_made(unconfigured, one_time_s, served):
+    """The first start takes 37 s. Compiling and measuring, whose results are kept, are not done again."""
+    unconfigured.answer = None
+    unconfigured.dispatcher.configure()
+    unconfigured.sync()
+    unconfigured.creep(37.0)
+    unconfigured.worker.say({**READY, 'one_time_s': one_time_s})
+    unconfigured.sync()
+    unconfigured.worker.die()
+    unconfigured.sync()
+    restart_s = 37.0 - one_time_s
+    hopeless, waiting = unconfigured.submit(restart_s - 1.0), unconfigured.submit(served)
+    assert end_of(hopeless)[0] is ErrorCode.WORKER_LOST
+    assert waiting.outcome is None
+    unconfigured.creep(restart_s)
+    unconfigured.worker.say(READY)
+    unconfigured.sync()
+    assert unconfigured.worker.ids('run') == ['goal 1']
+
+
+def test_a_profile_that_is_measured_at_every_start_belongs_to_a_restart(unconfigured):
+    """It could not be kept: the disk is full, or it was doubted. Goals know that the restart takes as long again."""
+    unconfigured.answer = None
+    unconfigured.dispatcher.configure()
+    unconfigured.sync()
+    unconfigured.creep(20.0)
+    unconfigured.worker.say({'event': 'profiling', 'share': 0.5})
+    unconfigured.worker.say(READY)
+    unconfigured.sync()
+    unconfigured.worker.die()
+    unconfigured.sync()
+    assert end_of(unconfigured.submit(19.0))[0] is ErrorCode.WORKER_LOST
+    assert unconfigured.submit(25.0).outcome is None
+
+
 def fail(harness, **fatal):
     """Run a goal that ends with UNKNOWN."""
     job = harness.submit()

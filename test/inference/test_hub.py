@@ -20,7 +20,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from timebill_ros.inference.hub import look_once
+from timebill_ros.inference.hub import is_here, look_once
 from timebill_ros.inference.model_directory import ModelError
 
 
@@ -69,3 +69,8 @@ def test_a_local_copy_is_used_where_there_is_one(dead_hub, monkeypatch, caplog):
 def test_a_directory_needs_no_hub(dead_hub, tmp_path):
     look_once(str(tmp_path))
     assert dead_hub == []
+
+
+@pytest.mark.parametrize(('name', 'here'), [('.', True), ('nobody/nothing', False), ('/no such: folder', False)])
+def test_whether_a_model_is_on_this_machine(name, here):
+    assert is_here(name) is here

@@ -29,6 +29,7 @@ import yaml
 from timebill_ros import resources, settings
 from timebill_ros.codes import ErrorCode
 from timebill_ros.deadline import Deadline
+from timebill_ros.inference import one_time_work
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
@@ -272,6 +273,21 @@ def test_a_cache_that_cannot_be_written_costs_only_the_next_start(tmp_path, meas
     (tmp_path / 'file').write_text('')
     _, where = find_profile(chosen(tmp_path / 'file'))
     assert 'measured just now' in where and 'could not be cached' in caplog.text
+
+
+@pytest.mark.parametrize('kept', [True, False])
+def test_a_profile_that_was_kept_is_work_done_once(kept, tmp_path, monkeypatch):
+    """The node subtracts its time from what it expects of a restart, which finds the profile on disk."""
+    monkeypatch.setattr(loading, 'measure', lambda *args, **options: time.sleep(0.05) or POINTS)
+    monkeypatch.setattr(one_time_work, 'total_s', 0.0)
+    (tmp_path / 'file').write_text('')
+    values = chosen(tmp_path if kept else tmp_path / 'file')
+    find_profile(values)
+    assert (one_time_work.total_s >= 0.05) is kept
+    spent = one_time_work.total_s
+    if kept:
+        find_profile(values)
+    assert one_time_work.total_s == spent  # the next start reads it
 
 
 # -- places ----------------------------------------------------------------------------------------------------------

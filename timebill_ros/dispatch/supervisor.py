@@ -62,8 +62,7 @@ class Supervisor:
         self._abandoned: tuple[str, float] | None = None
         self._restart_s: float | None = None
         self._spawned_s = 0.0
-        self._quickest_s = 0.0  # quickest start without measuring a profile; 0 until there was one
-        self._profiled = False  # whether the worker that is starting measures a profile
+        self._quickest_s = 0.0  # quickest start, less the work that is done once; 0 until there was one
         self._failures = 0  # restarts since a worker was ready
         self._errors = self._relapses = 0  # since a goal succeeded: goals with UNKNOWN; restarts because of errors
         self._verdict = ''  # why the worker is to be ended as soon as its last message has been dealt with
@@ -163,9 +162,8 @@ class Supervisor:
             if self._condemned:
                 return False
             self._failures = self._errors = 0
-            took = self._clock() - self._spawned_s
-            if not self._profiled:
-                self._quickest_s = min(took, self._quickest_s or took)
+            took = max(0.0, self._clock() - self._spawned_s - event['one_time_s'])
+            self._quickest_s = min(took, self._quickest_s or took)
             self.grace_s = HANG_GRACE_S + HANG_GRACE_PAUSES * event['longest_pause_s']
             self._life.watch(event['longest_pause_s'])
             self._set_ready(True)
@@ -175,7 +173,6 @@ class Supervisor:
         elif kind == 'failed':
             self._fail(event['message'])
         elif kind == 'profiling':
-            self._profiled = True
             log.info('measuring a profile of this device: %.0f %%', 100 * event['share'])
         elif kind == 'lost':
             if self._condemned:
@@ -244,7 +241,7 @@ class Supervisor:
     def _spawn(self) -> None:
         self._generation += 1
         generation = self._generation
-        self._spawned_s, self._profiled = self._clock(), False
+        self._spawned_s = self._clock()
         try:
             self._worker = self._start_worker(lambda event: self._post(generation, event))
         except OSError as error:

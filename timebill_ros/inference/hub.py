@@ -29,6 +29,14 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 5.0
 
 
+def is_here(name: str) -> bool:
+    """Whether the model `name` is a directory, or a hub id that was downloaded before."""
+    try:
+        return Path(name).exists() or isinstance(huggingface_hub.try_to_load_from_cache(name, 'config.json'), str)
+    except ValueError:  # neither a path that exists nor a hub id
+        return False
+
+
 def look_once(name: str) -> None:
     """Ask the hub once for the model `name`. Where the hub cannot be reached, only local copies are used from then on.
 
@@ -45,6 +53,6 @@ def look_once(name: str) -> None:
     else:
         return
     constants.HF_HUB_OFFLINE = True  # or every file would be asked for again
-    if not isinstance(huggingface_hub.try_to_load_from_cache(name, 'config.json'), str):
+    if not is_here(name):
         raise ModelError(f'model {name} is not on this machine, and {reason}: name a directory, or download it first')
     log.warning('%s: the local copy of %s is used', reason, name)

@@ -27,9 +27,10 @@ from pathlib import Path
 import transformers
 
 from timebill_ros.engine import Engine
-from timebill_ros.inference.hub import look_once
+from timebill_ros.inference.hub import is_here, look_once
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError, fingerprint
+from timebill_ros.inference.one_time_work import one_time_work
 from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.length.prediction import PredictionExecutor
@@ -63,12 +64,14 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
             raise ModelError(f'no model is named, and {error}') from error
         name, predictor_name = str(embedded / 'model'), predictor_name or str(embedded / 'length_predictor')
     look_once(name)
-    model = CausalLM(name, device=settings['device'], dtype=settings['dtype'], threads=settings['threads'],
-                     max_context_tokens=settings['max_context_tokens'], scorer=settings['eviction_scorer'],
-                     trust_remote_code=settings['trust_remote_code'],
-                     allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'],
-                     compiled_steps=None if settings['compile_step'] == 'never' else
-                     steps_directory(settings['cache_dir']))
+    with one_time_work() as work:
+        work.kept = not is_here(name)  # a download, which takes most of the time
+        model = CausalLM(name, device=settings['device'], dtype=settings['dtype'], threads=settings['threads'],
+                         max_context_tokens=settings['max_context_tokens'], scorer=settings['eviction_scorer'],
+                         trust_remote_code=settings['trust_remote_code'],
+                         allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'],
+                         compiled_steps=None if settings['compile_step'] == 'never' else
+                         steps_directory(settings['cache_dir']))
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     chunk = chunk or tuning.chunk_tokens(model, tuned)
     if not predictor_name:
@@ -150,6 +153,14 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
             return profile, f'cached profile {path} of {profile.date}'
         except ProfileError as error:
             log.warning('%s; measuring again', error)
+    with one_time_work() as work:
+        profile, where, work.kept = _measure_profile(settings, model, predictor, chunk_tokens, path, progress)
+    return profile, where
+
+
+def _measure_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None, chunk_tokens: int,
+                     path: Path, progress: Callable[[float], None]) -> tuple[Profile, str, bool]:
+    """Measure a profile and cache it as `path` -> (profile, a sentence on where it comes from, whether that worked)."""
     started = time.monotonic()
     points = measure(model, predictor, chunk_tokens=chunk_tokens, budget_s=settings['self_profile_s'], repeats=4,
                      progress=progress)
@@ -158,13 +169,13 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
     if reason := doubt(profile, model.max_context):
         log.warning('%s; the profile is used, but not kept: raise self_profile_s, or make one with "timebill profile"',
                     reason)
-        return profile, where
+        return profile, where, False
     try:
         profile.save(path)
-        where += f', cached as {path}'
     except OSError as error:
         log.warning('the profile could not be cached: %s', error)
-    return profile, where
+        return profile, where, False
+    return profile, f'{where}, cached as {path}', True
 
 
 @dataclass

@@ -36,6 +36,7 @@ from dataclasses import replace
 from timebill_ros.codes import ErrorCode, FinishReason, GoalError
 from timebill_ros.deadline import Deadline
 from timebill_ros.dispatch.channel import Channel
+from timebill_ros.inference import one_time_work
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.threads import wait_briefly
 from timebill_ros.request import Outcome, Request, Timing, to_dict
@@ -119,8 +120,8 @@ class Worker:
         process_tuning.be_real_time(settings['realtime_priority'])
         self.channel.send({'event': 'ready', 'description': loaded.description,
                            'device': loaded.profile.identity.device,
-                           'longest_pause_s': self._longest_pause_s(), 'prefill': self.engine.prefill_table(),
-                           'tracked': self._tracked()})
+                           'longest_pause_s': self._longest_pause_s(), 'one_time_s': one_time_work.total_s,
+                           'prefill': self.engine.prefill_table(), 'tracked': self._tracked()})
 
     def _longest_pause_s(self) -> float:
         """Estimate the longest time for which the worker computes without a sign of life."""

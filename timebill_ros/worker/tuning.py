@@ -31,6 +31,7 @@ import torch
 
 from timebill_ros.inference.devices import device_name, high_priority_stream
 from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.one_time_work import one_time_work
 from timebill_ros.inference.threads import for_prefill
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.resources import key_of, write_whole
@@ -59,11 +60,13 @@ def kept(directory: Path, what: str, facts: list[str], options: Container, choos
             return known
     except (OSError, ValueError, TypeError, KeyError):
         pass
-    found = choose()
-    try:
-        write_whole(path, json.dumps({**found, 'facts': facts}, indent=1) + '\n')
-    except OSError as error:
-        log.warning('the choice of %s could not be kept: %s', what, error)
+    with one_time_work() as work:
+        found = choose()
+        try:
+            write_whole(path, json.dumps({**found, 'facts': facts}, indent=1) + '\n')
+        except OSError as error:
+            work.kept = False
+            log.warning('the choice of %s could not be kept: %s', what, error)
     return found
 
 

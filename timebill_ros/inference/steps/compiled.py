@@ -36,6 +36,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from timebill_ros.inference.kv_cache import SlotCache
+from timebill_ros.inference.one_time_work import one_time_work
 from timebill_ros.inference.steps.compiling import compile_step
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
 from timebill_ros.resources import key_of, write_whole
@@ -137,10 +138,12 @@ def _prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Pa
     step = None
     if known is None or not known['reason'] or known.get('tried', TRIES) < TRIES:
         tried = known.get('tried', 0) if known else 0
-        known, step = _make(model, cache, package, weights, facts, bucketed, judge)
-        if 'tried' in known:
-            known['tried'] += tried
-        write_whole(notes, json.dumps(known, indent=1) + '\n')
+        with one_time_work() as work:
+            known, step = _make(model, cache, package, weights, facts, bucketed, judge)
+            if 'tried' in known:
+                known['tried'] += tried
+            write_whole(notes, json.dumps(known, indent=1) + '\n')
+            work.kept = known.get('tried', TRIES) >= TRIES  # otherwise the next start tries it again
     if known['reason']:
         raise StepUnavailable(f'{known["reason"]} (noted in {notes})')
     return step
