@@ -113,7 +113,7 @@ setup(
     distclass=PlatformWheel,
     cmdclass={'build_py': BuildWithInterfaces},
     entry_points={'console_scripts': [
-        'timebill_node = timebill_ros.node.server_node:main',
+        'timebill_node = timebill_ros.node.main:main',
         'timebill = timebill_ros.cli.main:main',
     ]},
 )

@@ -68,7 +68,7 @@ class NodeProcess(Client):
         params.write_text(yaml.safe_dump({'/**': {'ros__parameters': parameters(**changed)}}))
         with self._log_file.open('w') as log:
             self.process = subprocess.Popen(
-                [sys.executable, '-m', 'timebill_ros.node.server_node', '--ros-args', '--params-file', str(params),
+                [sys.executable, '-m', 'timebill_ros.node.main', '--ros-args', '--params-file', str(params),
                  '-r', f'__ns:={namespace}', '-r', f'/diagnostics:={namespace}/diagnostics', *arguments],
                 cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env={**os.environ, **(environment or {})})

@@ -106,7 +106,7 @@ def check_python(*rest: str) -> None:
     assert rest[0] == '-m', rest
     if rest[1] == 'timebill_ros.cli':
         check_ours('timebill', rest[2:])
-    elif rest[1] == 'timebill_ros.node.server_node':
+    elif rest[1] == 'timebill_ros.node.main':
         check_ours('timebill_node', rest[2:])
     elif rest[1].startswith('timebill_ros'):
         check_options(TRAINING[rest[1]], rest[2:])

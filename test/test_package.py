@@ -131,7 +131,7 @@ def test_pip_installs_both_commands():
     except importlib.metadata.PackageNotFoundError:
         pytest.skip('not installed with pip')
     commands = {entry.name: entry.value for entry in distribution.entry_points if entry.group == 'console_scripts'}
-    assert commands == {'timebill': 'timebill_ros.cli.main:main', 'timebill_node': 'timebill_ros.node.server_node:main'}
+    assert commands == {'timebill': 'timebill_ros.cli.main:main', 'timebill_node': 'timebill_ros.node.main:main'}
 
 
 @pytest.fixture(scope='module')

@@ -42,7 +42,7 @@ def test_the_client_in_the_readme_works_as_printed(tmp_path):
     blocks = {page: client_of(page) for page in PAGES}
     with (tmp_path / 'log').open('w') as log:
         node = subprocess.Popen(
-            [sys.executable, '-m', 'timebill_ros.node.server_node', '--ros-args', '-p', 'autostart:=true',
+            [sys.executable, '-m', 'timebill_ros.node.main', '--ros-args', '-p', 'autostart:=true',
              '-p', 'self_profile_s:=3.0', '-p', 'compile_step:=never', '-p', f'cache_dir:={tmp_path}'],
             cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:

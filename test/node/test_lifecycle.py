@@ -256,7 +256,7 @@ def test_a_node_that_starts_by_itself_and_ends_by_the_shutdown_transition():
     (['--params-file', '/nowhere.yaml'], '/nowhere.yaml'),
 ])
 def test_a_bad_command_line_is_a_sentence_and_exit_code_1(arguments, words):
-    ended = subprocess.run([sys.executable, '-m', 'timebill_ros.node.server_node', '--ros-args', *arguments], cwd=ROOT,
+    ended = subprocess.run([sys.executable, '-m', 'timebill_ros.node.main', '--ros-args', *arguments], cwd=ROOT,
                            capture_output=True, text=True, timeout=WAIT_S)
     assert ended.returncode == 1
     assert words in ended.stderr and 'Traceback' not in ended.stderr

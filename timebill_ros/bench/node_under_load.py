@@ -44,7 +44,7 @@ class Node:
         params.write_text(yaml.safe_dump({'/**': {'ros__parameters': {'autostart': True, **parameters}}}))
         self._log = (log or Path(self._folder.name) / 'log').open('w')
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'timebill_ros.node.server_node', '--ros-args', '--params-file', str(params)],
+            [sys.executable, '-m', 'timebill_ros.node.main', '--ros-args', '--params-file', str(params)],
             stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True)
         self.client = Client(name='load_observer')
         self.health: list[tuple[float, bool]] = []  # (monotonic instant, `degraded`), as the status topic said

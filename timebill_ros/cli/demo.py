@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     from timebill_ros.client import Client
     isolate()
     started = time.monotonic()
-    node = subprocess.Popen([sys.executable, '-m', 'timebill_ros.node.server_node', '--ros-args',
+    node = subprocess.Popen([sys.executable, '-m', 'timebill_ros.node.main', '--ros-args',
                              '-p', 'autostart:=true', '-p', 'keep_state:=false'],  # every demonstration starts the same
                             start_new_session=True)
     try:

@@ -20,9 +20,6 @@ worker process. No torch is imported anywhere in this process.
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import sys
 import threading
 import time
 import traceback
@@ -30,15 +27,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros.codes import Phase
 from timebill_ros.dispatch.dispatcher import Dispatcher
@@ -49,11 +43,8 @@ from timebill_ros.node import answering, parameters, ros_logging, translation
 from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.node.diagnostics import report
 from timebill_ros.node.estimate_service import EstimateService
-from timebill_ros.node.executor import PoolExecutor
 from timebill_ros.node.goal_server import GoalServer
 from timebill_ros.request import Outcome, Timing
-
-CALLBACKS_END_S = 2.0  # how long the end of the program waits for callbacks, and for each of its threads
 
 
 class TimebillNode(LifecycleNode):
@@ -290,57 +281,3 @@ class TimebillNode(LifecycleNode):
         if self._dispatcher is not None and changed:
             self._dispatcher.update(changed)
         return SetParametersResult(successful=True)
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; return the exit code.
-
-    The signal handlers are ours: rclpy's would invalidate the context at once, and no open goal would get its result.
-    """
-    signals: list[int] = []  # not an Event: setting one in a handler can deadlock with the wait that it interrupts
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: signals.append(number))
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # from rcl, for arguments or files that it cannot read
-        print(f'timebill: {error}', file=sys.stderr)
-        return 1
-    try:
-        node = TimebillNode()
-    except (InvalidParameterTypeException, InvalidParameterValueException, RuntimeError) as error:
-        # RuntimeError: from rcl, where the node may not be made, for instance because a security policy lacks it.
-        print(f'timebill: {error}', file=sys.stderr)
-        rclpy.shutdown()
-        return 1
-    executor = PoolExecutor(4, node.get_logger())
-    executor.add_node(node)
-    threads = [threading.Thread(target=executor.spin_to_the_end, name='executor', daemon=True)]
-    if node.get_parameter('autostart').value:
-        threads.append(threading.Thread(target=_autostart, args=(node,), name='autostart', daemon=True))
-    for thread in threads:
-        thread.start()
-    while not signals:
-        time.sleep(0.1)  # short, because the kernel may deliver the signal to a thread that does not wake this one
-    node.get_logger().info('stopping')
-    node.stop()
-    is_idle = executor.shutdown(timeout_sec=CALLBACKS_END_S)
-    for thread in threads:
-        thread.join(CALLBACKS_END_S)
-    if not is_idle or any(thread.is_alive() for thread in threads):
-        # A thread that is in rclpy while the interpreter ends would abort the process. Every goal has its result.
-        print('timebill: a callback does not end; leaving without it', file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    node.destroy_node()
-    rclpy.shutdown()
-    return 0
-
-
-def _autostart(node: TimebillNode) -> None:
-    if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-        node.trigger_activate()
-
-
-if __name__ == '__main__':
-    sys.exit(main())
