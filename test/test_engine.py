@@ -142,7 +142,42 @@ def test_an_answer_without_end_stops_at_the_context():
     bench = Bench(predictions={}, ends=False)
     bench.model.max_context = N_X + 12
     outcome = bench.run(max_new_tokens=500)
-    assert outcome.finish_reason is FinishReason.LENGTH and outcome.timing.generated_tokens == 12
+    assert outcome.finish_reason is FinishReason.CAPPED and outcome.timing.generated_tokens == 12
+    assert outcome.timing.length_cap == 12
+
+
+# Room behind the prompt, the goal's own limit -> what a plan for 20 tokens, at most 40, says, and how 30 tokens end.
+ROOMS = {
+    (100, 256): (Verdict.FITS, FinishReason.EOS), (40, 256): (Verdict.FITS, FinishReason.EOS),
+    (39, 256): (Verdict.AT_RISK, FinishReason.EOS), (31, 256): (Verdict.AT_RISK, FinishReason.EOS),
+    (12, 256): (Verdict.AT_RISK, FinishReason.CAPPED), (1, 256): (Verdict.AT_RISK, FinishReason.CAPPED),
+    (100, 12): (Verdict.FITS, FinishReason.LENGTH), (12, 12): (Verdict.FITS, FinishReason.LENGTH),
+    (12, 13): (Verdict.AT_RISK, FinishReason.CAPPED), (39, 39): (Verdict.FITS, FinishReason.EOS),
+}
+
+
+@pytest.mark.parametrize('strategy', [Strategy.KILL, Strategy.TRUNCATE, Strategy.SKIP_NEXT])
+@pytest.mark.parametrize('room', ROOMS)
+def test_what_the_context_cuts_is_neither_promised_nor_a_natural_end(room, strategy):
+    bench = Bench(predictions={})
+    bench.model.max_context = N_X + room[0]
+    outcome = bench.run(max_new_tokens=room[1], strategy=strategy, closing_text='.')
+    verdict, reason = ROOMS[room]
+    assert (outcome.timing.verdict, outcome.finish_reason) == (verdict, reason)
+    assert outcome.timing.length_cap == min(room)
+    cut = ANSWER[:min(room)].decode() + '.'
+    assert outcome.text == (ANSWER.decode() if reason is FinishReason.EOS else cut)
+    assert bench.engine.estimate(bench.request(max_new_tokens=room[1]))[0].verdict is verdict
+
+
+@pytest.mark.parametrize(('max_new_tokens', 'verdict', 'reason'), [(12, Verdict.FITS, FinishReason.LENGTH),
+                                                                  (500, Verdict.AT_RISK, FinishReason.CAPPED)])
+def test_without_a_predictor_the_context_is_known_too(max_new_tokens, verdict, reason):
+    bench = Bench(ends=False)
+    bench.model.max_context = N_X + 12
+    outcome = bench.run(max_new_tokens=max_new_tokens)
+    assert (outcome.timing.verdict, outcome.finish_reason) == (verdict, reason)
+    assert outcome.timing.predicted_tokens == outcome.timing.generated_tokens == 12
 
 
 def test_an_answer_that_is_only_the_end_of_text_says_so():

@@ -25,16 +25,17 @@ from timebill_ros.request import Request, Timing
 
 LINES = 'take the cup\nopen the dra'
 CUT = 'take the cup\n'
-NOT_LATE = [FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH]
+ENDED = [FinishReason.EOS, FinishReason.STOP]
+LIMITED = [FinishReason.LENGTH, FinishReason.CAPPED]
 KILL, SKIP_NEXT, TRUNCATE = EVERY = [Strategy.KILL, Strategy.SKIP_NEXT, Strategy.TRUNCATE]
 KEEPING = [SKIP_NEXT, TRUNCATE]
 REQUEST = Request('id', 10.5, 12.0, prompt='w')
 
 
 @pytest.mark.parametrize(('strategy', 'reason', 'text', 'at_line_end', 'closing', 'code', 'kept'), [
-    # An answer in time is left alone, whatever the goal says about late ones.
+    # An answer that the model ended is left alone, whatever the goal says about those that were cut.
     *[(strategy, reason, LINES, at_line_end, closing, ErrorCode.NONE, LINES)
-      for strategy in EVERY for reason in NOT_LATE for at_line_end in (False, True)
+      for strategy in EVERY for reason in ENDED for at_line_end in (False, True)
       for closing in ('', ' [cut]')],
     # A canceled one keeps its text as it is.
     *[(strategy, FinishReason.CANCELED, text, True, ' [cut]', ErrorCode.CANCELED, text)
@@ -42,9 +43,12 @@ REQUEST = Request('id', 10.5, 12.0, prompt='w')
     # A late one under KILL keeps nothing.
     *[(KILL, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.DEADLINE_MISSED, '')
       for text in ('', LINES) for at_line_end in (False, True) for closing in ('', ' [cut]')],
-    # One that the plan capped came in time, so KILL keeps it too.
-    *[(strategy, FinishReason.CAPPED, LINES, True, closing, ErrorCode.NONE, CUT + closing)
-      for strategy in EVERY for closing in ('', ' [cut]')],
+    # One that was cut at a length came in time, so KILL keeps it too. It is cut in its middle like a late one.
+    *[(strategy, reason, text, at_line_end, closing, ErrorCode.NONE, kept + closing)
+      for strategy in EVERY for reason in LIMITED for closing in ('', ' [cut]')
+      for text, at_line_end, kept in ((LINES, False, LINES), (LINES, True, CUT), (CUT, True, CUT))],
+    *[(strategy, FinishReason.LENGTH, text, at_line_end, ' [cut]', ErrorCode.INVALID_GOAL, '')
+      for strategy in EVERY for text, at_line_end in (('', False), ('no whole line', True))],
     (KILL, FinishReason.CAPPED, 'no whole line', True, ' [cut]', ErrorCode.DEADLINE_MISSED, ''),
     # A late one under the others keeps what there is, back to a line end where asked, and closes it.
     *[(strategy, FinishReason.DEADLINE, text, at_line_end, closing, ErrorCode.NONE, kept + closing)
@@ -64,14 +68,27 @@ def test_settle(strategy, reason, text, at_line_end, closing, code, kept):
     assert bool(outcome.error_msg) == (code is not ErrorCode.NONE)
     if code is ErrorCode.DEADLINE_MISSED:
         assert '1.500 s' in outcome.error_msg and '7 tokens' in outcome.error_msg
+    if code is ErrorCode.INVALID_GOAL:
+        assert 'max_new_tokens 256' in outcome.error_msg and ('stop_at_line_end' in outcome.error_msg) == bool(text)
 
 
+@pytest.mark.parametrize('strategy', EVERY)
+@pytest.mark.parametrize(('text', 'words'), [('', 'no text'), ('no whole line', 'stop_at_line_end')])
+def test_an_answer_that_the_context_cut_to_nothing_says_that_the_prompt_is_too_long(strategy, text, words):
+    request = replace(REQUEST, strategy=strategy, stop_at_line_end=bool(text), closing_text='.')
+    timing = Timing(prompt_tokens=93, generated_tokens=7)
+    outcome = settle(request, FinishReason.CAPPED, text, timing, context_is_full=True)
+    assert (outcome.error_code, outcome.text) == (ErrorCode.PROMPT_TOO_LONG, '')
+    assert all(part in outcome.error_msg for part in ('93 tokens', '7 more', words))
+
+
+@pytest.mark.parametrize('reason', [FinishReason.DEADLINE, *LIMITED])
 @pytest.mark.parametrize('n', range(10, 60))
-def test_an_answer_cut_at_a_line_end_and_closed_still_parses(n):
-    """What the closing text is for: the client reads JSON, one entry per line, wherever the deadline cut it."""
+def test_an_answer_cut_at_a_line_end_and_closed_still_parses(n, reason):
+    """What the closing text is for: the client reads JSON, one entry per line, wherever it was cut, by whatever."""
     whole = '{"steps": [\n"open the drawer",\n"take the cup",\n"close the drawer",\n""]}'
     request = replace(REQUEST, strategy=TRUNCATE, stop_at_line_end=True, closing_text='"cut"]}')
-    outcome = settle(request, FinishReason.DEADLINE, whole[:n], Timing(time_budget_s=1.0))
+    outcome = settle(request, reason, whole[:n], Timing(time_budget_s=1.0))
     if outcome.error_code is ErrorCode.NONE:
         assert json.loads(outcome.text)['steps'][-1] == 'cut'
     else:

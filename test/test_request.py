@@ -191,8 +191,8 @@ ENDINGS = {  # finish reason -> error codes that go with it
     FinishReason.UNKNOWN: {'NONE'},
     FinishReason.EOS: {'NONE'},
     FinishReason.STOP: {'NONE'},
-    FinishReason.LENGTH: {'NONE'},
-    FinishReason.CAPPED: {'NONE', 'DEADLINE_MISSED'},
+    FinishReason.LENGTH: {'NONE', 'INVALID_GOAL'},
+    FinishReason.CAPPED: {'NONE', 'DEADLINE_MISSED', 'PROMPT_TOO_LONG'},
     FinishReason.DEADLINE: {'NONE', 'DEADLINE_MISSED'},
     FinishReason.CANCELED: {'CANCELED'},
     FinishReason.SKIPPED: {'SKIPPED'},
@@ -209,7 +209,9 @@ KEEPING = {'NONE', 'UNKNOWN', 'INACTIVE', 'WORKER_LOST', 'CANCELED', 'PREEMPTED'
 def test_which_outcomes_there_are(reason, code, message, text):
     possible = code.name in ENDINGS[reason] and bool(message) == (code is not ErrorCode.NONE)
     possible &= code.name in KEEPING or not text
-    possible &= bool(text) or code is not ErrorCode.NONE or reason not in (FinishReason.CAPPED, FinishReason.DEADLINE)
+    # An answer that reads as success is empty only where the model itself ended it (UNKNOWN: nothing has ended yet).
+    possible &= bool(text) or code is not ErrorCode.NONE or reason in (
+        FinishReason.EOS, FinishReason.STOP, FinishReason.UNKNOWN)
     if possible:
         assert Outcome(code, message, text, reason).error_code is code
     else:

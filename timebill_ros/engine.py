@@ -59,7 +59,8 @@ class Prepared:
 
     prompt: str  # rendered
     ids: list[int]
-    n_max: int  # N_max: the longest response
+    n_max: int  # N_max: the longest response that the goal and the model's context allow
+    n_goal: int  # the goal's own limit, where that is shorter than the whole context
 
     @property
     def n_x(self) -> int:
@@ -98,7 +99,8 @@ class Engine:
         try:
             with self._high_priority:
                 reason, text = self._generate(request, control, timing)
-            return overrun.settle(request, reason, text, timing)
+            full = timing.prompt_tokens + timing.generated_tokens >= self.model.max_context
+            return overrun.settle(request, reason, text, timing, context_is_full=full)
         except GoalError as error:
             return Outcome(error.code, str(error), '', FinishReason.ERROR, timing)
         except Exception as error:  # the request ends with a code; the worker and its model go on
@@ -134,7 +136,7 @@ class Engine:
         timing.prefill_s = prefill_finished - prefill_started
         if logits is None:
             return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
-        distribution = self._collect(future, timing, prefill_started, prefill_finished, prepared.n_max)
+        distribution = self._collect(future, timing, prefill_started, prefill_finished, prepared.n_goal)
 
         # The plan is made with the measured time left, not with the estimate of what prefill would take.
         known = self._situation(request, prepared, distribution)
@@ -156,7 +158,7 @@ class Engine:
         control.on_phase(Phase.DECODE)
         replanner = Replanner(self.model, self.planner, replace(known, n_max=plan.length_cap), plan=plan, timing=timing,
                               control=control, started_s=prefill_started, drops=drops)
-        reason, stops = self._decode(request, control, logits, plan, replanner, n_kv, prepared.n_max)
+        reason, stops = self._decode(request, control, logits, plan, replanner, n_kv)
         ended = clock()
         timing.decode_s = ended - decode_started
         timing.generated_tokens = n = control.n_tokens
@@ -174,7 +176,8 @@ class Engine:
         """Render and tokenize. GoalError for a prompt that the model cannot take."""
         prompt = self.model.render(request)
         ids = self.model.tokenize(prompt, is_chat=bool(request.messages))
-        return Prepared(prompt, ids, min(request.max_new_tokens, self.model.max_context - len(ids)))
+        n_goal = min(request.max_new_tokens, self.model.max_context)
+        return Prepared(prompt, ids, min(n_goal, self.model.max_context - len(ids)), n_goal)
 
     def _refuse_long_prefill(self, request: Request, timing: Timing, left_s: float) -> None:
         """Raise GoalError INFEASIBLE where reading the prompt alone would take longer than is left."""
@@ -193,13 +196,14 @@ class Engine:
         return self.predictor.submit(prepared.prompt, bound)
 
     def _collect(self, future: Future[Prediction] | None, timing: Timing, prefill_started: float,
-                 prefill_finished: float, n_max: int, wait_s: float | None = None) -> LengthDistribution:
+                 prefill_finished: float, n_goal: int, wait_s: float | None = None) -> LengthDistribution:
         """Return the predicted length distribution.
 
-        Where the prediction is late or failed, this is the marginal distribution; without a predictor, N_max for sure.
+        Where the prediction is late or failed, this is the marginal distribution; without a predictor, the goal's own
+        limit for sure.
         """
         if future is None:
-            return LengthDistribution.point(n_max, 1)
+            return LengthDistribution.point(n_goal, 1)
         try:
             prediction = future.result(timeout=self.prediction_wait_s if wait_s is None else wait_s)
         except FutureTimeout:
@@ -216,7 +220,7 @@ class Engine:
         n_x = prepared.n_x
         n_min = smallest_keep(n_x, request.max_eviction_ratio, MAX_WINDOW) if self.model.supports_eviction else n_x
         return Situation(distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(),
-                         may_cap=overrun.of(request).cut_is_lost)
+                         may_cap=overrun.of(request).cut_is_lost, n_goal=prepared.n_goal)
 
     def _evict(self, plan: Plan, timing: Timing, left_s: float) -> int:
         """Do what the plan says before decoding; return the number of cached entries."""
@@ -232,7 +236,7 @@ class Engine:
         return n_kv
 
     def _decode(self, request: Request, control: Control, logits: torch.Tensor, plan: Plan, replanner: Replanner,
-                n_kv: int, n_max: int) -> tuple[FinishReason, StopStrings]:
+                n_kv: int) -> tuple[FinishReason, StopStrings]:
         """Run the token loop, which writes to `control`: (why it ended, the search for stop strings)."""
         model = self.model
         control.tokens[:] = [0] * plan.length_cap
@@ -240,7 +244,8 @@ class Engine:
         with torch.inference_mode(), no_collection():  # entered once, not by every step
             reason = decode(model, Sampler(request.sampling, model.device), logits, position=plan.n_x, n_kv=n_kv,
                             cap=plan.length_cap,
-                            cap_reason=FinishReason.LENGTH if plan.length_cap >= n_max else FinishReason.CAPPED,
+                            cap_reason=FinishReason.LENGTH if plan.length_cap >= request.max_new_tokens else
+                            FinishReason.CAPPED,
                             step_s=self.planner.times_of(plan.variant).steps.scaled(plan.timing_factor),
                             stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)
         return reason, stops
@@ -251,7 +256,7 @@ class Engine:
         self.tracker.observe(Feedback(
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
             prefill_profiled_s=self.times.prefill(plan.n_x), decode_s=decode_s, decode_profiled_s=decode_profiled_s,
-            distribution=known.distribution, pessimistic_tokens=plan.pessimistic_tokens, max_tokens=known.n_max,
+            distribution=known.distribution, pessimistic_tokens=plan.pessimistic_tokens, max_tokens=known.n_goal,
             promised=plan.verdict.is_promise, factor=plan.timing_factor, time_bound=known.bounds.time_bound))
 
     @staticmethod
@@ -269,7 +274,7 @@ class Engine:
         run. The length predictor does run, so this takes as long as a prediction.
         """
         prepared = self._prepare(request)
-        distribution = self._collect(self._start_prediction(prepared), Timing(), 0.0, 0.0, prepared.n_max, wait_s=5.0)
+        distribution = self._collect(self._start_prediction(prepared), Timing(), 0.0, 0.0, prepared.n_goal, wait_s=5.0)
         prefill_s = self.times.prefill(prepared.n_x) * self.tracker.prefill_factor
         left = request.time_budget_s - prefill_s - request.delivery_margin_s
         known = replace(self._situation(request, prepared, distribution), may_cap=False)

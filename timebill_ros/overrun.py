@@ -20,7 +20,7 @@ test/test_overrun.py. The worker settles the answers that it cuts, the node thos
 from __future__ import annotations
 
 from timebill_ros.codes import ErrorCode, FinishReason, Strategy
-from timebill_ros.request import Outcome, Request, Timing
+from timebill_ros.request import CUT, Outcome, Request, Timing
 
 
 class OverrunStrategy:
@@ -74,6 +74,7 @@ def drops(request: Request, drop_infeasible: str) -> bool:
 def usable(request: Request, text: str) -> str:
     """Return a cut answer as its goal wants it: back to the last line end if asked for, then the closing text.
 
+    Cut is what the deadline, a cap or the goal's own max_new_tokens has ended: all three end it anywhere in a sentence.
     Empty where nothing is left of the answer, because the closing text alone must not read as one. The closing text is
     appended, not generated. It takes no decode steps, so the plan reserves none for it.
     """
@@ -82,26 +83,41 @@ def usable(request: Request, text: str) -> str:
     return text + request.closing_text if text else ''
 
 
-def settle(request: Request, reason: FinishReason, text: str, timing: Timing) -> Outcome:
+def settle(request: Request, reason: FinishReason, text: str, timing: Timing, *,
+           context_is_full: bool = False) -> Outcome:
     """Return the outcome of a generation that stopped for `reason` with `text` so far.
 
     This is the one place where a deadline becomes an error code. A cut answer of which nothing is kept is a failure,
-    because an empty text must not read as success.
+    because an empty text must not read as success. `context_is_full`: the model's context has no room for another
+    token, so that a CAPPED answer was cut by it and not by a plan.
     """
     if reason is FinishReason.CANCELED:
         return Outcome(ErrorCode.CANCELED, 'canceled by the client', text, reason, timing)
-    if reason not in (FinishReason.DEADLINE, FinishReason.CAPPED):
+    if reason not in CUT:
         return Outcome(ErrorCode.NONE, '', text, reason, timing)
-    strategy = of(request)
-    if reason is FinishReason.CAPPED:  # in time, whatever the strategy
-        ended, kept, nothing = 'the plan capped the answer', usable(request, text), OverrunStrategy.nothing
-    else:
-        ended, kept, nothing = 'the deadline came', strategy.kept(request, text), strategy.nothing
+    # LENGTH and CAPPED came in time, so every strategy keeps their text.
+    kept = of(request).kept(request, text) if reason is FinishReason.DEADLINE else usable(request, text)
     if kept:
         return Outcome(ErrorCode.NONE, '', kept, reason, timing)
+    code, message = _nothing_kept(request, reason, text, timing, context_is_full)
+    return Outcome(code, message, '', reason, timing)
+
+
+def _nothing_kept(request: Request, reason: FinishReason, text: str, timing: Timing,
+                  context_is_full: bool) -> tuple[ErrorCode, str]:
+    """Return code and sentence for a cut answer of which nothing is left. They name what the client can change."""
+    n, strategy = timing.generated_tokens, of(request)
+    missing = 'no line of it had ended (stop_at_line_end)' if text else 'it held no text yet'
+    if reason is FinishReason.LENGTH:
+        return ErrorCode.INVALID_GOAL, f'max_new_tokens {request.max_new_tokens} ended the answer, and {missing}'
+    if reason is FinishReason.CAPPED and context_is_full:
+        return ErrorCode.PROMPT_TOO_LONG, (f'behind the prompt of {timing.prompt_tokens} tokens the context has room '
+                                           f'for {n} more; these ended the answer, and {missing}')
+    capped = reason is FinishReason.CAPPED
+    ended, nothing = ('the plan capped the answer', missing) if capped else ('the deadline came', strategy.nothing)
     overrun = f' and the overrun of {request.max_overrun_s:.3f} s' if strategy.runs_on else ''
-    return Outcome(ErrorCode.DEADLINE_MISSED, f'{ended} after {timing.generated_tokens} tokens (time budget '
-                   f'{timing.time_budget_s:.3f} s{overrun}); {nothing}', '', reason, timing)
+    return ErrorCode.DEADLINE_MISSED, (f'{ended} after {n} tokens (time budget {timing.time_budget_s:.3f} s{overrun}); '
+                                       f'{nothing}')
 
 
 def interrupt(request: Request, code: ErrorCode, message: str, text: str, timing: Timing) -> Outcome:

@@ -226,16 +226,21 @@ _NOT_NEGATIVE = ('length_cap', *(f.name for f in dataclasses.fields(Timing) if f
 _ORDERED = (('predicted_tokens', 'pessimistic_tokens'), ('kept_tokens', 'prompt_tokens'),
             ('hidden_prediction_s', 'prediction_s'))
 
-_CUT = (FinishReason.CAPPED, FinishReason.DEADLINE)
-# The error codes that go with each finish reason. Those that go with no other one go with ERROR.
+# Ends that may come anywhere in an answer: in its middle, or before it has any text.
+CUT = (FinishReason.LENGTH, FinishReason.CAPPED, FinishReason.DEADLINE)
+# The error codes that go with each finish reason. A cut answer of which nothing is kept says with its code what cut it.
 _CODES = {
     FinishReason.UNKNOWN: (ErrorCode.NONE,),  # the default: nothing has ended yet
-    **{reason: (ErrorCode.NONE,) for reason in FinishReason if reason.is_natural},
-    **{reason: (ErrorCode.NONE, ErrorCode.DEADLINE_MISSED) for reason in _CUT},
+    FinishReason.EOS: (ErrorCode.NONE,),
+    FinishReason.STOP: (ErrorCode.NONE,),
+    FinishReason.LENGTH: (ErrorCode.NONE, ErrorCode.INVALID_GOAL),
+    FinishReason.CAPPED: (ErrorCode.NONE, ErrorCode.DEADLINE_MISSED, ErrorCode.PROMPT_TOO_LONG),
+    FinishReason.DEADLINE: (ErrorCode.NONE, ErrorCode.DEADLINE_MISSED),
     FinishReason.CANCELED: (ErrorCode.CANCELED,),
     FinishReason.SKIPPED: (ErrorCode.SKIPPED,),
+    FinishReason.ERROR: tuple(set(ErrorCode) - {ErrorCode.NONE, ErrorCode.DEADLINE_MISSED, ErrorCode.CANCELED,
+                                                ErrorCode.SKIPPED}),
 }
-_CODES[FinishReason.ERROR] = tuple(set(ErrorCode) - {code for codes in _CODES.values() for code in codes})
 # The failures that keep the text so far (under KILL only some of them do, see overrun.py).
 _KEEPING = (ErrorCode.UNKNOWN, ErrorCode.INACTIVE, ErrorCode.WORKER_LOST, ErrorCode.CANCELED, ErrorCode.PREEMPTED)
 
@@ -255,7 +260,7 @@ class Outcome:
         _require(code in _CODES[reason], 'error_code', 'one that goes with {}', code, reason.name)
         if code is ErrorCode.NONE:
             _require(not self.error_msg, 'error_msg', 'empty for NONE', self.error_msg)
-            _require(bool(self.text) or reason not in _CUT, 'text', 'not empty for {}', self.text, reason.name)
+            _require(bool(self.text) or reason not in CUT, 'text', 'not empty for {}', self.text, reason.name)
         else:
             _require(bool(self.error_msg), 'error_msg', 'a sentence for {}', self.error_msg, code.name)
             _require(not self.text or code in _KEEPING, 'text', 'empty for {}', self.text[:64], code.name)

@@ -99,6 +99,29 @@ def test_a_permitted_eviction_never_makes_a_promise_impossible(situation, table,
     assert plan.verdict <= max(whole.verdict, Verdict.FITS_WITH_EVICTION)
 
 
+@often
+@given(SITUATIONS, TABLES, SECONDS, st.integers(0, 300))
+def test_no_length_is_promised_that_the_context_would_cut(situation, table, left_s, more):
+    """The goal's own limit lies `more` tokens beyond the last one that can come; a cut there is no natural end."""
+    cut = replace(situation, n_goal=situation.n_max + more)
+    plan = planner_of(table).plan(cut, left_s)
+    assert not plan.verdict.is_promise or cut.pessimistic() <= plan.pessimistic_tokens <= cut.n_max
+    assert plan.length_cap <= cut.n_max
+    if cut.pessimistic() <= cut.n_max:
+        assert plan == planner_of(table).plan(situation, left_s), 'the context is no obstacle'
+    else:
+        assert plan.pessimistic_tokens > cut.n_max >= plan.fitting_tokens
+
+
+def test_an_answer_that_grows_into_the_end_of_the_context_loses_its_promise():
+    bounds = Bounds(FixedFactor(2.0))
+    situation = known(bounds=bounds, n_max=50, n_goal=500)
+    plan = planner_of().plan(situation, 100.0)
+    assert (plan.verdict, plan.pessimistic_tokens) == (Verdict.FITS, 40)
+    revised = planner_of().revise(plan, situation, Progress(45, 1044, 1000, 1.0), 100.0)
+    assert (revised.verdict, revised.pessimistic_tokens, revised.n_keep) == (Verdict.AT_RISK, 500, 1000)
+
+
 @pytest.mark.parametrize(('bounds', 'verdict'), [
     ({}, Verdict.FITS),  # 60 tokens over 1,000 entries take 1.20 s, of 1.25 s
     ({'timing_factor': 1.1}, Verdict.FITS_WITH_EVICTION),

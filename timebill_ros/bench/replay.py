@@ -81,7 +81,7 @@ def plan_for(method: Method, tracker: Tracker, device: Device, recording: Record
         slow = bounds.timing_factor * bounds.time_bound
         return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max,
                        budget_s=budget_s - bounds.reserve_s, evict_s=times.eviction(n_x) * slow)
-    known = Situation(recording.distribution, n_x, n_min, n_max, bounds)
+    known = Situation(recording.distribution, n_x, n_min, n_max, bounds, n_goal=device.max_new_tokens)
     return Planner(times, device.variants, method.table).plan(known, budget_s)
 
 

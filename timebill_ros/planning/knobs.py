@@ -40,15 +40,15 @@ class Option:
 
 def choose(options: Sequence[Option], table: QualityTable | None, distribution: LengthDistribution, *, n_x: int,
            n_min: int, time_left_s: float, eviction_s: float, predicted: int, pessimistic: int, n_max: int,
-           caution: float = 1.0, reserve_s: float = 0.0, may_cap: bool = False) -> Plan:
+           n_goal: int = 0, caution: float = 1.0, reserve_s: float = 0.0, may_cap: bool = False) -> Plan:
     """Return the plan of the best option. `options[0]` is the model's own weights; see `solver.solve` for the rest.
 
     `may_cap`: a response that will probably be cut may be capped before the deadline. That helps where a late response
     is worth nothing. Elsewhere the deadline guard is better: it cuts later than a cautious cap would.
     """
     paper = [replace(solver.solve(steps=o.steps, n_x=n_x, n_min=n_min, time_left_s=time_left_s, eviction_s=eviction_s,
-                                  predicted=predicted, pessimistic=pessimistic, n_max=n_max, caution=caution,
-                                  reserve_s=reserve_s), variant=o.variant)
+                                  predicted=predicted, pessimistic=pessimistic, n_max=n_max, n_goal=n_goal,
+                                  caution=caution, reserve_s=reserve_s), variant=o.variant)
              for o in (options if table else options[:1])]
     if table is None:
         return paper[0]
@@ -70,6 +70,6 @@ def choose(options: Sequence[Option], table: QualityTable | None, distribution: 
             candidates.append((quality, replace(
                 base, verdict=verdict, n_keep=n_keep, eviction_ratio=ratio,
                 length_cap=cap if may_cap and 0 < cap < n_max else n_max,
-                decode_wcet_s=reserve_s + cost * caution + worst.decode(n_keep, base.pessimistic_tokens),
+                decode_wcet_s=reserve_s + cost * caution + worst.decode(n_keep, min(base.pessimistic_tokens, n_max)),
                 decode_expected_s=cost + option.steps.decode(n_keep, base.predicted_tokens))))
     return max(candidates, key=lambda pair: pair[0])[1]

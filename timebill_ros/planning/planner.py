@@ -53,9 +53,16 @@ class Situation:
     distribution: LengthDistribution  # of the response's length
     n_x: int  # N_x: prompt tokens
     n_min: int  # the fewest prompt entries that may be kept
-    n_max: int  # N_max: the longest response
+    n_max: int  # N_max: the longest response that can come
     bounds: Bounds
     may_cap: bool = False  # whether the response may be capped before the deadline, see knobs.choose
+    # The goal's own limit, where the response is cut before that: by the model's context, or by a cap of the plan. A
+    # cut there is no natural end, so a promise needs N_W <= n_max. 0: n_max is the goal's own.
+    n_goal: int = 0
+
+    def pessimistic(self, generated: int = 0) -> int:
+        """Return N_W, at most the goal's own limit, once `generated` tokens have come."""
+        return self.bounds.length.pessimistic(self.distribution, max(self.n_goal, self.n_max), generated)
 
 
 class Progress(NamedTuple):
@@ -92,7 +99,7 @@ class Planner:
         plan = knobs.choose(
             options, self.quality, distribution, n_x=known.n_x, n_min=known.n_min, n_max=known.n_max,
             time_left_s=time_left_s, eviction_s=self.times.eviction(known.n_x) * factor,
-            predicted=distribution.median(), pessimistic=bounds.length.pessimistic(distribution, known.n_max),
+            predicted=distribution.median(), pessimistic=known.pessimistic(), n_goal=known.n_goal,
             caution=bounds.time_bound, reserve_s=bounds.reserve_s, may_cap=known.may_cap)
         return replace(plan, timing_factor=factor)
 
@@ -106,18 +113,19 @@ class Planner:
         it can still read. The plan's verdict says so.
         """
         bounds, n, n_kv = known.bounds, now.n, now.n_kv
-        n_w = bounds.length.pessimistic(known.distribution, known.n_max, n)
+        n_w = known.pessimistic(n)
         steps = self._steps_of[plan.variant or self.variants[0]].scaled(now.factor)
         unchanged = Verdict.FITS if now.n_keep == known.n_x else Verdict.FITS_WITH_EVICTION
-        if plan.verdict is unchanged and solver.fits(steps.scaled(bounds.time_bound), n_kv, n_w - n + 1,
-                                                     time_left_s - bounds.reserve_s):
+        if plan.verdict is unchanged and n_w <= known.n_max and solver.fits(
+                steps.scaled(bounds.time_bound), n_kv, n_w - n + 1, time_left_s - bounds.reserve_s):
             return plan  # the usual case. Nothing more is computed, because the next token waits for this.
         n_hat = min(expected(known.distribution, known.n_max, n), n_w)
         generated = n_kv - now.n_keep
         rest = solver.solve(
             steps=steps, n_x=n_kv, n_min=min(known.n_min + generated, n_kv), time_left_s=time_left_s,
             eviction_s=self.times.eviction(n_kv) * now.factor, predicted=n_hat - n + 1, pessimistic=n_w - n + 1,
-            n_max=known.n_max - n + 1, caution=bounds.time_bound, reserve_s=bounds.reserve_s)
+            n_max=known.n_max - n + 1, n_goal=max(known.n_goal - n + 1, 0), caution=bounds.time_bound,
+            reserve_s=bounds.reserve_s)
         evicts = rest.n_keep < n_kv and (rest.verdict.is_promise or self.quality is None and
                                          rest.verdict is not Verdict.INFEASIBLE)
         verdict = unchanged if rest.verdict is Verdict.FITS else rest.verdict

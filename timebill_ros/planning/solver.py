@@ -69,22 +69,24 @@ def smallest_keep(n_x: int, alpha_max: float, window: int) -> int:
 
 
 def solve(*, steps: StepTime, n_x: int, n_min: int, time_left_s: float, eviction_s: float, predicted: int,
-          pessimistic: int, n_max: int, caution: float = 1.0, reserve_s: float = 0.0) -> Plan:
+          pessimistic: int, n_max: int, n_goal: int = 0, caution: float = 1.0, reserve_s: float = 0.0) -> Plan:
     """Choose how much of the prompt's cache to keep, for one set of weights.
 
     `time_left_s` is D where nothing is evicted; evicting costs `eviction_s` of it first. `n_min` to `n_x` entries may
-    be kept; `n_max` bounds the response. Times are in seconds, lengths in tokens. `steps` and `eviction_s` are expected
-    times; a promise is made for `caution` times as long, with `reserve_s` to spare.
+    be kept; the response is cut after `n_max` tokens. Times are in seconds, lengths in tokens. `steps` and `eviction_s`
+    are expected times; a promise is made for `caution` times as long, with `reserve_s` to spare. `n_goal`: the goal's
+    own limit, where that is longer than `n_max`. A response that is cut before its own limit has not ended naturally,
+    so nothing is promised where N_W is above `n_max`; it is AT_RISK at best.
 
     FITS: N_W fits without eviction. FITS_WITH_EVICTION: N_W fits with the least eviction that lets it. AT_RISK: only
     N_hat fits, in expected times; the least eviction that lets it is chosen. INFEASIBLE: not even N_hat fits with
     `n_min` entries; these are kept.
     """
     n_hat = min(max(predicted, 1), n_max)
-    n_w = min(max(pessimistic, n_hat), n_max)
+    n_w = min(max(pessimistic, n_hat), max(n_goal, n_max))
     worst, worst_left_s, worst_eviction_s = steps.scaled(caution), time_left_s - reserve_s, eviction_s * caution
 
-    n_keep = _least_eviction(worst, n_x, n_min, worst_left_s, worst_eviction_s, n_w)
+    n_keep = _least_eviction(worst, n_x, n_min, worst_left_s, worst_eviction_s, n_w) if n_w <= n_max else None
     if n_keep is not None:
         verdict = Verdict.FITS if n_keep == n_x else Verdict.FITS_WITH_EVICTION
     else:
@@ -96,7 +98,7 @@ def solve(*, steps: StepTime, n_x: int, n_min: int, time_left_s: float, eviction
                   longest_fit(worst, n_x, worst_left_s, n_max))
     return Plan(verdict=verdict, n_x=n_x, n_keep=n_keep, eviction_ratio=1 - n_keep / n_x, length_cap=n_max,
                 predicted_tokens=n_hat, pessimistic_tokens=n_w, fitting_tokens=fitting,
-                decode_wcet_s=reserve_s + (worst_eviction_s if evicts else 0.0) + worst.decode(n_keep, n_w),
+                decode_wcet_s=reserve_s + (worst_eviction_s if evicts else 0.0) + worst.decode(n_keep, min(n_w, n_max)),
                 decode_expected_s=(eviction_s if evicts else 0.0) + steps.decode(n_keep, n_hat))
 
 
