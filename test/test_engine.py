@@ -180,6 +180,34 @@ def test_without_a_predictor_the_context_is_known_too(max_new_tokens, verdict, r
     assert outcome.timing.predicted_tokens == outcome.timing.generated_tokens == 12
 
 
+# Bytes that print nothing stand for special tokens. Fields, answer -> how it ends.
+SILENT = b'\0' * 30
+EMPTY = {
+    'the end at once': (b'', {}, ErrorCode.NONE, FinishReason.EOS),
+    'the end after special tokens': (SILENT, {}, ErrorCode.NONE, FinishReason.EOS),
+    'a stop text first': (b'.abc', dict(sampling=Sampling(stop=['.'])), ErrorCode.NONE, FinishReason.STOP),
+    'special tokens to the limit': (SILENT, dict(max_new_tokens=7), ErrorCode.INVALID_GOAL, FinishReason.LENGTH),
+    'no whole line within the limit': (ANSWER, dict(max_new_tokens=7, stop_at_line_end=True), ErrorCode.INVALID_GOAL,
+                                       FinishReason.LENGTH),
+    'special tokens to the context': (SILENT, dict(n_x=3990), ErrorCode.PROMPT_TOO_LONG, FinishReason.CAPPED),
+    'no whole line within the context': (ANSWER, dict(n_x=3990, stop_at_line_end=True), ErrorCode.PROMPT_TOO_LONG,
+                                         FinishReason.CAPPED),
+    'special tokens to the deadline': (SILENT, dict(budget_s=0.45), ErrorCode.DEADLINE_MISSED, FinishReason.DEADLINE),
+}
+
+
+@pytest.mark.parametrize('strategy', [Strategy.KILL, Strategy.TRUNCATE, Strategy.SKIP_NEXT])
+@pytest.mark.parametrize('case', EMPTY)
+def test_an_empty_text_reads_as_success_only_where_the_model_or_a_stop_text_ended_it(case, strategy, monkeypatch):
+    answer, fields, code, reason = EMPTY[case]
+    bench = Bench(predictions={}, answer=answer)
+    monkeypatch.setattr(bench.model.tokenizer, 'decode', lambda ids, **options: bytes(
+        i for i in ids if 0 < i < 256).decode(), raising=False)
+    request = bench.request(closing_text='.', strategy=strategy, **fields)
+    outcome = bench.engine.run(request, Control(Deadline(request.deadline_s, bench.clock)))
+    assert (outcome.error_code, outcome.finish_reason, outcome.text) == (code, reason, '')
+
+
 def test_an_answer_that_is_only_the_end_of_text_says_so():
     bench = Bench(predictions={}, answer=b'')
     outcome = bench.engine.run(bench.request(), Control(Deadline(bench.clock.now + GENEROUS, bench.clock)))

@@ -43,6 +43,7 @@ from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.resources import steps_directory
 from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning
+from timebill_ros.worker.empty_answers import EmptyAnswers
 from timebill_ros.worker.steering import Steering
 from timebill_ros.worker.streamer import Streamer
 
@@ -65,6 +66,7 @@ class Worker:
         self._unsaved = 0  # requests whose lessons are not on disk yet
         self.settings: dict = {}
         self._steering = Steering()
+        self._empty_answers = EmptyAnswers()
 
     def read(self) -> None:
         """Take messages, in a thread of their own, until the pipe closes; then end the process.
@@ -169,6 +171,7 @@ class Worker:
 
     def _run(self, message: dict) -> None:
         outcome = self._outcome(message)
+        self._empty_answers.observe(outcome)
         fatal = self._fatal() if outcome.error_code is ErrorCode.UNKNOWN else ''
         self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
                            'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal})
