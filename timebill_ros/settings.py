@@ -170,6 +170,9 @@ PARAMETERS = (
               'priority: those of higher priority; deadline: also those of the same priority with an earlier deadline '
               'that cannot wait until it is through. A goal that cannot make its deadline stops none.',
               choices=('never', 'priority', 'deadline'), live=True),
+    Parameter('cancel_abandoned', True, 'Cancel a goal, also one that waits, when the client that sent it is gone, so '
+              'that the model does not work for nobody. A client that was killed is noticed after about 20 s. false: '
+              'such a goal goes on.', live=True),
     # Clocks.
     Parameter('deadline_clock', 'ros', 'Clock that an absolute deadline goes by once its goal is released. ros: ROS '
               'time, which follows /clock with use_sim_time; monotonic: real time.', choices=('ros', 'monotonic')),

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import pytest
 import rclpy
 from fake_worker import READY, planned
-from node_client import CANCELED, SUCCEEDED, Result, make_goal, wait_for, wait_until
+from node_client import ABORTED, CANCELED, SUCCEEDED, Result, make_goal, wait_for, wait_until
 from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 
@@ -101,10 +101,11 @@ class Served:
     def publish_status(self, request_id, timing, outcome):
         self.statuses.append((request_id, outcome))
 
-    def send(self, goal):
+    def send(self, goal, **options):
         sent = threading.Event()
         futures = []
-        self._executors[1].create_task(lambda: (futures.append(self.actions.send_goal_async(goal)), sent.set()))
+        self._executors[1].create_task(
+            lambda: (futures.append(self.actions.send_goal_async(goal, **options)), sent.set()))
         assert sent.wait(20.0)
         return wait_for(futures[0], 20.0)
 
@@ -160,8 +161,38 @@ def test_a_goal_ends_in_one_result_wherever_something_raises(served, monkeypatch
         assert (status, result.error_code, result.text) == (SUCCEEDED, Result.NONE, TEXT)
     else:
         assert status != SUCCEEDED and result.error_code == Result.UNKNOWN and 'of the test' in result.error_msg
-    assert not served.goals._goals and not served.goals._released
+    assert not served.goals._goals and not served.goals._server._coming
     assert served.ask(make_goal('one', 30.0))[1].text == TEXT, 'the next goal is served as if nothing had been'
+
+
+def test_a_bug_in_reading_a_goal_is_not_called_an_invalid_goal(served, monkeypatch):
+    monkeypatch.setitem(SETTINGS, 'default_max_new_tokens', 0)
+    status, result = served.ask(make_goal('one', 30.0))
+    assert status != SUCCEEDED and result.error_code == Result.UNKNOWN
+    assert 'max_new_tokens must be 1 or more, got 0' in result.error_msg
+
+
+def test_a_goal_that_the_node_cancels_says_why_and_ends_at_once(served):
+    """The path of a goal whose client is gone."""
+    handle = served.send(make_goal('endless', 60.0))
+    wait_until(lambda: any(goal.executing for goal in served.goals._goals.values()))
+    served.goals._clients._present = frozenset
+    served.goals.look_for_clients()
+    began = time.monotonic()
+    wait_until(lambda: (served.goals.look_for_clients(), not served.goals._goals)[1], 20.0)
+    assert time.monotonic() - began >= 1.5, 'not before it has been gone for a while'
+    status, result = served.result(handle)
+    assert (status, result.error_code, result.text) == (ABORTED, Result.CANCELED, TEXT)
+    assert 'client is gone' in result.error_msg
+
+
+def test_goals_go_on_without_their_client_where_the_parameter_says_so(served, monkeypatch):
+    monkeypatch.setitem(SETTINGS, 'cancel_abandoned', False)
+    served.send(make_goal('endless', 60.0))
+    wait_until(lambda: served.goals._goals)
+    monkeypatch.setattr(served.goals._clients, 'abandoned', lambda: list(served.goals._goals))
+    served.goals.look_for_clients()
+    assert not any(goal.job.canceled for goal in served.goals._goals.values())
 
 
 def test_a_refused_goal_ends_though_its_status_cannot_be_published(served, monkeypatch):

@@ -85,8 +85,9 @@ class Dispatcher:
     def submit(self, job: Job) -> None:
         self._events.put((self._submit, job))
 
-    def cancel(self, job: Job) -> None:
-        self._events.put((self._cancel, job))
+    def cancel(self, job: Job, reason: str = '') -> None:
+        """End a goal with CANCELED; `reason`: why the node does so, empty where its client asked for it."""
+        self._events.put((self._cancel, job, reason))
 
     def estimate(self, request: Request) -> Future[dict]:
         """Ask for the worker's estimate for `request`; GoalError BUSY where a goal runs or waits."""
@@ -253,10 +254,10 @@ class Dispatcher:
                                f'{by.deadline_s - self._clock():.3f} s, took its place'
         self._stop_running(running)
 
-    def _cancel(self, job: Job) -> None:
-        if job.outcome is not None:
+    def _cancel(self, job: Job, reason: str) -> None:
+        if job.outcome is not None or job.canceled:
             return
-        job.canceled = True
+        job.canceled, job.cancel_reason = True, reason
         if job is self._running:
             self._stop_running(job)
         else:

@@ -19,6 +19,8 @@ left to overrun.py.
 """
 from __future__ import annotations
 
+from dataclasses import replace
+
 from timebill_ros import overrun
 from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.job import Job
@@ -64,7 +66,8 @@ def stopped(job: Job, reported: Outcome | None = None) -> Outcome:
     text, timing = (reported.text, reported.timing) if reported else (job.text, job.timing)
     if job.preempted_by and not job.canceled:
         return overrun.interrupt(job.request, ErrorCode.PREEMPTED, job.preempted_by, text, timing)
-    return overrun.settle(job.request, FinishReason.CANCELED, text, timing)
+    outcome = overrun.settle(job.request, FinishReason.CANCELED, text, timing)
+    return replace(outcome, error_msg=job.cancel_reason) if job.cancel_reason else outcome
 
 
 def overdue(job: Job, now: float) -> Outcome:

@@ -46,7 +46,8 @@ class Job:
     text: str = ''  # as streamed so far
     n_tokens: int = 0
     is_late: bool = False  # the goal runs on after its deadline (SKIP_NEXT)
-    canceled: bool = False  # by its client
+    canceled: bool = False
+    cancel_reason: str = ''  # a sentence about why the node canceled it; empty: its client did
     preempted_by: str = ''  # a sentence about the goal that took its place
     stop_by_s: float = math.inf  # when a stopped goal ends even though the worker has not answered
     outcome: Outcome | None = None

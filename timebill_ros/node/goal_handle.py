@@ -31,11 +31,15 @@ def start_executing(handle, callback=None) -> None:
         handle.execute(callback)  # the goal is canceling now, and execute() then changes no state
 
 
-def conclude(handle, outcome: Outcome) -> None:
-    """Set the goal's terminal state. Its result goes out when the execute callback returns it."""
+def conclude(handle, outcome: Outcome, *, by_client: bool = True) -> None:
+    """Set the goal's terminal state. Its result goes out when the execute callback returns it.
+
+    `by_client`: a goal with CANCELED was canceled by a client's request, and not by the node. ROS 2 knows no other way
+    to the state CANCELED, so the node's own cancels end in ABORTED.
+    """
     if outcome.error_code is ErrorCode.NONE:
         handle.succeed()
-    elif outcome.error_code is ErrorCode.CANCELED:
+    elif outcome.error_code is ErrorCode.CANCELED and by_client:
         # The goal may get here before rclpy has moved it to CANCELING: rclpy does so after the cancel callback.
         until = time.monotonic() + 1.0
         while not handle.is_cancel_requested and time.monotonic() < until:

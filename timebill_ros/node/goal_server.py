@@ -21,7 +21,7 @@ import time
 import traceback
 from dataclasses import dataclass
 
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action import CancelResponse, GoalResponse
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from timebill_ros import admission
@@ -31,10 +31,14 @@ from timebill_ros.dispatch.delivery_margin import DeliveryMargin
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
 from timebill_ros.node import goal_handle, translation
+from timebill_ros.node.action_server import HandingActionServer
+from timebill_ros.node.client_watch import ClientWatch, programs_with_a_client
 from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.request import Outcome, Request, Timing
 
 DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
+NOT_REACHED = 'its acceptance could not be sent; the client is gone, or ROS has not discovered it yet'
+CLIENT_GONE = 'its client is gone (cancel_abandoned)'
 DELIVERY_S = 0.2  # how long they then leave DDS to carry the results
 # ROS's default keeps 10 requests and drops the oldest: a client that cancels 20 goals at once would lose half of them.
 SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
@@ -63,14 +67,14 @@ class GoalServer:
         self.is_accepting = False
         self._lock = threading.Lock()  # makes enqueueing, canceling and the beginning of a drain take turns
         self._canceled_early: set[str] = set()  # goals whose cancel came before they were enqueued
-        # id() of a goal request -> instant of its release. By id(), because rclpy gives goal_callback no UUID.
-        self._released: dict[int, float] = {}
         self._goals: dict[str, _Goal] = {}  # by request id: goals accepted and not yet concluded
         self._margin = DeliveryMargin()
         self._others = 0  # other servers of this action, when it was last looked for them
-        self._server = ActionServer(
+        self._clients = ClientWatch(lambda: programs_with_a_client(node, '~/generate'))
+        self._server = HandingActionServer(
             node, Generate, '~/generate', execute_callback=self._execute, goal_callback=self._on_goal,
-            handle_accepted_callback=self._on_accepted, cancel_callback=self._on_cancel, callback_group=callback_group,
+            handle_accepted_callback=self._on_accepted, handle_unanswered_callback=self._on_unanswered,
+            cancel_callback=self._on_cancel, callback_group=callback_group,
             goal_service_qos_profile=SERVICE_QOS, result_service_qos_profile=SERVICE_QOS,
             cancel_service_qos_profile=SERVICE_QOS, result_timeout=int(math.ceil(settings['result_timeout_s'])))
 
@@ -97,8 +101,17 @@ class GoalServer:
         """Return the time that a goal released now keeps free for its result: the parameter, or more where learned."""
         return self._margin.value_s(self._settings['delivery_margin_s'])
 
-    @property
-    def warning(self) -> str:
+    def look_for_clients(self) -> None:
+        """Cancel the goals whose client is gone; call it about every second."""
+        if not self._settings['cancel_abandoned']:
+            return
+        for request_id in self._clients.abandoned():
+            goal = self._goals.get(request_id)
+            if goal is not None and not goal.job.canceled:
+                self._node.get_logger().warning(f'goal {request_id} is canceled: {CLIENT_GONE}')
+                self._dispatcher.cancel(goal.job, CLIENT_GONE)
+
+    def look_for_servers(self) -> str:
         """Look for other servers of this action; return a sentence about them, empty where there are none.
 
         rclpy counts no action servers, but each publishes the topic of goal states.
@@ -137,13 +150,17 @@ class GoalServer:
             # A rejection carries no reason, so it is kept for the one case that needs none.
             self._node.get_logger().warning('goal rejected: the node is not active')
             return GoalResponse.REJECT
-        self._released[id(goal)] = time.monotonic()
         return GoalResponse.ACCEPT
 
-    def _on_accepted(self, handle) -> None:
+    def _on_unanswered(self, handle, release_s: float) -> None:
+        """End a goal whose client was not reached with the acceptance; it may have asked again meanwhile."""
+        request_id = bytes(handle.goal_id.uuid).hex()
+        self._node.get_logger().warning(f'goal {request_id} is canceled: {NOT_REACHED}')
+        self._refuse(handle, request_id, GoalError(ErrorCode.CANCELED, NOT_REACHED), release_s, None)
+
+    def _on_accepted(self, handle, release_s: float) -> None:
         """Enqueue the goal, or conclude it at once, with the reason why it cannot be tried."""
         now = time.monotonic()
-        release_s = self._released.pop(id(handle.request), now)
         request_id = bytes(handle.goal_id.uuid).hex()
         request = None
         try:
@@ -158,6 +175,7 @@ class GoalServer:
                 margin_s=self.delivery_margin_s())
             admission.check_time(request)
             self._enqueue(handle, self._job(request, handle.request, epoch))
+            self._guarded('looking for the client of a goal', self._watch, request_id)
         except GoalError as error:
             self._refuse(handle, request_id, error, release_s, request)
         except Exception as error:
@@ -167,7 +185,8 @@ class GoalServer:
 
     def _refuse(self, handle, request_id: str, error: GoalError, release_s: float, request: Request | None) -> None:
         """End a goal that is not even enqueued. It is done here and now, because the budget may be of milliseconds."""
-        outcome = Outcome(error.code, str(error), '', FinishReason.ERROR, Timing())
+        reason = FinishReason.CANCELED if error.code is ErrorCode.CANCELED else FinishReason.ERROR
+        outcome = Outcome(error.code, str(error), '', reason, Timing())
         timing, ended = outcome.timing, threading.Event()
 
         def result(_) -> Generate.Result:  # rclpy sends what this returns, once a thread is free
@@ -175,7 +194,7 @@ class GoalServer:
             return translation.to_result(outcome)
 
         self._guarded('starting a goal', goal_handle.start_executing, handle, result)
-        self._guarded('setting the state of a goal', goal_handle.conclude, handle, outcome)
+        self._guarded('setting the state of a goal', lambda: goal_handle.conclude(handle, outcome, by_client=False))
         self._canceled_early.discard(request_id)
         now = time.monotonic()
         timing.response_time_s = now - release_s
@@ -212,6 +231,12 @@ class GoalServer:
                 self._canceled_early.remove(request_id)
                 self._dispatcher.cancel(job)
 
+    def _watch(self, request_id: str) -> None:
+        """Note whose goal it is. The goal may have ended meanwhile, and then nobody else would forget it."""
+        self._clients.add(request_id)
+        if request_id not in self._goals:
+            self._clients.forget(request_id)
+
     def _on_cancel(self, handle) -> CancelResponse:
         request_id = bytes(handle.goal_id.uuid).hex()
         with self._lock:
@@ -244,6 +269,7 @@ class GoalServer:
             return translation.failure(self._failed('a goal', error))
         finally:
             self._goals.pop(request_id, None)
+            self._clients.forget(request_id)
 
     def _run(self, handle, job: Job) -> Generate.Result:
         sent = ''
@@ -258,7 +284,7 @@ class GoalServer:
             # So that the deltas add up to the text.
             self._guarded('feedback', self._publish_feedback, handle, job, outcome.text[len(sent):])
         result = translation.to_result(outcome)  # before the state is set, because it might raise
-        goal_handle.conclude(handle, outcome)
+        goal_handle.conclude(handle, outcome, by_client=not job.cancel_reason)
         set_s = time.monotonic()
         outcome.timing.response_time_s = result.timing.response_time_s = set_s - job.request.release_s
         outcome.timing.tardiness_s = result.timing.tardiness_s = max(0.0, set_s - job.request.deadline_s)

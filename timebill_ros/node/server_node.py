@@ -262,7 +262,9 @@ class TimebillNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         dispatcher = self._dispatcher
         goals, clock = self._goals, self._clock_follower  # once, because a cleanup may set them to None
-        warnings = [part.warning for part in (goals, clock) if part is not None]
+        if goals is not None:
+            goals.look_for_clients()
+        warnings = [goals.look_for_servers() if goals is not None else '', clock.warning if clock is not None else '']
         message = DiagnosticArray(status=report(
             self.get_fully_qualified_name(), self._state, dispatcher, self._description, self._missed_before,
             '; '.join(filter(None, warnings))))

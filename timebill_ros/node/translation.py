@@ -47,6 +47,8 @@ def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, deadli
                margin_s: float) -> Request:
     """Return a goal as a request, with the server's defaults filled in. GoalError for what cannot be one.
 
+    Any other exception is a bug here, because admission refuses what clients do wrong.
+
     `release_s` is a monotonic instant; the goal's absolute deadline, if it has one, is `deadline_in_s` after it.
 
     The goal's own texts are cleared: rclpy keeps every goal until its result expires, and with the texts any client
@@ -55,8 +57,6 @@ def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, deadli
     """
     try:
         return _to_request(goal, request_id, release_s, deadline_in_s, settings, margin_s)
-    except ValueError as error:  # admission refuses what clients do wrong; this is a bug, and the goal still ends
-        raise GoalError(ErrorCode.INVALID_GOAL, str(error)) from error
     finally:
         goal.prompt = goal.closing_text = ''
         goal.messages, goal.sampling.stop = [], []
