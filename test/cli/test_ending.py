@@ -33,6 +33,7 @@ def result(verdict=Verdict.FITS, finish=FinishReason.EOS, *, error=ErrorCode.NON
     (result(), 'kept'),
     (result(Verdict.FITS_WITH_EVICTION, FinishReason.STOP), 'kept'),
     (result(finish=FinishReason.LENGTH), 'kept'),
+    (result(finish=FinishReason.LENGTH, error=ErrorCode.INVALID_GOAL), 'kept'),  # too short a limit for any text
     (result(finish=FinishReason.DEADLINE), 'missed'),
     (result(finish=FinishReason.CAPPED), 'missed'),
     (result(tardiness_s=0.1), 'missed'),

@@ -41,7 +41,7 @@ def promise_of(result) -> str:
         return 'none'
     in_time = not timing.tardiness_s > 0
     natural = result.finish_reason in (FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH)
-    return 'kept' if natural and in_time and not result.error_code else 'missed'
+    return 'kept' if natural and in_time else 'missed'
 
 
 def sentence(result, received_s: float, budget_s: float) -> str:
