@@ -103,7 +103,8 @@ def _save_model(directory: str) -> None:
 
 def _save_profile(directory: str) -> None:
     from timebill_ros import settings
-    from timebill_ros.timing.execution_time import ExecutionTimes, Profile
+    from timebill_ros.timing.execution_time import ExecutionTimes
+    from timebill_ros.timing.profile import Profile
     from timebill_ros.timing.profiling import identity
     from timebill_ros.worker.loading import load_model
     loaded = load_model(settings.check({'model': directory, 'threads': 1, 'compile_step': 'never'}))[0]

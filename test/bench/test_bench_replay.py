@@ -25,7 +25,8 @@ from timebill_ros.codes import Verdict
 from timebill_ros.length.calibration import surprise
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.planning.tracker import Tracker
-from timebill_ros.timing.execution_time import ExecutionTimes, Identity, Profile
+from timebill_ros.timing.execution_time import ExecutionTimes
+from timebill_ros.timing.profile import Identity, Profile
 
 TIMES = ExecutionTimes(a=0, b=1e-4, c=0.01, p=1e-6, q=1e-3, e_1=1e-7, e_0=1e-4)
 IDENTITY = Identity('here', 'x', 'y', 'float32')

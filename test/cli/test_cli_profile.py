@@ -18,7 +18,7 @@ import tiny_models
 
 from timebill_ros.bench import optional_plots
 from timebill_ros.cli.main import main
-from timebill_ros.timing.execution_time import Profile
+from timebill_ros.timing.profile import Profile
 
 MODEL = ['--threads', '1', '--max-context-tokens', '512']
 

@@ -16,7 +16,7 @@
 import pytest
 import torch
 
-from timebill_ros.inference.devices import choose_device, choose_dtype, device_name
+from timebill_ros.inference.devices import choose_device, choose_dtype, device_name, power_mode
 from timebill_ros.inference.model_directory import ModelError
 
 
@@ -38,3 +38,12 @@ def test_the_cpu_is_there_and_its_name_counts_threads():
 ])
 def test_on_a_cpu_the_precision_is_the_stored_one_unless_named(name, stored, chosen):
     assert choose_dtype(name, torch.device('cpu'), stored) is chosen
+
+
+def test_the_power_mode_is_what_the_first_file_that_exists_says(tmp_path):
+    jetson, laptop = tmp_path / 'nvpmodel', tmp_path / 'platform_profile'
+    assert power_mode([jetson, laptop, tmp_path]) == ''
+    laptop.write_text('balanced\n')
+    assert power_mode([jetson, laptop]) == 'balanced'
+    jetson.write_text('pmode:0002\n')
+    assert power_mode([jetson, laptop]) == 'pmode:0002'

@@ -26,8 +26,9 @@ from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.timing import profiling
-from timebill_ros.timing.execution_time import ExecutionTimes, Identity, Profile
+from timebill_ros.timing.execution_time import ExecutionTimes
 from timebill_ros.timing.fitting import errors, fit
+from timebill_ros.timing.profile import Identity, Profile
 
 CHUNK = 256
 

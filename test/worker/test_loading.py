@@ -35,7 +35,9 @@ from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.length.pessimistic_length import FixedFactor
 from timebill_ros.request import Request
+from timebill_ros.timing import profiling
 from timebill_ros.timing.execution_time import ProfileError
+from timebill_ros.timing.profile import CIRCUMSTANCES, Profile
 from timebill_ros.timing.profiling import identity
 from timebill_ros.worker import loading
 
@@ -224,8 +226,8 @@ CORRUPTIONS = {
     'empty': lambda path: path.write_text(''),
     'noise': lambda path: path.write_bytes(os.urandom(500)),
     'half': lambda path: path.write_text(path.read_text()[:100]),
-    'a coefficient missing': lambda path: corrupt(path, lambda data: data['times'].pop('p')),
-    'a coefficient not a number': lambda path: corrupt(path, lambda data: data['times'].update(p=float('nan'))),
+    'a coefficient missing': lambda path: corrupt(path, lambda data: data['costs']['step'].pop('p')),
+    'a coefficient not a number': lambda path: corrupt(path, lambda data: data['costs']['step'].update(p=float('nan'))),
     'another format': lambda path: corrupt(path, lambda data: data.update(format=99)),
     'another model': lambda path: corrupt(path, lambda data: data['identity'].update(model='0')),
 }
@@ -261,6 +263,70 @@ def test_a_named_profile_of_something_else_is_refused_and_says_what(part, tmp_pa
     assert find_profile(chosen(tmp_path, profile=str(path))) == (
         profile, f'profile {path} of {profile.date}')
     assert len(measured) == 1
+
+
+def be(monkeypatch, mine):
+    """Let this be the identity of everything that is measured and looked for."""
+    for module in (loading, profiling):
+        monkeypatch.setattr(module, 'identity', lambda *of: mine)
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
+
+
+@pytest.mark.parametrize('fact', CIRCUMSTANCES)
+def test_in_other_circumstances_a_kept_profile_is_measured_again_and_it_is_said_once(
+        fact, tmp_path, measured, monkeypatch, caplog):
+    values = chosen(tmp_path)
+    mine = dataclasses.replace(identity(model(), None), power='quiet')
+    be(monkeypatch, mine)
+    find_profile(values)
+    assert 'measuring again' not in caplog.text
+    now = dataclasses.replace(mine, **{fact: 'other'})
+    be(monkeypatch, now)
+    find_profile(values)
+    told, = warnings(caplog)
+    assert f"{fact} '{getattr(mine, fact)}' (now 'other'); measuring again" in told and len(measured) == 2
+    caplog.clear()
+    find_profile(values)
+    be(monkeypatch, mine)
+    find_profile(values)
+    assert len(measured) == 2 and not caplog.records, 'both are kept'
+    assert loading.state_path(values, mine, 0) == loading.state_path(values, now, 0), 'lengths stay learned'
+
+
+@pytest.mark.parametrize('fact', CIRCUMSTANCES)
+def test_a_named_profile_made_in_other_circumstances_is_used_with_a_warning(
+        fact, tmp_path, measured, monkeypatch, caplog):
+    find_profile(chosen(tmp_path))
+    path = next((tmp_path / 'profiles').iterdir())
+    mine = dataclasses.replace(identity(model(), None), **{fact: 'before'})
+    dataclasses.replace(Profile.load(path), identity=mine).save(path)
+    be(monkeypatch, dataclasses.replace(mine, **{fact: 'now'}))
+    profile, _ = find_profile(chosen(tmp_path, profile=str(path)))
+    assert profile.identity == mine and len(measured) == 1
+    told, = warnings(caplog)
+    assert f"{path} was made with {fact} 'before' (now 'now'); run \"timebill profile\" again" in told
+
+
+@pytest.mark.parametrize('named', [True, False])
+def test_a_profile_of_an_earlier_version_is_told_in_a_sentence_and_measured_again(named, tmp_path, measured, caplog):
+    values = chosen(tmp_path)
+    new = cached_path(values)
+    old = tmp_path / 'old.yaml' if named else new.with_name(new.name.partition('-')[0] + '.yaml')
+    old.parent.mkdir(exist_ok=True)
+    old.write_text('format: 2\nidentity: {device: here}\ntimes: {a: 1.0}\n')
+    values['profile'] = str(old) if named else ''
+    _, where = find_profile(values)
+    told, = warnings(caplog)
+    assert 'measured just now' in where and len(measured) == 1 and str(old) in told
+    assert 'of an earlier version' in told if named else 'older format 2, not 3; measuring again' in told
+    assert loading._with_profile(values) == (0, 'auto')
+    values['profile'] = ''
+    caplog.clear()
+    find_profile(values)
+    assert len(measured) == 1 and not caplog.records
 
 
 def test_a_named_profile_that_is_missing_is_an_error(tmp_path, measured):

@@ -60,7 +60,7 @@ from timebill_ros.length.calibration import SCORES_FILE, load_scores, save_score
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.tasks import site_log
 from timebill_ros.tasks.site_log_scores import step_accuracy
-from timebill_ros.timing.execution_time import Profile
+from timebill_ros.timing.profile import Profile
 from timebill_ros.training.parallel import spread
 
 SLOWDOWN = 1.5

@@ -27,7 +27,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 import numpy as np  # noqa: E402
 
-from timebill_ros.timing.execution_time import Profile  # noqa: E402
+from timebill_ros.timing.profile import Profile  # noqa: E402
 
 # Okabe and Ito's palette: told apart with any colour vision.
 COLOURS = {'queue': '#BBBBBB', 'prefill': '#0072B2', 'prediction': '#56B4E9', 'eviction': '#D55E00',

@@ -75,7 +75,7 @@ def _measure(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     """Compare a few fresh points with the profile; exit status 1 where prefill or steps do not fit any more."""
     from timebill_ros.timing.drift import is_unusual
-    from timebill_ros.timing.execution_time import Profile
+    from timebill_ros.timing.profile import Profile
     from timebill_ros.timing.profiling import check, identity, measure
     from timebill_ros.worker.loading import load_model
     values = model_settings(options)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -68,6 +69,21 @@ def device_name(device: torch.device) -> str:
         pass
     n = torch.get_num_threads()
     return f'{name}, {n} thread{"s" if n > 1 else ""}'
+
+
+POWER_MODES = (  # files that hold the machine's power mode, the first that exists counts
+    '/var/lib/nvpmodel/status',  # NVIDIA Jetson: 'pmode:0002'
+    '/sys/firmware/acpi/platform_profile',  # laptops: 'balanced'
+    '/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor',  # 'performance'
+)
+
+
+def power_mode(files: Iterable[str] = POWER_MODES) -> str:
+    """Return the power mode that the machine is in, as the system calls it; empty where no file tells."""
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):
+            return Path(file).read_text().strip()
+    return ''
 
 
 def library_versions() -> dict[str, str]:

@@ -38,7 +38,7 @@ from timebill_ros.planning.planner import Bounds
 from timebill_ros.resources import write_whole
 from timebill_ros.settings import POLICIES
 from timebill_ros.timing.drift import TimingFactor
-from timebill_ros.timing.execution_time import Profile
+from timebill_ros.timing.profile import Profile
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Execution times of one model on one device: coefficients, estimates from them, and the profile that keeps them.
+"""Execution times of one model on one device: coefficients, and estimates from them. profile.py keeps them on disk.
 
 In seconds (PAPER: ETE and deployment):
 
@@ -20,40 +20,29 @@ In seconds (PAPER: ETE and deployment):
     step        t_i(N_kv) = p*N_kv + q, with a bend (step_time.py)                     N_kv cached entries
     eviction    t_ev(N_x) = e_1*N_x + e_0                                              scoring included
     prediction  t_predict(N_p) = a_p*N_p^2 + b_p*N_p + c_p                             N_p tokens of predictor input
+    draw        one number for each kind of sampling (request.Sampling.kind)
 
-The paper has neither floor nor chunks, and no time for eviction. The time of delivering a result is not in a profile:
-the node has the setting `delivery_margin_s` for it. A worst case made from these times is an *estimate*, not a proven
-bound. No torch, no rclpy.
+A step includes a greedy draw of its token. Another kind of sampling takes longer by the difference of two draws.
+
+The paper has neither floor nor chunks, and no time for eviction or drawing. The time of delivering a result is not in a
+profile: the node has the setting `delivery_margin_s` for it. A worst case made from these times is an *estimate*, not a
+proven bound. No torch, no rclpy.
 """
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
-import yaml
-
-from timebill_ros.resources import write_whole
 from timebill_ros.timing.step_time import StepTime
 
-FORMAT = 2
+# The coefficients of each cost on disk. Besides there are 'step:int8' and the like, and 'draw:top_p' with SECONDS.
+STEP, SECONDS = ('p', 'q', 'bend', 'knee'), 'seconds'
+COSTS = {'prefill': ('a', 'b', 'c', 'd', 'prefill_floor', 'chunk_tokens'), 'step': STEP, 'eviction': ('e_1', 'e_0'),
+         'prediction': ('a_p', 'b_p', 'c_p')}
 
 
 class ProfileError(ValueError):
     """Raised for a profile that cannot be used; its sentence says why."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a profile is valid for. Every field must match; library versions may differ and are only recorded."""
-
-    device: str  # hardware and thread count, e.g. 'AMD EPYC, 2 threads' or 'NVIDIA H200'
-    model: str  # fingerprint of the target's config and weight files
-    predictor: str  # fingerprint of the length predictor's files, or 'none'
-    dtype: str  # torch dtype of weights and cache, e.g. 'float32'
-    # Precisions whose decode step is not the modules' own, comma-separated: 'int8' compiled, 'int8 captured' captured.
-    compiled: str = ''
-    placement: str = 'beside'  # where the length predictor runs, see worker/tuning.py
 
 
 @dataclass(frozen=True)
@@ -76,11 +65,13 @@ class ExecutionTimes:
     bend: float = 0.0  # see step_time.py
     knee: int = 0  # cached entries, see step_time.py
     variants: dict[str, dict[str, float]] = field(default_factory=dict)  # weight precision -> its own p, q, bend, knee
+    draws: dict[str, float] = field(default_factory=dict)  # kind of sampling -> seconds of drawing one token
 
     def __post_init__(self):
-        values = {name: value for name, value in asdict(self).items() if name != 'variants'}
+        values = {name: value for name, value in asdict(self).items() if name not in ('variants', 'draws')}
+        values |= {f'of a draw by {kind}': seconds for kind, seconds in self.draws.items()}
         for variant, own in self.variants.items():
-            if set(own) != {'p', 'q', 'bend', 'knee'}:
+            if set(own) != set(STEP):
                 raise ProfileError(f'variant {variant!r} must have p, q, bend and knee, got {own!r}')
             values |= {f'{name} of variant {variant}': value for name, value in own.items()}
         for name, value in values.items():
@@ -117,6 +108,17 @@ class ExecutionTimes:
         own = self.variants.get(variant)
         return replace(self, **own) if own else self
 
+    def of_sampling(self, kind: str) -> ExecutionTimes:
+        """Return these times for requests whose tokens are drawn by this kind of sampling (request.Sampling.kind).
+
+        Steps take longer by what such a draw takes longer than a greedy one. A kind that was not measured adds nothing.
+        """
+        extra_s = self.draws.get(kind, 0.0) - self.draws.get('greedy', 0.0)
+        if kind not in self.draws or extra_s <= 0:
+            return self
+        variants = {name: {**own, 'q': own['q'] + extra_s} for name, own in self.variants.items()}
+        return replace(self, q=self.q + extra_s, variants=variants)
+
     def eviction(self, n_x: int) -> float:
         """Return t_ev: seconds to score a prompt of `n_x` tokens and compact its cache."""
         return self.e_1 * n_x + self.e_0
@@ -128,6 +130,8 @@ class ExecutionTimes:
     def estimate(self, kind: str, n: float) -> float:
         """Return the seconds of one kind of measurement ('prefill', 'step:int8', ...; see `profiling.measure`)."""
         kind, _, variant = kind.partition(':')
+        if kind == 'draw':
+            return self.draws[variant]
         times = self.of_variant(variant)
         return {'prefill': times.prefill, 'step': times.step, 'run': times.step, 'eviction': times.eviction,
                 'prediction': times.prediction}[kind](n)
@@ -145,52 +149,25 @@ class ExecutionTimes:
         # The positive root of a_p*N^2 + b_p*N = budget, in the form that is stable for small a_p and right for 0.
         return int(min(n_x, 2 * budget / (self.b_p + math.sqrt(self.b_p ** 2 + 4 * self.a_p * budget))))
 
-
-@dataclass
-class Profile:
-    """A measured device: what the measurement is valid for, the fitted times, and how good the fit is."""
-
-    identity: Identity
-    times: ExecutionTimes
-    date: str = ''
-    versions: dict[str, str] = field(default_factory=dict)
-    fit_errors: dict[str, float] = field(default_factory=dict)  # MAPE by kind, as a share (0.01 is 1 %)
-    held_out_errors: dict[str, float] = field(default_factory=dict)  # the same on lengths that the fit has not seen
-    residuals: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # see fitting.residual_quantiles
-    run_ratios: list[float] = field(default_factory=list)  # measured over estimated time of runs of decode steps
-    points: dict[str, list[list[float]]] = field(default_factory=dict)  # kind -> [length, seconds] as measured
-
-    def save(self, path: str | Path) -> None:
-        """Write the profile as YAML, whole or not at all."""
-        write_whole(Path(path), yaml.safe_dump({'format': FORMAT, **asdict(self)}, sort_keys=False))
+    def costs(self) -> dict[str, dict[str, float]]:
+        """Return the coefficients by the name of their cost, see COSTS; the inverse is `of_costs`."""
+        return {**{cost: {name: getattr(self, name) for name in names} for cost, names in COSTS.items()},
+                **{f'step:{variant}': dict(own) for variant, own in self.variants.items()},
+                **{f'draw:{kind}': {SECONDS: seconds} for kind, seconds in self.draws.items()}}
 
     @staticmethod
-    def load(path: str | Path) -> Profile:
-        """Read a profile. ProfileError, naming the path, for anything but a whole and valid one."""
-        path = Path(path)
-        try:
-            data = yaml.safe_load(path.read_text())
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date such as 2026-99-99
-            raise ProfileError(f'profile {path} cannot be read: {error}') from error
-        if not isinstance(data, dict) or data.get('format') != FORMAT:
-            found = data.get('format') if isinstance(data, dict) else type(data).__name__
-            raise ProfileError(f'profile {path} is not of format {FORMAT} (found {found!r})')
-        try:
-            identity, times = Identity(**data['identity']), ExecutionTimes(**data['times'])
-            return Profile(identity, times, str(data.get('date', '')), dict(data.get('versions') or {}),
-                           dict(data.get('fit_errors') or {}), dict(data.get('held_out_errors') or {}),
-                           dict(data.get('residuals') or {}),
-                           [float(ratio) for ratio in data.get('run_ratios') or []], dict(data.get('points') or {}))
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise ProfileError(f'profile {path} is corrupt: {error}') from error
+    def of_costs(costs: dict[str, dict[str, float]]) -> ExecutionTimes:
+        """Make execution times of coefficients by cost. TypeError, KeyError or ProfileError for what they cannot be.
 
-    def check(self, expected: Identity, where: str) -> None:
-        """Raise ProfileError, naming the first difference, where the profile is not valid for `expected`.
-
-        where: the name of the profile in the error, such as its path.
+        A cost that is missing takes no time, unless it is prefill or step. A cost of an unknown name is left out: a
+        later version of this package may have measured it.
         """
-        for name, mine in asdict(self.identity).items():
-            wanted = getattr(expected, name)
-            if mine != wanted:
-                raise ProfileError(f'profile {where} was made for {name} {mine!r}, but this node has {wanted!r}; '
-                                   'run "timebill profile" on this device')
+        values: dict = {}
+        for cost, names in COSTS.items():
+            own = costs.get(cost) or {}
+            if unknown := set(own) - set(names):
+                raise ProfileError(f'cost {cost!r} has no {min(unknown)!r}')
+            values |= own
+        variants = {name.partition(':')[2]: dict(own) for name, own in costs.items() if name.startswith('step:')}
+        draws = {name.partition(':')[2]: own[SECONDS] for name, own in costs.items() if name.startswith('draw:')}
+        return ExecutionTimes(**values, variants=variants, draws=draws)

@@ -30,15 +30,15 @@ from collections.abc import Callable
 
 import torch
 
-from timebill_ros.inference.devices import device_name, library_versions
+from timebill_ros.inference.devices import device_name, library_versions, power_mode
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.request import Sampling
 from timebill_ros.timing import fitting
-from timebill_ros.timing.execution_time import Identity, Profile
 from timebill_ros.timing.fitting import Points
+from timebill_ros.timing.profile import Identity, Profile
 
 SHORTEST = 2 * MAX_WINDOW  # tokens
 STEPS, FEWEST_STEPS = 12, 3  # decode steps per point; their median is the point
@@ -50,10 +50,12 @@ CLIMB_SHARE = 0.7  # of the time budget, for visiting each length once
 
 def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
     """Return what a profile of this model and predictor on this device is valid for."""
+    versions = library_versions()
     steps = [name if step.kind == 'compiled' else f'{name} {step.kind}' for name, step in model.fast_steps.items()]
     return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
                     predictor=predictor.fingerprint if predictor else 'none', compiled=', '.join(steps),
-                    placement=predictor.placement if predictor else 'beside')
+                    placement=predictor.placement if predictor else 'beside', power=power_mode(),
+                    torch=versions['torch'], transformers=versions['transformers'])
 
 
 def length_grid(longest: int, n: int) -> list[int]:

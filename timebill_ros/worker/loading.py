@@ -18,10 +18,11 @@ Settings are read here, never written: what loading chooses where they leave it 
 """
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import transformers
@@ -37,7 +38,8 @@ from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.resources import cache_directory, embedded_directory, key_of, steps_directory
-from timebill_ros.timing.execution_time import Identity, Profile, ProfileError
+from timebill_ros.timing.execution_time import ProfileError
+from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
 from timebill_ros.timing.profiling import doubt, identity, make_profile, measure
 from timebill_ros.worker import tuning
 
@@ -103,26 +105,38 @@ def _with_profile(settings: dict) -> tuple[int, str]:
     Without such a profile both are as in the settings. ProfileError for a bad one.
     """
     chunk, placement = settings['prefill_chunk_tokens'], settings['predictor_placement']
-    if settings['profile']:
-        profile = Profile.load(settings['profile'])
+    profile = _named_profile(settings)
+    if profile:
         chunk = chunk or profile.times.chunk_tokens
         if placement == 'auto':
             placement = profile.identity.placement or placement  # empty: measured without a length predictor
     return chunk, placement
 
 
+def _named_profile(settings: dict) -> Profile | None:
+    """Return the profile that the user has named, None where it has an older format. ProfileError for a bad one."""
+    if settings['profile']:
+        with contextlib.suppress(OlderProfileError):  # find_profile says so
+            return Profile.load(settings['profile'])
+    return None
+
+
 def cached_profile_path(settings: dict, expected: Identity, chunk_tokens: int) -> Path:
-    """Return the cache's file for one device, model, predictor, choice of precisions and prefill chunk (tokens)."""
-    return cache_directory(settings['cache_dir']) / 'profiles' / f'{_key(settings, expected, chunk_tokens)}.yaml'
+    """Return the cache's file for one device, model, predictor, choice of precisions and prefill chunk (tokens).
+
+    Its name ends with a key of the circumstances, such as library versions: see `Identity`.
+    """
+    name = f'{_key(settings, expected, chunk_tokens)}-{key_of(expected.circumstances())[:8]}.yaml'
+    return cache_directory(settings['cache_dir']) / 'profiles' / name
 
 
 def state_path(settings: dict, expected: Identity, chunk_tokens: int) -> Path:
-    """Return the file for what requests taught: one for each case that has a profile of its own."""
+    """Return the file for what requests taught, whatever the circumstances."""
     return cache_directory(settings['cache_dir']) / 'state' / f'{_key(settings, expected, chunk_tokens)}.json'
 
 
 def _key(settings: dict, expected: Identity, chunk_tokens: int) -> str:
-    return key_of([*asdict(expected).values(), str(chunk_tokens), settings['variants']])
+    return key_of([*expected.things(), str(chunk_tokens), settings['variants']])
 
 
 def make_tracker(settings: dict, scores: list[float], profile: Profile) -> Tracker:
@@ -139,12 +153,18 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
     The user's profile if one is named; ProfileError where it does not fit this device, model and predictor. Otherwise
     the cached one. Otherwise one is measured now, within `self_profile_s`, and cached; `progress` is told the share
     that is done. `chunk_tokens`: the size of prefill's chunks.
+
+    The log says why a profile that there is, is measured again.
     """
     expected = identity(model, predictor)
-    if settings['profile']:
-        profile = Profile.load(settings['profile'])
-        profile.check(expected, settings['profile'])
-        return profile, f'profile {settings["profile"]} of {profile.date}'
+    named = settings['profile']
+    if profile := _named_profile(settings):
+        profile.check(expected, named)
+        if changed := profile.aged(expected):
+            log.warning('profile %s was made with %s; run "timebill profile" again', named, changed)
+        return profile, f'profile {named} of {profile.date}'
+    if named:
+        log.warning('profile %s is of an earlier version and is not used; run "timebill profile" again', named)
     path = cached_profile_path(settings, expected, chunk_tokens)
     if path.is_file():
         try:
@@ -153,6 +173,8 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
             return profile, f'cached profile {path} of {profile.date}'
         except ProfileError as error:
             log.warning('%s; measuring again', error)
+    elif reason := _reason_to_measure_again(path, expected):
+        log.warning('%s; measuring again', reason)
     with one_time_work() as work:
         profile, where, work.kept = _measure_profile(settings, model, predictor, chunk_tokens, path, progress)
     return profile, where
@@ -176,6 +198,19 @@ def _measure_profile(settings: dict, model: CausalLM, predictor: PredictionExecu
         log.warning('the profile could not be cached: %s', error)
         return profile, where, False
     return profile, f'{where}, cached as {path}', True
+
+
+def _reason_to_measure_again(path: Path, expected: Identity) -> str:
+    """Return why no other profile of the same case serves in place of `path`; empty: there is none."""
+    case = path.name.partition('-')[0]
+    others = [*path.parent.glob(f'{case}.yaml'), *path.parent.glob(f'{case}-*.yaml')]
+    if not others:
+        return ''
+    newest = max(others, key=lambda other: other.stat().st_mtime)
+    try:
+        return f'the kept profile {newest} was made with {Profile.load(newest).aged(expected) or "other versions"}'
+    except ProfileError as error:
+        return str(error)
 
 
 @dataclass
