@@ -28,6 +28,7 @@ from timebill_ros.inference.steps import captured as captured_steps
 from timebill_ros.inference.steps import choice
 from timebill_ros.inference.steps import compiled as compiled_steps
 from timebill_ros.inference.steps.captured import buckets
+from timebill_ros.inference.steps.comparison import Comparison
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
 from timebill_ros.timing.profiling import identity
 
@@ -53,9 +54,9 @@ replays = []  # the logits of each replay, which tell the graphs apart
 @pytest.fixture
 def on_buckets(monkeypatch):
     """Make models on a CPU choose their steps as on CUDA, with a stand-in for graphs that seems to be fast."""
-    real, refusal = choice.compare, choice.capture_refusal
+    real, refusal = Comparison.times, choice.capture_refusal
     monkeypatch.setattr(captured_steps, 'capturer', capturer)
-    monkeypatch.setattr(choice, 'compare', lambda steps, *a: real(steps, *a) and [1.0 / i for i in range(
+    monkeypatch.setattr(Comparison, 'times', lambda self, steps, n: real(self, steps, n) and [1.0 / i for i in range(
         1, 1 + len(steps))])  # each kind is quicker than the one before
     monkeypatch.setattr(choice, 'capture_refusal', lambda cache: refusal(SimpleNamespace(
         device=SimpleNamespace(type='cuda'), layers=cache.layers)))
@@ -154,7 +155,7 @@ def test_what_one_request_left_in_a_slot_spoils_no_other(captured, modules, n_ke
                                                    ([1.0, 1.04], '')])
 def test_graphs_that_are_slower_are_not_used(on_buckets, monkeypatch, tmp_path, caplog, seconds, sentence):
     monkeypatch.setattr(compiled_steps, 'prepare', _not_compiled)
-    monkeypatch.setattr(choice, 'compare', lambda *arguments: seconds)
+    monkeypatch.setattr(Comparison, 'times', lambda *arguments: seconds)
     with caplog.at_level('INFO'):
         assert bool(load(directory=tmp_path).fast_steps) == (not sentence)
     assert sentence in caplog.text and ('are no CUDA graphs' in caplog.text) == bool(sentence)
@@ -173,7 +174,7 @@ def test_graphs_that_compute_something_else_are_not_used(on_buckets, monkeypatch
     monkeypatch.setattr(captured_steps, 'capturer', wrong)
     with caplog.at_level('INFO'):
         one = load(directory=tmp_path)
-    assert not one.fast_steps and 'its logits are not those of the modules' in caplog.text
+    assert not one.fast_steps and 'its logits differ from those of the modules' in caplog.text
     assert answers(one, 20)[0] == answers(modules, 20)[0]
 
 

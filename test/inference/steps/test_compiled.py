@@ -25,8 +25,9 @@ import tiny_models
 import torch
 
 from timebill_ros.inference.model import CausalLM
-from timebill_ros.inference.steps import choice, compiling
 from timebill_ros.inference.steps import compiled as compiled_steps
+from timebill_ros.inference.steps import compiling
+from timebill_ros.inference.steps.comparison import Comparison
 from timebill_ros.resources import cache_directory
 
 STEPS = cache_directory() / 'steps'  # of the whole test run: nodes of other tests load from it too
@@ -177,18 +178,21 @@ def test_one_that_is_slower_or_differs_is_not_used(tmp_path, monkeypatch, caplog
         shutil.copy(source, package)
 
     monkeypatch.setattr(compiled_steps, 'compile_step', compile_nothing)
-    real = choice.compare
-    monkeypatch.setattr(choice, 'compare', lambda *a: real(*a) and [1.0, 2.0])
+    real = Comparison.times
+    monkeypatch.setattr(Comparison, 'times', lambda self, *a: real(self, *a) and [1.0, 2.0])
     with caplog.at_level('INFO'):
         assert not load(directory=tmp_path / 'slower').fast_steps
     assert 'as fast as its compiled step' in caplog.text
-    monkeypatch.setattr(choice, 'compare', real)
+    monkeypatch.setattr(Comparison, 'times', lambda self, *a: real(self, *a) and [2.0, 1.0])
     call = compiled_steps.CompiledStep.__call__
     monkeypatch.setattr(compiled_steps.CompiledStep, '__call__',
-                        lambda self, *inputs: (call(self, *inputs)[0] + 1.0, None))
-    with caplog.at_level('INFO'):
-        assert not load(directory=tmp_path / 'differs').fast_steps
-    assert 'its logits are not those of the modules' in caplog.text
+                        lambda self, *inputs: tuple(output + 1.0 for output in call(self, *inputs)))
+    for start in ('first', 'second'):  # the second reads what the first noted
+        caplog.clear()
+        with caplog.at_level('WARNING'):
+            assert not load(directory=tmp_path / 'differs').fast_steps
+        assert 'its logits differ from those of the modules' in caplog.text, start
+        assert 'a step takes 2000.000 ms instead of 1000.000 ms' in caplog.text
 
 
 @pytest.mark.parametrize('damage', [lambda package, notes: package.write_bytes(package.read_bytes()[:1000]),

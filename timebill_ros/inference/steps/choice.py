@@ -22,21 +22,20 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import torch
 
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.steps import captured, compiled
+from timebill_ros.inference.steps.comparison import N_STEPS, Comparison, StepDiffers
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
 from timebill_ros.inference.steps.modules import ModuleStep
 
 log = logging.getLogger(__name__)
 
-TIMED_S = 1.0  # longest time for timing all kinds of step together
-TIMED_STEPS = 30
 SLOWER = 1.05  # a captured step may take this many times the next best: timing it again must not choose anew
 
 
@@ -47,6 +46,7 @@ class Judgement:
     objection: str
     step_s: float  # median seconds of one step
     modules_s: float  # the same through the modules
+    differs: bool = False  # the objection is that the step computes something else
 
 
 def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, name: str, facts: list[str],
@@ -55,7 +55,7 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
 
     `token` and `position`, int64 [1, 1], are the tensors that later calls pass. `name` is the model's, for the log.
     `facts` identify model, precision, device and versions: compiled steps in `directory` are kept for them. The cache
-    holds two entries of a sequence or more; they stay.
+    holds entries of varied tokens, two or more, and room for as many; they stay.
     """
     cache, best = modules.cache, modules
     refusal = capture_refusal(cache)
@@ -65,7 +65,7 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
         best = compiled.prepare(modules.model, cache, facts, directory, bucketed=not refusal,
                                 judge=lambda step: judge_compiled(modules, step, token, position))
     except StepUnavailable as error:
-        log.info('decode steps of %s run through its modules: %s', name, error)
+        _tell(f'decode steps of {name} run through its modules: {error}', error)
     if refusal:
         if cache.device.type == 'cuda':
             log.info('decode steps of %s are no CUDA graphs: %s', name, refusal)
@@ -73,8 +73,13 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
     try:
         return capture(modules, best, token, position)
     except StepUnavailable as error:
-        log.info('decode steps of %s are no CUDA graphs: %s', name, error)
+        _tell(f'decode steps of {name} are no CUDA graphs: {error}', error)
         return best
+
+
+def _tell(sentence: str, error: StepUnavailable) -> None:
+    """Log why a kind of step is not used: as a warning where it would have been quicker, but is wrong."""
+    log.log(logging.WARNING if isinstance(error, StepDiffers) else logging.INFO, '%s', sentence)
 
 
 def capture_refusal(cache: SlotCache) -> str:
@@ -87,59 +92,53 @@ def capture_refusal(cache: SlotCache) -> str:
 
 
 def judge_compiled(modules: ModuleStep, step: Step, token: torch.Tensor, position: torch.Tensor) -> Judgement:
-    """Compare a compiled step with the modules. ValueError where its logits differ."""
-    modules_s, step_s = compare([modules, step], modules.cache, token, position)
+    """Compare a compiled step with the modules, over few, half and nearly all slots of the cache."""
+    capacity = modules.cache.capacity
+    with closing(Comparison(modules, token, position)) as comparison:
+        modules_s, step_s = comparison.times([modules, step], comparison.n_entries)
+        try:
+            for n in sorted({comparison.n_entries, capacity // 2, capacity - N_STEPS, capacity - 1}):
+                comparison.check(step, n)
+        except StepDiffers as error:
+            return Judgement(_with_cost(error, modules_s, step_s), step_s, modules_s, differs=True)
     return Judgement('its modules are as fast as its compiled step' if step_s >= modules_s else '', step_s, modules_s)
+
+
+def _with_cost(error: StepDiffers, used_s: float, refused_s: float) -> str:
+    return f'{error}; a step takes {1e3 * used_s:.3f} ms instead of {1e3 * refused_s:.3f} ms'
 
 
 @torch.inference_mode()
 def capture(modules: ModuleStep, best: Step, token: torch.Tensor, position: torch.Tensor) -> Step:
-    """Capture `best` (compiled for buckets, or the modules) as CUDA graphs. StepUnavailable where that is no gain."""
+    """Capture `best` (compiled for buckets, or the modules) as CUDA graphs.
+
+    StepUnavailable where that is no gain, StepDiffers where one of the graphs computes something else.
+    """
     cache, start_s = modules.cache, time.monotonic()
-    lengths = cache.lengths
     known = [modules] if best is modules else [modules, best]
-    try:
-        step = captured.CapturedStep(best, cache, token, position)
-        # Few entries and as many as fit; slots that were never filled hold zeros.
-        for n in {lengths[0], cache.capacity - 1}:
-            cache.lengths = [n] * len(lengths)
-            *others_s, step_s = compare([*known, step], cache, token, position)
-            if step_s > SLOWER * min(others_s):
-                raise ValueError(f'over {n} entries it takes {1e3 * step_s:.3f} ms, and {1e3 * min(others_s):.3f} ms '
-                                 'without')
-    except Exception as error:  # a capture may fail with errors of many kinds
-        raise StepUnavailable(compiled.one_line(error)) from error
-    finally:
-        cache.lengths = lengths
+    with closing(Comparison(modules, token, position)) as comparison:
+        try:
+            step = captured.CapturedStep(best, cache, token, position)
+            *others_s, step_s = comparison.times([*known, step], comparison.n_entries)
+            used_s = min(others_s)
+            _check_graphs(comparison, step)
+            for n in (comparison.n_entries, cache.capacity - 1):
+                *others_s, step_s = comparison.times([*known, step], n)
+                if step_s > SLOWER * min(others_s):
+                    raise StepUnavailable(f'over {n} entries it takes {1e3 * step_s:.3f} ms, and '
+                                          f'{1e3 * min(others_s):.3f} ms without')
+        except StepDiffers as error:
+            raise StepDiffers(_with_cost(error, used_s, step_s)) from error
+        except StepUnavailable:
+            raise
+        except Exception as error:  # a capture may fail with errors of many kinds
+            raise StepUnavailable(compiled.one_line(error)) from error
     log.info('captured %d graphs of the decode step in %.1f s', step.n_graphs, time.monotonic() - start_s)
     return step
 
 
-@torch.inference_mode()
-def compare(steps: list[Step], cache: SlotCache, token: torch.Tensor, position: torch.Tensor) -> list[float]:
-    """Time steps against each other, interleaved: median seconds of each.
-
-    ValueError where the logits of one differ from those of the first by more than rounding. `token` and `position`
-    [1, 1] are what the steps are called with; the cache is left as it was.
-    """
-    lengths = cache.lengths
-    position.fill_(lengths[0])
-
-    def timed(step: Step) -> tuple[torch.Tensor, float]:
-        cache.lengths = lengths
-        start_s = time.perf_counter()
-        logits, _ = step(token, position)
-        logits.argmax().item()  # waits for the device
-        return logits, time.perf_counter() - start_s
-
-    expected, *found = [timed(step)[0].clone() for step in steps]
-    rounding = torch.finfo(expected.dtype).eps ** 0.5
-    if not all((got.float() - expected.float()).norm() <= rounding * expected.float().norm() for got in found):
-        raise ValueError('its logits are not those of the modules')
-    taken: list[list[float]] = [[] for _ in steps]
-    until_s = time.perf_counter() + TIMED_S
-    while len(taken[0]) < TIMED_STEPS and time.perf_counter() < until_s or not taken[0]:
-        for step, seconds in zip(steps, taken, strict=True):
-            seconds.append(timed(step)[1])
-    cache.lengths = lengths
-    return [median(seconds) for seconds in taken]
+def _check_graphs(comparison: Comparison, step: Step) -> None:
+    """Compare every graph: each where its bucket is full, and (a second step) where the next one begins."""
+    capacity = comparison.cache.capacity
+    for n in sorted({comparison.n_entries, *(length - 1 for length in captured.buckets(capacity))}):
+        comparison.check(step, n)

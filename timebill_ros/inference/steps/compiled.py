@@ -37,13 +37,14 @@ from torch import nn
 
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.one_time_work import one_time_work
+from timebill_ros.inference.steps.comparison import StepDiffers
 from timebill_ros.inference.steps.compiling import compile_step
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
 from timebill_ros.resources import key_of, write_whole
 
 log = logging.getLogger(__name__)
 
-REVISION = 7  # of what is compiled; files of another revision are not loaded
+REVISION = 8  # of what is compiled; files of another revision are not loaded
 TRIES = 2  # starts that may fail to compile a step (memory or disk may be full) before it is given up
 
 
@@ -109,8 +110,8 @@ def prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Pat
 
     StepUnavailable with a sentence where it cannot be had. `cache` holds two entries of a sequence or more; `facts`
     identify model, precision, device and versions. `judge(step)` compares with the modules and returns a
-    choice.Judgement; ValueError where the logits differ. What is found out about a model is kept in `directory` too:
-    that it cannot be traced, or that its modules are faster.
+    choice.Judgement. What is found out about a model is kept in `directory` too: that it cannot be traced, that its
+    modules are faster, or that they compute something else (StepDiffers).
     """
     import torch._inductor
     if not hasattr(torch._inductor, 'aoti_load_package'):
@@ -145,7 +146,8 @@ def _prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Pa
             write_whole(notes, json.dumps(known, indent=1) + '\n')
             work.kept = known.get('tried', TRIES) >= TRIES  # otherwise the next start tries it again
     if known['reason']:
-        raise StepUnavailable(f'{known["reason"]} (noted in {notes})')
+        kind = StepDiffers if known.get('differs') else StepUnavailable
+        raise kind(f'{known["reason"]} (noted in {notes})')
     return step
 
 
@@ -183,8 +185,8 @@ def _make(model: nn.Module, cache: SlotCache, package: Path, weights: dict[str, 
         return {'reason': f'its step cannot be compiled ({one_line(error)})', 'tried': 1, 'facts': facts}, None
     log.info('compiled in %.1f s: a step takes %.3f ms, through the modules %.3f ms', time.monotonic() - start_s,
              1e3 * judgement.step_s, 1e3 * judgement.modules_s)
-    return {'reason': judgement.objection, 'compiled_s': judgement.step_s, 'modules_s': judgement.modules_s,
-            'facts': facts}, step
+    return {'reason': judgement.objection, 'differs': judgement.differs, 'compiled_s': judgement.step_s,
+            'modules_s': judgement.modules_s, 'facts': facts}, step
 
 
 def one_line(error: Exception) -> str:

@@ -1,0 +1,215 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Whether a step computes what the model's modules compute, over every length of the cache that it may be used at.
+
+The cache is filled for the comparison so that a wrong step shows: its entries differ, a few of them weigh as much as
+many, and the slots that must be hidden hold values a thousand times larger. How large a difference rounding makes is
+not guessed from a data type but measured: the modules in their own precision against the same modules in float32.
+"""
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+import torch
+from torch import nn
+
+from timebill_ros.inference.kv_cache import SlotCache
+from timebill_ros.inference.steps.interface import Step, StepUnavailable
+from timebill_ros.inference.steps.modules import ModuleStep
+
+log = logging.getLogger(__name__)
+
+N_STEPS = 2  # steps in a row at each length: the second reads what the first wrote
+NOISE = 3.0  # a step may differ this many times as much as rounding; two roundings differ by 1.4 times one
+LEAST = 3e-4  # relative difference that is always allowed: the square root of float32's precision
+MOST = 0.25  # and that never is
+LOUD = 1000.0  # values in hidden slots are this many times as large
+SHARE = 16  # a marked entry weighs as much as one in so many of all entries
+TIMED_S = 1.0  # longest time for timing all kinds of step together
+TIMED_STEPS = 30
+
+
+class StepDiffers(StepUnavailable):
+    """A step does not compute what the modules compute."""
+
+
+class Comparison:
+    """Compares steps with `modules`, on the same cache, which holds m >= 2 entries of varied tokens.
+
+    `token` and `position`, int64 [1, 1], are the tensors that steps are called with. `close` leaves the cache as it
+    was. StepUnavailable where the modules compute no finite logits.
+    """
+
+    def __init__(self, modules: ModuleStep, token: torch.Tensor, position: torch.Tensor):
+        self.modules, self._token, self._position = modules, token, position
+        self.cache = modules.cache
+        self._lengths = self.cache.lengths
+        self._entries = [layer.snapshot() for layer in self.cache.layers]
+        self._n_tokens = modules.model.get_input_embeddings().num_embeddings
+        self.tolerance = self._measure_tolerance()
+
+    @property
+    def n_entries(self) -> int:
+        """Entries that the cache held before the comparison."""
+        return self._lengths[0]
+
+    @torch.inference_mode()
+    def check(self, step: Step, n: int) -> None:
+        """Compare N_STEPS steps over a cache of `n` >= 2 entries with those of the modules. StepDiffers with both."""
+        expected, got = self._run(self.modules, n), self._run(step, n)
+        worst = max(_difference(one, other) for one, other in zip(got, expected, strict=True))
+        if not worst <= self.tolerance:  # NaN differs
+            raise StepDiffers(f'over {n} cache entries its logits differ from those of the modules by {worst:.2g} of '
+                              f'their size, and rounding explains {self.tolerance:.2g}')
+
+    @torch.inference_mode()
+    def times(self, steps: Sequence[Step], n: int) -> list[float]:
+        """Time steps over `n` entries against each other, interleaved: median seconds of each."""
+        self._fill(n)
+
+        def timed(step: Step) -> float:
+            self.cache.lengths = [n] * len(self._lengths)
+            start_s = time.perf_counter()
+            logits, _ = step(self._token, self._position)
+            logits.argmax().item()  # waits for the device
+            return time.perf_counter() - start_s
+
+        self._put(0, n)
+        for step in steps:
+            timed(step)
+        taken: list[list[float]] = [[] for _ in steps]
+        until_s = time.perf_counter() + TIMED_S
+        while len(taken[0]) < TIMED_STEPS and time.perf_counter() < until_s or not taken[0]:
+            for step, seconds in zip(steps, taken, strict=True):
+                seconds.append(timed(step))
+        return [median(seconds) for seconds in taken]
+
+    @torch.inference_mode()
+    def close(self) -> None:
+        """Put back what the cache held. Every other slot becomes zero."""
+        for layer, (keys, values) in zip(self.cache.layers, self._entries, strict=True):
+            layer.keys.zero_()
+            layer.values.zero_()
+            layer.restore(keys, values)
+
+    # -- what steps run on ---------------------------------------------------------------------------------------
+
+    def _run(self, step: Step, n: int) -> list[torch.Tensor]:
+        """Return what N_STEPS steps give over `n` entries: logits [V] and, where there is one, hidden state [H]."""
+        self._fill(n)
+        found = []
+        for i in range(min(N_STEPS, self.cache.capacity - n)):
+            self._put(i, n)
+            found += [output.clone() for output in step(self._token, self._position) if output is not None]
+        return found
+
+    def _put(self, i: int, n: int) -> None:
+        # The odd factor spreads tokens over the vocabulary; positions lie past the entries, as after eviction.
+        self._token.fill_((4729 * (i + 1) + 31 * n) % self._n_tokens)
+        self._position.fill_(min(n + i + n % 7, self.cache.capacity - 1))
+
+    def _fill(self, n: int) -> None:
+        """Fill the cache with `n` entries, and all slots after them with what must be hidden."""
+        for layer, entries in zip(self.cache.layers, self._entries, strict=True):
+            _fill_layer(layer.keys, layer.values, entries, n)
+            layer.length = n
+
+    # -- rounding ------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _measure_tolerance(self) -> float:
+        """Return the relative difference that rounding explains."""
+        n = self.n_entries
+        expected = self._run(self.modules, n)
+        if not all(output.isfinite().all() for output in expected):
+            raise StepUnavailable('its modules compute no finite logits on varied tokens')
+        try:
+            with in_float32(self.modules.model):
+                exact = self._run_in_float32(n)
+            noise = max(_difference(one, other) for one, other in zip(expected, exact, strict=True))
+        except Exception as error:  # weights that cannot be taken to float32, for instance those of a library
+            log.info('rounding is taken from the type of the logits, because it could not be measured: %s', error)
+            noise = torch.finfo(expected[0].dtype).eps ** 0.5 / NOISE
+        return min(max(LEAST, NOISE * noise), MOST)
+
+    def _run_in_float32(self, n: int) -> list[torch.Tensor]:
+        cache = SlotCache(n + N_STEPS + 1, [layer.sliding_window for layer in self.cache.layers])
+        for layer, (keys, values) in zip(cache.layers, self._entries, strict=True):
+            layer.lazy_initialization(keys.float(), values.float())
+            _fill_layer(layer.keys, layer.values, (keys, values), n)
+            layer.length = n
+        step, found = ModuleStep(self.modules.model, cache), []
+        for i in range(min(N_STEPS, self.cache.capacity - n)):
+            self._put(i, n)
+            found += [output.clone() for output in step(self._token, self._position) if output is not None]
+        return found
+
+
+def _fill_layer(all_keys: torch.Tensor, all_values: torch.Tensor, entries: tuple[torch.Tensor, torch.Tensor],
+                n: int) -> None:
+    """Fill slots, [1, H_kv, slots, D], with `n` entries made of those given, [1, H_kv, m, D], and with loud ones."""
+    keys, values = entries
+    m, slots = keys.shape[2], all_keys.shape[2]
+    source = torch.arange(slots, device=keys.device) % m
+    all_keys.copy_(keys[:, :, source])
+    all_values.copy_(values[:, :, source])
+    all_values[:, :, n:] *= LOUD
+    for i, slot in enumerate(sorted({0, n // 2, n - 1})):  # without these, one of thousands of entries would not show
+        all_keys[:, :, slot] = keys[:, :, 0]  # the first entry, which most heads attend to most
+        all_values[:, :, slot] = max(1.0, n / SHARE) * values[:, :, (slot + 5 * i + 1) % m]
+
+
+def _difference(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the distance of two vectors over the length of the second."""
+    expected = expected.float()
+    return float((got.float() - expected).norm() / expected.norm())
+
+
+@contextlib.contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """Have each module of `model` compute in float32, with its weights taken there only while it runs.
+
+    So it needs memory for one module's weights, not for a second model. Weights of other classes than torch's own
+    (quantized ones) stay as they are.
+    """
+    saved: dict[nn.Module, dict] = {}
+
+    def before(module, inputs):
+        saved[module] = {}
+        for name, tensor in module._parameters.items():
+            if tensor is not None and type(tensor.data) is torch.Tensor and tensor.dtype in (torch.bfloat16,
+                                                                                            torch.float16):
+                saved[module][name] = tensor
+                module._parameters[name] = nn.Parameter(tensor.float(), requires_grad=False)
+
+    def after(module, inputs, outputs):
+        module._parameters.update(saved.pop(module))
+
+    hooks = []
+    for module in model.modules():
+        if module._parameters:
+            hooks.append(module.register_forward_pre_hook(before))
+            hooks.append(module.register_forward_hook(after, always_call=True))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, tensors in saved.items():  # one whose call failed before its hook could run
+            module._parameters.update(tensors)
