@@ -48,4 +48,4 @@ def test_prefill_teaches_also_where_the_goal_is_dropped_after_it():
     bench.engine.drop_infeasible = 'all'
     outcome = bench.run(0.25)
     assert outcome.timing.verdict is Verdict.INFEASIBLE and outcome.timing.generated_tokens == 0
-    assert bench.engine.tracker.prefill.state()[-1] == pytest.approx(1.2)
+    assert bench.engine.tracker.prefill.state()[-1][-1] == pytest.approx(1.2)

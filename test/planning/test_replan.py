@@ -146,7 +146,7 @@ def test_what_a_later_eviction_costs_is_part_of_what_was_estimated():
     bench = SlowingBench(slow=1.6, at=1)
     bench.run(2.0)
     assert bench.evicted
-    ratio = bench.engine.tracker.steps.state()[-1]
+    ratio = bench.engine.tracker.steps.state()['greedy'][-1][-1]
     assert ratio == pytest.approx(1.6, rel=1e-6), 'every eviction once, every step over the cache that it saw'
 
 

@@ -18,7 +18,7 @@ import math
 
 import pytest
 
-from timebill_ros.timing.drift import FASTEST, SLOWEST, TimingFactor, is_unusual
+from timebill_ros.timing.drift import FASTEST, MEMORY_S, SLOWEST, StepFactors, TimingFactor, is_unusual
 
 
 def after(*ratios):
@@ -55,7 +55,8 @@ def test_without_bounds_it_corrects_a_profile_that_is_wrong_by_more():
     for ratio in [100.0] * 9:
         factor.observe(ratio * 0.02, 0.02)
     assert factor.value == pytest.approx(100.0)
-    factor.restore([0.01] * 9)
+    for ratio in [0.01] * 9:
+        factor.observe(ratio * 0.02, 0.02)
     assert factor.value == pytest.approx(0.01)
 
 
@@ -70,9 +71,7 @@ def test_what_is_no_ratio_of_times_is_left_out(measured, profiled):
 
 @pytest.mark.parametrize(('ratio', 'unusual'), [(0.79, True), (0.81, False), (1.0, False), (1.49, False), (1.51, True)])
 def test_what_is_worth_a_warning(ratio, unusual):
-    factor = TimingFactor()
-    factor.restore([ratio] * 9)
-    assert is_unusual(factor.value) == unusual
+    assert is_unusual(after(*[ratio] * 9)) == unusual
 
 
 def test_state_round_trip():
@@ -83,7 +82,68 @@ def test_state_round_trip():
     assert other.value == factor.value and len(other.state()) == TimingFactor.window
 
 
-@pytest.mark.parametrize('state', [[0.0], [-1.0], [math.nan], ['x'], 3, [None]])
+@pytest.mark.parametrize('state', [[0.0], [-1.0], [math.nan], ['x'], 3, [None],
+                                   [[1.7e9, 120.0, 1.0, 0.0]], [[1.7e9, 120.0, 1.0, math.nan]]])
 def test_a_state_that_is_none_is_refused(state):
     with pytest.raises((ValueError, TypeError)):
         TimingFactor().restore(state)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_stalls_are_forgotten_with_time_and_a_device_that_is_slower_for_good_is_not():
+    clock = Clock()
+    factor = TimingFactor(clock=clock)
+    for _ in range(6):
+        factor.observe(0.06, 0.02)
+        clock.now += 1.0
+    assert factor.value == pytest.approx(3.0)
+    clock.now += MEMORY_S
+    assert factor.value == 1.0
+    for _ in range(20):
+        factor.observe(0.06, 0.02)
+        clock.now += 1800.0
+    assert factor.value == pytest.approx(3.0), 'asked every half hour'
+
+
+@pytest.mark.parametrize('stalled', range(2, 10))
+def test_a_few_refusals_let_a_goal_through(stalled):
+    """Nothing else can correct a factor that refuses every goal."""
+    factor = TimingFactor(clock=Clock())
+    for _ in range(stalled):
+        factor.observe(0.06, 0.02)
+    refusals = 0
+    while factor.value > 1.0:
+        factor.refused()
+        refusals += 1
+    assert 1 <= refusals <= 3
+    factor.observe(0.06, 0.02)
+    factor.observe(0.06, 0.02)
+    assert factor.value == pytest.approx(3.0), 'and a device that is really slower is known again at once'
+
+
+def test_sampled_goals_say_nothing_of_greedy_ones_and_greedy_ones_something_of_them():
+    factors = StepFactors(clock=Clock())
+    for _ in range(9):
+        factors.observe('greedy', 0.02, 0.02)
+        factors.observe('top_p', 0.10, 0.02)
+    assert factors.value('greedy') == pytest.approx(1.0) and factors.value('top_p') == pytest.approx(5.0)
+    assert factors.value('top_k') == pytest.approx(1.0) and factors.latest == 'top_p'
+    for _ in range(9):
+        factors.observe('greedy', 0.04, 0.02)
+    assert factors.value('top_k') == pytest.approx(2.0), 'the device is slower, whatever it draws'
+    assert factors.value('top_p') == pytest.approx(5.0)
+
+
+def test_the_factors_of_all_kinds_survive_a_restart():
+    factors, other = StepFactors(), StepFactors()
+    for _ in range(3):
+        factors.observe('greedy', 0.03, 0.02)
+        factors.observe('top_k', 0.05, 0.02)
+    other.restore(json.loads(json.dumps(factors.state())))
+    assert (other.value('greedy'), other.value('top_k')) == (pytest.approx(1.5), pytest.approx(2.5))

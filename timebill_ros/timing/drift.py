@@ -19,9 +19,13 @@ No numpy, no torch.
 from __future__ import annotations
 
 import math
-from collections import deque
-from statistics import median
+import time
+from collections.abc import Sequence
 
+from timebill_ros.deadline import Clock
+from timebill_ros.timing.fading import Fading
+
+MEMORY_S = 120.0  # for how long a ratio is kept at least
 SLOWEST, FASTEST = 4.0, 0.5  # bounds of the timing factor, where it has any
 USUAL = (0.8, 1.5)  # a timing factor outside this range: the profile no longer describes the device
 
@@ -38,37 +42,99 @@ class TimingFactor:
     became slower is followed after two requests, because every request until then breaks its promise, and one that
     became faster after five. A single request that was preempted changes nothing.
 
+    Ratios are forgotten, see Fading; without any, `value` is `usual()`: 1, the profile is right.
+
     bounded: keep `value` within FASTEST and SLOWEST. A profile that extrapolates may be wrong by more.
     """
 
     window, soon = 9, 3  # requests
 
-    def __init__(self, *, bounded: bool = True):
+    def __init__(self, *, bounded: bool = True, clock: Clock = time.monotonic, wall: Clock = time.time):
         self._fastest, self._slowest = (FASTEST, SLOWEST) if bounded else (0.0, math.inf)
-        self._ratios: deque[float] = deque(maxlen=self.window)
-        self.value = 1.0
+        self._seen = Fading(self.window, MEMORY_S, clock=clock, wall=wall)
 
     def observe(self, measured_s: float, profiled_s: float) -> None:
         """Account for one request's times, in seconds. A pair without a positive finite ratio is left out."""
-        if not (measured_s > 0 and profiled_s > 0 and math.isfinite(measured_s / profiled_s)):
-            return
-        self._ratios.append(measured_s / profiled_s)
-        self._update()
+        if measured_s > 0 and profiled_s > 0 and math.isfinite(measured_s / profiled_s):
+            self._seen.observe(measured_s / profiled_s)
 
-    def _update(self) -> None:
-        # Until the window is half full, ratios of 1 (the profile is right) stand for the requests still to come.
-        missing = [1.0] * max(0, self.window // 2 - len(self._ratios))
-        known = [*missing, *self._ratios]
-        self.value = min(max(median(known), median(known[-self.soon:]), self._fastest), self._slowest)
+    def refused(self) -> None:
+        """Be less sure after a goal was refused that would have been let through by `value` 1."""
+        self._seen.fade()
 
-    def state(self) -> list[float]:
-        """Return the kept ratios, as JSON-ready data."""
-        return list(self._ratios)
+    @property
+    def value(self) -> float:
+        """The factor that estimates are multiplied by now."""
+        return self.value_beside(1.0)
 
-    def restore(self, state: list[float]) -> None:
+    def value_beside(self, usual: float) -> float:
+        """Return `value`, with `usual` in place of 1 for what has not been seen."""
+        ratios = self._seen.recall()
+        # Until the window is half full, usual ratios stand for the requests still to come.
+        found = max(_median(ratios, usual, self.window // 2), _median(ratios[-self.soon:], usual, self.soon))
+        return min(max(found, self._fastest), self._slowest)
+
+    def state(self) -> list[list]:
+        """Return the kept ratios, as JSON-ready data, see Fading."""
+        return self._seen.state()
+
+    def restore(self, state: list[list]) -> None:
         """Go on from what `state` returned. ValueError or TypeError for anything else."""
-        ratios = [float(ratio) for ratio in state]
-        if any(not (math.isfinite(ratio) and ratio > 0) for ratio in ratios):
-            raise ValueError(f'ratios of times must be positive numbers, got {ratios}')
-        self._ratios = deque(ratios, maxlen=self.window)
-        self._update()
+        self._seen.restore(state, lambda ratio: math.isfinite(ratio) and ratio > 0)
+
+
+def _median(weighted: Sequence[tuple[float, float]], usual: float, least: float) -> float:
+    """Return the median of (value, weight) pairs; `usual` fills their weight up to `least`."""
+    known = sorted([*weighted, (usual, max(0.0, least - sum(weight for _, weight in weighted)))])
+    half = sum(weight for _, weight in known) / 2
+    reached, lower = 0.0, None
+    for value, weight in known:
+        reached += weight
+        if lower is None and reached >= half * (1 - 1e-9):
+            lower = value
+        if reached > half * (1 + 1e-9):
+            return (lower + value) / 2
+    return usual
+
+
+class StepFactors:
+    """A timing factor of decode steps for each kind of sampling (request.Sampling.kind).
+
+    Drawing takes part of a step's time, and the profile may foretell it better for one kind than for another. So ratios
+    of sampled goals say nothing of greedy ones. A greedy step is mostly the model's, so greedy goals do tell what to
+    expect of a kind that has not been seen lately.
+    """
+
+    def __init__(self, *, clock: Clock = time.monotonic, wall: Clock = time.time):
+        self._clocks = {'clock': clock, 'wall': wall}
+        self._greedy = TimingFactor(bounded=False, **self._clocks)
+        self._others: dict[str, TimingFactor] = {}
+        self.latest = 'greedy'  # kind of the last request
+
+    def _of(self, kind: str) -> TimingFactor:
+        return self._greedy if kind == 'greedy' else \
+            self._others.setdefault(kind, TimingFactor(bounded=False, **self._clocks))
+
+    def observe(self, kind: str, measured_s: float, profiled_s: float) -> None:
+        """Account for one request's decoding, in seconds."""
+        self._of(kind).observe(measured_s, profiled_s)
+        self.latest = kind
+
+    def refused(self, kind: str) -> None:
+        """Be less sure after a goal was refused because of this kind's factor."""
+        self._of(kind).refused()
+        if kind != 'greedy':
+            self._greedy.refused()
+
+    def value(self, kind: str) -> float:
+        """Return how much longer than profiled a step takes now."""
+        return self._greedy.value if kind == 'greedy' else self._of(kind).value_beside(self._greedy.value)
+
+    def state(self) -> dict[str, list]:
+        """Return what is worth keeping across a restart, by kind, as JSON-ready data."""
+        return {'greedy': self._greedy.state(), **{kind: factor.state() for kind, factor in self._others.items()}}
+
+    def restore(self, state: dict[str, list]) -> None:
+        """Go on from what `state` returned. ValueError, TypeError or AttributeError for anything else."""
+        for kind, ratios in state.items():
+            self._of(kind).restore(ratios)

@@ -1,0 +1,69 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The bound of whole requests' times follows what they show, and forgets it again."""
+import json
+
+import pytest
+
+from timebill_ros.planning.time_bound import MEMORY_S, MOST, TimeBound, limited
+
+QUIET = [1.0 + i / 1000 for i in range(41)]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def seen(bound, *ratios):
+    for ratio in ratios:
+        bound.observe(ratio, bound.value)
+    return bound
+
+
+@pytest.mark.parametrize(('bound', 'largest', 'found'), [
+    (0.7, 0.9, 1.0), (1.3, 2.0, 1.3), (float('inf'), 2.0, 2.1), (7.0, 7.0, MOST), (float('inf'), 9.0, MOST)])
+def test_a_bound_of_times_has_limits(bound, largest, found):
+    assert limited(bound, largest) == pytest.approx(found)
+
+
+def test_stalls_raise_it_and_time_takes_them_back():
+    clock = Clock()
+    bound = TimeBound(0.025, QUIET, step=0.03, clock=clock)
+    start = bound.value
+    seen(bound, *[1.01] * 20)
+    calm = bound.value
+    clock.now += 2 * MEMORY_S
+    assert seen(bound, *[4.0] * 6).value == MOST
+    clock.now += 1.0
+    seen(bound, *[1.01] * 10)
+    assert bound.value == MOST, 'ten good requests do not yet speak against six bad ones'
+    clock.now += MEMORY_S - 0.5
+    assert bound.value <= max(start, calm) and len(bound.state()) == 10
+
+
+def test_it_survives_a_restart():
+    one, other = (TimeBound(0.025, QUIET, step=0.03) for _ in range(2))
+    seen(one, *[1.0 + i / 50 for i in range(30)])
+    other.restore(json.loads(json.dumps(one.state())))
+    assert other.value == one.value > 1.04
+
+
+@pytest.mark.parametrize('value', [3, [1.0], [0.0, True], [float('nan'), True], ['x', True]])
+def test_a_state_that_is_none_is_refused(value):
+    with pytest.raises((ValueError, TypeError)):
+        TimeBound(0.025, QUIET, step=0.03).restore([[1.7e9, 600.0, 1.0, value]])
