@@ -40,11 +40,12 @@ from timebill_ros.inference import one_time_work
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.threads import wait_briefly
 from timebill_ros.request import Outcome, Request, Timing, to_dict
-from timebill_ros.resources import steps_directory
+from timebill_ros.resources import cache_directory, steps_directory
 from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning
 from timebill_ros.worker.empty_answers import EmptyAnswers
 from timebill_ros.worker.steering import Steering
+from timebill_ros.worker.scratch_cache import usable_cache
 from timebill_ros.worker.streamer import Streamer
 
 log = logging.getLogger('timebill_ros.worker')
@@ -65,6 +66,7 @@ class Worker:
         self.profile = None
         self._unsaved = 0  # requests whose lessons are not on disk yet
         self.settings: dict = {}
+        self._told_unsaved = False  # the log has said that they cannot be saved
         self._steering = Steering()
         self._empty_answers = EmptyAnswers()
 
@@ -95,12 +97,16 @@ class Worker:
 
     def _configure(self, message: dict) -> None:
         try:
-            settings = message['settings']
+            settings = dict(message['settings'])
+            named = cache_directory(settings['cache_dir'])
+            kept_in = usable_cache(named)
+            settings['cache_dir'] = str(kept_in)
             process_tuning.use_cores(settings['cpu_affinity'])
             process_tuning.be_nice(settings['worker_nice'])
             # PyTorch's compiler reads this when it is imported. It keeps results there that save seconds at the next
             # start. Its default is a folder for temporary files, which here is removed with the process.
-            os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(steps_directory(settings['cache_dir']) / 'compiler'))
+            os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(steps_directory(str(kept_in)) / 'compiler'))
+            from timebill_ros.worker.cost_facts import cost_facts
             from timebill_ros.worker.loading import load_engine  # here, so that a missing torch is a sentence too
             last = 0.0
 
@@ -120,6 +126,9 @@ class Worker:
         gc.collect()
         gc.freeze()  # the model's objects stay; later collections need not walk them
         process_tuning.be_real_time(settings['realtime_priority'])
+            if kept_in != named:
+                one_time_work.total_s = 0.0  # the next start finds none of it
+            costs = cost_facts(loaded.engine)
         self.channel.send({'event': 'ready', 'description': loaded.description,
                            'device': loaded.profile.identity.device,
                            'longest_pause_s': self._longest_pause_s(), 'one_time_s': one_time_work.total_s,
@@ -167,7 +176,9 @@ class Worker:
                                                 self.engine.prefill_chunk_tokens))
             self._unsaved = 0
         except (OSError, RuntimeError) as error:  # RuntimeError: a request that ends now changes it (only at the end)
-            log.warning('what requests taught could not be saved: %s', error)
+            log.log(logging.DEBUG if self._told_unsaved else logging.WARNING,
+                    'what requests taught could not be saved in cache_dir: %s', error)
+            self._told_unsaved = True
 
     def _run(self, message: dict) -> None:
         outcome = self._outcome(message)
