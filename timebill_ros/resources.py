@@ -21,7 +21,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-PACKAGE_PARENT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
+PACKAGE_PARENT = PACKAGE.parent
 
 
 def embedded_directory() -> Path:
@@ -30,21 +31,27 @@ def embedded_directory() -> Path:
     In a checkout this is resource/demo. In an installation it is share/timebill_ros/demo under the prefix that holds
     this file, whether colcon (merged, linked or neither) or pip made it. FileNotFoundError where it is missing.
     """
-    here = Path(__file__)
-    candidates = [PACKAGE_PARENT / 'resource' / 'demo']
-    candidates += [parent / 'share' / 'timebill_ros' / 'demo' for parent in here.parents]
+    candidates = [PACKAGE_PARENT / 'resource' / 'demo', *_shares('demo')]
     for candidate in candidates:
         if (candidate / 'model' / 'config.json').is_file():
             return candidate
-    raise FileNotFoundError(f'the embedded model is not installed beside {here.parent}')
+    raise FileNotFoundError(f'the embedded model is not installed beside {Path(__file__).parent.resolve()}')
+
+
+def _shares(name: str) -> list[Path]:
+    """Return where `name` may lie in the share folder of an installation that holds this file.
+
+    The folder of this package may itself be a link (as for the worker), and so may each file in it (as colcon's
+    --symlink-install makes them), so both ways up are gone.
+    """
+    here = Path(__file__)
+    ways = (here, here.parent.resolve() / here.name, here.resolve())
+    return [parent / 'share' / 'timebill_ros' / name for way in ways for parent in way.parents]
 
 
 def version() -> str:
     """Return this package's version, from the package.xml beside this file or of the installation that holds it."""
-    here = Path(__file__)
-    candidates = [PACKAGE_PARENT / 'package.xml']
-    candidates += [parent / 'share' / 'timebill_ros' / 'package.xml' for parent in here.parents]
-    for candidate in candidates:
+    for candidate in (PACKAGE_PARENT / 'package.xml', *_shares('package.xml')):
         if candidate.is_file() and (found := re.search(r'<version>\s*(\S+?)\s*</version>', candidate.read_text())):
             return found[1]
     return 'of unknown version'

@@ -15,24 +15,30 @@
 """The node's end of the worker: its environment, its temporary files, and how its end is told."""
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
+import venv
 
 import pytest
 from node_client import wait_until
 from scripted_model import ROOT
 from worker_listener import Listener
 
-from timebill_ros.dispatch.worker_process import WorkerProcess, worker_environment
-from timebill_ros.resources import PACKAGE_PARENT
+from timebill_ros import settings
+from timebill_ros.dispatch import worker_process
+from timebill_ros.dispatch.worker_process import WorkerProcess, this_package_alone, worker_environment
 
 
 def test_the_environment_of_a_worker_on_the_same_interpreter(monkeypatch):
     monkeypatch.setenv('PYTHONPATH', '/somewhere:/else')
     monkeypatch.setenv('LD_LIBRARY_PATH', '/ros/lib')
     monkeypatch.setenv('KEPT', 'x')
-    env = worker_environment(sys.executable)
-    assert env['PYTHONPATH'] == str(PACKAGE_PARENT) == str(ROOT)
+    env = worker_environment(sys.executable, '/alone')
+    assert env['PYTHONPATH'] == '/alone'
     assert (env['LD_LIBRARY_PATH'], env['KEPT']) == ('/ros/lib', 'x')
 
 
@@ -45,8 +51,8 @@ def test_the_environment_of_a_worker_on_another_interpreter(monkeypatch, tmp_pat
     link.parent.mkdir()
     link.symlink_to(sys.executable)
     for python in (str(link), '/usr/bin/python3.99'):
-        env = worker_environment(python)
-        assert env['PYTHONPATH'] == str(PACKAGE_PARENT)
+        env = worker_environment(python, '/alone')
+        assert env['PYTHONPATH'] == '/alone'
         assert 'LD_LIBRARY_PATH' not in env and '_ROS_WHEELS_BOOTSTRAP_COMPLETE' not in env
 
 
@@ -80,3 +86,60 @@ def test_its_temporary_files_go_with_it_however_it_ends(end, tmp_path, monkeypat
 def test_an_interpreter_that_does_not_exist():
     with pytest.raises(OSError):
         WorkerProcess('/nowhere/python', print)
+
+
+@pytest.fixture(scope='module')
+def bare_python(tmp_path_factory):
+    """The Python of an environment without any library."""
+    folder = tmp_path_factory.mktemp('bare')
+    venv.create(folder, symlinks=True)
+    return str(folder / 'bin' / 'python')
+
+
+def test_nothing_but_this_package_is_on_a_workers_path(bare_python, tmp_path, monkeypatch):
+    (tmp_path / 'present').mkdir()
+    (tmp_path / 'present' / 'numpy.py').touch()
+    monkeypatch.chdir(tmp_path / 'present')
+    path = this_package_alone(tmp_path)
+    code = 'import json, sys, timebill_ros.resources as r; print(json.dumps([sys.path, r.__file__]))'
+    done = subprocess.run([bare_python, '-c', code], env=worker_environment(bare_python, path), capture_output=True,
+                          text=True)
+    folders, package = json.loads(done.stdout)
+    library = os.path.dirname(os.path.dirname(bare_python)) + os.sep
+    assert [folder for folder in folders if not folder.startswith((library, os.path.realpath(sys.base_prefix)))] == \
+        [path]
+    assert os.listdir(path) == ['timebill_ros'] and os.path.realpath(package).startswith(str(ROOT))
+
+
+def test_a_worker_of_another_environment_gets_none_of_the_nodes_libraries(bare_python, tmp_path, monkeypatch):
+    """The node's package may lie in its site-packages, as pip puts it there."""
+    site = tmp_path / 'site-packages'
+    site.mkdir()
+    for library in ('torch', 'transformers', 'numpy', 'yaml'):
+        (site / f'{library}.py').write_text('raise ImportError("this is the library of the node")\n')
+    shutil.copytree(ROOT / 'timebill_ros', site / 'timebill_ros', ignore=shutil.ignore_patterns('__pycache__'))
+    monkeypatch.setattr(worker_process, 'PACKAGE', site / 'timebill_ros')
+    listener = Listener()
+    process = WorkerProcess(bare_python, listener)
+    process.send({'op': 'configure', 'settings': settings.check({})})
+    message = listener.wait('failed')['message']
+    process.close()
+    assert 'the library of the node' not in message and 'ModuleNotFoundError: No module named' in message
+
+
+def test_what_is_installed_beside_the_package_is_found_through_the_link(tmp_path):
+    """resources.py looks for the embedded model and package.xml above itself."""
+    prefix = tmp_path / 'prefix'
+    package, share = prefix / 'lib' / 'python3' / 'site-packages' / 'timebill_ros', prefix / 'share' / 'timebill_ros'
+    package.mkdir(parents=True)
+    (share / 'demo' / 'model').mkdir(parents=True)
+    (share / 'demo' / 'model' / 'config.json').touch()
+    (share / 'package.xml').write_text('<version>9.8.7</version>')
+    for name in ('__init__.py', 'resources.py'):
+        shutil.copy(ROOT / 'timebill_ros' / name, package / name)
+    (tmp_path / 'link').mkdir()
+    (tmp_path / 'link' / 'timebill_ros').symlink_to(package)
+    code = 'from timebill_ros import resources; print(resources.version(), resources.embedded_directory())'
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, 'PYTHONPATH': str(tmp_path / 'link')})
+    assert done.stdout.split() == ['9.8.7', str(share / 'demo')], done.stderr

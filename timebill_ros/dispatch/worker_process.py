@@ -25,23 +25,36 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from timebill_ros.dispatch.channel import Channel
-from timebill_ros.resources import PACKAGE_PARENT
+from timebill_ros.resources import PACKAGE
 
 
-def worker_environment(python: str) -> dict[str, str]:
-    """Return the environment variables of a worker on the interpreter `python`.
+def worker_environment(python: str, path: str) -> dict[str, str]:
+    """Return the environment variables of a worker on the interpreter `python`; `path`: the one folder of PYTHONPATH.
 
-    PYTHONPATH holds the parent folder of this package and nothing else, so that modules of the node's Python do not
-    shadow those of the worker's. For another interpreter, the variables that the ROS 2 wheels set are removed too.
+    For another interpreter than the node's, the variables that the ROS 2 wheels set are removed too.
     """
-    env = {**os.environ, 'PYTHONPATH': str(PACKAGE_PARENT)}
+    # With `-m`, Python looks for modules in the present folder first, unless PYTHONSAFEPATH (Python 3.11) is set.
+    env = {**os.environ, 'PYTHONPATH': path, 'PYTHONSAFEPATH': '1'}
     if os.path.realpath(python) != os.path.realpath(sys.executable) or \
             os.path.dirname(os.path.abspath(python)) != os.path.dirname(os.path.abspath(sys.executable)):
         env.pop('LD_LIBRARY_PATH', None)
         env.pop('_ROS_WHEELS_BOOTSTRAP_COMPLETE', None)
     return env
+
+
+def this_package_alone(folder: Path) -> str:
+    """Make a folder below `folder` that holds a link to this package and nothing else; return it.
+
+    The folder that holds the package itself may be the site-packages of the node's Python. Its numpy, or any other
+    library, is not for a worker on an interpreter of another environment or version.
+    """
+    alone = folder / 'path'
+    alone.mkdir()
+    (alone / PACKAGE.name).symlink_to(PACKAGE)
+    return str(alone)
 
 
 class WorkerProcess:
@@ -55,13 +68,14 @@ class WorkerProcess:
     def __init__(self, python: str, on_event: Callable[[dict], None]):
         python = python or sys.executable
         self._scratch = tempfile.TemporaryDirectory(prefix='timebill_worker_', ignore_cleanup_errors=True)
+        environment = worker_environment(python, this_package_alone(Path(self._scratch.name)))
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 self._process = subprocess.Popen(
                     [python, '-m', 'timebill_ros.worker.main', '--fd', str(theirs.fileno()), '--scratch',
                      self._scratch.name], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                    stdout=sys.stderr.fileno(), env=worker_environment(python), start_new_session=True)
+                    stdout=sys.stderr.fileno(), env=environment, start_new_session=True)
         except OSError:
             ours.close()
             self._scratch.cleanup()
