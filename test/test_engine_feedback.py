@@ -13,11 +13,16 @@
 # limitations under the License.
 
 """What the engine tells the tracker about a request: what was measured, and what the profile says of the same work."""
+import dataclasses
+
 import pytest
 from engine_bench import ANSWER, N_X, Bench
 from mock_model import TIMES
 
-from timebill_ros.codes import Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
+from timebill_ros.engine import Engine
+from timebill_ros.planning.tracker import Tracker
+from timebill_ros.request import Sampling
 
 
 def told(bench):
@@ -49,3 +54,91 @@ def test_prefill_teaches_also_where_the_goal_is_dropped_after_it():
     outcome = bench.run(0.25)
     assert outcome.timing.verdict is Verdict.INFEASIBLE and outcome.timing.generated_tokens == 0
     assert bench.engine.tracker.prefill.state()[-1][-1] == pytest.approx(1.2)
+
+
+def test_prefill_teaches_also_where_the_deadline_cuts_it():
+    """Otherwise a device that is slower than any budget would never be known to be."""
+    bench = Bench(predictions={}, slowness=20.0)
+    for _ in range(2):
+        assert bench.run(0.3).finish_reason is not FinishReason.EOS and 'step' not in bench.model.calls
+    assert bench.engine.tracker.prefill_factor > 2.0
+    assert bench.run(0.2).error_code is ErrorCode.INFEASIBLE
+
+
+@pytest.mark.parametrize('goal', [
+    dict(strategy=Strategy.KILL), dict(n_x=3500), dict(strategy=Strategy.KILL, n_x=3500), dict(n_x=50)])
+def test_stalls_do_not_refuse_the_goals_that_come_after_them(goal):
+    """Six goals on a worker that is stopped and continued, then goals of twice the time that they take."""
+    n_x = goal.get('n_x', N_X)
+    budget_s = 2 * (TIMES.prefill(n_x) + TIMES.steps.decode(n_x, len(ANSWER) + 1))
+    if n_x > 3000:
+        budget_s = 2 * TIMES.prefill(n_x)  # mostly reading
+    bench = Bench(predictions={}, slowness=15.0)
+    bench.engine.drop_infeasible = 'kill'
+    for _ in range(6):
+        bench.run(100.0, **goal)
+    assert bench.engine.tracker.timing_factor == pytest.approx(15.0)
+    bench.model.slowness = 1.0
+    codes = [bench.run(budget_s, **goal).error_code for _ in range(90)]
+    assert codes.count(ErrorCode.INFEASIBLE) <= 5 and ErrorCode.INFEASIBLE not in codes[5:]
+
+
+def test_a_refused_goal_that_nothing_learned_refuses_makes_nothing_less_sure():
+    bench = Bench(predictions={}, slowness=2.0)
+    bench.engine.drop_infeasible = 'kill'
+    for _ in range(6):
+        bench.run(100.0, strategy=Strategy.KILL)
+    for budget_s in (0.1, 0.3):  # as profiled, not even the prompt could be read; the predicted answer would not fit
+        for _ in range(20):
+            assert bench.run(budget_s, strategy=Strategy.KILL).error_code is ErrorCode.INFEASIBLE
+    assert bench.engine.tracker.timing_factor == pytest.approx(2.0)
+    assert bench.engine.tracker.prefill_factor == pytest.approx(2.0)
+
+
+def sampling_bench(**draws):
+    """A bench whose profile knows what draws take, and whose steps take as much longer as `bench.draw_s` says."""
+    bench = Bench(predictions={}, on_step=lambda n: bench.model._work(bench.draw_s))
+    times = dataclasses.replace(TIMES, draws={'greedy': 0.001, **draws})
+    bench.engine = Engine(bench.model, bench.predictions, times, Tracker('fixed', k=2.0), prefill_chunk_tokens=100,
+                          clock=bench.clock)
+    return bench
+
+
+def run_sampled(bench, budget_s=10.0):
+    """Run one goal at a temperature so low that it answers as a greedy one does."""
+    return bench.run(budget_s, sampling=Sampling(temperature=1e-4, top_p=0.9))
+
+
+def test_what_drawing_takes_is_in_estimates_plans_and_lessons():
+    bench = sampling_bench(top_p=0.011)
+    estimate = {kind: bench.engine.estimate(bench.request(10.0, sampling=sampling))[0]
+                for kind, sampling in (('greedy', Sampling()), ('top_p', Sampling(temperature=1e-4, top_p=0.9)))}
+    drawn_s = 0.01 * (estimate['top_p'].predicted_tokens - 1)
+    assert estimate['top_p'].decode_expected_s == pytest.approx(estimate['greedy'].decode_expected_s + drawn_s)
+    for budget_s in (10.0, 0.95):
+        bench.draw_s = 0.01
+        outcome = run_sampled(bench, budget_s)
+        assert outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.EOS
+        sampled_kept = outcome.timing.kept_tokens
+        bench.draw_s = 0.0
+        assert bench.run(budget_s).timing.kept_tokens >= sampled_kept
+    assert sampled_kept < N_X, 'a sampled goal of the tighter budget must evict more'
+    assert bench.engine.tracker.bounds('top_p').timing_factor == pytest.approx(1.0)
+    assert bench.engine.tracker.bounds('greedy').timing_factor == pytest.approx(1.0)
+
+
+def test_greedy_and_sampled_goals_do_not_spoil_each_others_timing_factors():
+    """The profile foretells nothing of this kind's draws, which take twice as long as a step."""
+    bench = sampling_bench()
+    for _ in range(12):
+        bench.draw_s = 0.04
+        run_sampled(bench)
+        bench.draw_s = 0.0
+        bench.run(10.0)
+    factor = bench.engine.tracker.bounds('top_p').timing_factor
+    assert factor == pytest.approx(3.0, rel=0.05)
+    assert bench.engine.tracker.bounds('greedy').timing_factor == pytest.approx(1.0)
+    bench.draw_s = 0.0
+    assert bench.run(0.95).timing.verdict is Verdict.FITS, 'as before the sampled ones'
+    bench.draw_s = 0.04
+    assert run_sampled(bench, 0.95).timing.verdict is not Verdict.FITS

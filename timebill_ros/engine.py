@@ -138,6 +138,9 @@ class Engine:
             return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
         distribution = self._collect(future, timing, prefill_started, prefill_finished, prepared.n_goal)
 
+            profiled_s = self.times.prefill(n_x)
+            if not control.canceled and timing.prefill_s > profiled_s * self.tracker.prefill.value:
+                self.tracker.prefill.observe(timing.prefill_s, profiled_s)  # the whole would have taken even longer
         # The plan is made with the measured time left, not with the estimate of what prefill would take.
         known = self._situation(request, prepared, distribution)
         left = control.deadline.remaining() - control.margin_s
@@ -153,6 +156,9 @@ class Engine:
             raise self._infeasible(plan, left, request)
 
         n_kv = self._evict(plan, timing, left)
+            as_profiled = replace(known, bounds=replace(known.bounds, timing_factor=1.0))
+            if self.planner.plan(as_profiled, left).verdict is not Verdict.INFEASIBLE:
+                self.tracker.steps.refused(known.sampling)
         decode_started = clock()
         timing.time_to_first_token_s = decode_started - request.release_s  # prefill has given token 0 already
         control.on_phase(Phase.DECODE)
@@ -181,11 +187,14 @@ class Engine:
 
     def _refuse_long_prefill(self, request: Request, timing: Timing, left_s: float) -> None:
         """Raise GoalError INFEASIBLE where reading the prompt alone would take longer than is left."""
-        estimate = self.times.prefill(timing.prompt_tokens) * self.tracker.prefill_factor
+        profiled_s = self.times.prefill(timing.prompt_tokens)
+        estimate = profiled_s * self.tracker.prefill_factor
         if estimate > left_s:
             timing.verdict, timing.wcet_s = Verdict.INFEASIBLE, estimate
             raise GoalError(ErrorCode.INFEASIBLE, f'prefill of {timing.prompt_tokens} tokens alone takes about '
                             f'{estimate:.3f} s; {left_s:.3f} s of the time budget of {request.time_budget_s:.3f} s are '
+            if profiled_s <= left_s:
+                self.tracker.prefill.refused()
                             'left for it')
 
     def _start_prediction(self, prepared: Prepared) -> Future[Prediction] | None:
@@ -219,8 +228,9 @@ class Engine:
     def _situation(self, request: Request, prepared: Prepared, distribution: LengthDistribution) -> Situation:
         n_x = prepared.n_x
         n_min = smallest_keep(n_x, request.max_eviction_ratio, MAX_WINDOW) if self.model.supports_eviction else n_x
-        return Situation(distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(),
-                         may_cap=overrun.of(request).cut_is_lost, n_goal=prepared.n_goal)
+        return Situation(distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(request.sampling.kind),
+                         may_cap=overrun.of(request).cut_is_lost, n_goal=prepared.n_goal,
+                         sampling=request.sampling.kind)
 
     def _evict(self, plan: Plan, timing: Timing, left_s: float) -> int:
         """Do what the plan says before decoding; return the number of cached entries."""
@@ -246,7 +256,8 @@ class Engine:
                             cap=plan.length_cap,
                             cap_reason=FinishReason.LENGTH if plan.length_cap >= request.max_new_tokens else
                             FinishReason.CAPPED,
-                            step_s=self.planner.times_of(plan.variant).steps.scaled(plan.timing_factor),
+                            step_s=self.planner.times_of(plan.variant, request.sampling.kind).steps.scaled(
+                                plan.timing_factor),
                             stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)
         return reason, stops
 
@@ -257,7 +268,8 @@ class Engine:
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
             prefill_profiled_s=self.times.prefill(plan.n_x), decode_s=decode_s, decode_profiled_s=decode_profiled_s,
             distribution=known.distribution, pessimistic_tokens=plan.pessimistic_tokens, max_tokens=known.n_goal,
-            promised=plan.verdict.is_promise, factor=plan.timing_factor, time_bound=known.bounds.time_bound))
+            promised=plan.verdict.is_promise, factor=plan.timing_factor, time_bound=known.bounds.time_bound,
+            sampling=known.sampling))
 
     @staticmethod
     def _infeasible(plan: Plan, left_s: float, request: Request, n: int = 0) -> GoalError:

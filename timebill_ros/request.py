@@ -56,6 +56,16 @@ class Sampling:
     seed: int = 0
     stop: list[str] = field(default_factory=list)
 
+    @property
+    def kind(self) -> str:
+        """One of SAMPLING_KINDS: kinds that take different times to draw a token."""
+        if self.temperature <= 0:
+            return 'greedy'
+        return 'top_k' if self.top_k > 0 else 'top_p' if self.top_p < 1 else 'temperature'
+
+
+SAMPLING_KINDS = ('greedy', 'temperature', 'top_k', 'top_p')  # top_k: with or without top_p, which costs little then
+
 
 @dataclass
 class Request:

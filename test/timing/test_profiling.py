@@ -25,12 +25,14 @@ from mock_model import TIMES, FakeClock, MockModel, MockPredictions
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor
+from timebill_ros.request import SAMPLING_KINDS, Sampling
 from timebill_ros.timing import profiling
 from timebill_ros.timing.execution_time import ExecutionTimes
 from timebill_ros.timing.fitting import errors, fit
 from timebill_ros.timing.profile import Identity, Profile
 
 CHUNK = 256
+DRAWN = {f'draw:{kind}' for kind in SAMPLING_KINDS}
 
 
 class TimedModel(MockModel):
@@ -80,7 +82,7 @@ def test_a_short_context_still_gives_two_lengths(longest):
 
 def test_a_profile_recovers_the_times_of_the_model(bench):
     points = profiling.measure(bench.model, bench.predictions, chunk_tokens=CHUNK, budget_s=1000.0)
-    assert sorted(points) == ['eviction', 'prediction', 'prefill', 'run', 'step']
+    assert sorted(points) == [*sorted(DRAWN), 'eviction', 'prediction', 'prefill', 'run', 'step']
     assert len(points['prefill']) == 9 * 8, 'eight visits of each of nine lengths'
     assert max(n for n, _ in points['prefill']) <= bench.model.max_context - 2 * profiling.STEPS
     times = fit(points)
@@ -161,6 +163,39 @@ def test_a_profile_is_doubted_where_no_length_left_out_speaks_for_it(points, lon
     assert reason in doubt if reason else doubt == ''
 
 
+SLOWER = {'greedy': 1e-4, 'temperature': 7e-4, 'top_k': 8e-4, 'top_p': 5e-3}
+
+
+def test_the_cost_of_a_draw_is_measured_by_kind_of_sampling(bench, monkeypatch):
+    class TimedSampler(profiling.Sampler):
+        def draw(self, logits, mask=None):
+            assert logits.shape == (257,), "the model's own logits"
+            bench.clock.now += SLOWER[self.sampling.kind]
+            return super().draw(logits, mask)
+
+    monkeypatch.setattr(profiling, 'Sampler', TimedSampler)
+    monkeypatch.setattr(profiling, 'identity', lambda *of: Identity('cpu', 'mock', 'none', 'float32'))
+    points = profiling.measure(bench.model, None, chunk_tokens=CHUNK, budget_s=1000.0, repeats=2)
+    times = profiling.make_profile(bench.model, None, points, CHUNK).times
+    assert times.draws == pytest.approx(SLOWER)
+    for kind, seconds in SLOWER.items():
+        expected = TIMES.step(1000) + seconds
+        assert times.of_sampling(kind).step(1000) == pytest.approx(expected, rel=1e-2)
+    assert times.step(1000) == pytest.approx(TIMES.step(1000) + SLOWER['greedy'], rel=1e-2)
+
+
+def test_each_kind_of_sampling_is_measured_as_itself():
+    assert [sampling.kind for sampling in profiling.SAMPLINGS.values()] == list(profiling.SAMPLINGS)
+    assert tuple(profiling.SAMPLINGS) == SAMPLING_KINDS
+
+
+@pytest.mark.parametrize(('sampling', 'kind'), [
+    (Sampling(0.0, 0.5, 3), 'greedy'), (Sampling(0.7), 'temperature'), (Sampling(0.7, 0.5), 'top_p'),
+    (Sampling(0.7, 0.5, 9), 'top_k'), (Sampling(0.7, 1.0, 9), 'top_k')])
+def test_the_kind_of_a_sampling_is_what_its_draw_has_to_do(sampling, kind):
+    assert sampling.kind == kind
+
+
 def test_lengths_come_in_order_once_and_then_in_random_order(bench):
     profiling.measure(bench.model, None, chunk_tokens=CHUNK, budget_s=1000.0, repeats=3, n_lengths=4)
     lengths = [int(call.split()[1]) for call in bench.model.calls if call.startswith('prefill')]
@@ -188,6 +223,7 @@ def test_a_real_model_can_be_measured_and_its_profile_kept(kind, with_predictor,
     started = time.monotonic()
     points = profiling.measure(model, predictor, chunk_tokens=64, budget_s=1.5, repeats=2, n_lengths=3, longest=200)
     assert time.monotonic() - started < 30
+    kinds = kinds | DRAWN
     assert set(points) == kinds and all(seconds > 0 for values in points.values() for _, seconds in values)
     profile = profiling.make_profile(model, predictor, points, 64)
     assert profile.times.prefill(100) > 0 and profile.times.step(100) > 0 and set(profile.fit_errors) == kinds

@@ -32,7 +32,7 @@ from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import PessimisticLength, expected
 from timebill_ros.planning import knobs, solver
 from timebill_ros.planning.quality_table import QualityTable
-from timebill_ros.request import Plan
+from timebill_ros.request import SAMPLING_KINDS, Plan
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 
@@ -59,6 +59,7 @@ class Situation:
     # The goal's own limit, where the response is cut before that: by the model's context, or by a cap of the plan. A
     # cut there is no natural end, so a promise needs N_W <= n_max. 0: n_max is the goal's own.
     n_goal: int = 0
+    sampling: str = 'greedy'  # how tokens are drawn (Sampling.kind)
 
     def pessimistic(self, generated: int = 0) -> int:
         """Return N_W, at most the goal's own limit, once `generated` tokens have come."""
@@ -84,18 +85,19 @@ class Planner:
     def __init__(self, times: ExecutionTimes, variants: Sequence[str], quality: QualityTable | None = None):
         self.times, self.variants, self.quality = times, list(variants), quality
         # Looked up once, because the token loop waits for plans.
-        self._times_of = {name: times.of_variant(name) for name in variants}
-        self._steps_of = {name: own.steps for name, own in self._times_of.items()}
+        self._times_of = {(name, kind): times.of_variant(name).of_sampling(kind)
+                          for name in variants for kind in SAMPLING_KINDS}
+        self._steps_of = {case: own.steps for case, own in self._times_of.items()}
 
-    def times_of(self, variant: str) -> ExecutionTimes:
-        """Return the profile of decoding with these weights; empty: the model's own."""
-        return self._times_of[variant or self.variants[0]]
+    def times_of(self, variant: str, sampling: str = 'greedy') -> ExecutionTimes:
+        """Return the profile of decoding with these weights, empty: the model's own, and this kind of sampling."""
+        return self._times_of[variant or self.variants[0], sampling]
 
     def plan(self, known: Situation, time_left_s: float) -> Plan:
         """Make the first plan, with `time_left_s` seconds for eviction and decoding (PAPER: solver)."""
         bounds, distribution = known.bounds, known.distribution
         factor = bounds.timing_factor
-        options = [knobs.Option(name, self._steps_of[name].scaled(factor)) for name in self.variants]
+        options = [knobs.Option(name, self._steps_of[name, known.sampling].scaled(factor)) for name in self.variants]
         plan = knobs.choose(
             options, self.quality, distribution, n_x=known.n_x, n_min=known.n_min, n_max=known.n_max,
             time_left_s=time_left_s, eviction_s=self.times.eviction(known.n_x) * factor,
@@ -114,7 +116,7 @@ class Planner:
         """
         bounds, n, n_kv = known.bounds, now.n, now.n_kv
         n_w = known.pessimistic(n)
-        steps = self._steps_of[plan.variant or self.variants[0]].scaled(now.factor)
+        steps = self._steps_of[plan.variant or self.variants[0], known.sampling].scaled(now.factor)
         unchanged = Verdict.FITS if now.n_keep == known.n_x else Verdict.FITS_WITH_EVICTION
         if plan.verdict is unchanged and n_w <= known.n_max and solver.fits(
                 steps.scaled(bounds.time_bound), n_kv, n_w - n + 1, time_left_s - bounds.reserve_s):

@@ -34,7 +34,7 @@ class Replanner:
                  started_s: float, drops: bool = False):
         self.model, self.planner, self.known, self.drops = model, planner, known, drops
         self.plan, self.timing, self.control, self.started_s = plan, timing, control, started_s
-        self._times = planner.times_of(plan.variant)
+        self._times = planner.times_of(plan.variant, known.sampling)
         self._steps = self._times.steps
         # A segment is the steps between two evictions.
         self.profiled_s = 0.0  # seconds that the profile gives for the segments that are over, evictions included

@@ -105,7 +105,9 @@ def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
         coefficients('e_1 e_0', 'eviction', line, one)
     if points.get('prediction'):
         coefficients('a_p b_p c_p', 'prediction', square, line, one)
-    return ExecutionTimes(**found, chunk_tokens=chunk_tokens, variants=variants)
+    draws = {kind.partition(':')[2]: float(np.median([seconds for _, seconds in measured]))
+             for kind, measured in points.items() if kind.startswith('draw:')}
+    return ExecutionTimes(**found, chunk_tokens=chunk_tokens, variants=variants, draws=draws)
 
 
 def fit_steps(measured: list[list[float]]) -> StepTime:

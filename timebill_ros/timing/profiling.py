@@ -15,10 +15,12 @@
 """Measuring a profile: how long prefill, prediction, eviction and decode steps take on this device.
 
 A visit of a length runs what a request of that length runs: prefill with the predictor beside it, decode steps over
-the full cache, eviction, decode steps over the smaller cache. Each length is visited once in ascending order, which
-shows up to which length the time budget reaches. A short profile says little of long prompts, so most of the budget may
-go into reaching them, and a slow device makes fewer decode steps at each length. The other visits come in random order,
-so that a machine whose speed drifts does not look like one whose times grow with the length.
+the full cache, eviction, decode steps over the smaller cache. Each length is visited once in ascending order, which shows
+up to which length the time budget reaches. A short profile says little of long prompts, so most of the budget may go
+into reaching them, and a slow device makes fewer decode steps at each length. The other visits come in random order, so
+that a machine whose speed drifts does not look like one whose times grow with the length.
+
+Steps are greedy. What drawing a token takes by each kind of sampling is measured apart, on the model's own logits.
 """
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.length.prediction import PredictionExecutor
-from timebill_ros.request import Sampling
+from timebill_ros.request import SAMPLING_KINDS, Sampling
 from timebill_ros.timing import fitting
 from timebill_ros.timing.fitting import Points
 from timebill_ros.timing.profile import Identity, Profile
@@ -45,6 +47,10 @@ STEPS, FEWEST_STEPS = 12, 3  # decode steps per point; their median is the point
 STEPS_SHARE = 1 / 40  # of the time budget: where the decode steps of one visit take longer, there are fewer
 NOISY = 0.25  # mean fit error, as a share, from which a self-made profile is not worth keeping
 UNTRUSTED = 0.5  # the same for the error at lengths that the fit has not seen
+DRAWS, DRAW_LENGTHS = 5, 4  # draws of each kind, their median is the point; lengths at which they are measured
+# What stands for each kind. The flatter the distribution, the longer top_p takes; timing factors correct for that.
+SAMPLINGS = {'greedy': Sampling(), 'temperature': Sampling(temperature=1.0),
+             'top_k': Sampling(temperature=1.0, top_p=0.9, top_k=50), 'top_p': Sampling(temperature=1.0, top_p=0.9)}
 CLIMB_SHARE = 0.7  # of the time budget, for visiting each length once
 
 
@@ -79,6 +85,7 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
     'step'          the median of STEPS decode steps over that many cached entries; 'step:int8' is another variant's
     'run'           the mean of the same steps, which a preempted or slow step raises, unlike their median
     'eviction'      scoring a prompt of that many tokens and compacting its cache
+    'draw:top_p'    one token drawn by that kind of sampling (SAMPLINGS) after a prompt of that many tokens
 
     chunk_tokens:  tokens of a prefill chunk.
     budget_s:      seconds that all visits together should take. Long lengths are left out on a slow device, but two
@@ -107,7 +114,7 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
             bound = reading * ratio ** 2 + (max(cost.values()) - reading) * ratio
             if before - started + bound > CLIMB_SHARE * budget_s:
                 break
-        visited = visit(model, predictor, n, chunk_tokens, draw, n_steps)
+        visited = visit(model, predictor, n, chunk_tokens, draw, n_steps, with_draws=len(cost) < DRAW_LENGTHS)
         add(points, visited)
         cost[n] = time.monotonic() - before
         reading = max(visited[kind][0][1] for kind in ('prefill', 'prediction') if kind in visited)
@@ -131,10 +138,10 @@ def add(points: Points, more: Points) -> None:
 
 
 def visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_tokens: int,
-          draw: random.Random, n_steps: int = STEPS) -> Points:
+          draw: random.Random, n_steps: int = STEPS, *, with_draws: bool = False) -> Points:
     """Measure one prompt of `n` random tokens: everything that a request of that length runs, see `measure`.
 
-    n_steps: decode steps of each point.
+    n_steps: decode steps of each point. with_draws: measure draws too.
     """
     points: Points = {}
     vocabulary = len(model.tokenizer)
@@ -151,7 +158,9 @@ def visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_t
         points['prediction'] = [[min(n, predictor.predictor.max_input_tokens), future.result().seconds]]
     sampler = Sampler(Sampling(), model.device)
     token = sampler.draw(logits)
-    token = _steps(model, sampler, token, n, n, points, n_steps=n_steps)
+    token, logits = _steps(model, sampler, token, n, n, points, n_steps=n_steps)
+    if with_draws:
+        add(points, draws(logits, n))
     for variant in other_variants(model):
         model.use_variant(variant)
         _steps(model, sampler, token, n + n_steps, n + n_steps, points, f'step:{variant}', n_steps)
@@ -167,18 +176,36 @@ def visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_t
     return points
 
 
+@torch.inference_mode()
+def draws(logits: torch.Tensor, n: int) -> Points:
+    """Measure one draw of each kind of sampling from `logits`, the model's after a prompt of `n` tokens."""
+    points: Points = {}
+    for kind in SAMPLING_KINDS:
+        sampler, seconds = Sampler(SAMPLINGS[kind], logits.device), []
+        for _ in range(DRAWS + 1):  # the first one, which makes the sampler's buffers, is thrown away
+            start = time.perf_counter()
+            int(sampler.draw(logits))
+            seconds.append(time.perf_counter() - start)
+        points[f'draw:{kind}'] = [[n, max(statistics.median(seconds[1:]), 1e-9)]]
+    return points
+
+
 def other_variants(model: CausalLM) -> list[str]:
     """Return the weight precisions that the model can decode with, besides its own."""
     return [name for name in model.variants if name != model.variant]
 
 
 def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int, n_kv: int,
-           points: Points, kind: str = 'step', n_steps: int = STEPS) -> torch.Tensor:
-    """Time `n_steps` decode steps from `token` at `position`, over `n_kv` cached entries; return the last token."""
+           points: Points, kind: str = 'step', n_steps: int = STEPS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Time `n_steps` decode steps from `token` at `position`, over `n_kv` cached entries.
+
+    Returns the last token and the logits [V] that it was drawn from, which are valid until the next step.
+    """
     seconds = []
     for i in range(n_steps):
         start = time.perf_counter()
-        token = sampler.draw(model.step(token, position + i))
+        logits = model.step(token, position + i)
+        token = sampler.draw(logits)
         int(token)  # waits for the device, as the token loop does once per token
         seconds.append(time.perf_counter() - start)
         token = token.clamp(min=0)
@@ -186,7 +213,7 @@ def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int
     points.setdefault(kind, []).append([middle, statistics.median(seconds)])
     if kind == 'step':
         points.setdefault('run', []).append([middle, statistics.fmean(seconds)])
-    return token
+    return token, logits
 
 
 def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: Points,
