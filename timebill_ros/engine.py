@@ -135,12 +135,12 @@ class Engine:
         prefill_finished = clock()
         timing.prefill_s = prefill_finished - prefill_started
         if logits is None:
-            return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
-        distribution = self._collect(future, timing, prefill_started, prefill_finished, prepared.n_goal)
-
             profiled_s = self.times.prefill(n_x)
             if not control.canceled and timing.prefill_s > profiled_s * self.tracker.prefill.value:
                 self.tracker.prefill.observe(timing.prefill_s, profiled_s)  # the whole would have taken even longer
+            return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
+        distribution = self._collect(future, timing, prefill_started, prefill_finished, prepared.n_goal)
+
         # The plan is made with the measured time left, not with the estimate of what prefill would take.
         known = self._situation(request, prepared, distribution)
         left = control.deadline.remaining() - control.margin_s
@@ -153,12 +153,12 @@ class Engine:
         drops = self.predictor is not None and overrun.drops(request, self.drop_infeasible)
         if drops and plan.verdict is Verdict.INFEASIBLE:
             self.tracker.prefill.observe(timing.prefill_s, self.times.prefill(n_x))
-            raise self._infeasible(plan, left, request)
-
-        n_kv = self._evict(plan, timing, left)
             as_profiled = replace(known, bounds=replace(known.bounds, timing_factor=1.0))
             if self.planner.plan(as_profiled, left).verdict is not Verdict.INFEASIBLE:
                 self.tracker.steps.refused(known.sampling)
+            raise self._infeasible(plan, left, request)
+
+        n_kv = self._evict(plan, timing, left)
         decode_started = clock()
         timing.time_to_first_token_s = decode_started - request.release_s  # prefill has given token 0 already
         control.on_phase(Phase.DECODE)
@@ -190,11 +190,11 @@ class Engine:
         profiled_s = self.times.prefill(timing.prompt_tokens)
         estimate = profiled_s * self.tracker.prefill_factor
         if estimate > left_s:
+            if profiled_s <= left_s:
+                self.tracker.prefill.refused()
             timing.verdict, timing.wcet_s = Verdict.INFEASIBLE, estimate
             raise GoalError(ErrorCode.INFEASIBLE, f'prefill of {timing.prompt_tokens} tokens alone takes about '
                             f'{estimate:.3f} s; {left_s:.3f} s of the time budget of {request.time_budget_s:.3f} s are '
-            if profiled_s <= left_s:
-                self.tracker.prefill.refused()
                             'left for it')
 
     def _start_prediction(self, prepared: Prepared) -> Future[Prediction] | None:
