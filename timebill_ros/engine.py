@@ -37,6 +37,7 @@ from timebill_ros.inference.control import Control
 from timebill_ros.inference.decode import decode, no_collection
 from timebill_ros.inference.devices import high_priority_stream
 from timebill_ros.inference.eviction import MAX_WINDOW
+from timebill_ros.inference.memory import goal_sentence, is_out_of_memory
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
@@ -104,13 +105,15 @@ class Engine:
         except GoalError as error:
             return Outcome(error.code, str(error), '', FinishReason.ERROR, timing)
         except Exception as error:  # the request ends with a code; the worker and its model go on
-            code = ErrorCode.OUT_OF_MEMORY if _is_out_of_memory(error) else ErrorCode.UNKNOWN
+            code = ErrorCode.OUT_OF_MEMORY if is_out_of_memory(error) else ErrorCode.UNKNOWN
             log.error('request %s failed: %s', request.request_id, error, exc_info=code is ErrorCode.UNKNOWN)
             with contextlib.suppress(Exception):
                 self.model.reset()  # some layers may have appended an entry that others lack
             if self.model.device.type == 'cuda' and code is ErrorCode.OUT_OF_MEMORY:
                 torch.cuda.empty_cache()  # gives back what was allocated before the failure
-            return Outcome(code, f'{type(error).__name__}: {str(error)[:500]}', '', FinishReason.ERROR, timing)
+            sentence = goal_sentence(error, timing.prompt_tokens) if code is ErrorCode.OUT_OF_MEMORY else \
+                f'{type(error).__name__}: {str(error)[:500]}'
+            return Outcome(code, sentence, '', FinishReason.ERROR, timing)
 
     def _generate(self, request: Request, control: Control, timing: Timing) -> tuple[FinishReason, str]:
         """Generate the answer: (why it ended, its text). `timing` is filled in on the way."""
@@ -306,8 +309,3 @@ class Engine:
         """
         lengths = [2 ** i for i in range(4, self.model.max_context.bit_length())]
         return [(n, self.times.prefill(n)) for n in [0, *lengths, self.model.max_context]]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch's CPU allocator raises a plain RuntimeError.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

@@ -17,6 +17,7 @@ import pytest
 import tiny_models
 import torch
 
+from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.model_loading import ModelFiles, explained
 
@@ -41,3 +42,27 @@ def test_what_transformers_raises_becomes_a_sentence():
         raise KeyError('vocab_size')
     with pytest.raises(ModelError, match='^a sentence$'), explained('x'):
         raise ModelError('a sentence')
+
+
+# -- memory that is too short ----------------------------------------------------------------------------------------
+
+def no_memory(self, *args, **options):
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 77 bytes.")
+
+
+@pytest.mark.parametrize('kind', ['qwen2', 'gpt_oss'])
+@pytest.mark.parametrize('target', ['timebill_ros.inference.kv_cache.SlotLayer.lazy_initialization',
+                                    'timebill_ros.inference.foreign_cache.Recomputed.forward',
+                                    'timebill_ros.inference.foreign_cache.Chunked.forward',
+                                    'timebill_ros.inference.model_loading.AutoModelForCausalLM.from_pretrained'])
+def test_a_model_that_does_not_fit_fails_with_its_sizes_and_never_loses_eviction_for_it(kind, target, monkeypatch):
+    monkeypatch.setattr(target, no_memory)
+    if kind == 'qwen2' and 'foreign' in target:
+        assert CausalLM(str(tiny_models.directory(kind)), device='cpu').supports_eviction
+        return
+    with pytest.raises(ModelError, match='^OUT_OF_MEMORY') as raised:
+        CausalLM(str(tiny_models.directory(kind)), device='cpu', dtype='float32', max_context_tokens=400)
+    sentence = str(raised.value)
+    cache = 2 * 3 * 2 * 8 * 4 * 401  # keys and values, layers, KV heads, width, bytes, slots
+    for part in ('max_context_tokens', '400 tokens', f'{cache / 2 ** 20:.1f} MiB', 'weights', 'float32', '77 bytes'):
+        assert part in sentence

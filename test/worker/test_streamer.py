@@ -51,13 +51,13 @@ def streaming(answer: bytes, stop=()):
     """(messages, say): `say(n)` counts n tokens of `answer`, and waits until the streamer has seen them."""
     sent, control = Sent(), Control(Deadline(1e9), tokens=list(answer))
     request = Request('r', 0.0, 1e9, prompt='p', sampling=Sampling(stop=list(stop)))
-    running = Streamer(sent, ByteTokenizer(), request, control)
-
     def say(n):
         control.n_tokens = n
         wait_for(lambda: any(message.get('n') == n for message in list(sent)))
 
-    with contextlib.closing(running):
+    running = Streamer(sent)
+    running.start()
+    with running.streaming(ByteTokenizer(), request, control):
         yield sent, say, control
 
 

@@ -191,15 +191,15 @@ class Sent(list):
         return True
 
 
-def answered(run, check=lambda: None, **request):
+def answered(run, check=lambda: None, worker=None, **request):
     """The 'done' event of a worker whose engine does `run(request, control)`, and the worker."""
-    worker = Worker(Sent())
+    worker = worker or Worker(Sent())
     model = SimpleNamespace(tokenizer=ByteTokenizer(), check=check, reset=lambda: None, synchronize=lambda: None)
     worker.engine = SimpleNamespace(run=run, model=model, tracker=Tracker('fixed'))
     data = {**to_dict(Request('r', 0.0, 1e9, prompt='w1')), **request}
     worker._run({'op': 'run', 'request': data})
     *_, event = worker.channel
-    assert (event['event'], event['id']) == ('done', 'r')
+    assert (event['event'], event['id']) == ('done', data['request_id'])
     return event, worker
 
 
@@ -279,3 +279,52 @@ def test_a_bad_request_for_an_estimate_is_answered():
     worker._estimate({'op': 'estimate', 'tag': 7, 'request': {**to_dict(Request('e', 0.0, 1.0)), 'max_new_tokens': 0}})
     answer, = worker.channel
     assert (answer['tag'], answer['error_code']) == (7, ErrorCode.UNKNOWN) and 'got 0' in answer['error_msg']
+
+
+# -- memory that is short ---------------------------------------------------------------------------------------------
+
+def test_a_goal_needs_no_new_thread(monkeypatch):
+    """Where memory is short, no thread can be started; Python may even wait for one for good, and so would the goal."""
+    def no_memory_for_its_stack(thread):
+        raise RuntimeError("can't start new thread")
+
+    def told(request, control):
+        control.tokens, control.n_tokens = list(b'text'), 4
+        wait_until(lambda: any(event['event'] == 'text' for event in channel))
+        return good(request, control)
+
+    channel = Sent()
+    worker = Worker(channel)
+    worker._streamer.start()
+    monkeypatch.setattr(threading.Thread, 'start', no_memory_for_its_stack)
+    for name in ('first', 'second'):
+        channel.clear()
+        event, _ = answered(told, worker=worker, request_id=name)
+        assert event['outcome']['text'] == 'text' and channel[0]['delta'] == 'text'
+
+
+def test_a_model_that_memory_is_too_short_for_fails_to_configure_with_numbers(monkeypatch):
+    sent = Sent()
+    worker = Worker(sent)
+    loading = SimpleNamespace(load_engine=lambda settings, progress: [None] * 10 ** 18)
+    monkeypatch.setitem(sys.modules, 'timebill_ros.worker.loading', loading)
+    worker._configure({'op': 'configure', 'settings': _settings()})
+    assert sent[-1]['event'] == 'failed'
+    assert all(part in sent[-1]['message'] for part in ('OUT_OF_MEMORY', 'max_context_tokens', 'dtype', 'MemoryError'))
+
+
+def no_memory(request, control):
+    raise MemoryError
+
+
+def test_a_goal_that_memory_is_too_short_for_ends_with_out_of_memory_and_the_worker_serves_on():
+    event, worker = answered(no_memory)
+    outcome = Outcome.from_dict(event['outcome'])
+    assert (outcome.error_code, event['fatal']) == (ErrorCode.OUT_OF_MEMORY, '')
+    assert 'memory is too short for this goal' in outcome.error_msg
+    worker.engine.run = good
+    worker._run({'op': 'run', 'request': to_dict(Request('next', 0.0, 1e9, prompt='w1'))})
+    assert worker.channel[-1]['outcome']['text'] == 'text'
+    worker.engine.estimate = lambda request: no_memory(request, None)
+    worker._estimate({'op': 'estimate', 'tag': 7, 'request': to_dict(Request('e', 0.0, 1.0))})
+    assert worker.channel[-1]['error_code'] == ErrorCode.OUT_OF_MEMORY

@@ -27,6 +27,7 @@ from abc import abstractmethod
 import torch
 from transformers import DynamicCache
 
+from timebill_ros.inference.memory import is_out_of_memory
 from timebill_ros.inference.steps.interface import Step
 from timebill_ros.inference.steps.modules import forward_options, head_inputs
 
@@ -126,6 +127,8 @@ def choose(model, config, ids: torch.Tensor) -> ForeignCache:
             for start, stop in zip(borders, borders[1:], strict=False):
                 logits = foreign.forward(ids[:, start:stop], positions[:, start:stop])
         except Exception as error:  # each kind of model fails in its own way when given a cache that it does not know
+            if is_out_of_memory(error):
+                raise
             log.info('%s does not run %s: %s', type(model).__name__, way.__name__, error)
             continue
         if (logits - expected).float().norm() <= tolerance:

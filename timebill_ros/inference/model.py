@@ -32,6 +32,7 @@ from timebill_ros.inference.devices import choose_device, device_name, library_v
 from timebill_ros.inference.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.layer_stop import Stopped, stop_before_layers
+from timebill_ros.inference.memory import is_out_of_memory
 from timebill_ros.inference.model_directory import ModelError, eos_ids, layout_refusal, log_ignored, sliding_windows
 from timebill_ros.inference.model_loading import ModelFiles, explained
 from timebill_ros.inference.prompt import PromptEncoder
@@ -73,14 +74,14 @@ class CausalLM:
                            allow_unsafe_weights=allow_unsafe_weights)
         self.dtype, self.tokenizer, self.fingerprint = files.dtype, files.tokenizer, files.fingerprint
         self.max_context = files.max_context(max_context_tokens)
-        with explained(name):
+        with explained(name, lambda error: files.does_not_fit(error, self.max_context)):
             self._prompts = PromptEncoder(name, self.tokenizer, self.max_context)
             self.eviction_refusal = layout_refusal(files.text_config)
             self._load(files)
-        if not self.eviction_refusal and not self.cache.evictable_layers():
-            self.eviction_refusal = 'all its layers have a sliding window, which bounds their cache already'
-        self.variant = str(self.dtype).removeprefix('torch.')
-        self._add_variants(other_variants)
+            if not self.eviction_refusal and not self.cache.evictable_layers():
+                self.eviction_refusal = 'all its layers have a sliding window, which bounds their cache already'
+            self.variant = str(self.dtype).removeprefix('torch.')
+            self._add_variants(other_variants)
         if compiled_steps is not None and self._foreign is None:
             self._choose_steps(compiled_steps)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
@@ -97,6 +98,8 @@ class CausalLM:
                 self._warm_up()
                 return
             except Exception as error:  # a model that does not fit fails in its own way; it runs on its own cache
+                if is_out_of_memory(error):
+                    raise  # another cache would take as much, and eviction could not be had
                 self.eviction_refusal = f'its attention does not go through the common interface ({error})'
         log.warning('KV eviction is off for %s: %s', self.name, self.eviction_refusal)
         # Let go of the weights read first, so that they are not held twice.

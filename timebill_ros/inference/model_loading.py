@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from timebill_ros.inference.devices import choose_dtype
+from timebill_ros.inference.memory import cache_bytes_per_token, does_not_fit, is_out_of_memory
 from timebill_ros.inference.model_directory import ModelError, check_directory, fingerprint
 from timebill_ros.inference.tokenizer import load_tokenizer
 
@@ -71,12 +73,27 @@ class ModelFiles:
         return model
 
 
+    def does_not_fit(self, error: Exception, n_tokens: int) -> str:
+        """Return the sentence for a model that memory is too short for, with a context of `n_tokens`."""
+        stored = getattr(self.config, 'dtype', None) or self.dtype
+        weights = sum(path.stat().st_size for path in Path(self.name).glob('*.safetensors'))  # none for a hub id
+        return does_not_fit(
+            f'model {self.name}', error, n_tokens=n_tokens, dtype=str(self.dtype).removeprefix('torch.'),
+            cache_bytes=cache_bytes_per_token(self.text_config, self.dtype.itemsize) * (n_tokens + 1),  # the spare slot
+            weight_bytes=weights * self.dtype.itemsize / getattr(stored, 'itemsize', self.dtype.itemsize))
+
+
 @contextlib.contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Turn what is raised inside into a ModelError: transformers raises many kinds for a broken directory."""
+def explained(name: str, does_not_fit: Callable[[Exception], str] | None = None) -> Iterator[None]:
+    """Turn what is raised inside into a ModelError: transformers raises many kinds for a broken directory.
+
+    `does_not_fit` gives the sentence where memory is too short.
+    """
     try:
         yield
-    except ModelError:
-        raise
     except Exception as error:
+        if does_not_fit is not None and is_out_of_memory(error):
+            raise ModelError(does_not_fit(error)) from error
+        if isinstance(error, ModelError):
+            raise
         raise ModelError(f'model {name} cannot be loaded: {type(error).__name__}: {error}') from error

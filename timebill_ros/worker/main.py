@@ -38,14 +38,15 @@ from timebill_ros.deadline import Deadline
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.inference import one_time_work
 from timebill_ros.inference.control import Control
+from timebill_ros.inference.memory import goal_sentence, is_out_of_memory, loading_sentence
 from timebill_ros.inference.threads import wait_briefly
 from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.resources import cache_directory, steps_directory
 from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning
 from timebill_ros.worker.empty_answers import EmptyAnswers
-from timebill_ros.worker.steering import Steering
 from timebill_ros.worker.scratch_cache import usable_cache
+from timebill_ros.worker.steering import Steering
 from timebill_ros.worker.streamer import Streamer
 
 log = logging.getLogger('timebill_ros.worker')
@@ -69,19 +70,25 @@ class Worker:
         self._told_unsaved = False  # the log has said that they cannot be saved
         self._steering = Steering()
         self._empty_answers = EmptyAnswers()
+        self._streamer = Streamer(channel)
 
     def read(self) -> None:
         """Take messages, in a thread of their own, until the pipe closes; then end the process.
 
-        The node is gone then, and there is nobody to work for, whatever the main thread does.
+        The node is gone then, and there is nobody to work for, whatever the main thread does. A worker that can read
+        no more, because memory is short, ends too: the node starts another.
         """
-        for message in self.channel.receive():
-            if message['op'] == 'cancel':
-                self._steering.cancel(message['id'])
-            elif message['op'] == 'deadline':
-                self._steering.move_deadline(message['id'], message['deadline_s'])
-            else:
-                self.commands.put(message)
+        try:
+            for message in self.channel.receive():
+                if message['op'] == 'cancel':
+                    self._steering.cancel(message['id'])
+                elif message['op'] == 'deadline':
+                    self._steering.move_deadline(message['id'], message['deadline_s'])
+                else:
+                    self.commands.put(message)
+        except Exception:
+            log.exception('messages of the node cannot be read any more')
+            os._exit(1)
         self._save_state()
         if self._scratch:  # the node removes it too, unless it was killed
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -103,10 +110,10 @@ class Worker:
             settings['cache_dir'] = str(kept_in)
             process_tuning.use_cores(settings['cpu_affinity'])
             process_tuning.be_nice(settings['worker_nice'])
+            self._streamer.start()
             # PyTorch's compiler reads this when it is imported. It keeps results there that save seconds at the next
             # start. Its default is a folder for temporary files, which here is removed with the process.
             os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(steps_directory(str(kept_in)) / 'compiler'))
-            from timebill_ros.worker.cost_facts import cost_facts
             from timebill_ros.worker.loading import load_engine  # here, so that a missing torch is a sentence too
             last = 0.0
 
@@ -118,17 +125,16 @@ class Worker:
 
             self.settings = settings
             loaded = load_engine(self.settings, progress)
+            if kept_in != named:
+                one_time_work.total_s = 0.0  # the next start finds none of it
         except Exception as error:
             log.debug('configure failed', exc_info=True)
-            self.channel.send({'event': 'failed', 'message': f'{type(error).__name__}: {error}'})
+            self.channel.send({'event': 'failed', 'message': loading_sentence(error)})
             return
         self.engine, self.profile = loaded.engine, loaded.profile
         gc.collect()
         gc.freeze()  # the model's objects stay; later collections need not walk them
         process_tuning.be_real_time(settings['realtime_priority'])
-            if kept_in != named:
-                one_time_work.total_s = 0.0  # the next start finds none of it
-            costs = cost_facts(loaded.engine)
         self.channel.send({'event': 'ready', 'description': loaded.description,
                            'device': loaded.profile.identity.device,
                            'longest_pause_s': self._longest_pause_s(), 'one_time_s': one_time_work.total_s,
@@ -219,8 +225,10 @@ class Worker:
         name = message['request']['request_id']
         try:
             outcome = self._generate(Request.from_dict(message['request']))
-        except Exception as error:  # a bug: the goal still ends, and the worker and its model go on
+        except Exception as error:  # a bug, or no memory: the goal still ends, and the worker and its model go on
             log.exception('request %s failed', name)
+            if is_out_of_memory(error):
+                return Outcome(ErrorCode.OUT_OF_MEMORY, goal_sentence(error), '', FinishReason.ERROR)
             return Outcome(ErrorCode.UNKNOWN, f'{type(error).__name__}: {error}', '', FinishReason.ERROR)
         try:
             outcome.timing.check()
@@ -236,7 +244,7 @@ class Worker:
         control.on_plan = lambda plan, timing: self.channel.send(
             {'event': 'plan', 'id': name, 'plan': to_dict(plan), 'timing': to_dict(timing)})
         with self._steering.running(name, control), \
-                contextlib.closing(Streamer(self.channel, self.engine.model.tokenizer, request, control)):
+                self._streamer.streaming(self.engine.model.tokenizer, request, control):
             return self.engine.run(request, control)
 
     def _estimate(self, message: dict) -> None:
@@ -248,7 +256,8 @@ class Worker:
             answer.update(error_code=error.code, error_msg=str(error))
         except Exception as error:
             log.exception('estimate failed')
-            answer.update(error_code=ErrorCode.UNKNOWN, error_msg=f'{type(error).__name__}: {error}')
+            code = ErrorCode.OUT_OF_MEMORY if is_out_of_memory(error) else ErrorCode.UNKNOWN
+            answer.update(error_code=code, error_msg=f'{type(error).__name__}: {error}')
         self.channel.send(answer)
 
 

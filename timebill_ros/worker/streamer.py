@@ -12,65 +12,126 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Turns the tokens of a running request into text, and sends it to the node."""
+"""Turns the tokens of the running request into text, and sends it to the node."""
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
+from collections.abc import Iterator
 
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.text import TextStream
 from timebill_ros.request import Request, to_dict
 
+log = logging.getLogger(__name__)
+
 STREAM_PERIOD_S = 0.01
 SIGN_PERIOD_S = 0.5  # longest time for which the node is not told that prefill goes on
 
 
 class Streamer:
-    """Sends the new text of one request every STREAM_PERIOD_S, and each plan that was made again while decoding.
+    """Sends the new text of one request after another, in a thread of its own.
 
-    While the request is read, it sends how often prefill has looked at `control`, where that has changed. This thread
-    lives on when the computation hangs. So it sends nothing of its own accord, only what the computation has counted.
+    The thread is started once, before the model is loaded. Where memory is short a thread cannot be started, and Python
+    may then wait for it for good: no goal must depend on that.
 
-    It works in a thread of its own, from construction to `close`, and reads `control` only: the token loop never waits
-    for it. So the node holds the text so far, whatever happens to this process.
+    The thread reads a request's `control` only: the token loop never waits for it. So the node holds the text so far,
+    whatever happens to this process.
+    """
+
+    def __init__(self, channel: Channel):
+        self._channel = channel
+        self._lock = threading.Lock()  # held while the thread works, so that nothing is sent once a request has ended
+        self._runs = threading.Event()  # set while there is a request
+        self._stream: _Stream | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread, with the cores and the niceness of the one that calls. RuntimeError where that fails."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name='streamer', daemon=True)
+            thread.start()
+            self._thread = thread
+
+    @contextlib.contextmanager
+    def streaming(self, tokenizer, request: Request, control: Control) -> Iterator[None]:
+        """Send what `request` has to tell while inside. What is still held back at the end comes with the outcome."""
+        stream = _Stream(self._channel, tokenizer, request, control)
+        with self._lock:
+            self._stream = stream
+        self._runs.set()
+        try:
+            yield
+        finally:
+            self._runs.clear()
+            with self._lock:
+                self._stream = None
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._runs.wait()
+                with self._lock:
+                    if self._stream is not None:
+                        self._stream.advance()
+            except Exception:  # the next request needs this thread too
+                log.exception('streaming failed; the result of the goal will hold its text')
+            time.sleep(STREAM_PERIOD_S)
+
+
+class _Stream:
+    """What is sent of one request: its new text, and each plan that was made again while decoding.
+
+    While the request is read, this sends how often prefill has looked at `control`, where that has changed. The
+    streamer's thread lives on when the computation hangs. So nothing is sent of its own accord, only what the
+    computation has counted.
     """
 
     def __init__(self, channel: Channel, tokenizer, request: Request, control: Control):
         self._channel, self._request, self._control = channel, request, control
-        self._stream = TextStream(tokenizer)
+        self._text = TextStream(tokenizer)
         # Text that was sent cannot be taken back. The last characters may be the beginning of a stop string, so as many
         # are held back as the longest one has, less 1.
         self._hold = max((len(s) for s in request.sampling.stop), default=1) - 1
         self._held = ''
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='streamer', daemon=True)
-        self._thread.start()
+        self._sent, self._revised = 0, None
+        self._looks, self._signed_s = 0, time.monotonic()
+        self._failed = False  # the text cannot be streamed any more
 
-    def _run(self) -> None:
-        sent, revised, stop = 0, None, self._request.sampling.stop
-        looks, signed_s = 0, time.monotonic()
-        while not self._closed.wait(STREAM_PERIOD_S):
-            if self._control.looks != looks and time.monotonic() - signed_s >= SIGN_PERIOD_S:
-                looks, signed_s = self._control.looks, time.monotonic()
-                self._channel.send({'event': 'alive', 'id': self._request.request_id, 'looks': looks})
-            if self._control.revised is not revised:
-                revised = self._control.revised
-                plan, timing = revised
-                self._channel.send({'event': 'plan', 'id': self._request.request_id, 'plan': to_dict(plan),
-                                    'timing': to_dict(timing)})
-            n = self._control.n_tokens
-            if n == sent:
-                continue
-            sent = n
-            self._held += self._stream.advance(self._control.tokens, n)
-            # The loop counts a token before it looks for stop strings in it, so a whole one may be here.
-            cut = min([len(self._held) - self._hold, *(self._held.find(s) for s in stop if s in self._held)])
-            delta, self._held = self._held[:max(cut, 0)], self._held[max(cut, 0):]
-            self._channel.send({'event': 'text', 'id': self._request.request_id, 'delta': delta, 'n': n})
+    def advance(self) -> None:
+        """Send what is new."""
+        control, name = self._control, self._request.request_id
+        if control.looks != self._looks and time.monotonic() - self._signed_s >= SIGN_PERIOD_S:
+            self._looks, self._signed_s = control.looks, time.monotonic()
+            self._channel.send({'event': 'alive', 'id': name, 'looks': self._looks})
+        if control.revised is not self._revised:
+            self._revised = control.revised
+            plan, timing = self._revised
+            self._channel.send({'event': 'plan', 'id': name, 'plan': to_dict(plan), 'timing': to_dict(timing)})
+        n = control.n_tokens
+        if n != self._sent:
+            self._sent = n
+            self._channel.send({'event': 'text', 'id': name, 'delta': self._delta(n), 'n': n})
 
-    def close(self) -> None:
-        """Stop; nothing is sent after this returns. What is still held back comes with the outcome."""
-        self._closed.set()
-        self._thread.join()
+    def _delta(self, n: int) -> str:
+        """Return the text that can be sent now that there are `n` tokens; nothing more once that has failed.
+
+        The number of tokens is sent all the same: the node takes it for a sign of life.
+        """
+        if self._failed:
+            return ''
+        try:
+            self._held += self._text.advance(self._control.tokens, n)
+        except Exception as error:  # memory is short, for instance; a piece may be lost, so the rest would not fit
+            self._failed = True
+            log.warning('the text of goal %s is not streamed any more, and its result will hold it (%s: %s)',
+                        self._request.request_id, type(error).__name__, error)
+            return ''
+        # The loop counts a token before it looks for stop strings in it, so a whole one may be here.
+        cut = min([len(self._held) - self._hold,
+                   *(self._held.find(s) for s in self._request.sampling.stop if s in self._held)])
+        delta, self._held = self._held[:max(cut, 0)], self._held[max(cut, 0):]
+        return delta
