@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -81,6 +82,18 @@ def test_its_temporary_files_go_with_it_however_it_ends(end, tmp_path, monkeypat
         process.close()
     wait_until(lambda: not list(tmp_path.iterdir()), message='files are left')
     process.close()
+
+
+def test_a_workers_lines_are_logged_here_at_its_level(caplog):
+    with caplog.at_level(logging.DEBUG, 'timebill_ros'):
+        listener = Listener()
+        process = WorkerProcess('', listener)
+        process.send({'op': 'configure', 'settings': settings.check({'model': '/nowhere'})})
+        listener.wait('failed')
+        process.close()
+    line, = [record for record in caplog.records if 'configure failed' in record.message]
+    assert line.levelno == logging.DEBUG and line.message.startswith('worker: ') and '/nowhere' in line.message
+    assert not [event for event in listener.events if event['event'] == 'log']
 
 
 def test_an_interpreter_that_does_not_exist():

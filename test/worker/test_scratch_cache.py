@@ -142,7 +142,7 @@ def test_nowhere_to_write_at_all(tmp_path, monkeypatch, caplog):
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
 
 
-def test_a_worker_gets_ready_although_it_can_keep_nothing(tmp_path, capfd):
+def test_a_worker_gets_ready_although_it_can_keep_nothing(tmp_path, caplog):
     (tmp_path / 'file').touch()
     listener = Listener()
     process = WorkerProcess('', listener)
@@ -152,4 +152,4 @@ def test_a_worker_gets_ready_although_it_can_keep_nothing(tmp_path, capfd):
     process.close()
     event = listener.wait('ready')
     assert event['one_time_s'] == 0.0  # a restart has it all to do again
-    assert capfd.readouterr().err.count('cache_dir') == 1
+    assert [record.levelno for record in caplog.records if 'cache_dir' in record.message] == [logging.WARNING]

@@ -30,7 +30,7 @@ class Channel:
 
     def __init__(self, connection: socket.socket):
         self._socket = connection
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer that runs in the midst of `send` may log, and so send itself
 
     def send(self, message: dict) -> bool:
         """Send one message; return False if the other end is gone."""

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import signal
@@ -29,6 +30,8 @@ from pathlib import Path
 
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.resources import PACKAGE
+
+log = logging.getLogger(__name__)
 
 
 def worker_environment(python: str, path: str) -> dict[str, str]:
@@ -57,12 +60,19 @@ def this_package_alone(folder: Path) -> str:
     return str(alone)
 
 
+def _log(message: dict) -> None:
+    """Log what the worker has logged."""
+    level = message.get('level')
+    log.log(level if isinstance(level, int) else logging.INFO, 'worker: %s', message.get('text'))
+
+
 class WorkerProcess:
     """One inference process, in a session of its own so that a terminal's Ctrl-C does not reach it.
 
-    `on_event` gets every message, and at the end {'event': 'lost', 'reason': ...}, from a thread of this object.
-    The constructor raises OSError if the interpreter cannot be started. The process gets a folder for temporary files
-    (compiled steps are unpacked there), which is removed however the process ends.
+    `on_event` gets every message but log lines, which are logged here, and at the end {'event': 'lost', 'reason': ...},
+    from a thread of this object. The constructor raises OSError if the interpreter cannot be started. The process gets
+    a folder for temporary files (compiled steps are unpacked there), which is removed however the process ends. It logs
+    at the level that this package's loggers have when it starts.
     """
 
     def __init__(self, python: str, on_event: Callable[[dict], None]):
@@ -74,8 +84,9 @@ class WorkerProcess:
             with theirs:
                 self._process = subprocess.Popen(
                     [python, '-m', 'timebill_ros.worker.main', '--fd', str(theirs.fileno()), '--scratch',
-                     self._scratch.name], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                    stdout=sys.stderr.fileno(), env=environment, start_new_session=True)
+                     self._scratch.name, '--log-level', str(logging.getLogger('timebill_ros').getEffectiveLevel())],
+                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), env=environment,
+                    start_new_session=True)
         except OSError:
             ours.close()
             self._scratch.cleanup()
@@ -101,7 +112,10 @@ class WorkerProcess:
 
     def _read(self) -> None:
         for message in self._channel.receive():
-            self._on_event(message)
+            if message.get('event') == 'log':
+                _log(message)
+            else:
+                self._on_event(message)
         self._channel.close()
         self._outgoing.put(None)
         # The pipe is closed: the process is ending or has ended. Reap it, so that no zombie is left.

@@ -28,7 +28,6 @@ import os
 import queue
 import shutil
 import socket
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -45,6 +44,7 @@ from timebill_ros.resources import cache_directory, steps_directory
 from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning
 from timebill_ros.worker.empty_answers import EmptyAnswers
+from timebill_ros.worker.log_lines import send_to_node
 from timebill_ros.worker.scratch_cache import usable_cache
 from timebill_ros.worker.steering import Steering
 from timebill_ros.worker.streamer import Streamer
@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument('--scratch', default='', help='a folder for temporary files, removed at the end')
     arguments = parser.parse_args()
     channel = Channel(socket.socket(fileno=arguments.fd))
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format='[%(levelname)s] [timebill worker]: %(message)s')
+    send_to_node(channel, arguments.log_level)
     wait_briefly()
     process_tuning.keep_freed_memory()
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
@@ -281,4 +281,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    parser.add_argument('--log-level', type=int, default=logging.INFO, help='of the module logging')
     main()
