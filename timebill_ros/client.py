@@ -201,9 +201,15 @@ class Client:
         check_text(goal)
         return PendingGoal(self, goal, on_feedback)
 
-    def estimate(self, goal: Generate.Goal, budget_s: float, timeout_s: float = 10.0) -> EstimateTime.Response:
-        """Return what the node would promise for `goal` within `budget_s`. ValueError as `send` raises it."""
+    def estimate(self, goal: Generate.Goal, budget_s: float | None = None,
+                 timeout_s: float = 10.0) -> EstimateTime.Response:
+        """Return what the node would promise for `goal` now, within `budget_s` or, where that is None, its own budget.
+
+        ValueError as `send` raises it.
+        """
         check_text(goal)
-        request = EstimateTime.Request(prompt=goal.prompt, messages=goal.messages, time_budget=duration(budget_s),
-                                       max_new_tokens=goal.max_new_tokens)
+        names = EstimateTime.Request.get_fields_and_field_types()
+        request = EstimateTime.Request(**{name: getattr(goal, name) for name in names})
+        if budget_s is not None:
+            request.time_budget = duration(budget_s)
         return self.call(self._estimates, request, timeout_s)

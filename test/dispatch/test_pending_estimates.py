@@ -12,13 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Estimates: the worker's answer, or an error in time; they delay no goal."""
+"""Estimates: the worker's answer where it is idle, otherwise the node's own; they delay no goal and hang nobody."""
 from concurrent.futures import Future
 
 import pytest
 from fake_worker import planned
 
 from timebill_ros.codes import ErrorCode, GoalError, Verdict
+from timebill_ros.dispatch.bound_estimate import Estimate
 from timebill_ros.dispatch.pending_estimates import ESTIMATE_TIMEOUT_S
 from timebill_ros.request import to_dict
 
@@ -36,10 +37,10 @@ def answer(harness, **content):
 
 
 def test_an_estimate(harness):
-    future, plan, whole = estimate(harness), planned(Verdict.AT_RISK), planned(Verdict.INFEASIBLE)
+    future, plan = estimate(harness), planned(Verdict.AT_RISK, decode_expected_s=1.0, decode_wcet_s=3.0)
+    whole = planned(Verdict.INFEASIBLE, decode_expected_s=2.0, decode_wcet_s=4.0)
     answer(harness, plan=to_dict(plan), whole=to_dict(whole), prompt_tokens=9, prefill_s=0.5)
-    result = future.result(0)
-    assert repr(result) == repr({'plan': plan, 'whole': whole, 'prompt_tokens': 9, 'prefill_s': 0.5})
+    assert future.result(0) == Estimate(Verdict.AT_RISK, 9, 1, 2, 0.5 + 4.0, 0.5 + 3.0, 0.0)
     answer(harness, error_code=7000, error_msg='twice')  # without effect
 
 
@@ -83,21 +84,26 @@ def closing(harness):
     harness.dispatcher.close()
 
 
-@pytest.mark.parametrize(('before', 'after', 'code'), [
-    (running, None, ErrorCode.BUSY),
-    (abandoned, None, ErrorCode.BUSY),
-    (restarting, None, ErrorCode.BUSY),
-    (None, lost, ErrorCode.WORKER_LOST),
-    (None, silent, ErrorCode.BUSY),
-    (None, closing, ErrorCode.INACTIVE),
-])
-def test_an_estimate_delays_no_goal_and_hangs_nobody(harness, before, after, code):
+@pytest.mark.parametrize(('before', 'after'), [(running, None), (abandoned, None), (restarting, None), (None, silent)])
+def test_an_estimate_delays_no_goal_and_is_made_in_the_node_meanwhile(harness, before, after):
     if before is not None:
         before(harness)
     future = estimate(harness)
     if after is not None:
         assert not future.done()
         after(harness)
+    made = future.result(0)
+    # A prompt of 2 bytes, and 2 tokens of the template; 2 s for 10 tokens; a response of at most 99 takes 0.1 s a step.
+    assert (made.is_from_bound, made.prompt_tokens, made.predicted_tokens) == (True, 4, 99)
+    assert made.wcet_without_eviction_s == pytest.approx(0.8 + 9.8)
+    assert before is not None or [m['op'] for m in harness.worker.sent].count('estimate') == 1
+
+
+@pytest.mark.parametrize(('after', 'code'), [(lost, ErrorCode.WORKER_LOST), (closing, ErrorCode.INACTIVE)])
+def test_an_estimate_hangs_nobody(harness, after, code):
+    future = estimate(harness)
+    assert not future.done()
+    after(harness)
     with pytest.raises(GoalError) as caught:
         future.result(10.0)
     assert caught.value.code is code and str(caught.value)

@@ -15,18 +15,21 @@
 """The estimate service over real DDS: its answers, and its errors."""
 from __future__ import annotations
 
+import time
+
 import pytest
 from node_client import CANCELED, Result, duration, make_goal
 from scripted_model import LONG
 
-from timebill_ros.msg import ChatMessage, RequestStatus, Timing
+from timebill_ros.msg import ChatMessage, RequestStatus, SamplingConfig, Timing
+from timebill_ros.node.translation import stamp
 from timebill_ros.srv import EstimateTime
 
 
 def test_estimate(node):
     answer = node.call(EstimateTime, prompt='w1 ' * 999 + 'w1', time_budget=duration(20.0), max_new_tokens=101)
     assert (answer.error_code, answer.verdict) == (Result.NONE, Timing.VERDICT_FITS)
-    assert (answer.predicted_tokens, answer.pessimistic_tokens) == (101, 101)
+    assert (answer.predicted_tokens, answer.pessimistic_tokens, answer.prompt_tokens) == (101, 101, 1000)
     assert answer.wcet_without_eviction_s == answer.wcet_with_eviction_s == pytest.approx(0.2 + 0.1, abs=0.01)
     assert answer.eviction_ratio == 0
 
@@ -50,10 +53,34 @@ def test_estimate_of_what_cannot_run(node, fields, code, words):
     assert answer.verdict == Timing.VERDICT_UNKNOWN and answer.wcet_with_eviction_s != answer.wcet_with_eviction_s
 
 
-def test_estimate_is_busy_while_a_goal_runs(node):
-    running = node.send(make_goal(max_new_tokens=LONG))
+def test_estimate_while_a_goal_runs(node):
+    """At once, from the node itself, with the time behind the running goal."""
+    running = node.send(make_goal(budget_s=40.0, max_new_tokens=LONG))
     node.wait_for_phase(running, RequestStatus.PHASE_DECODE)
-    answer = node.call(EstimateTime, prompt='w1')
-    assert answer.error_code == Result.BUSY and answer.error_msg
+    asked = {'messages': [ChatMessage(role='user', content='w1 w2')], 'max_new_tokens': 101}
+    answer = node.call(EstimateTime, time_budget=duration(120.0), **asked)
+    assert (answer.error_code, answer.error_msg, answer.is_from_bound) == (Result.NONE, '', True)
+    assert 5.0 < answer.waiting_s <= 40.0 and answer.verdict == Timing.VERDICT_FITS
+    assert 5 < answer.prompt_tokens < 40 and (answer.predicted_tokens, answer.pessimistic_tokens) == (101, 101)
+    assert answer.wcet_without_eviction_s == pytest.approx(0.1 + 2e-4 * answer.prompt_tokens, abs=0.01)
+    assert node.call(EstimateTime, time_budget=duration(2.0), **asked).verdict == Timing.VERDICT_INFEASIBLE
+    bad = node.call(EstimateTime, prompt='w1', sampling=SamplingConfig(top_p=2.0))
+    assert bad.error_code == Result.INVALID_GOAL and '2.0' in bad.error_msg
     running.cancel()
     assert running.result()[0] == CANCELED
+    idle = node.call(EstimateTime, time_budget=duration(120.0), **asked)
+    assert not idle.is_from_bound and idle.waiting_s == 0.0
+    assert 1 < idle.prompt_tokens <= answer.prompt_tokens and idle.verdict == Timing.VERDICT_FITS
+
+
+@pytest.mark.parametrize('fields, words', [
+    ({'overrun_strategy': 9}, '9'), ({'max_eviction_ratio': 1.5}, '1.5'), ({'deadline': stamp(1.0)}, 'past'),
+    ({'sampling': SamplingConfig(temperature=-1.0)}, '-1.0')])
+def test_the_fields_of_the_goal_are_taken_too(node, fields, words):
+    answer = node.call(EstimateTime, prompt='w1', **fields)
+    assert answer.error_code != Result.NONE and words in answer.error_msg
+
+
+def test_an_absolute_deadline_has_a_verdict(node):
+    answer = node.call(EstimateTime, prompt='w1', deadline=stamp(time.time() + 30.0), max_new_tokens=10)
+    assert (answer.error_code, answer.verdict) == (Result.NONE, Timing.VERDICT_FITS)

@@ -43,6 +43,19 @@ def test_truncate_succeeds_at_the_deadline_with_text(node):
     assert [message.overrun for message in node.statuses if message.request_id == sent.id][-1]
 
 
+@pytest.mark.parametrize('fields', [
+    {'budget_s': 0.001}, {'prompt': '', 'budget_s': 30.0}, {'budget_s': None, 'deadline': Time(sec=1_000_000_000)}])
+def test_a_goal_refused_at_release_has_its_deadline_in_the_status(node, fields):
+    asked_s = time.time()
+    sent = node.send(make_goal(**fields))
+    node.wait_for_phase(sent, RequestStatus.PHASE_DONE)
+    (status,) = [message for message in node.statuses if message.request_id == sent.id]
+    due_s = status.deadline.sec + 1e-9 * status.deadline.nanosec
+    wanted_s = 1e9 if 'deadline' in fields else asked_s + fields['budget_s']
+    assert due_s == pytest.approx(wanted_s, abs=5.0)
+    assert sent.result()[1].timing.time_budget_s == pytest.approx(wanted_s - asked_s, abs=5.0)
+
+
 def test_kill_aborts_at_the_deadline_without_text(node):
     sent = node.send(make_goal(budget_s=1.0, max_new_tokens=LONG, overrun_strategy=KILL))
     status, result = sent.result()

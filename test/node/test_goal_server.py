@@ -79,6 +79,7 @@ class Served:
         rclpy.init(context=self.context)
         self.node, self._asking = [rclpy.create_node(name, context=self.context) for name in ('timebill', 'asking')]
         self.statuses, self.published, self.clock = [], [], SimpleNamespace(epoch=0)
+        self.due_s = {}  # of goals that were refused
         self.dispatcher = Dispatcher(Worker, dict(SETTINGS), lambda job: self.goals.on_change(job))
         follower = SimpleNamespace(time=self.clock, left_s=lambda ros_s: 10.0, moves=False)
         self.goals = GoalServer(self.node, SETTINGS, self.dispatcher, follower, self.publish_job, self.publish_status,
@@ -98,8 +99,9 @@ class Served:
     def publish_job(self, job):
         self.published.append(job)
 
-    def publish_status(self, request_id, timing, outcome):
+    def publish_status(self, request_id, timing, outcome, due_s):
         self.statuses.append((request_id, outcome))
+        self.due_s[request_id] = due_s
 
     def send(self, goal, **options):
         sent = threading.Event()

@@ -32,9 +32,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 
-from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict
 from timebill_ros.deadline import Clock
 from timebill_ros.dispatch import endings
+from timebill_ros.dispatch.bound_estimate import Estimate, Waiting
 from timebill_ros.dispatch.counts import Counts
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.pending_estimates import Estimates
@@ -68,7 +69,7 @@ class Dispatcher:
         self._times = ServiceTimes()
         self._waiting = WaitingGoals(settings, self._times)
         self._running: Job | None = None
-        self._estimates = Estimates(clock)
+        self._estimates = Estimates(clock, self._wait_of)
         self._counts = Counts()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name='dispatcher', daemon=True)
@@ -89,9 +90,9 @@ class Dispatcher:
         """End a goal with CANCELED; `reason`: why the node does so, empty where its client asked for it."""
         self._events.put((self._cancel, job, reason))
 
-    def estimate(self, request: Request) -> Future[dict]:
-        """Ask for the worker's estimate for `request`; GoalError BUSY where a goal runs or waits."""
-        future: Future[dict] = Future()
+    def estimate(self, request: Request) -> Future[Estimate]:
+        """Ask for an estimate of `request`: the worker's, or the node's own at once where a goal runs or waits."""
+        future: Future[Estimate] = Future()
         self._events.put((self._estimate, request, future))
         return future
 
@@ -250,8 +251,7 @@ class Dispatcher:
             job, self._running, self._waiting, self._times, self._clock(), self.settings['preempt'])
 
     def _preempt(self, running: Job, by: Request) -> None:
-        running.preempted_by = f'goal {by.request_id} of priority {by.priority}, due in ' \
-                               f'{by.deadline_s - self._clock():.3f} s, took its place'
+        running.preempted_by = endings.took_its_place(by, self._clock())
         self._stop_running(running)
 
     def _cancel(self, job: Job, reason: str) -> None:
@@ -303,12 +303,15 @@ class Dispatcher:
         if not self._supervisor.hears(generation, event):
             return
         self.tracked = event.get('tracked', self.tracked)
+        self._estimates.learn(event)
         kind, job = event['event'], self._running
         if kind == 'ready':
             self.device = event.get('device', '')
             self._times.prefill = [(n, seconds) for n, seconds in event['prefill']]
         elif kind == 'lost':
-            self._lost(event['reason'])
+            self._estimates.fail(ErrorCode.WORKER_LOST, f'the inference process ended ({event["reason"]})')
+            if job:
+                self._end(job, endings.lost(job, event['reason']))
         elif kind == 'estimate':
             self._estimates.answer(event)
         elif job is None or event['id'] != job.request.request_id:
@@ -325,17 +328,17 @@ class Dispatcher:
         elif job.progress(event, self._clock()):
             self._tell(job)
 
-    def _lost(self, reason: str) -> None:
-        self._estimates.fail(ErrorCode.WORKER_LOST, f'the inference process ended ({reason})')
-        if self._running:
-            self._end(self._running, endings.lost(self._running, reason))
-
     def _estimate(self, request: Request, future: Future) -> None:
-        if not self._starts_now() or self._waiting:
-            what = 'the worker is not ready' if not self.is_ready else 'a goal is running or waiting'
-            future.set_exception(GoalError(ErrorCode.BUSY, f'{what}; an estimate would delay it'))
-        else:
+        if self._starts_now() and not self._waiting:
             self._supervisor.send(self._estimates.ask(request, future))
+        else:
+            self._estimates.answer_now(request, future)
+
+    def _wait_of(self, request: Request, worst_s: Callable[[Request], float]) -> Waiting:
+        """Return how long a goal that is released now would wait; `worst_s`: what a goal takes in the worst case."""
+        job, now = Job(request), self._clock()
+        blocking = Blocking(now, now, now) if self._takes_over(job) else self._blocking()
+        return self._waiting.wait_of(job, blocking, now, worst_s)
 
     def _update(self, settings: dict) -> None:
         self.settings.update(settings)

@@ -61,6 +61,11 @@ def hopeless(job: Job, now: float, *, starts_s: float, least_s: float, is_ready:
         f'less {request.delivery_margin_s:.3f} s for delivery and at least {least_s:.3f} s for reading the prompt')
 
 
+def took_its_place(by: Request, now: float) -> str:
+    """Return the sentence that a goal ends with because the goal `by` preempts it."""
+    return f'goal {by.request_id} of priority {by.priority}, due in {by.deadline_s - now:.3f} s, took its place'
+
+
 def stopped(job: Job, reported: Outcome | None = None) -> Outcome:
     """Return the outcome of a goal that was canceled or preempted; `reported`: the worker's account, if it came."""
     text, timing = (reported.text, reported.timing) if reported else (job.text, job.timing)

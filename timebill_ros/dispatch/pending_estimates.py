@@ -14,43 +14,83 @@
 
 """Estimates that somebody waits for.
 
-The worker is asked between goals. Every estimate gets exactly one answer, at the latest after ESTIMATE_TIMEOUT_S.
+The worker is asked where it has nothing else to do. While a goal runs or waits, and where the worker does not answer in
+time, the node makes the estimate itself (bound_estimate.py). Every estimate gets exactly one answer, after
+ESTIMATE_TIMEOUT_S at the latest.
 """
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.deadline import Clock
+from timebill_ros.dispatch.bound_estimate import Costs, Estimate, Waiting, estimate
 from timebill_ros.request import Plan, Request, to_dict
+
+log = logging.getLogger(__name__)
 
 ESTIMATE_TIMEOUT_S = 5.0
 
 
 class Estimates:
-    """The open estimates of one dispatcher; called from its thread only."""
+    """The open estimates of one dispatcher; called from its thread only.
 
-    def __init__(self, clock: Clock):
-        self._clock = clock
-        self._open: dict[int, tuple[Future, float]] = {}  # by tag: (who waits, until when)
+    `waiting(request, worst_s)` returns how long a request released now would wait for the worker, where a goal before
+    it takes `worst_s(its request)` seconds at most.
+    """
+
+    def __init__(self, clock: Clock, waiting: Callable[[Request, Callable[[Request], float]], Waiting]):
+        self._clock, self._waiting = clock, waiting
+        self._open: dict[int, tuple[Future, Request, float]] = {}  # by tag: (who waits, for what, until when)
+        self._costs: Costs | None = None
+        self._learned: dict = {}
+
+    def learn(self, event: dict) -> None:
+        """Take what a message of the worker says about costs and lengths."""
+        self._learned = event.get('learned') or self._learned
+        if 'costs' in event:
+            try:
+                self._costs = Costs(event['costs'])
+            except (KeyError, TypeError, ValueError):
+                log.exception('the worker sent costs that cannot be')
 
     def ask(self, request: Request, future: Future) -> dict:
         """Note who waits, and return the message that asks the worker."""
         tag = id(future)
-        self._open[tag] = (future, self._clock() + ESTIMATE_TIMEOUT_S)
+        self._open[tag] = (future, request, self._clock() + ESTIMATE_TIMEOUT_S)
         return {'op': 'estimate', 'tag': tag, 'request': to_dict(request)}
+
+    def answer_now(self, request: Request, future: Future) -> None:
+        """Answer from what the worker has said earlier, without asking it."""
+        if self._costs is None:
+            future.set_exception(GoalError(ErrorCode.UNKNOWN, 'the inference process is busy, and has not told what '
+                                           'requests cost'))
+            return
+        try:
+            waiting = self._waiting(request, lambda ahead: self._bound(ahead, Waiting(0.0, 0.0)).wcet_with_eviction_s)
+            future.set_result(self._bound(request, waiting))
+        except Exception as error:  # a bug; who asks must not wait for good
+            log.exception('an estimate failed')
+            future.set_exception(error)
+
+    def _bound(self, request: Request, waiting: Waiting) -> Estimate:
+        return estimate(request, self._costs, self._learned, waiting, self._clock())
 
     def answer(self, event: dict) -> None:
         """Hand on the worker's answer; drop one that comes after its timeout."""
-        future, _ = self._open.pop(event['tag'], (None, 0.0))
+        future, _, _ = self._open.pop(event['tag'], (None, None, 0.0))
         if future is None:
             return
         try:
             if 'error_code' in event:
                 raise GoalError(ErrorCode(event['error_code']), event['error_msg'])
-            future.set_result({'plan': Plan.from_dict(event['plan']), 'whole': Plan.from_dict(event['whole']),
-                               'prompt_tokens': event['prompt_tokens'], 'prefill_s': event['prefill_s']})
+            plan, whole, prefill_s = Plan.from_dict(event['plan']), Plan.from_dict(event['whole']), event['prefill_s']
+            future.set_result(Estimate(
+                plan.verdict, event['prompt_tokens'], plan.predicted_tokens, plan.pessimistic_tokens,
+                prefill_s + whole.decode_wcet_s, prefill_s + plan.decode_wcet_s, plan.eviction_ratio))
         except GoalError as error:
             future.set_exception(error)
         except (KeyError, TypeError, ValueError) as error:
@@ -60,15 +100,15 @@ class Estimates:
     def fail(self, code: ErrorCode, message: str) -> None:
         """Give all who wait an error, because the worker will not answer any more."""
         open_, self._open = self._open, {}
-        for future, _ in open_.values():
+        for future, _, _ in open_.values():
             future.set_exception(GoalError(code, message))
 
     def next_timer_s(self) -> float:
-        return min((until for _, until in self._open.values()), default=math.inf)
+        return min((until for _, _, until in self._open.values()), default=math.inf)
 
     def check_timers(self) -> None:
         now = self._clock()
-        for tag, (future, until) in list(self._open.items()):
+        for tag, (future, request, until) in list(self._open.items()):
             if now >= until:
                 del self._open[tag]
-                future.set_exception(GoalError(ErrorCode.BUSY, 'the worker did not answer in time'))
+                self.answer_now(request, future)

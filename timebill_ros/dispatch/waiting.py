@@ -16,11 +16,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from timebill_ros import overrun
 from timebill_ros.codes import Verdict
 from timebill_ros.dispatch import schedule
+from timebill_ros.dispatch.bound_estimate import Waiting
 from timebill_ros.dispatch.job import Job
 from timebill_ros.request import Request
 
@@ -80,6 +81,21 @@ class WaitingGoals:
         blocking = schedule.Blocking(free_s, free_s, free_s)
         found = schedule.chances(jobs, blocking, self._times, self._drops)
         return next(chance.starts_s for other, chance in found if other is job)
+
+    def wait_of(self, job: Job, blocking: schedule.Blocking, now: float,
+                worst_s: Callable[[Request], float]) -> Waiting:
+        """Return the seconds that a goal which comes now would wait.
+
+        In the worst case each goal before it takes `worst_s(request)`, but not beyond its own end.
+        """
+        expected_s = self.starts_s(job, blocking.expected_s)
+        free_s = blocking.worst_s
+        for ahead in self._in_order((job,)):
+            if ahead is job:
+                break
+            free_s = max(free_s, min(free_s + worst_s(ahead.request),
+                                     ahead.request.deadline_s + ahead.request.max_overrun_s))
+        return Waiting(expected_s - now, max(free_s, expected_s) - now)
 
     def chances(self, blocking: schedule.Blocking) -> list[tuple[Job, schedule.Chance]]:
         """Return (job, chance) in the order in which the goals will start."""

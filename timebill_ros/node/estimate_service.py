@@ -47,8 +47,9 @@ class EstimateService:
         self._node.destroy_service(self._service)
 
     def _answer(self, asked: EstimateTime.Request, response: EstimateTime.Response) -> EstimateTime.Response:
-        """Wait for the worker's estimate, at most ESTIMATE_TIMEOUT_S; a failure is an answer too, with its code."""
+        """Wait for an estimate, at most ESTIMATE_TIMEOUT_S; a failure is an answer too, with its code."""
         response.wcet_without_eviction_s = response.wcet_with_eviction_s = response.eviction_ratio = math.nan
+        response.waiting_s = math.nan
         try:
             if not self._goals.is_accepting:
                 raise GoalError(ErrorCode.INACTIVE, f'the node is {self._state()}, not active')
@@ -65,19 +66,17 @@ class EstimateService:
             response.error_code = int(ErrorCode.UNKNOWN)
             response.error_msg = f'the node failed: {type(error).__name__}: {error}'[:translation.MAX_ERROR_CHARACTERS]
             return response
-        plan, whole, prefill_s = answer['plan'], answer['whole'], answer['prefill_s']
-        has_budget = translation.seconds(asked.time_budget) > 0
-        response.verdict = int(plan.verdict if has_budget else Verdict.UNKNOWN)
-        response.predicted_tokens, response.pessimistic_tokens = plan.predicted_tokens, plan.pessimistic_tokens
-        response.wcet_without_eviction_s = prefill_s + whole.decode_wcet_s
-        response.wcet_with_eviction_s = prefill_s + plan.decode_wcet_s
-        response.eviction_ratio = plan.eviction_ratio
+        for name, value in vars(answer).items():
+            setattr(response, name, value)
+        has_deadline = translation.seconds(asked.time_budget) > 0 or translation.seconds(asked.deadline) > 0
+        response.verdict = int(answer.verdict if has_deadline else Verdict.UNKNOWN)
         return response
 
     def _request(self, asked: EstimateTime.Request) -> Request:
         """Return the goal that is asked about, released now. GoalError for one that could not run."""
+        fields = {name: getattr(asked, name) for name in asked.get_fields_and_field_types()}
+        release_s = time.monotonic()
         return translation.to_request(
-            Generate.Goal(prompt=asked.prompt, messages=asked.messages, max_new_tokens=asked.max_new_tokens,
-                          time_budget=asked.time_budget),
-            'estimate', release_s=time.monotonic(), deadline_in_s=None, margin_s=self._goals.delivery_margin_s(),
+            Generate.Goal(**fields), 'estimate', release_s=release_s, margin_s=self._goals.delivery_margin_s(),
+            deadline_in_s=self._goals.deadline_in_s(asked.deadline, release_s),
             settings={**self._settings, 'default_time_budget_s': FOREVER_S})

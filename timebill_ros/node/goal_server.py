@@ -56,8 +56,9 @@ class _Goal:
 class GoalServer:
     """`~/generate` of one configured node.
 
-    `publish_job(job)` and `publish_status(request_id, timing, outcome)` publish on the status topic. The node calls
-    `on_change` with each change that the dispatcher reports.
+    `publish_job(job)` and `publish_status(request_id, timing, outcome, due_s)` publish on the status topic; `due_s` is
+    the goal's deadline, a monotonic instant, NaN where it has none. The node calls `on_change` with each change that
+    the dispatcher reports.
     """
 
     def __init__(self, node, settings: dict, dispatcher: Dispatcher, clock: ClockFollower, publish_job, publish_status,
@@ -156,35 +157,56 @@ class GoalServer:
         """End a goal whose client was not reached with the acceptance; it may have asked again meanwhile."""
         request_id = bytes(handle.goal_id.uuid).hex()
         self._node.get_logger().warning(f'goal {request_id} is canceled: {NOT_REACHED}')
-        self._refuse(handle, request_id, GoalError(ErrorCode.CANCELED, NOT_REACHED), release_s, None)
+        self._refuse(handle, request_id, GoalError(ErrorCode.CANCELED, NOT_REACHED), release_s,
+                     self._due_s(handle.request, release_s, None), None)
 
     def _on_accepted(self, handle, release_s: float) -> None:
         """Enqueue the goal, or conclude it at once, with the reason why it cannot be tried."""
-        now = time.monotonic()
         request_id = bytes(handle.goal_id.uuid).hex()
-        request = None
+        request, due_s = None, math.nan
         try:
-            deadline_s, epoch = translation.seconds(handle.request.deadline), self._clock.time.epoch
-            left_s = self._clock.left_s(deadline_s) if deadline_s else None
-            if deadline_s and left_s is None:
-                raise GoalError(ErrorCode.INVALID_GOAL, f'deadline {deadline_s:.3f} is in simulated time, and no '
-                                '/clock message has come yet')
+            epoch = self._clock.time.epoch
+            deadline_in_s = self.deadline_in_s(handle.request.deadline, release_s)
+            due_s = self._due_s(handle.request, release_s, deadline_in_s)
             request = translation.to_request(
-                handle.request, request_id, release_s=release_s,
-                deadline_in_s=left_s + now - release_s if deadline_s else None, settings=self._settings,
+                handle.request, request_id, release_s=release_s, deadline_in_s=deadline_in_s, settings=self._settings,
                 margin_s=self.delivery_margin_s())
             admission.check_time(request)
             self._enqueue(handle, self._job(request, handle.request, epoch))
             self._guarded('looking for the client of a goal', self._watch, request_id)
         except GoalError as error:
-            self._refuse(handle, request_id, error, release_s, request)
+            self._refuse(handle, request_id, error, release_s, due_s, request)
         except Exception as error:
             self._goals.pop(request_id, None)
             self._refuse(handle, request_id, GoalError(ErrorCode.UNKNOWN, self._failed('taking a goal', error)),
-                         release_s, request)
+                         release_s, due_s, request)
 
-    def _refuse(self, handle, request_id: str, error: GoalError, release_s: float, request: Request | None) -> None:
-        """End a goal that is not even enqueued. It is done here and now, because the budget may be of milliseconds."""
+    def deadline_in_s(self, deadline, release_s: float) -> float | None:
+        """Return the seconds from release to an absolute deadline (a Time message), None for the zero one: no deadline.
+
+        GoalError where ROS time is not known yet.
+        """
+        deadline_s = translation.seconds(deadline)
+        if not deadline_s:
+            return None
+        left_s, now = self._clock.left_s(deadline_s), time.monotonic()
+        if left_s is None:
+            raise GoalError(ErrorCode.INVALID_GOAL, f'deadline {deadline_s:.3f} is in simulated time, and no '
+                            '/clock message has come yet')
+        return left_s + now - release_s
+
+    def _due_s(self, goal: Generate.Goal, release_s: float, deadline_in_s: float | None) -> float:
+        """Return the instant at which a goal is due, also one that lies in the past; NaN where the goal names none."""
+        budget_s = translation.seconds(goal.time_budget)
+        named = ([budget_s] if budget_s > 0 else []) + ([] if deadline_in_s is None else [deadline_in_s])
+        return release_s + min(named or [self._settings['default_time_budget_s'] or math.nan])
+
+    def _refuse(self, handle, request_id: str, error: GoalError, release_s: float, due_s: float,
+                request: Request | None) -> None:
+        """End a goal that is not even enqueued. It is done here and now, because the budget may be of milliseconds.
+
+        `request` is None where the goal could not be read. `due_s` is its deadline all the same, if it names one.
+        """
         reason = FinishReason.CANCELED if error.code is ErrorCode.CANCELED else FinishReason.ERROR
         outcome = Outcome(error.code, str(error), '', reason, Timing())
         timing, ended = outcome.timing, threading.Event()
@@ -198,13 +220,14 @@ class GoalServer:
         self._canceled_early.discard(request_id)
         now = time.monotonic()
         timing.response_time_s = now - release_s
+        if not math.isnan(due_s):
+            timing.time_budget_s, timing.tardiness_s = due_s - release_s, max(0.0, now - due_s)
         if request is not None:
-            timing.time_budget_s, timing.tardiness_s = request.time_budget_s, max(0.0, now - request.deadline_s)
             self._margin.ended(request, outcome, self._settings['delivery_margin_s'])
         if error.code is ErrorCode.INFEASIBLE:
             timing.verdict = Verdict.INFEASIBLE
         ended.set()
-        self._guarded('publishing a status', self._publish_status, request_id, timing, outcome)
+        self._guarded('publishing a status', self._publish_status, request_id, timing, outcome, due_s)
 
     def _job(self, request: Request, goal: Generate.Goal, epoch: int) -> Job:
         """Return the job of a goal whose deadline was read in this `epoch` of the ROS clock.

@@ -232,16 +232,19 @@ class TimebillNode(LifecycleNode):
 
     def _publish_job(self, job: Job) -> None:
         now = time.monotonic()
-        self._publish_status(translation.to_status(
-            job.request.request_id, job.phase, job.timing, ros_now_s=self._ros_now_s(),
-            time_left_s=job.request.deadline_s - now, remaining_s=job.remaining_s(now), outcome=job.outcome,
-            timing_factor=self._dispatcher.tracked['timing_factor'], degraded=self._is_degraded(),
-            pace=self._clock_follower.time.factor if self._clock_follower else 1.0))
+        self._publish_request(job.request.request_id, job.phase, job.timing, outcome=job.outcome,
+                              time_left_s=job.request.deadline_s - now, remaining_s=job.remaining_s(now))
 
-    def _publish_refused(self, request_id: str, timing: Timing, outcome: Outcome) -> None:
-        """Publish the end of a goal that never became a job."""
-        self._publish_status(translation.to_status(request_id, Phase.DONE, timing, outcome=outcome,
-                                                   ros_now_s=self._ros_now_s()))
+    def _publish_refused(self, request_id: str, timing: Timing, outcome: Outcome, due_s: float) -> None:
+        """Publish the end of a goal that never became a job; `due_s`: see GoalServer."""
+        self._publish_request(request_id, Phase.DONE, timing, outcome=outcome, time_left_s=due_s - time.monotonic())
+
+    def _publish_request(self, request_id: str, phase: Phase, timing: Timing, **known) -> None:
+        """Publish the status of a request; `known`: see translation.to_status."""
+        self._publish_status(translation.to_status(
+            request_id, phase, timing, ros_now_s=self._ros_now_s(),
+            timing_factor=self._dispatcher.tracked['timing_factor'], degraded=self._is_degraded(),
+            pace=self._clock_follower.time.factor if self._clock_follower else 1.0, **known))
 
     def _is_active(self) -> bool:
         return self._goals is not None and self._goals.is_accepting

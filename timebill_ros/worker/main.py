@@ -114,6 +114,7 @@ class Worker:
             # PyTorch's compiler reads this when it is imported. It keeps results there that save seconds at the next
             # start. Its default is a folder for temporary files, which here is removed with the process.
             os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(steps_directory(str(kept_in)) / 'compiler'))
+            from timebill_ros.worker.cost_facts import cost_facts
             from timebill_ros.worker.loading import load_engine  # here, so that a missing torch is a sentence too
             last = 0.0
 
@@ -127,6 +128,7 @@ class Worker:
             loaded = load_engine(self.settings, progress)
             if kept_in != named:
                 one_time_work.total_s = 0.0  # the next start finds none of it
+            costs = cost_facts(loaded.engine)
         except Exception as error:
             log.debug('configure failed', exc_info=True)
             self.channel.send({'event': 'failed', 'message': loading_sentence(error)})
@@ -138,7 +140,8 @@ class Worker:
         self.channel.send({'event': 'ready', 'description': loaded.description,
                            'device': loaded.profile.identity.device,
                            'longest_pause_s': self._longest_pause_s(), 'one_time_s': one_time_work.total_s,
-                           'prefill': self.engine.prefill_table(), 'tracked': self._tracked()})
+                           'prefill': self.engine.prefill_table(), 'tracked': self._tracked(), 'costs': costs,
+                           'learned': self._learned()})
 
     def _longest_pause_s(self) -> float:
         """Estimate the longest time for which the worker computes without a sign of life."""
@@ -173,6 +176,15 @@ class Worker:
         return {'timing_factor': tracker.timing_factor, 'prefill_factor': tracker.prefill_factor,
                 'time_bound': tracker.time_bound, 'unusual': is_unusual(tracker.timing_factor)}
 
+    def _learned(self) -> dict:
+        """Return what the node estimates with besides costs."""
+        from timebill_ros.worker.cost_facts import learned_facts
+        try:
+            return learned_facts(self.engine)
+        except Exception:  # a bug; the answer that it goes with must not suffer
+            log.exception('what requests taught could not be told')
+            return {}
+
     def _save_state(self) -> None:
         if not self._unsaved or not self.settings.get('keep_state'):
             return
@@ -191,7 +203,8 @@ class Worker:
         self._empty_answers.observe(outcome)
         fatal = self._fatal() if outcome.error_code is ErrorCode.UNKNOWN else ''
         self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
-                           'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal})
+                           'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal,
+                           'learned': self._learned()})
         if self.commands.empty():
             self._tidy()
         self._unsaved += 1

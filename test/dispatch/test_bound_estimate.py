@@ -1,0 +1,168 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Estimates that the node makes while the worker is busy: as the planner would, with a token bound and the queue."""
+import random
+
+import pytest
+from fake_worker import MARGIN_S, READY, START_S, Harness
+
+from timebill_ros.codes import Verdict
+from timebill_ros.dispatch.bound_estimate import Costs, Table, Waiting, estimate
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.pessimistic_length import FixedFactor
+from timebill_ros.planning.planner import Bounds, Planner, Situation
+from timebill_ros.planning.solver import smallest_keep
+from timebill_ros.request import Request, Sampling
+from timebill_ros.timing.execution_time import ExecutionTimes
+
+NONE = Waiting(0.0, 0.0)
+CONTEXT, WINDOW = 4096, 32
+TIMES = ExecutionTimes(a=0.0, b=1e-4, c=1e-3, p=2e-6, q=2e-3, bend=3e-6, knee=500, e_1=1e-6, e_0=1e-3)
+
+
+def costs(**changed):
+    counts = [0, TIMES.knee, CONTEXT]
+    return Costs({'prefill': [(n, TIMES.prefill(n)) for n in counts], 'step': [(n, TIMES.step(n)) for n in counts],
+                  'eviction': [(n, TIMES.eviction(n)) for n in counts], 'draws': {'top_p': 0.5}, 'window': WINDOW,
+                  'max_context': CONTEXT, 'template_tokens': 0, 'message_tokens': 0, **changed})
+
+
+def goal(budget_s=10.0, n=100, **fields):
+    return Request('asked', 0.0, budget_s, prompt='x' * n, delivery_margin_s=0.0, **fields)
+
+
+@pytest.mark.parametrize('points', [[(0, 1.0), (10, 1.0)], [(0, 0.0), (3, 6.0), (10, 6.5)]])
+def test_a_table(points):
+    table = Table(points)
+    for n in range(30):
+        assert table.sum_below(n) == pytest.approx(sum(table(i) for i in range(n)))
+    assert [table(x) for x, _ in points] == [y for _, y in points]
+
+
+@pytest.mark.parametrize('points', [[], [(0, 1.0)], [(1, 1.0), (2, 1.0)], [(0, 1.0), (5, 1.0), (5, 2.0)]])
+def test_a_table_that_cannot_be(points):
+    with pytest.raises(ValueError, match='counts'):
+        Table(points)
+
+
+@pytest.mark.parametrize('seed', range(40))
+def test_it_agrees_with_the_planner(seed):
+    """Where the bound on tokens is exact: the same verdict, eviction and times."""
+    rng = random.Random(seed)
+    n_x, budget_s = rng.choice([8, 100, 700, 2000]), rng.choice([0.3, 1.0, 3.0, 6.0]) * rng.uniform(0.5, 1.5)
+    request = goal(budget_s, n_x, max_new_tokens=rng.choice([50, 400, 2000]), max_eviction_ratio=rng.choice([0.0, 0.9]))
+    factor, caution, reserve_s = rng.uniform(0.9, 2.0), rng.choice([1.0, 1.3]), rng.choice([0.0, 0.02])
+    distribution = LengthDistribution.point(rng.choice([32, 320]))
+    n_max = request.max_new_tokens
+    made = estimate(request, costs(), {
+        'timing_factor': factor, 'time_bound': caution, 'reserve_s': reserve_s,
+        'predicted_tokens': distribution.median(),
+        'pessimistic_tokens': FixedFactor(2.0).pessimistic(distribution, CONTEXT)}, NONE, 0.0)
+    plan = Planner(TIMES, ['own']).plan(
+        Situation(distribution, n_x, smallest_keep(n_x, request.max_eviction_ratio, WINDOW), n_max,
+                  Bounds(FixedFactor(2.0), factor, caution, reserve_s)), budget_s - TIMES.prefill(n_x))
+    assert (made.verdict, made.prompt_tokens) == (plan.verdict, n_x)
+    assert (made.predicted_tokens, made.pessimistic_tokens) == (plan.predicted_tokens, plan.pessimistic_tokens)
+    assert made.eviction_ratio == pytest.approx(plan.eviction_ratio)
+    assert made.wcet_with_eviction_s == pytest.approx(TIMES.prefill(n_x) + plan.decode_wcet_s)
+    assert made.is_from_bound
+
+
+def test_nothing_predicts_lengths():
+    made = estimate(goal(max_new_tokens=70), costs(), {}, NONE, 0.0)
+    assert (made.predicted_tokens, made.pessimistic_tokens) == (70, 70)
+
+
+def test_waiting_counts_against_the_budget():
+    """A promise needs room for the worst case; AT_RISK hopes for the expected wait."""
+    def verdict(expected_s, worst_s):
+        return estimate(goal(1.0, max_new_tokens=100), costs(), {}, Waiting(expected_s, worst_s), 0.0).verdict
+
+    assert [verdict(0.0, 0.0), verdict(0.0, 5.0), verdict(5.0, 5.0)] == [
+        Verdict.FITS, Verdict.AT_RISK, Verdict.INFEASIBLE]
+
+
+def test_sampling_takes_its_time():
+    greedy, sampled = (estimate(goal(max_new_tokens=11, sampling=sampling), costs(draws={kind: 0.5}), {}, NONE, 0.0)
+                       for sampling, kind in ((Sampling(), 'none of these'), (Sampling(), 'greedy')))
+    assert sampled.wcet_without_eviction_s == pytest.approx(greedy.wcet_without_eviction_s + 10 * 0.5)
+
+
+@pytest.mark.parametrize('text, least', [('abc', 3), ('\u00e4\u00f6', 4), ('\N{GRINNING FACE}', 4), ('\ufdfa', 33)])
+def test_there_are_no_more_tokens_than_bytes(text, least):
+    """Of the text as it is, and as a tokenizer may normalize it."""
+    assert costs().token_bound(goal(n=0, messages=[{'role': 'user', 'content': text}])) == least
+    assert costs(template_tokens=5, message_tokens=2).token_bound(
+        goal(n=0, messages=[{'role': 'user', 'content': text}] * 2)) == 5 + 2 * 2 + 2 * least
+
+
+def test_the_context_bounds_the_tokens_too():
+    assert costs().token_bound(goal(n=10 ** 6)) == CONTEXT - 1
+
+
+# -- in the dispatcher -----------------------------------------------------------------------------------------------
+
+def asked(harness, budget_s=60.0, **fields):
+    future = harness.dispatcher.estimate(harness.job(budget_s, **fields).request)
+    harness.sync()
+    return future.result(0)
+
+
+def test_the_running_goal_and_those_before_it_are_waited_for(harness):
+    running = harness.submit(50.0)
+    harness.worker.plan(running, expected_s=3.0, wcet_s=7.0)
+    harness.sync()
+    harness.advance(1.0)
+    assert asked(harness, max_new_tokens=1).waiting_s == pytest.approx(6.0), 'the rest of its worst case'
+    harness.submit(40.0, max_new_tokens=11, priority=1)
+    harness.submit(30.0, max_new_tokens=21)
+    # Each may take 0.8 s for its prompt (at most 4 tokens) and 0.1 s for each step.
+    assert asked(harness, 60.0).waiting_s == pytest.approx(6.0 + 1.8 + 2.8)
+    assert asked(harness, 20.0).waiting_s == pytest.approx(6.0 + 1.8), 'one of the two is due later'
+    assert asked(harness, 60.0, priority=2).waiting_s == pytest.approx(6.0), 'it goes before both'
+
+
+def test_before_its_plan_the_running_goal_may_take_its_whole_budget(harness):
+    harness.submit(20.0)
+    assert asked(harness).waiting_s == pytest.approx(20.0 - MARGIN_S / 2)
+
+
+def test_a_goal_that_would_stop_the_running_one_does_not_wait():
+    harness = Harness(preempt='priority').configured()
+    harness.submit(20.0)
+    assert asked(harness, priority=1).waiting_s == 0.0 < asked(harness).waiting_s
+    harness.dispatcher.close()
+
+
+def test_what_requests_teach_is_used(harness):
+    job = harness.submit(20.0)
+    learned = {'timing_factor': 2.0, 'prefill_factor': 3.0, 'time_bound': 1.0, 'reserve_s': 0.0,
+               'predicted_tokens': 11, 'pessimistic_tokens': 21}
+    harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': None, 'finished_s': START_S,
+                        'learned': learned})
+    harness.sync()
+    harness.submit(20.0)
+    made = asked(harness)
+    assert (made.predicted_tokens, made.pessimistic_tokens) == (11, 21)
+    assert made.wcet_without_eviction_s == pytest.approx(3.0 * 0.8 + 2.0 * 20 * 0.1)
+
+
+def test_a_worker_that_tells_no_costs_is_an_error_and_no_riddle(unconfigured):
+    unconfigured.answer = {name: value for name, value in READY.items() if name != 'costs'}
+    harness = unconfigured.configured()
+    harness.submit(20.0)
+    future = harness.dispatcher.estimate(harness.job().request)
+    harness.sync()
+    assert 'cost' in str(future.exception(0))

@@ -1,0 +1,61 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the worker tells the node of costs: tables as the profile, and a bound that no prompt exceeds."""
+from __future__ import annotations
+
+import pytest
+from engine_bench import Bench
+from mock_model import TIMES
+
+from timebill_ros.dispatch.bound_estimate import Costs
+from timebill_ros.inference.prompt import PromptEncoder
+from timebill_ros.request import Request
+from timebill_ros.worker.cost_facts import _template_tokens, cost_facts, learned_facts
+
+
+@pytest.mark.parametrize('n', [0, 1, 17, 100, 999, 4000])
+def test_the_tables_are_those_of_the_profile(n):
+    costs = Costs(cost_facts(Bench().engine))
+    assert costs.step(n) == pytest.approx(TIMES.step(n)) and costs.eviction(n) == pytest.approx(TIMES.eviction(n))
+    assert TIMES.prefill(n) <= costs.prefill(n) + 1e-12
+    assert costs.prefill(n) <= 1.3 * TIMES.prefill(n) + 2 * TIMES.d + TIMES.prefill(64)
+
+
+def test_lengths_of_any_prompt():
+    alone, predicting = Bench().engine, Bench(predictions={}).engine
+    assert learned_facts(alone)['predicted_tokens'] is None
+    facts, marginal = learned_facts(predicting), predicting.predictor.marginal()
+    assert facts['predicted_tokens'] == marginal.median()
+    assert facts['pessimistic_tokens'] == min(2 * marginal.median(), predicting.model.max_context)
+
+
+class Model:
+    """Renders and tokenizes; no more is asked of a model here."""
+
+    def __init__(self, tokenizer):
+        encoder = PromptEncoder('test', tokenizer, 1 << 20)
+        self.render, self.tokenize = encoder.render, encoder.tokenize
+
+
+@pytest.mark.parametrize('text', ['', 'a', 'no such words', '\u00e4\u20ac\U0001f600', 'x' * 500])
+@pytest.mark.parametrize('n_messages', [1, 2, 5])
+def test_no_prompt_has_more_tokens_than_the_bound(tokenizer, text, n_messages):
+    model = Model(tokenizer)
+    once, each = _template_tokens(model)
+    messages = [{'role': 'user' if i % 2 == 0 else 'assistant', 'content': text + ' a'} for i in range(n_messages)]
+    request = Request('asked', 0.0, 1.0, messages=messages)
+    costs = Costs({**{name: [(0, 0.0), (1, 0.0)] for name in ('prefill', 'step', 'eviction')}, 'draws': {},
+                   'window': None, 'max_context': 1 << 20, 'template_tokens': once, 'message_tokens': each})
+    assert len(model.tokenize(model.render(request), is_chat=True)) <= costs.token_bound(request)

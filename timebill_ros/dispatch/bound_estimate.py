@@ -1,0 +1,164 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Estimates that the node makes itself, while the worker is busy: from what the worker has said of its costs.
+
+The node may not import the profile or the tokenizer, and the token loop must not be disturbed, not even by another
+thread of the worker: it would take the interpreter from the loop and allocate beside it. So the worker sends plain
+tables once it is ready (worker/cost_facts.py), and a few numbers with the end of each request. The node answers from
+these at once.
+
+The node cannot count tokens. It takes a bound instead: a tokenizer makes at most one token of each byte of UTF-8. So
+an estimate from here is never too short for want of tokens; for ordinary English it assumes about four times too many.
+"""
+from __future__ import annotations
+
+import math
+import unicodedata
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from timebill_ros.codes import Verdict
+from timebill_ros.request import Request
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a request would take; field for field what srv/EstimateTime answers, which says what each means."""
+
+    verdict: Verdict
+    prompt_tokens: int
+    predicted_tokens: int
+    pessimistic_tokens: int
+    wcet_without_eviction_s: float
+    wcet_with_eviction_s: float
+    eviction_ratio: float
+    waiting_s: float = 0.0
+    is_from_bound: bool = False
+
+
+class Waiting(NamedTuple):
+    """Seconds until a request could start: as expected, and in the worst case."""
+
+    expected_s: float
+    worst_s: float
+
+
+class Table:
+    """A function given at some counts, ascending from 0, and straight between and beyond them."""
+
+    def __init__(self, points: list):
+        self._x, self._y = [int(x) for x, _ in points], [float(y) for _, y in points]
+        if len(points) < 2 or self._x[0] != 0 or sorted(set(self._x)) != self._x:
+            raise ValueError(f'a table needs two or more counts, ascending from 0, got {self._x}')
+        self._sums = [0.0]  # of the function over all counts below x[i]
+        for x, x_next in zip(self._x, self._x[1:], strict=False):
+            self._sums.append(self._sums[-1] + (x_next - x) * (self(x) + self(x_next - 1)) / 2)
+
+    def _segment(self, x: float) -> int:
+        return min(max(bisect_right(self._x, x) - 1, 0), len(self._x) - 2)
+
+    def __call__(self, x: float) -> float:
+        i = self._segment(x)
+        return self._y[i] + (x - self._x[i]) * (self._y[i + 1] - self._y[i]) / (self._x[i + 1] - self._x[i])
+
+    def sum_below(self, n: int) -> float:
+        """Return the sum of the function over 0 to n - 1."""
+        if n <= 0:
+            return 0.0
+        i = self._segment(n - 1)
+        start = self._x[i]
+        return self._sums[i] + (n - start) * (self(start) + self(n - 1)) / 2
+
+
+class Costs:
+    """What requests cost on the worker's device. `facts`: see worker/cost_facts.py.
+
+    KeyError, TypeError or ValueError for facts that cannot be.
+    """
+
+    def __init__(self, facts: dict):
+        self.prefill, self.step, self.eviction = (Table(facts[name]) for name in ('prefill', 'step', 'eviction'))
+        self._draws = {str(kind): float(seconds) for kind, seconds in facts['draws'].items()}
+        self.max_context = int(facts['max_context'])
+        self._window = facts['window']  # prompts of so many tokens are kept whole; None: nothing is ever evicted
+        self._template_tokens, self._message_tokens = int(facts['template_tokens']), int(facts['message_tokens'])
+
+    def token_bound(self, request: Request) -> int:
+        """Return an upper bound on the tokens of the prompt, at most as many as the context takes."""
+        most = self.max_context - 1
+        n = self._template_tokens + len(request.messages) * self._message_tokens
+        for text in [request.prompt, *(message['content'] for message in request.messages)]:
+            if n + len(text) >= most:
+                return most
+            n += _bytes(text)
+        return min(n, most)
+
+    def fewest_kept(self, n_x: int, max_ratio: float) -> int:
+        """Return the fewest of `n_x` prompt entries that may be kept; as planning/solver.smallest_keep."""
+        if self._window is None or n_x <= self._window:
+            return n_x
+        return max(1, n_x - math.floor(max_ratio * n_x + 1e-4))
+
+    def decode_s(self, n_keep: int, n: int, kind: str) -> float:
+        """Return the seconds of decoding `n` tokens, drawn by this kind of sampling, over `n_keep` prompt entries."""
+        steps = max(n - 1, 0)  # token 0 comes from prefill
+        return self.step.sum_below(n_keep + steps) - self.step.sum_below(n_keep) + steps * self._draws.get(kind, 0.0)
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes of a text, also where the tokenizer normalizes it: compatibility forms may be longer."""
+    if text.isascii():
+        return len(text)
+    return max(len(text.encode()), len(unicodedata.normalize('NFKC', text).encode()))
+
+
+def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting, now: float) -> Estimate:
+    """Return an estimate of a request that would be released `now`, by the paper's rule: the least eviction that fits.
+
+    learned:  what the worker has said last: `prefill_factor`, `timing_factor`, `time_bound` and `reserve_s` as in
+              planning/planner.Bounds, and `predicted_tokens` and `pessimistic_tokens` of any prompt, None where
+              nothing predicts lengths.
+    """
+    n_x = costs.token_bound(request)
+    n_max = min(request.max_new_tokens, costs.max_context - 1)
+    n_hat = min(learned.get('predicted_tokens') or n_max, n_max)
+    n_w = max(min(learned.get('pessimistic_tokens') or n_max, n_max), n_hat)
+    n_min = costs.fewest_kept(n_x, request.max_eviction_ratio)
+    factor, caution = learned.get('timing_factor', 1.0), learned.get('time_bound', 1.0)
+    kind = request.sampling.kind
+    reserve_s, prefill_s = learned.get('reserve_s', 0.0), costs.prefill(n_x) * learned.get('prefill_factor', 1.0)
+
+    def decode_s(n_keep: int, n: int, times: float) -> float:
+        evicting_s = costs.eviction(n_x) if n_keep < n_x else 0.0
+        return (evicting_s + costs.decode_s(n_keep, n, kind)) * factor * times
+
+    def most_kept(n: int, left_s: float, times: float) -> int | None:
+        if decode_s(n_x, n, times) <= left_s:
+            return n_x
+        fitting = bisect_right(range(n_min, n_x), left_s, key=lambda n_keep: decode_s(n_keep, n, times))
+        return n_min + fitting - 1 if fitting else None
+
+    left_s = request.deadline_s - now - request.delivery_margin_s - prefill_s
+    n_keep = most_kept(n_w, left_s - waiting.worst_s - reserve_s, caution)
+    if n_keep is not None:
+        verdict = Verdict.FITS if n_keep == n_x else Verdict.FITS_WITH_EVICTION
+    else:
+        n_keep = most_kept(n_hat, left_s - waiting.expected_s, 1.0)
+        verdict = Verdict.INFEASIBLE if n_keep is None else Verdict.AT_RISK
+        n_keep = n_min if n_keep is None else n_keep
+    return Estimate(verdict, n_x, n_hat, n_w, prefill_s + reserve_s + decode_s(n_x, n_w, caution),
+                    prefill_s + reserve_s + decode_s(n_keep, n_w, caution), 1 - n_keep / n_x,
+                    waiting_s=waiting.worst_s, is_from_bound=True)

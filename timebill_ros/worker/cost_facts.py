@@ -1,0 +1,79 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the worker tells the node about costs, so that the node can estimate a goal while the worker is busy.
+
+Plain data for JSON; dispatch/bound_estimate.py reads it.
+"""
+from __future__ import annotations
+
+from timebill_ros.codes import GoalError
+from timebill_ros.engine import Engine
+from timebill_ros.inference.eviction import MAX_WINDOW
+from timebill_ros.request import Request
+
+SLACK_TOKENS = 2  # where a content and the template meet, the tokenizer may cut otherwise than it does for each alone
+
+
+def cost_facts(engine: Engine) -> dict:
+    """Return what does not change while the worker runs. Times are as profiled, in seconds, lengths in tokens.
+
+    prefill, step, eviction:  tables of (count, seconds) from 0 to the context, to be read as straight lines. The true
+                              curves lie on or below these.
+    draws:                    for each kind of sampling, by how much a draw takes longer than a greedy one.
+    window:                   prompts of at most so many tokens are kept whole; null: nothing is ever evicted.
+    template_tokens:          tokens that a prompt has beside its text, once; message_tokens: for each message.
+    """
+    times, longest = engine.times, engine.model.max_context
+    counts = sorted({0, *(2 ** i for i in range(longest.bit_length())), times.knee, longest})
+    counts = [n for n in counts if n <= longest]
+    draws = {kind: max(0.0, seconds - times.draws.get('greedy', 0.0)) for kind, seconds in times.draws.items()}
+    once, each = _template_tokens(engine.model)
+    # A chunk more than the line says may have been begun between two counts.
+    return {'prefill': [(n, times.prefill(n) + times.d) for n in counts], 'step': [(n, times.step(n)) for n in counts],
+            'eviction': [(n, times.eviction(n)) for n in counts], 'draws': draws, 'max_context': longest,
+            'window': MAX_WINDOW if engine.model.supports_eviction else None,
+            'template_tokens': once, 'message_tokens': each}
+
+
+def learned_facts(engine: Engine) -> dict:
+    """Return what finished requests have taught: factors and bounds of times, and lengths that hold for any prompt.
+
+    `predicted_tokens` and `pessimistic_tokens` are null where nothing predicts lengths: then they are the longest
+    response that a goal allows.
+    """
+    bounds, longest = engine.tracker.bounds(), engine.model.max_context
+    facts = {'prefill_factor': engine.tracker.prefill_factor, 'timing_factor': bounds.timing_factor,
+             'time_bound': bounds.time_bound, 'reserve_s': bounds.reserve_s,
+             'predicted_tokens': None, 'pessimistic_tokens': None}
+    if engine.predictor is not None:
+        distribution = engine.predictor.marginal()
+        facts.update(predicted_tokens=distribution.median(),
+                     pessimistic_tokens=bounds.length.pessimistic(distribution, longest))
+    return facts
+
+
+def _template_tokens(model) -> tuple[int, int]:
+    """Return (tokens that the model's template writes once, tokens that it writes for each message), not too few."""
+    def count(*roles: str) -> int:
+        request = Request('template', 0.0, 1.0, messages=[{'role': role, 'content': 'a'} for role in roles])
+        try:
+            return len(model.tokenize(model.render(request), is_chat=True))
+        except GoalError:  # there is no template, or it refuses these roles
+            return 0
+
+    one = count('user')
+    grown = [count('user', 'assistant', 'user') - one, count('system', 'user') - one]
+    each = max(0, -(-grown[0] // 2), grown[1]) + SLACK_TOKENS
+    return max(one, 1) + SLACK_TOKENS, each
