@@ -12,14 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Keeps a test run apart from the ROS graph, the caches and the logs of the machine that it runs on.
+"""Keeps a test run apart from the ROS graph, the caches and the logs of the machine, and leaves no process behind.
 
-The environment is set when this file is imported, before any test imports rclpy. Processes that tests start inherit it.
+Environment and signals are set when this file is imported, before any test imports rclpy. Processes that tests start
+inherit them.
 """
 import atexit
+import contextlib
 import os
 import shutil
+import signal
 import tempfile
+import warnings
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +42,42 @@ os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 101)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 if os.environ.get('ROS_DISTRO') == 'humble':  # it knows only this older name, which newer distributions warn about
     os.environ['ROS_LOCALHOST_ONLY'] = '1'
+
+# A run under nohup, or in the background of a script, ignores signals, and every process that it starts would ignore
+# them too: a program would not end that a test ends with Ctrl-C. A signal that has a handler is back to its default in
+# a new process. So here a handler ignores the signal.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda number, frame: None)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+# A run that is told to end, for instance by `timeout`, ends as at Ctrl-C: fixtures end what they started.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _nothing_is_left():
+    """Kill what the tests of this process have started and not ended, with its process group where it has its own."""
+    yield
+    for pid in _children():
+        command = Path(f'/proc/{pid}/cmdline').read_bytes().replace(b'\0', b' ').decode(errors='replace').strip()
+        if 'resource_tracker' in command:  # a part of Python that ends with this process
+            continue
+        if Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z':
+            continue
+        warnings.warn(f'a test has left a process behind, which is killed: {command or pid}', stacklevel=1)
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(pid) == pid:
+                os.killpg(pid, signal.SIGKILL)
+            else:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _children() -> list[int]:
+    found = []
+    for task in Path('/proc/self/task').iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, (task / 'children').read_text().split())
+    return found
 
 
 @pytest.fixture(scope='session')
