@@ -15,6 +15,7 @@
 """A client of the node, for the command line, the demonstration, benchmarks and users: goals, estimates, lifecycle."""
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,8 @@ from builtin_interfaces.msg import Duration
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionClient
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -128,26 +130,51 @@ class PendingGoal:
 class Client:
     """Talks to the node `server` from a node of its own, which spins on a thread.
 
-    A context manager: making one initialises rclpy; leaving it joins the thread and shuts rclpy down.
+    A context manager: leaving it joins the thread and destroys what making it made. In a program that has rclpy nodes,
+    `node` is one of them or `context` is theirs: the client's node joins that context, beside `node` in its namespace,
+    and both are left as they are. Without either, the client has a context of its own, and rclpy need not be
+    initialised. As its thread takes the responses, callbacks of the program's nodes may wait for answers.
     """
 
-    def __init__(self, server: str = '/timebill', name: str = 'timebill_client'):
-        # Without rclpy's signal handlers, Ctrl-C is Python's KeyboardInterrupt, and there is time to cancel a goal.
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self.server = server
-        self.node = Node(name)
-        self.actions = ActionClient(self.node, Generate, f'{server}/generate')
-        self._estimates = self.node.create_client(EstimateTime, f'{server}/estimate_time')
-        self._states = self.node.create_client(GetState, f'{server}/get_state')
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
+    def __init__(self, server: str = '/timebill', name: str = 'timebill_client', *, node: Node | None = None,
+                 context: Context | None = None):
+        if node is not None and context not in (None, node.context):
+            raise ValueError('the node is of another context than the one given')
+        self._own_context = None
+        shared = node.context if node is not None else context
+        if shared is None:
+            shared = self._own_context = Context()
+            # Without rclpy's signal handlers, Ctrl-C is Python's KeyboardInterrupt: there is time to cancel a goal.
+            rclpy.init(context=shared, signal_handler_options=SignalHandlerOptions.NO)
+        elif not shared.ok():
+            raise ValueError('the context is not initialised, or was shut down')
+        try:
+            self._connect(server, name, shared, node.get_namespace() if node is not None else None)
+        except BaseException:
+            self._free_context()
+            raise
         self._closed = False
         self._thread = threading.Thread(target=self._spin, name='client', daemon=True)
         self._thread.start()
 
+    def _connect(self, server: str, name: str, context: Context, namespace: str | None) -> None:
+        self.server = server
+        # The program's own remappings, such as -r __node:=NAME, are for its nodes and would rename this one too.
+        self.node = Node(name, context=context, namespace=namespace, use_global_arguments=self._own_context is not None)
+        self.actions = ActionClient(self.node, Generate, f'{server}/generate')
+        self._estimates = self.node.create_client(EstimateTime, f'{server}/estimate_time')
+        self._states = self.node.create_client(GetState, f'{server}/get_state')
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self.node)
+
     def _spin(self) -> None:
-        while not self._closed:
-            self._executor.spin_once(0.1)
+        with contextlib.suppress(ExternalShutdownException):  # the program has shut its context down
+            while not self._closed:
+                self._executor.spin_once(0.1)
+
+    def _free_context(self) -> None:
+        if self._own_context is not None:
+            rclpy.shutdown(context=self._own_context)
 
     def __enter__(self) -> Client:
         return self
@@ -158,7 +185,7 @@ class Client:
         self._executor.shutdown()
         self.actions.destroy()
         self.node.destroy_node()
-        rclpy.shutdown()
+        self._free_context()
 
     def on_executor(self, work: Callable[[], object]) -> None:
         """Have the thread that takes responses do `work`."""
