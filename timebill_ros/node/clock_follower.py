@@ -25,6 +25,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
+from timebill_ros.node import qos_overrides
 from timebill_ros.node.ros_time import RosTime
 
 RENEW_S = 0.05  # the shortest time between two moves of the deadlines
@@ -59,10 +60,12 @@ class ClockFollower:
         self._listener = Node(
             f'{node.get_name()}_clock', namespace=node.get_namespace(), context=node.context, enable_rosout=False,
             use_global_arguments=False, start_parameter_services=False,
-            parameter_overrides=[Parameter('start_type_description_service', value=False)])
+            parameter_overrides=[Parameter('start_type_description_service', value=False),
+                                 *qos_overrides.of_topic(node, '/clock')])
         self._listener.create_subscription(
             Clock, node.resolve_topic_name('/clock'), self._on_clock,
-            QoSProfile(depth=BACKLOG, reliability=ReliabilityPolicy.BEST_EFFORT))
+            QoSProfile(depth=BACKLOG, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=qos_overrides.OPTIONS)
         self._thread = threading.Thread(target=self._spin, name='clock', daemon=True)
         self._thread.start()
 

@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from timebill_ros import settings
+from timebill_ros.node import qos_overrides
 
 # Parameters that rclpy declares itself.
 _RCLPY = ('use_sim_time', 'start_type_description_service')
@@ -29,14 +30,17 @@ def declare(node) -> None:
     """Declare every parameter, and `autostart`, which concerns the program and not the engine.
 
     `node` was made with automatically_declare_parameters_from_overrides, so the names that it was given are known, and
-    an unknown one gets a warning. rclpy alone would ignore it in silence.
+    an unknown one gets a warning. rclpy alone would ignore it in silence. RuntimeError for a quality of service that
+    cannot be: see qos_overrides.py.
     """
-    given = set(node.get_parameters_by_prefix(''))
+    values_given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix('').items()}
+    qos_overrides.check(node, values_given)
+    given = set(values_given)
     known = {parameter.name: (parameter.default, _descriptor(parameter)) for parameter in settings.PARAMETERS}
     known['autostart'] = (False, ParameterDescriptor(
         description='Configure and activate without a lifecycle manager, when run as a plain program.'))
     for name in sorted(given - set(known)):
-        if name not in _RCLPY and not name.startswith('qos_overrides.'):
+        if name not in _RCLPY and not name.startswith(qos_overrides.PREFIX):
             near = get_close_matches(name, known, n=1)
             node.get_logger().warning(f'unknown parameter {name!r} is ignored' +
                                       (f'; did you mean {near[0]!r}?' if near else ''))
@@ -51,10 +55,15 @@ def values(node) -> dict:
     return settings.check({p.name: node.get_parameter(p.name).value for p in settings.PARAMETERS})
 
 
-def check_change(parameters, *, configured: bool) -> dict:
-    """Return the settings among `parameters`, by name. ValueError, with the value, for one that may not be set now."""
+def check_change(parameters, *, configured: bool, declared=lambda name: False) -> dict:
+    """Return the settings among `parameters`, by name. ValueError, with the value, for one that may not be set now.
+
+    `declared(name)`: whether the node has this parameter already. rclpy asks here also when it declares one.
+    """
     changed = {}
     for parameter in parameters:
+        if parameter.name.startswith(qos_overrides.PREFIX) and declared(parameter.name):
+            raise ValueError(f'{parameter.name} takes effect at the start of the program only')
         known = settings.BY_NAME.get(parameter.name)
         if known is None:
             continue  # not one of settings.py, for instance use_sim_time

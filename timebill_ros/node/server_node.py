@@ -39,7 +39,7 @@ from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.worker_process import WorkerProcess
 from timebill_ros.msg import RequestStatus
-from timebill_ros.node import answering, parameters, ros_logging, translation
+from timebill_ros.node import answering, parameters, qos_overrides, ros_logging, translation
 from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.node.diagnostics import report
 from timebill_ros.node.estimate_service import EstimateService
@@ -72,7 +72,8 @@ class TimebillNode(LifecycleNode):
         self._action_group = ReentrantCallbackGroup()
         self._service_group = MutuallyExclusiveCallbackGroup()
         self._timer_group = MutuallyExclusiveCallbackGroup()
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1,
+                                                  qos_overriding_options=qos_overrides.OPTIONS)
         # In real time: simulated time may stand still, and diagnostics are what reports that.
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -117,7 +118,8 @@ class TimebillNode(LifecycleNode):
 
     def _create_interfaces(self) -> None:
         self._status = self.create_lifecycle_publisher(
-            RequestStatus, '~/status', QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE))
+            RequestStatus, '~/status', QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE),
+            qos_overriding_options=qos_overrides.OPTIONS)
         self._clock_follower = ClockFollower(self, self._settings, self._dispatcher.renew_deadlines)
         self._goals = GoalServer(self, self._settings, self._dispatcher, self._clock_follower, self._publish_job,
                                  self._publish_refused, self._action_group)
@@ -279,7 +281,8 @@ class TimebillNode(LifecycleNode):
 
     def _on_set_parameters(self, changes) -> SetParametersResult:
         try:
-            changed = parameters.check_change(changes, configured=self._dispatcher is not None)
+            changed = parameters.check_change(changes, configured=self._dispatcher is not None,
+                                              declared=self.has_parameter)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._settings.update(changed)
