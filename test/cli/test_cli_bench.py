@@ -75,8 +75,21 @@ def test_bench_device_on_a_cpu(tmp_path):
     assert run('bench', 'device', '--shapes', 'Qwen9') == 1
 
 
-@pytest.mark.parametrize('name', ['decode', 'quality', 'length-predictor', 'execution-time', 'miss-rate', 'knobs',
-                                  'load', 'utilisation', 'device'])
+BENCHES = ['decode', 'quality', 'length-predictor', 'execution-time', 'miss-rate', 'knobs', 'load', 'utilisation',
+           'device']
+
+
+@pytest.mark.parametrize('name', BENCHES)
+def test_help_says_how_long_a_bench_takes(name, capsys):
+    for arguments in (['bench', name, '--help'], ['bench', '--help']):
+        with pytest.raises(SystemExit):
+            run(*arguments)
+        told = ' '.join(capsys.readouterr().out.split())
+        assert f'It takes about {bench.TAKES[name]}.' in told
+    assert set(bench.TAKES) == set(BENCHES)
+
+
+@pytest.mark.parametrize('name', BENCHES)
 def test_no_bench_writes_over_committed_results_unless_told_to(name):
     options = vars(parser().parse_args(['bench', name]))
     written = [options[output] for output in ('out', 'table', 'recordings') if options.get(output) is not None]

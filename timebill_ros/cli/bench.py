@@ -25,6 +25,18 @@ from timebill_ros.cli.isolation import isolate
 from timebill_ros.cli.model_options import add_model_options, model_arguments, model_settings
 
 FOLDER = Path('build/bench')  # results/ holds what was committed: only --out writes there
+# About how long each bench runs with its defaults, with the embedded model on the two cores of docs/results.md.
+TAKES = {
+    'decode': '2 minutes, with --shape Qwen2.5-0.5B 4',
+    'quality': '8 minutes',
+    'length-predictor': '10 minutes',
+    'execution-time': '3 minutes',
+    'miss-rate': '10 minutes',
+    'knobs': '5 minutes',
+    'load': '25 minutes: --minutes, and the start of the node',
+    'utilisation': '25 minutes: 42 times --seconds, and the end of the last goals',
+    'device': 'twice --seconds for each shape, and longer for a large one',
+}
 
 
 def add(commands) -> None:
@@ -36,8 +48,14 @@ def add(commands) -> None:
         add_bench(benches)
 
 
+def _parser(benches, name: str, what: str) -> argparse.ArgumentParser:
+    """Add the parser of a measurement; its help says what it is and how long it takes."""
+    text = f'{what}{"" if what.endswith("?") else "."} It takes about {TAKES[name]}.'
+    return benches.add_parser(name, help=text, description=text[0].upper() + text[1:])
+
+
 def _add_decode(benches) -> None:
-    command = benches.add_parser('decode', help='time per token against model.generate, with and without eviction')
+    command = _parser(benches, 'decode', 'time per token against model.generate, with and without eviction')
     add_model_options(command)
     command.add_argument('--out', type=Path, default=FOLDER / 'decode.json')
     command.add_argument('--tokens', type=int, default=200, help='tokens per answer')
@@ -55,7 +73,7 @@ def _run_decode(options: argparse.Namespace) -> int:
 
 
 def _add_quality(benches) -> None:
-    command = benches.add_parser('quality', help='quality of site-log answers by eviction ratio, for every scorer')
+    command = _parser(benches, 'quality', 'quality of site-log answers by eviction ratio, for every scorer')
     add_model_options(command)
     command.add_argument('--out', type=Path, default=FOLDER / 'quality.json', help='JSON; the plot lies beside it')
     command.add_argument('--tasks', type=int, default=600, metavar='N', help='the first N test tasks')
@@ -72,7 +90,7 @@ def _run_quality(options: argparse.Namespace) -> int:
 
 
 def _add_length_predictor(benches) -> None:
-    command = benches.add_parser('length-predictor', help='predicted response lengths against generated ones')
+    command = _parser(benches, 'length-predictor', 'predicted response lengths against generated ones')
     command.add_argument('--model', type=Path, help='directory of a target for site-log tasks (default: the embedded)')
     command.add_argument('--length-predictor', type=Path, help='directory, trained with --baselines (likewise)')
     command.add_argument('--device', default='cpu')
@@ -93,7 +111,7 @@ def _run_length_predictor(options: argparse.Namespace) -> int:
 
 
 def _add_execution_time(benches) -> None:
-    command = benches.add_parser('execution-time', help='how well a profile foretells times in another process')
+    command = _parser(benches, 'execution-time', 'how well a profile foretells times in another process')
     add_model_options(command)
     command.add_argument('--out', type=Path, default=FOLDER / 'execution_time.json')
     command.add_argument('--profile', type=Path, help='profile to judge (default: measured first, by another process)')
@@ -120,7 +138,7 @@ def _run_execution_time(options: argparse.Namespace) -> int:
 
 
 def _add_miss_rate(benches) -> None:
-    command = benches.add_parser('miss-rate', help='whether the promised miss rate is kept, by which method')
+    command = _parser(benches, 'miss-rate', 'whether the promised miss rate is kept, by which method')
     add_model_options(command)
     command.add_argument('--out', type=Path, default=FOLDER / 'miss_rate.json')
     command.add_argument('--profile', type=Path, default=Path('results/profile.yaml'), help='of this machine')
@@ -148,7 +166,7 @@ def _run_miss_rate(options: argparse.Namespace) -> int:
 
 
 def _add_knobs(benches) -> None:
-    command = benches.add_parser('knobs', help='makes a quality table, and says what planning with it is worth')
+    command = _parser(benches, 'knobs', 'makes a quality table, and says what planning with it is worth')
     add_model_options(command)
     command.add_argument('--out', type=Path, default=FOLDER / 'knobs.json')
     command.add_argument('--table', type=Path, default=FOLDER / 'quality_table.json')
@@ -176,7 +194,7 @@ def _end_when_terminated() -> None:
 
 
 def _add_load(benches) -> None:
-    command = benches.add_parser('load', help='clients, cancels, nonsense and faults on a running node: is every '
+    command = _parser(benches, 'load', 'clients, cancels, nonsense and faults on a running node: is every '
                                  'deadline held, is anything lost?')
     command.add_argument('--out', type=Path, default=FOLDER / 'load.json', help='JSON; the plot lies beside it')
     command.add_argument('--goals', type=int, default=10_000, metavar='N')
@@ -199,7 +217,7 @@ def _run_load(options: argparse.Namespace) -> int:
 
 
 def _add_utilisation(benches) -> None:
-    command = benches.add_parser('utilisation', help='scheduling and admission against first come, first served')
+    command = _parser(benches, 'utilisation', 'scheduling and admission against first come, first served')
     command.add_argument('--out', type=Path, default=FOLDER / 'utilisation.json')
     command.add_argument('--budgets', nargs='+', choices=['tight', 'mixed'], default=['tight', 'mixed'],
                          help='1 to 4 unhurried times, or 1.2 to 20 (default: both)')
@@ -217,7 +235,7 @@ def _run_utilisation(options: argparse.Namespace) -> int:
 
 
 def _add_device(benches) -> None:
-    command = benches.add_parser('device', help='models of public shapes with random weights: profile, decoding, '
+    command = _parser(benches, 'device', 'models of public shapes with random weights: profile, decoding, '
                                  'eviction and bandwidth of this device')
     add_model_options(command, but=('model', 'length_predictor', 'variants', 'max_context_tokens'))
     command.add_argument('--out', type=Path, help='(default: build/bench/device_<device>.json)')
