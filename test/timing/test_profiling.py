@@ -196,6 +196,33 @@ def test_the_kind_of_a_sampling_is_what_its_draw_has_to_do(sampling, kind):
     assert sampling.kind == kind
 
 
+@pytest.mark.parametrize('slowness', [1.0, 2.0, 0.4])
+def test_a_few_points_tell_whether_a_profile_still_fits(slowness, bench, monkeypatch):
+    monkeypatch.setattr(profiling, 'identity', lambda *of: Identity('cpu', 'mock', 'none', 'float32'))
+    points = profiling.measure(bench.model, bench.predictions, chunk_tokens=CHUNK, budget_s=1000.0, repeats=2)
+    profile = profiling.make_profile(bench.model, bench.predictions, points, CHUNK)
+    bench.model.slowness, started = slowness, bench.clock.now
+    ratios = profiling.spot_check(bench.model, bench.predictions, profile, CHUNK)
+    assert bench.clock.now - started <= 5 * profiling.CHECK_S * slowness
+    assert ratios['prefill'] == pytest.approx(slowness, rel=0.02)
+    assert ratios['step'] == pytest.approx(slowness, rel=0.02)
+
+
+def test_a_slow_device_is_looked_at_briefly_and_a_profile_without_points_not_at_all(bench, monkeypatch):
+    monkeypatch.setattr(profiling, 'identity', lambda *of: Identity('cpu', 'mock', 'none', 'float32'))
+    model = SlowModel(bench.clock)
+    points = profiling.measure(model, None, chunk_tokens=CHUNK, budget_s=20.0)
+    profile = profiling.make_profile(model, None, points, CHUNK)
+    started = bench.clock.now
+    ratios = profiling.spot_check(model, None, profile, CHUNK)
+    assert bench.clock.now - started <= 2.5 and ratios['step'] == pytest.approx(1.0, abs=0.1)
+    profile.points = {}
+    assert profiling.spot_check(model, None, profile, CHUNK) == {}
+    profile.points = points
+    model.max_context = 60
+    assert profiling.spot_check(model, None, profile, CHUNK) == {}, 'shorter than any length that was measured'
+
+
 def test_lengths_come_in_order_once_and_then_in_random_order(bench):
     profiling.measure(bench.model, None, chunk_tokens=CHUNK, budget_s=1000.0, repeats=3, n_lengths=4)
     lengths = [int(call.split()[1]) for call in bench.model.calls if call.startswith('prefill')]

@@ -356,6 +356,21 @@ def test_a_profile_that_was_kept_is_work_done_once(kept, tmp_path, monkeypatch):
     assert one_time_work.total_s == spent  # the next start reads it
 
 
+def test_a_profile_that_no_longer_fits_is_told_when_it_is_loaded_and_corrected(tmp_path, monkeypatch, caplog):
+    values = chosen(tmp_path, keep_state=False)
+    loaded = loading.load_engine({**values, 'self_profile_s': 2.0})
+    profile = loaded.profile
+    assert loaded.engine.tracker.timing_factor == 1.0, 'measured just now, and not looked at'
+    slow = dataclasses.replace(profile.times, q=profile.times.q / 8, p=profile.times.p / 8)
+    path = tmp_path / 'mine.yaml'
+    dataclasses.replace(profile, times=slow).save(path)
+    caplog.clear()
+    tracker = loading.load_engine({**values, 'profile': str(path)}).engine.tracker
+    assert tracker.timing_factor > 3.0
+    told, = [line for line in warnings(caplog) if 'does not fit this machine any more' in line]
+    assert str(path) in told and 'run "timebill profile" again' in told
+
+
 # -- places ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(('setting', 'environment', 'expected'), [

@@ -134,12 +134,12 @@ def test_what_requests_taught_survives_a_restart(tmp_path):
     assert {'timing_factor', 'prefill_factor', 'time_bound', 'unusual'} <= first.wait('done')['tracked'].keys()
     path, = (tmp_path / 'state').iterdir()
     state = json.loads(path.read_text())
-    assert len(state['prefill']) == 3
+    assert len(state['factors']['prefill']) == 3
     assert 'with what earlier requests taught' in learn(settings, 1).wait('ready')['description']
-    assert len(json.loads(path.read_text())['prefill']) == 4, 'it went on from there'
+    assert len(json.loads(path.read_text())['factors']['prefill']) == 4, 'it went on from there'
     path.write_text('{')
     assert 'earlier requests' not in learn(settings, 1).wait('ready')['description']
-    assert len(json.loads(path.read_text())['prefill']) == 1
+    assert len(json.loads(path.read_text())['factors']['prefill']) == 1
     assert path.with_name(path.name + '.corrupt').read_text() == '{'
 
 
@@ -154,7 +154,7 @@ def test_another_promise_takes_effect_at_once_and_keeps_what_is_known_of_the_dev
     learn(settings, 1, miss_rate=0.2)
     path, = (tmp_path / 'state').iterdir()
     state = json.loads(path.read_text())
-    assert state['miss_rate'] == 0.2 and len(state['prefill']) == 3
+    assert state['miss_rate'] == 0.2 and len(state['factors']['prefill']) == 3
 
 
 def test_it_ends_with_its_pipe():

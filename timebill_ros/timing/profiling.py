@@ -15,10 +15,10 @@
 """Measuring a profile: how long prefill, prediction, eviction and decode steps take on this device.
 
 A visit of a length runs what a request of that length runs: prefill with the predictor beside it, decode steps over
-the full cache, eviction, decode steps over the smaller cache. Each length is visited once in ascending order, which shows
-up to which length the time budget reaches. A short profile says little of long prompts, so most of the budget may go
-into reaching them, and a slow device makes fewer decode steps at each length. The other visits come in random order, so
-that a machine whose speed drifts does not look like one whose times grow with the length.
+the full cache, eviction, decode steps over the smaller cache. Each length is visited once in ascending order, which
+shows up to which length the time budget reaches. A short profile says little of long prompts, so most of the budget may
+go into reaching them, and a slow device makes fewer decode steps at each length. The other visits come in random order,
+so that a machine whose speed drifts does not look like one whose times grow with the length.
 
 Steps are greedy. What drawing a token takes by each kind of sampling is measured apart, on the model's own logits.
 """
@@ -51,6 +51,7 @@ DRAWS, DRAW_LENGTHS = 5, 4  # draws of each kind, their median is the point; len
 # What stands for each kind. The flatter the distribution, the longer top_p takes; timing factors correct for that.
 SAMPLINGS = {'greedy': Sampling(), 'temperature': Sampling(temperature=1.0),
              'top_k': Sampling(temperature=1.0, top_p=0.9, top_k=50), 'top_p': Sampling(temperature=1.0, top_p=0.9)}
+CHECK_S = 0.15  # expected time of a visit when a profile is only looked at
 CLIMB_SHARE = 0.7  # of the time budget, for visiting each length once
 
 
@@ -257,3 +258,29 @@ def check(profile: Profile, points: Points) -> dict[str, float]:
     """
     return {kind: statistics.median(seconds / profile.times.estimate(kind, n) for n, seconds in measured)
             for kind, measured in points.items() if kind != 'run' and profile.points.get(kind)}
+
+
+def spot_check(model: CausalLM, predictor: PredictionExecutor | None, profile: Profile,
+               chunk_tokens: int) -> dict[str, float]:
+    """Measure a few points and return their ratios, see `check`; none where the profile has no points to compare with.
+
+    That takes about half a second: three visits of one length that the profile was measured at, and one before them. On
+    a slow device there is one visit of the shortest length.
+    """
+    measured = sorted({int(n) for n, _ in profile.points.get('prefill', [])})
+    longest = model.max_context - (2 + len(other_variants(model))) * STEPS - 2
+    lengths = [n for n in measured if n <= longest]
+    if not lengths:
+        return {}
+
+    def expected_s(n: int) -> float:
+        times = profile.times
+        return max(times.prefill(n), times.prediction(n)) + times.eviction(n) + 2 * FEWEST_STEPS * times.step(n)
+
+    n = max([n for n in lengths if expected_s(n) <= CHECK_S], default=lengths[0])
+    draw, points = random.Random(1), Points()
+    visit(model, predictor, n, chunk_tokens, draw, FEWEST_STEPS)  # thrown away
+    for _ in range(3 if expected_s(n) <= CHECK_S else 1):
+        add(points, visit(model, predictor, n, chunk_tokens, draw, FEWEST_STEPS))
+    model.reset()
+    return check(profile, points)

@@ -40,10 +40,13 @@ from timebill_ros.planning.tracker import Tracker
 from timebill_ros.resources import cache_directory, embedded_directory, key_of, steps_directory
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
-from timebill_ros.timing.profiling import doubt, identity, make_profile, measure
+from timebill_ros.timing.profiling import doubt, identity, make_profile, measure, spot_check
 from timebill_ros.worker import tuning
+from timebill_ros.worker.profile_check import ProfileCheck
 
 log = logging.getLogger(__name__)
+
+JUST_NOW = 'profile measured just now'
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def _measure_profile(settings: dict, model: CausalLM, predictor: PredictionExecu
     points = measure(model, predictor, chunk_tokens=chunk_tokens, budget_s=settings['self_profile_s'], repeats=4,
                      progress=progress)
     profile = make_profile(model, predictor, points, chunk_tokens)
-    where = f'profile measured just now in {time.monotonic() - started:.1f} s'
+    where = f'{JUST_NOW} in {time.monotonic() - started:.1f} s'
     if reason := doubt(profile, model.max_context):
         log.warning('%s; the profile is used, but not kept: raise self_profile_s, or make one with "timebill profile"',
                     reason)
@@ -213,13 +216,27 @@ def _reason_to_measure_again(path: Path, expected: Identity) -> str:
         return str(error)
 
 
+def _profile_check(settings: dict, model: CausalLM, predictor: PredictionExecutor | None, profile: Profile,
+                   chunk_tokens: int) -> ProfileCheck:
+    """Return the watch over `profile`, which knows what the user can do about it."""
+    kept = cached_profile_path(settings, identity(model, predictor), chunk_tokens)
+    if settings['profile']:
+        name, remedy = f'profile {settings["profile"]}', 'run "timebill profile" again'
+    elif kept.is_file():
+        name, remedy = f'the kept profile {kept}', 'delete it: the next configure measures again'
+    else:
+        name, remedy = 'the profile', 'configure again, which measures again'
+    return ProfileCheck(f'{name} of {profile.date}', remedy)
+
+
 @dataclass
 class Loaded:
-    """A ready engine, the profile it plans with, and a sentence that describes both."""
+    """A ready engine, the profile it plans with, a sentence that describes both, and the watch over the profile."""
 
     engine: Engine
     profile: Profile
     description: str
+    profile_check: ProfileCheck
 
 
 def load_engine(settings: dict, progress: Callable[[float], None] = lambda share: None) -> Loaded:
@@ -242,6 +259,9 @@ def load_engine(settings: dict, progress: Callable[[float], None] = lambda share
     tracker = make_tracker(settings, scores, profile)
     if settings['keep_state'] and tracker.load(state_path(settings, profile.identity, chunk)):
         where += ', with what earlier requests taught'
+    profile_check = _profile_check(settings, model, predictor, profile, chunk)
+    if not where.startswith(JUST_NOW):
+        profile_check.at_start(tracker, spot_check(model, predictor, profile, chunk))
     engine = Engine(model, predictor, profile.times, tracker, quality=quality, prefill_chunk_tokens=chunk,
                     prediction_wait_s=settings['prediction_wait_s'],
                     predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
@@ -254,4 +274,4 @@ def load_engine(settings: dict, progress: Callable[[float], None] = lambda share
                    f'{"eviction by " + settings["eviction_scorer"] if model.supports_eviction else "no eviction"}; '
                    f'{where}: prefill of 1000 tokens {t.prefill(1000) * 1e3:.1f} ms, '
                    f'decode step {t.q * 1e3:.3f} ms + {t.p * 1e6:.4f} us per cached entry')
-    return Loaded(engine, profile, description)
+    return Loaded(engine, profile, description, profile_check)

@@ -64,10 +64,10 @@ class Worker:
         self._scratch = scratch
         self.commands: queue.SimpleQueue[dict] = queue.SimpleQueue()
         self.engine = None
-        self.profile = None
+        self.profile = self._profile_check = None
         self._unsaved = 0  # requests whose lessons are not on disk yet
-        self.settings: dict = {}
         self._told_unsaved = False  # the log has said that they cannot be saved
+        self.settings: dict = {}
         self._steering = Steering()
         self._empty_answers = EmptyAnswers()
         self._streamer = Streamer(channel)
@@ -133,7 +133,7 @@ class Worker:
             log.debug('configure failed', exc_info=True)
             self.channel.send({'event': 'failed', 'message': loading_sentence(error)})
             return
-        self.engine, self.profile = loaded.engine, loaded.profile
+        self.engine, self.profile, self._profile_check = loaded.engine, loaded.profile, loaded.profile_check
         gc.collect()
         gc.freeze()  # the model's objects stay; later collections need not walk them
         process_tuning.be_real_time(settings['realtime_priority'])
@@ -201,6 +201,8 @@ class Worker:
     def _run(self, message: dict) -> None:
         outcome = self._outcome(message)
         self._empty_answers.observe(outcome)
+        if self._profile_check:
+            self._profile_check.observe(self.engine.tracker)
         fatal = self._fatal() if outcome.error_code is ErrorCode.UNKNOWN else ''
         self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
                            'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal,
@@ -279,6 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--fd', type=int, required=True, help='inherited socket to the node')
     parser.add_argument('--scratch', default='', help='a folder for temporary files, removed at the end')
+    parser.add_argument('--log-level', type=int, default=logging.INFO, help='of the module logging')
     arguments = parser.parse_args()
     channel = Channel(socket.socket(fileno=arguments.fd))
     send_to_node(channel, arguments.log_level)
@@ -294,5 +297,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    parser.add_argument('--log-level', type=int, default=logging.INFO, help='of the module logging')
     main()
