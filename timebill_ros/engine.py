@@ -272,7 +272,8 @@ class Engine:
             prefill_profiled_s=self.times.prefill(plan.n_x), decode_s=decode_s, decode_profiled_s=decode_profiled_s,
             distribution=known.distribution, pessimistic_tokens=plan.pessimistic_tokens, max_tokens=known.n_goal,
             promised=plan.verdict.is_promise, factor=plan.timing_factor, time_bound=known.bounds.time_bound,
-            sampling=known.sampling))
+            sampling=known.sampling, prompt_tokens=plan.n_x,
+            capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED)))
 
     @staticmethod
     def _infeasible(plan: Plan, left_s: float, request: Request, n: int = 0) -> GoalError:

@@ -31,27 +31,32 @@ from dataclasses import dataclass
 from timebill_ros.length.calibration import MOST_SURPRISE, surprise
 from timebill_ros.length.conformal import OnlineQuantile, conformal_quantile
 from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.run_ons import RunOns, kind_of
 
 
 class PessimisticLength(ABC):
     """A rule that turns a predicted length distribution into the length to plan for."""
 
     @abstractmethod
-    def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0) -> int:
+    def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0,
+                    prompt_tokens: int = 0) -> int:
         """Return the pessimistic length N_W in tokens, from 1 to `n_max`.
 
         n_max:      N_max, the hard limit of the response, in tokens. ValueError below 1.
-        generated:  tokens that have come of a response that goes on; N_W is then larger than `generated`.
+        generated:      tokens that have come of a response that goes on; N_W is then larger than `generated`.
+        prompt_tokens:  N_x; 0 where the length is asked for no prompt in particular.
         """
 
     def observe(self, distribution: LengthDistribution, n: int, *, n_w: int, n_max: int,  # noqa: B027
-                ended: bool, promised: bool = True) -> None:
+                ended: bool, capped: bool = False, promised: bool = True, prompt_tokens: int = 0) -> None:
         """Learn from a response of `n` tokens that was planned for `n_w`; `n_max` was its own limit.
 
-        ended:     the response came to its natural end or to its own limit. Its length is then known, and it is no
-                   miss even beyond N_W, since there was time for it. A response that was cut at N_W or later has
-                   exceeded N_W. One that was cut before N_W says nothing about lengths.
-        promised:  the plan promised an answer in time.
+        ended:          the response came to its natural end or to its own limit. That is no miss even beyond N_W, since
+                        there was time for it. A response that the deadline cut at N_W or later has exceeded N_W. One
+                        that was cut before says only that it would have been longer.
+        capped:         it ran to a limit, not to an end: its own limit, the context's or the plan's.
+        promised:       the plan promised an answer in time.
+        prompt_tokens:  N_x.
 
         (Not abstract: a rule need not learn.)
         """
@@ -105,7 +110,8 @@ class FixedFactor(PessimisticLength):
         if not (math.isfinite(self.k) and self.k >= 1):
             raise ValueError(f'pessimistic factor k must be a finite number from 1 up, got {self.k}')
 
-    def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0) -> int:
+    def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0,
+                    prompt_tokens: int = 0) -> int:
         if n_max < 1:
             raise ValueError(f'n_max must be at least 1, got {n_max}')
         n_w = min(math.ceil(self.k * distribution.median()), n_max)
@@ -124,33 +130,47 @@ class Conformal(PessimisticLength):
             raise ValueError(f'miss rate must be above 0 and below 1, got {miss_rate}')
         self.bound = conformal_quantile(scores, miss_rate)
 
-    def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0) -> int:
+    def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0,
+                    prompt_tokens: int = 0) -> int:
         return _within(distribution, self.bound, n_max, generated)
 
 
 class Adaptive(PessimisticLength):
     """Conformal with a level and scores that follow what is observed, so that the miss rate is kept under drift.
 
-    `options` are those of `OnlineQuantile`.
+    A response that was cut is known to be longer than what came, and counts so (`censored_quantile`). One runs on if it
+    is cut beyond what would have been planned for without its limit. Then N_W is N_max for prompts of its kind
+    (run_ons.py), until they end again. One that ran on to a limit, or whose kind is known to run on, teaches nothing
+    else. `options` are those of `OnlineQuantile`.
     """
 
     def __init__(self, scores: Sequence[float], miss_rate: float, **options):
         self.quantile = OnlineQuantile(miss_rate, scores, **options)
+        self.run_ons = RunOns(miss_rate)
 
-    def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0) -> int:
-        return _within(distribution, self.quantile.bound(), n_max, generated)
+    def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0,
+                    prompt_tokens: int = 0) -> int:
+        runs_on = self.run_ons.is_likely(kind_of(distribution, prompt_tokens))
+        return _within(distribution, math.inf if runs_on else self.quantile.bound(), n_max, generated)
 
     def observe(self, distribution: LengthDistribution, n: int, *, n_w: int, n_max: int, ended: bool,
-                promised: bool = True) -> None:
-        if ended:
-            # At the limit n_max the response would have gone on, so the score of its unlimited length is not known.
-            self.quantile.observe(False, surprise(distribution, n) if n < n_max else None, counts=promised)
-        elif n >= n_w:
-            # The length is at least n + 1, so this is a lower bound of its score.
-            self.quantile.observe(True, surprise(distribution, n + 1), counts=promised)
+                capped: bool = False, promised: bool = True, prompt_tokens: int = 0) -> None:
+        capped = capped or n >= n_max
+        whole = ended and not capped
+        # A response that was cut has at least one more token.
+        score = surprise(distribution, n if whole else n + 1)
+        ran_on = not whole and score > min(self.quantile.bound(), self.quantile.top())
+        kind = kind_of(distribution, prompt_tokens)
+        teaches_kind_only = ran_on and (capped or self.run_ons.is_likely(kind))
+        if whole or ran_on:
+            self.run_ons.observe(kind, ran_on)
+        missed = not ended and not capped and n >= n_w
+        self.quantile.observe(missed, None if teaches_kind_only else score, cut=not whole,
+                              counts=promised and (ended or missed))
 
     def state(self) -> dict:
-        return self.quantile.state()
+        return {**self.quantile.state(), 'run_ons': self.run_ons.state()}
 
     def restore(self, state: dict) -> None:
         self.quantile.restore(state)
+        self.run_ons.restore(state.get('run_ons', {}))

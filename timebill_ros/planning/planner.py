@@ -63,7 +63,8 @@ class Situation:
 
     def pessimistic(self, generated: int = 0) -> int:
         """Return N_W, at most the goal's own limit, once `generated` tokens have come."""
-        return self.bounds.length.pessimistic(self.distribution, max(self.n_goal, self.n_max), generated)
+        longest = max(self.n_goal, self.n_max)
+        return self.bounds.length.pessimistic(self.distribution, longest, generated, self.n_x)
 
 
 class Progress(NamedTuple):

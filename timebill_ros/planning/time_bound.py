@@ -61,7 +61,7 @@ class TimeBound:
         """The bound that the next request is planned with."""
         if self._seen.forget():
             self._replay()
-        return limited(self._quantile.bound(), max(self._quantile.scores, default=1.0))
+        return limited(self._quantile.bound(), self._quantile.top())
 
     def observe(self, ratio: float, bound: float) -> None:
         """Account for a request that was planned with `bound`."""

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from timebill_ros.deadline import Clock
-from timebill_ros.length.conformal import conformal_quantile
+from timebill_ros.length.conformal import STEP, conformal_quantile
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor, PessimisticLength
 from timebill_ros.planning import kept_state
@@ -63,6 +63,8 @@ class Feedback:
     factor: float = 1.0  # the timing factor that the plan was made with
     time_bound: float = 1.0  # the time bound that the plan was made with
     sampling: str = 'greedy'  # how tokens were drawn (Sampling.kind)
+    prompt_tokens: int = 0  # N_x
+    capped: bool = False  # it ran to a limit: the goal's own, the context's or the plan's
 
 
 class Tracker:
@@ -74,7 +76,7 @@ class Tracker:
     """
 
     def __init__(self, policy: str = 'adaptive', *, miss_rate: float = 0.05, k: float = 5.0,
-                 scores: Sequence[float] = (), ratios: Sequence[float] = (), step: float = 0.03,
+                 scores: Sequence[float] = (), ratios: Sequence[float] = (), step: float = STEP,
                  fixed_s: float = 0.0, track_timing: bool = True, profile: dict | None = None,
                  clock: Clock = time.monotonic, wall: Clock = time.time):
         if policy not in POLICIES:
@@ -139,7 +141,8 @@ class Tracker:
             self._times.observe(ratio, seen.time_bound)
         if seen.distribution is not None and seen.generated_tokens > 0:
             self.length.observe(seen.distribution, seen.generated_tokens, n_w=seen.pessimistic_tokens,
-                                n_max=seen.max_tokens, ended=seen.ended, promised=seen.promised)
+                                n_max=seen.max_tokens, ended=seen.ended, promised=seen.promised, capped=seen.capped,
+                                prompt_tokens=seen.prompt_tokens)
 
     def take_over(self, other: Tracker) -> None:
         """Go on from a tracker that was made with other parameters for the same profile, see `restore`."""
