@@ -144,6 +144,12 @@ class Tracker:
                                 n_max=seen.max_tokens, ended=seen.ended, promised=seen.promised, capped=seen.capped,
                                 prompt_tokens=seen.prompt_tokens)
 
+    def correct(self, *, prefill: float = 0.0, step: float = 0.0) -> None:
+        """Account for fresh measurements without a request: measured over profiled time; 0: not measured."""
+        for _ in range(TimingFactor.soon):  # so many are believed
+            self.prefill.observe(prefill, 1.0)
+            self.steps.observe('greedy', step, 1.0)
+
     def take_over(self, other: Tracker) -> None:
         """Go on from a tracker that was made with other parameters for the same profile, see `restore`."""
         self.restore(other.state())
