@@ -156,7 +156,7 @@ def imported_by(*modules):
 
 
 @pytest.mark.parametrize(('modules', 'wanted', 'forbidden'), [
-    (['node.main', 'node.translation', 'node.diagnostics'],
+    (['node.main', 'node.program', 'node.translation', 'node.diagnostics'],
      {'rclpy', 'timebill_ros.action', 'timebill_ros.dispatch.dispatcher'}, TORCH),
     (['worker.main', 'worker.loading', 'engine', 'timing.profiling'],
      {'torch', 'transformers', 'timebill_ros.inference.decode'}, ROS),

@@ -43,6 +43,15 @@ def test_arguments_that_are_not_understood_end_the_program():
     assert 'model:=/somewhere' in done.stderr and '--help' in done.stderr and 'Traceback' not in done.stderr
 
 
+@pytest.mark.parametrize('library', ['rclpy', 'timebill_ros.msg'])
+def test_a_shell_without_ros_gets_one_sentence(library):
+    # None in sys.modules makes an import fail as that of a library that is not installed does.
+    code = f'import sys; sys.modules[{library!r}] = None; from timebill_ros.node.main import main; sys.exit(main([]))'
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 1 and done.stderr.count('\n') == 1
+    assert f'has no {library}' in done.stderr and 'source the ROS 2 installation' in done.stderr
+
+
 def test_a_node_says_what_it_waits_for():
     with NodeProcess() as node:
         wait_until(lambda: f'{node.server} is unconfigured' in node.log)

@@ -15,6 +15,7 @@
 """The command line of `timebill_node`, and what the program says at its start. No rclpy."""
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from timebill_ros import settings
@@ -66,6 +67,12 @@ def _outside(arguments: Sequence[str]) -> list[str]:
 
 def _is_parameter(rule: str) -> bool:
     return rule.partition(':=')[0] in (*settings.BY_NAME, 'autostart', 'use_sim_time')
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """Return a sentence on a library of ROS that is missing, and where it is to be had."""
+    return f'{sys.executable} has no {error.name}: source the ROS 2 installation and the built workspace first ' \
+           '(install/setup.bash), or run .venv/bin/timebill_node of a checkout'
 
 
 def waits_for(name: str) -> str:
