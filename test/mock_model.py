@@ -62,10 +62,11 @@ class MockModel:
     variants = {'float32': None}
 
     def __init__(self, clock: FakeClock, answer: bytes = b'abcdefghijklmnopqrstuvwxyz0123', *, ends: bool = True,
-                 slowness: float = 1.0, on_chunk=lambda i: None, on_step=lambda i: None, on_evict=lambda n: None):
+                 slowness: float = 1.0, on_chunk=lambda i: None, on_step=lambda i: None, on_evict=lambda n: None,
+                 on_tokenize=lambda: None):
         self.clock, self.slowness = clock, slowness
         self.script = [*answer, EOS] if ends else list(answer) * 100
-        self.on_chunk, self.on_step, self.on_evict = on_chunk, on_step, on_evict
+        self.on_chunk, self.on_step, self.on_evict, self.on_tokenize = on_chunk, on_step, on_evict, on_tokenize
         self.tokenizer = ByteTokenizer()
         self.calls: list[str] = []
         self.positions: list[int] = []
@@ -74,7 +75,10 @@ class MockModel:
     def render(self, request: Request) -> str:
         return request.prompt or ''.join(message['content'] for message in request.messages)
 
-    def tokenize(self, text: str, *, is_chat: bool) -> list[int]:
+    def tokenize(self, text: str, *, is_chat: bool, should_stop=lambda: False) -> list[int] | None:
+        self.on_tokenize()
+        if should_stop():
+            return None
         if not text:
             raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
         return list(text.encode())

@@ -19,7 +19,7 @@ import pytest
 import torch
 from engine_bench import ANSWER, Bench
 
-from timebill_ros.codes import ErrorCode, FinishReason
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy
 from timebill_ros.request import Sampling
 
 # -- cancelling ------------------------------------------------------------------------------------------------------
@@ -30,6 +30,18 @@ def test_a_cancel_during_prefill_stops_it_after_the_chunk(chunk):
     outcome = bench.run()
     assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.CANCELED, FinishReason.CANCELED)
     assert bench.model.calls == ['reset', *['chunk'] * (chunk + 1)]
+
+
+@pytest.mark.parametrize('strategy', [Strategy.KILL, Strategy.TRUNCATE, Strategy.SKIP_NEXT])
+@pytest.mark.parametrize(('happens', 'code', 'reason'), [
+    (lambda bench: setattr(bench.control, 'canceled', True), ErrorCode.CANCELED, FinishReason.CANCELED),
+    (lambda bench: setattr(bench.clock, 'now', 2000.0), ErrorCode.DEADLINE_MISSED, FinishReason.DEADLINE),
+])
+def test_a_goal_is_stopped_while_its_prompt_is_tokenized(happens, code, reason, strategy):
+    bench = Bench(predictions={}, on_tokenize=lambda: happens(bench))
+    outcome = bench.run(strategy=strategy)
+    assert (outcome.error_code, outcome.finish_reason, outcome.text) == (code, reason, '')
+    assert bench.model.calls == [] and bench.control.looks == 1, 'a look is a sign of life'
 
 
 def test_a_cancel_during_decoding_stops_it_after_the_step_and_keeps_the_text():

@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
@@ -121,7 +122,9 @@ class Engine:
         started = clock()
         timing.queue_s = started - request.release_s
         control.on_phase(Phase.PREFILL)
-        prepared = self._prepare(request)
+        prepared = self._prepare(request, control.should_stop)
+        if prepared is None:
+            return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
         timing.prompt_tokens = n_x = prepared.n_x
         left = control.deadline.remaining() - control.margin_s
         if left <= 0:
@@ -181,10 +184,12 @@ class Engine:
 
     # -- the steps of a request, in their order ---------------------------------------------------------------------
 
-    def _prepare(self, request: Request) -> Prepared:
-        """Render and tokenize. GoalError for a prompt that the model cannot take."""
+    def _prepare(self, request: Request, should_stop: Callable[[], bool]) -> Prepared | None:
+        """Render and tokenize; None where `should_stop` said so. GoalError for a prompt that the model cannot take."""
         prompt = self.model.render(request)
-        ids = self.model.tokenize(prompt, is_chat=bool(request.messages))
+        ids = self.model.tokenize(prompt, is_chat=bool(request.messages), should_stop=should_stop)
+        if ids is None:
+            return None
         n_goal = min(request.max_new_tokens, self.model.max_context)
         return Prepared(prompt, ids, min(n_goal, self.model.max_context - len(ids)), n_goal)
 
@@ -289,7 +294,7 @@ class Engine:
         Returns (plan, plan without eviction, N_x, estimated prefill seconds). GoalError for a request that could not
         run. The length predictor does run, so this takes as long as a prediction.
         """
-        prepared = self._prepare(request)
+        prepared = self._prepare(request, lambda: False)
         distribution = self._collect(self._start_prediction(prepared), Timing(), 0.0, 0.0, prepared.n_goal, wait_s=5.0)
         prefill_s = self.times.prefill(prepared.n_x) * self.tracker.prefill_factor
         left = request.time_budget_s - prefill_s - request.delivery_margin_s

@@ -259,6 +259,12 @@ def test_a_prompt_must_leave_room_for_a_token(max_context_tokens, context):
     assert caught.value.code is ErrorCode.PROMPT_TOO_LONG
 
 
+def test_a_goal_is_stopped_while_a_long_prompt_is_tokenized():
+    looks = []
+    assert load('qwen2').tokenize('w9 ' * 20_000, is_chat=False, should_stop=lambda: looks.append(0) or True) is None
+    assert looks == [0]
+
+
 @pytest.mark.parametrize('text', ['', '   \n'])
 def test_a_prompt_without_tokens_is_an_invalid_goal(text):
     with pytest.raises(GoalError, match='no tokens') as caught:

@@ -219,9 +219,10 @@ class CausalLM:
         """See PromptEncoder."""
         return self._prompts.render(request)
 
-    def tokenize(self, text: str, *, is_chat: bool) -> list[int]:
+    def tokenize(self, text: str, *, is_chat: bool, should_stop: Callable[[], bool] = lambda: False
+                 ) -> list[int] | None:
         """See PromptEncoder."""
-        return self._prompts.tokenize(text, is_chat=is_chat)
+        return self._prompts.tokenize(text, is_chat=is_chat, should_stop=should_stop)
 
     # -- inference -----------------------------------------------------------------------------------------------
 

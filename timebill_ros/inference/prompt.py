@@ -15,17 +15,31 @@
 """From a goal's prompt or messages to token ids."""
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
 from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference.prompt_length import WHOLE_CHARACTERS, PromptLength
 from timebill_ros.inference.special_tokens import SpecialTokens
 from timebill_ros.request import Request
 
+LOOK_S = 0.02  # how often a goal looks whether to stop while a long text is tokenized
+
 
 class PromptEncoder:
-    """Renders and tokenizes prompts for one model. `max_context`: tokens of prompt and answer together, at most."""
+    """Renders and tokenizes prompts for one model. `max_context`: tokens of prompt and answer together, at most.
+
+    A tokenizer cannot be interrupted. So a long text is tokenized on a thread of its own, and a goal that is stopped
+    leaves it there; the next goal's text waits for it, because a tokenizer serves one text at a time.
+    """
 
     def __init__(self, name: str, tokenizer, max_context: int):
         self._name, self._tokenizer, self._max_context = name, tokenizer, max_context
         self._special_tokens = SpecialTokens(tokenizer)
+        self._length = PromptLength(tokenizer, max_context)
+        self._executor = ThreadPoolExecutor(1, 'tokenizer')
+        self._latest: Future[list[int]] = self._executor.submit(list)  # the thread starts now, not in a goal
+        self._latest.result()
 
     def render(self, request: Request) -> str:
         """Return the text that the model sees: the raw prompt, or the messages through the model's chat template.
@@ -53,18 +67,36 @@ class PromptEncoder:
             raise GoalError(ErrorCode.INVALID_GOAL, f'the chat template refuses the messages: {why}') from error
         return self._special_tokens.rendered(text, quoted)
 
-    def tokenize(self, text: str, *, is_chat: bool) -> list[int]:
-        """Return the token ids of a rendered prompt. GoalError where there are none or too many.
+    def tokenize(self, text: str, *, is_chat: bool, should_stop: Callable[[], bool] = lambda: False
+                 ) -> list[int] | None:
+        """Return the token ids of a rendered prompt, or None where `should_stop` said so while a long one was read.
 
-        `is_chat`: a chat template has already written the special tokens into `text`.
+        GoalError where there are none or too many. `is_chat`: a chat template has already written the special tokens
+        into `text`.
         """
-        ids = self._special_tokens.encode(text) if is_chat else self._raw(text)
+        if not self._await_thread(should_stop) or not self._length.check(text, should_stop):
+            return None
+        encode = self._special_tokens.encode if is_chat else self._raw
+        if len(text) <= WHOLE_CHARACTERS:
+            ids = encode(text)
+        else:
+            self._latest = self._executor.submit(encode, text)
+            if not self._await_thread(should_stop):
+                return None
+            ids = self._latest.result()
         if not ids:
             raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
         if len(ids) >= self._max_context:
             raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {len(ids)} tokens; with room for one more, '
                             f'at most {self._max_context - 1} fit the context of {self._max_context}')
         return ids
+
+    def _await_thread(self, should_stop: Callable[[], bool]) -> bool:
+        """Return True once the thread has nothing to tokenize, False where `should_stop` said so before."""
+        while not wait([self._latest], LOOK_S).done:
+            if should_stop():
+                return False
+        return True
 
     def _raw(self, text: str) -> list[int]:
         """Return the token ids of a raw prompt, which begins with one BOS at the most that the tokenizer adds."""

@@ -104,7 +104,8 @@ class SpecialTokens:
         """Return the token ids of a rendered conversation."""
         if not isinstance(text, Rendered):
             return self._tokenizer(text, add_special_tokens=False, verbose=False)['input_ids']
-        ids = self._copy.backend.encode(text.renamed, add_special_tokens=False).ids
+        # A batch of one: unlike `encode`, it lets other threads of Python run meanwhile, a cancel's among them.
+        ids = self._copy.backend.encode_batch([text.renamed], add_special_tokens=False)[0].ids
         left = self._copy.forbidden.intersection(ids)
         if left:
             raise self._refusal(self._tokenizer.convert_ids_to_tokens(min(left)))
