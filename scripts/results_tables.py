@@ -172,8 +172,8 @@ def utilisation() -> str:
 def profile() -> str:
     """Return the errors of this machine's profile."""
     text = (RESULTS / 'profile.yaml').read_text()
-    blocks = {name: dict(re.findall(r'  (\w+): (\S+)\n', block)) for name, block in
-              re.findall(r'^(fit_errors|held_out_errors):\n((?:  \w+: \S+\n)+)', text, re.MULTILINE)}
+    blocks = {name: dict(re.findall(r'  (\w+): (\S+)\n', block)) for name, block in  # without draw:top_p and the like
+              re.findall(r'^(fit_errors|held_out_errors):\n((?:  \S+: \S+\n)+)', text, re.MULTILINE)}
     return table(['mean absolute error', *blocks['fit_errors']],
                  [[name, *(percent(float(value), 1) for value in blocks[key].values())] for name, key in
                   (('of the fit', 'fit_errors'), ('on lengths left out of the fit', 'held_out_errors'))])

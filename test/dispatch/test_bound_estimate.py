@@ -100,6 +100,14 @@ def test_sampling_takes_its_time():
     assert sampled.wcet_without_eviction_s == pytest.approx(greedy.wcet_without_eviction_s + 10 * 0.5)
 
 
+def test_each_kind_of_sampling_has_a_timing_factor_of_its_own():
+    learned = {'timing_factor': 1.0, 'timing_factors': {'greedy': 1.0, 'top_p': 3.0}}
+    greedy, top_p = (estimate(goal(max_new_tokens=11, sampling=sampling), costs(draws={}), learned, NONE, 0.0)
+                     for sampling in (Sampling(), Sampling(temperature=0.7, top_p=0.9)))
+    read_s = TIMES.prefill(greedy.prompt_tokens)
+    assert top_p.wcet_without_eviction_s - read_s == pytest.approx(3.0 * (greedy.wcet_without_eviction_s - read_s))
+
+
 @pytest.mark.parametrize('text, least', [('abc', 3), ('\u00e4\u00f6', 4), ('\N{GRINNING FACE}', 4), ('\ufdfa', 33)])
 def test_there_are_no_more_tokens_than_bytes(text, least):
     """Of the text as it is, and as a tokenizer may normalize it."""

@@ -41,6 +41,14 @@ def test_lengths_of_any_prompt():
     assert facts['pessimistic_tokens'] == min(2 * marginal.median(), predicting.model.max_context)
 
 
+def test_factors_are_told_by_kind_of_sampling():
+    engine = Bench().engine
+    for _ in range(9):
+        engine.tracker.steps.observe('top_k', 0.04, 0.02)
+    factors = learned_facts(engine)['timing_factors']
+    assert factors == {'greedy': 1.0, 'temperature': 1.0, 'top_k': pytest.approx(2.0), 'top_p': 1.0}
+
+
 class Model:
     """Renders and tokenizes; no more is asked of a model here."""
 

@@ -43,8 +43,8 @@ from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Request, Sampling
 from timebill_ros.tasks import site_log
 from timebill_ros.timing import fitting, profiling
-from timebill_ros.timing.profile import Profile
 from timebill_ros.timing.fitting import Points
+from timebill_ros.timing.profile import Profile
 from timebill_ros.worker.loading import load_model
 
 KINDS = ('prefill', 'step')

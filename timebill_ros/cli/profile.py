@@ -59,10 +59,11 @@ def _measure(options: argparse.Namespace) -> int:
     print(f'device   {profile.identity.device}, {profile.identity.dtype}\n'
           f'prefill  {t.a:.3e}*N^2 + {t.b:.3e}*N + {t.c:.3e} s + {t.d:.3e} s a chunk, at least '
           f'{t.prefill_floor:.3e} s\n'
-          f'step     {t.p:.3e}*N_kv + {t.q:.3e} s')
+          f'step     {t.p:.3e}*N_kv + {t.q:.3e} s\n'
+          f'draw     {", ".join(f"{kind} {1e3 * seconds:.2f} ms" for kind, seconds in t.draws.items())}')
     for kind, error in profile.fit_errors.items():
         held_out = profile.held_out_errors.get(kind, math.nan)
-        print(f'{kind:10} mean absolute error {error:.1%}, on lengths left out of the fit {held_out:.1%}, '
+        print(f'{kind:16} mean absolute error {error:.1%}, on lengths left out of the fit {held_out:.1%}, '
               f'over {len(points[kind])} points')
     picture = ''
     if plots := optional_plots.plots_if_installed():
@@ -81,12 +82,15 @@ def _check(options: argparse.Namespace) -> int:
     values = model_settings(options)
     profile = Profile.load(options.check)
     model, predictor, choices = load_model(values)
-    profile.check(identity(model, predictor), str(options.check))
+    expected = identity(model, predictor)
+    profile.check(expected, str(options.check))
+    if changed := profile.aged(expected):
+        print(f'made with {changed}')
     points = measure(model, predictor, chunk_tokens=choices.prefill_chunk_tokens, repeats=3, n_lengths=4,
                      budget_s=min(options.seconds, 20.0), longest=options.longest or None)
     ratios = check(profile, points)
     for kind, ratio in ratios.items():
-        print(f'{kind:10} takes {ratio:.2f} times as long as profiled')
+        print(f'{kind:16} takes {ratio:.2f} times as long as profiled')
     unusual = [kind for kind in ratios if kind.startswith(('prefill', 'step')) and is_unusual(ratios[kind])]
     if unusual:
         print(f'{options.check} of {profile.date} does not fit any more: {", ".join(unusual)}; run "timebill profile"')

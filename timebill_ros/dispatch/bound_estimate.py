@@ -129,16 +129,17 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting, no
     """Return an estimate of a request that would be released `now`, by the paper's rule: the least eviction that fits.
 
     learned:  what the worker has said last: `prefill_factor`, `timing_factor`, `time_bound` and `reserve_s` as in
-              planning/planner.Bounds, and `predicted_tokens` and `pessimistic_tokens` of any prompt, None where
-              nothing predicts lengths.
+              planning/planner.Bounds, `timing_factors` by the kind of sampling, and `predicted_tokens` and
+              `pessimistic_tokens` of any prompt, None where nothing predicts lengths.
     """
     n_x = costs.token_bound(request)
     n_max = min(request.max_new_tokens, costs.max_context - 1)
     n_hat = min(learned.get('predicted_tokens') or n_max, n_max)
     n_w = max(min(learned.get('pessimistic_tokens') or n_max, n_max), n_hat)
     n_min = costs.fewest_kept(n_x, request.max_eviction_ratio)
-    factor, caution = learned.get('timing_factor', 1.0), learned.get('time_bound', 1.0)
     kind = request.sampling.kind
+    factor = learned.get('timing_factors', {}).get(kind, learned.get('timing_factor', 1.0))
+    caution = learned.get('time_bound', 1.0)
     reserve_s, prefill_s = learned.get('reserve_s', 0.0), costs.prefill(n_x) * learned.get('prefill_factor', 1.0)
 
     def decode_s(n_keep: int, n: int, times: float) -> float:

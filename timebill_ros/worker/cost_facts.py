@@ -21,7 +21,7 @@ from __future__ import annotations
 from timebill_ros.codes import GoalError
 from timebill_ros.engine import Engine
 from timebill_ros.inference.eviction import MAX_WINDOW
-from timebill_ros.request import Request
+from timebill_ros.request import SAMPLING_KINDS, Request
 
 SLACK_TOKENS = 2  # where a content and the template meet, the tokenizer may cut otherwise than it does for each alone
 
@@ -55,6 +55,7 @@ def learned_facts(engine: Engine) -> dict:
     """
     bounds, longest = engine.tracker.bounds(), engine.model.max_context
     facts = {'prefill_factor': engine.tracker.prefill_factor, 'timing_factor': bounds.timing_factor,
+             'timing_factors': {kind: engine.tracker.bounds(kind).timing_factor for kind in SAMPLING_KINDS},
              'time_bound': bounds.time_bound, 'reserve_s': bounds.reserve_s,
              'predicted_tokens': None, 'pessimistic_tokens': None}
     if engine.predictor is not None:

@@ -261,7 +261,10 @@ def load_engine(settings: dict, progress: Callable[[float], None] = lambda share
         where += ', with what earlier requests taught'
     profile_check = _profile_check(settings, model, predictor, profile, chunk)
     if not where.startswith(JUST_NOW):
-        profile_check.at_start(tracker, spot_check(model, predictor, profile, chunk))
+        try:
+            profile_check.at_start(tracker, spot_check(model, predictor, profile, chunk))
+        except Exception as error:  # too little memory, for one: goals may still be served
+            log.warning('the profile could not be compared with this machine: %s: %s', type(error).__name__, error)
     engine = Engine(model, predictor, profile.times, tracker, quality=quality, prefill_chunk_tokens=chunk,
                     prediction_wait_s=settings['prediction_wait_s'],
                     predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
