@@ -15,16 +15,22 @@
 """A goal from end to end over real DDS: its result, feedback and status; and what node and worker may load."""
 from __future__ import annotations
 
+import gc
 import os
 import re
 import time
 
 import pytest
+import rclpy
 from node_client import SUCCEEDED, Result, duration, make_goal, wait_until
+from node_process import worker_program
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from scripted_model import STEP_S
 
 from timebill_ros.action import Generate
 from timebill_ros.msg import RequestStatus, Timing
+from timebill_ros.node.server_node import TimebillNode
 
 
 def test_a_goal_with_only_prompt_and_time_budget_is_valid(node):
@@ -41,6 +47,22 @@ def test_a_goal_with_only_prompt_and_time_budget_is_valid(node):
     assert timing.queue_s + timing.prefill_s + timing.eviction_s + timing.decode_s <= timing.response_time_s
     assert timing.response_time_s <= sent.arrived_s - sent.sent_s
     assert 255 * STEP_S <= timing.wcet_s < 30.0
+
+
+def test_the_collector_of_garbage_stops_no_goal_for_long(tmp_path):
+    """After configure, what is there for good is not walked through again: that would delay a goal that comes."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    worker = Parameter('worker_python', value=worker_program('stub_worker.py', tmp_path))
+    served = TimebillNode(context=context, parameter_overrides=[worker])
+    try:
+        gc.unfreeze()
+        assert served.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert gc.get_freeze_count() > 10 * len(gc.get_objects())
+    finally:
+        gc.unfreeze()
+        served.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_feedback_adds_up_to_the_text(node):
