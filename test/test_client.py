@@ -16,17 +16,20 @@
 import contextlib
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 import rclpy
+from action_msgs.msg import GoalStatus
 from node_client import SUCCEEDED, WAIT_S
 from rclpy.action import ActionServer
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from timebill_ros import client as client_module
 from timebill_ros.action import Generate
-from timebill_ros.client import Client, ServerUnavailable, chat, check_text
+from timebill_ros.client import Client, PendingGoal, ServerUnavailable, chat, check_text
 from timebill_ros.msg import SamplingConfig
 
 
@@ -53,6 +56,91 @@ def test_a_text_with_a_nul_is_not_sent(bad, named):
 
 def test_other_text_is_sent():
     check_text(goal(prompt='one\n\t\x01 \u597d', messages=chat(dict(role='user', content=''))))
+
+
+# -- answers that are lost -------------------------------------------------------------------------------------------
+
+class Future:
+    """An answer that comes at once, or never where `result` is None."""
+
+    def __init__(self, result=None):
+        self.result = lambda: result
+        self._is_lost = result is None
+
+    def add_done_callback(self, callback):
+        if not self._is_lost:
+            callback(self)
+
+
+class Server:
+    """What a PendingGoal needs of a client and of rclpy's goal handle; each answer is the next of `answers`."""
+
+    server, accepted, status = '/timebill', True, GoalStatus.STATUS_SUCCEEDED
+
+    def __init__(self, *answers):
+        self.answers, self.canceled, self.actions, self.late = list(answers), False, self, []
+
+    def on_executor(self, work):
+        work()
+
+    def send_goal_async(self, goal, feedback_callback):
+        future = Future(self.answers.pop(0))
+        self.late.append(future)
+        return future
+
+    def get_result_async(self):
+        return Future(self.answers.pop(0))
+
+    def cancel_goal_async(self):
+        self.canceled = True
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    monkeypatch.setattr(client_module, 'ACCEPTANCE_S', 0.1)
+    monkeypatch.setattr(client_module, 'AGAIN_S', 0.05)
+
+
+def test_an_acceptance_that_is_lost_is_told_soon_and_a_late_one_cancels_the_goal(hurried):
+    node = Server(None, None)
+    pending = PendingGoal(node, goal(), None)
+    with pytest.raises(ServerUnavailable, match='did not accept a goal in 0.1 s: it hangs, or its answer was lost'):
+        pending.answer(3600.0)
+    assert not node.canceled
+    pending._on_accepted(Future(node))
+    assert node.canceled
+
+
+def test_a_result_that_is_lost_is_asked_for_again(hurried):
+    node = Server()
+    node.answers = [node, None, None, SimpleNamespace(result='the result', status=4)]
+    assert PendingGoal(node, goal(), None).answer(60.0).result == 'the result'
+
+
+def test_a_result_that_does_not_come_is_told_in_time(hurried):
+    node = Server()
+    node.answers, node.status = [node, None], GoalStatus.STATUS_EXECUTING
+    with pytest.raises(ServerUnavailable, match='no result in 0.2 s'):
+        PendingGoal(node, goal(), None).answer(0.2)
+
+
+@pytest.mark.parametrize('n_lost', [0, 1, 3, 1000])
+def test_a_service_whose_answer_is_lost_is_asked_again(n_lost):
+    asked, removed = [], []
+
+    def call_async(request):
+        asked.append(Future(None if len(asked) < n_lost else 'the answer'))
+        return asked[-1]
+
+    service = SimpleNamespace(call_async=call_async, remove_pending_request=removed.append, srv_name='/ask')
+    client = object.__new__(Client)
+    if n_lost < 1000:
+        assert client.call(service, 'request', 60.0, again_s=0.02) == 'the answer'
+        assert len(asked) == n_lost + 1
+    else:
+        with pytest.raises(ServerUnavailable, match='/ask did not answer in 0.1 s'):
+            client.call(service, 'request', 0.1, again_s=0.02)
+    assert removed == asked, 'rclpy keeps none of them'
 
 
 # -- in a program with nodes of its own ------------------------------------------------------------------------------

@@ -16,12 +16,14 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import rclpy
+from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
@@ -48,6 +50,11 @@ _WHAT_TO_DO = {
     State.PRIMARY_STATE_ACTIVE: '{server} is active, but its action server was not found',
     State.TRANSITION_STATE_CONFIGURING: '{server} is still configuring: its log says what it does',
 }
+
+
+ACCEPTANCE_S = 10.0  # how long the acceptance of a goal is waited for; a node gives it within milliseconds
+AGAIN_S = 2.0  # after so long without an answer, what may be asked twice is asked again
+_ENDED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED)
 
 
 @dataclass
@@ -90,6 +97,7 @@ class PendingGoal:
         self._sent_s = time.monotonic()
         self._accepted_s = self._received_s = 0.0
         self._handle = self._response = None
+        self._given_up = False  # nobody waits for the acceptance any more
         self._accepted, self._ended = threading.Event(), threading.Event()
         # On the executor's thread: rclpy's send_goal_async registers the request only after sending it, and a response
         # that another thread takes before that is lost.
@@ -101,21 +109,34 @@ class PendingGoal:
         self._handle = future.result()
         self._accepted.set()
         if self._handle.accepted:
-            self._handle.get_result_async().add_done_callback(self._on_result)
+            self._ask_result()
+        if self._handle.accepted and self._given_up:
+            self._handle.cancel_goal_async()
+
+    def _ask_result(self) -> None:
+        self._handle.get_result_async().add_done_callback(self._on_result)
 
     def _on_result(self, future) -> None:
-        self._received_s = time.monotonic() - self._sent_s
-        self._response = future.result()
-        self._ended.set()
+        if not self._ended.is_set():  # the first of them, where it was asked for again
+            self._received_s = time.monotonic() - self._sent_s
+            self._response = future.result()
+            self._ended.set()
 
     def answer(self, timeout_s: float) -> Answer:
-        """Wait for the result. ServerUnavailable if the goal is rejected or no result comes in time."""
+        """Wait for the result. ServerUnavailable if the goal is rejected or no result comes in time.
+
+        A result that is lost is asked for again. An acceptance that is lost is not: ROS cannot tell whether the goal
+        runs, and it might run twice. If it comes after all, too late, the goal is canceled.
+        """
         until = time.monotonic() + timeout_s
-        self._wait_accepted(timeout_s)
+        self._wait_accepted(min(timeout_s, ACCEPTANCE_S))
         if not self._handle.accepted:
             raise ServerUnavailable(f'the goal was rejected: {self._client.server} is not active')
-        if not self._ended.wait(until - time.monotonic()):
-            raise ServerUnavailable(f'{self._client.server} gave no result in {timeout_s:.1f} s')
+        while not self._ended.wait(max(0.0, min(until - time.monotonic(), AGAIN_S))):
+            if time.monotonic() >= until:
+                raise ServerUnavailable(f'{self._client.server} gave no result in {timeout_s:.1f} s')
+            if self._handle.status in _ENDED:
+                self._client.on_executor(self._ask_result)
         return Answer(self._response.result, self._response.status, self._accepted_s, self._received_s)
 
     def cancel(self) -> None:
@@ -124,7 +145,9 @@ class PendingGoal:
 
     def _wait_accepted(self, timeout_s: float) -> None:
         if not self._accepted.wait(timeout_s):
-            raise ServerUnavailable(f'{self._client.server} did not accept a goal in {timeout_s:.1f} s')
+            self._given_up = True
+            raise ServerUnavailable(f'{self._client.server} did not accept a goal in {timeout_s:.1f} s: it hangs, or '
+                                    'its answer was lost')
 
 
 class Client:
@@ -191,15 +214,26 @@ class Client:
         """Have the thread that takes responses do `work`."""
         self._executor.create_task(work)
 
-    def call(self, service, request, timeout_s: float):
-        """Return a service's response; ServerUnavailable after `timeout_s`, since rclpy's futures never time out."""
-        done = threading.Event()
-        future = service.call_async(request)
-        future.add_done_callback(lambda _: done.set())
-        if not done.wait(timeout_s):
-            service.remove_pending_request(future)
-            raise ServerUnavailable(f'{service.srv_name} did not answer in {timeout_s:.1f} s')
-        return future.result()
+    def call(self, service, request, timeout_s: float, again_s: float = AGAIN_S):
+        """Return a service's response; ServerUnavailable after `timeout_s`, since rclpy's futures never time out.
+
+        Every `again_s` without an answer the service is called again: the RMW drops an answer to a client that it has
+        not discovered yet. So call only what may be called twice.
+        """
+        until = time.monotonic() + timeout_s
+        answered: queue.SimpleQueue = queue.SimpleQueue()
+        futures = []
+        try:
+            while True:
+                futures.append(service.call_async(request))
+                futures[-1].add_done_callback(answered.put)
+                with contextlib.suppress(queue.Empty):
+                    return answered.get(timeout=max(0.0, min(until - time.monotonic(), again_s))).result()
+                if time.monotonic() >= until:
+                    raise ServerUnavailable(f'{service.srv_name} did not answer in {timeout_s:.1f} s')
+        finally:
+            for future in futures:
+                service.remove_pending_request(future)
 
     def wait_until_active(self, timeout_s: float, alive: Callable[[], bool] = lambda: True) -> None:
         """Wait until the node is active. ServerUnavailable after `timeout_s`, or as soon as it is not `alive()`.
@@ -239,4 +273,4 @@ class Client:
         request = EstimateTime.Request(**{name: getattr(goal, name) for name in names})
         if budget_s is not None:
             request.time_budget = duration(budget_s)
-        return self.call(self._estimates, request, timeout_s)
+        return self.call(self._estimates, request, timeout_s, again_s=6.0)  # the node itself may take 5 s
