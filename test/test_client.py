@@ -21,6 +21,8 @@ from types import SimpleNamespace
 import pytest
 import rclpy
 from action_msgs.msg import GoalStatus
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
 from node_client import SUCCEEDED, WAIT_S
 from rclpy.action import ActionServer
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -141,6 +143,33 @@ def test_a_service_whose_answer_is_lost_is_asked_again(n_lost):
         with pytest.raises(ServerUnavailable, match='/ask did not answer in 0.1 s'):
             client.call(service, 'request', 0.1, again_s=0.02)
     assert removed == asked, 'rclpy keeps none of them'
+
+
+# -- a node that is not active ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('state', 'told'), [
+    (None, 'no node /arm/planner was found'),
+    (State.PRIMARY_STATE_UNCONFIGURED, 'is unconfigured: configure and activate it ("ros2 lifecycle set /arm/planner '
+                                       'configure", then "activate"), or start it with -p autostart:=true'),
+    (State.PRIMARY_STATE_INACTIVE, 'is inactive: activate it ("ros2 lifecycle set /arm/planner activate")'),
+    (State.TRANSITION_STATE_CONFIGURING, 'is still configuring'),
+    (State.PRIMARY_STATE_FINALIZED, '/arm/planner is finalized'),
+    ('silent', 'does not tell its state'),
+])
+def test_a_node_that_is_not_active_is_told_apart_from_none(state, told):
+    client = object.__new__(Client)
+    client.server = '/arm/planner'
+    client._states = SimpleNamespace(wait_for_service=lambda timeout_s: state is not None)
+
+    def call(service, request, timeout_s):
+        if state == 'silent':
+            raise ServerUnavailable('no answer')
+        return GetState.Response(current_state=State(id=state, label='finalized'))
+
+    client.call = call
+    with pytest.raises(ServerUnavailable) as error:
+        client.wait_until_active(0.1)
+    assert str(error.value).startswith('/arm/planner is not active after 0 s: ') and told in str(error.value)
 
 
 # -- in a program with nodes of its own ------------------------------------------------------------------------------
