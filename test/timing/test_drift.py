@@ -111,20 +111,53 @@ def test_stalls_are_forgotten_with_time_and_a_device_that_is_slower_for_good_is_
     assert factor.value == pytest.approx(3.0), 'asked every half hour'
 
 
-@pytest.mark.parametrize('stalled', range(2, 10))
-def test_a_few_refusals_let_a_goal_through(stalled):
-    """Nothing else can correct a factor that refuses every goal."""
+def doubted(stalled, ratio=3.0):
+    """A factor after as many stalled goals, and the refusals that it took until it let a goal through."""
     factor = TimingFactor(clock=Clock())
     for _ in range(stalled):
-        factor.observe(0.06, 0.02)
+        factor.observe(ratio * 0.02, 0.02)
     refusals = 0
-    while factor.value > 1.0:
+    while factor.value > 1.0 and refusals < 100:
         factor.refused()
         refusals += 1
+    return factor, refusals
+
+
+@pytest.mark.parametrize('stalled', range(2, 10))
+def test_a_few_refusals_let_a_goal_through_that_shows_whether_they_were_right(stalled):
+    """Nothing else can correct a factor that refuses every goal."""
+    factor, refusals = doubted(stalled)
     assert 1 <= refusals <= 3
     factor.observe(0.06, 0.02)
-    factor.observe(0.06, 0.02)
-    assert factor.value == pytest.approx(3.0), 'and a device that is really slower is known again at once'
+    assert factor.value == pytest.approx(3.0), 'a device that is really slower is known again at once'
+    factor, _ = doubted(stalled)
+    factor.observe(0.021, 0.02)
+    assert factor.value == 1.0
+    for _ in range(2):
+        factor.observe(0.06, 0.02)
+    assert factor.value == pytest.approx(3.0), 'stalls of now'
+    factor, _ = doubted(stalled)
+    for ratio in (1.0, 1.0, 1.0, 30.0, 1.0):  # one goal was preempted
+        factor.observe(ratio * 0.02, 0.02)
+        assert factor.value == pytest.approx(1.0)
+
+
+def test_of_a_device_that_is_really_slower_most_hopeless_goals_are_refused():
+    factor, refused = TimingFactor(clock=Clock()), 0
+    for _ in range(9):
+        factor.observe(0.08, 0.02)
+    for _ in range(100):
+        if factor.value > 2.0:
+            factor.refused()
+            refused += 1
+        else:
+            factor.observe(0.08, 0.02)
+    assert 70 <= refused <= 80
+
+
+def test_a_usual_factor_is_not_doubted():
+    """Under load many goals just miss what it takes; were they to make it 1, others would be late."""
+    assert doubted(9, ratio=1.3)[1] == 100 and doubted(9, ratio=1.3)[0].value == pytest.approx(1.3)
 
 
 def test_sampled_goals_say_nothing_of_greedy_ones_and_greedy_ones_something_of_them():

@@ -81,6 +81,21 @@ def test_refusals_make_it_less_sure():
     assert fading.recall() == [('a', FADE ** 2), ('b', FADE)]
 
 
+def test_what_is_doubted_is_confirmed_or_dropped():
+    fading = Clocks().memory()
+    fading.observe('a')
+    assert not fading.is_doubted
+    fading.fade()
+    fading.observe('b')
+    assert fading.is_doubted
+    fading.settle(confirmed=True)
+    assert fading.recall() == [('a', 1.0), ('b', 1.0)]
+    fading.fade()
+    fading.observe('c')
+    fading.settle(confirmed=False)
+    assert fading.recall() == [('c', 1.0)] and not fading.is_doubted
+
+
 @pytest.mark.parametrize('down_s', [0.0, 30.0, 80.0])
 def test_time_goes_on_while_no_process_runs(down_s):
     clocks = Clocks()

@@ -42,7 +42,7 @@ class TimingFactor:
     became slower is followed after two requests, because every request until then breaks its promise, and one that
     became faster after five. A single request that was preempted changes nothing.
 
-    Ratios are forgotten, see Fading; without any, `value` is `usual()`: 1, the profile is right.
+    Ratios are forgotten, see Fading. Without any, `value` is 1: the profile is right.
 
     bounded: keep `value` within FASTEST and SLOWEST. A profile that extrapolates may be wrong by more.
     """
@@ -55,12 +55,22 @@ class TimingFactor:
 
     def observe(self, measured_s: float, profiled_s: float) -> None:
         """Account for one request's times, in seconds. A pair without a positive finite ratio is left out."""
-        if measured_s > 0 and profiled_s > 0 and math.isfinite(measured_s / profiled_s):
-            self._seen.observe(measured_s / profiled_s)
+        if not (measured_s > 0 and profiled_s > 0 and math.isfinite(measured_s / profiled_s)):
+            return
+        ratio = measured_s / profiled_s
+        if self._seen.is_doubted:  # this is the request that was let through to try
+            doubted = _median([(known, 1.0) for known, _ in self._seen.recall()], 1.0, 0.0)
+            self._seen.settle(confirmed=ratio >= (1 + doubted) / 2)
+        self._seen.observe(ratio)
 
     def refused(self) -> None:
-        """Be less sure after a goal was refused that would have been let through by `value` 1."""
-        self._seen.fade()
+        """Be less sure after a goal was refused that would have been let through by `value` 1.
+
+        After a few of them `value` is 1, so that a goal is let through to try. It shows whether they were right. That
+        is for an unusual `value` only: goals between 1 and a usual one are few, and time forgets it.
+        """
+        if self.value > USUAL[1]:
+            self._seen.fade()
 
     @property
     def value(self) -> float:
@@ -122,9 +132,9 @@ class StepFactors:
 
     def refused(self, kind: str) -> None:
         """Be less sure after a goal was refused because of this kind's factor."""
-        self._of(kind).refused()
+        self._greedy.refused()  # part of every kind's, see `value`
         if kind != 'greedy':
-            self._greedy.refused()
+            self._of(kind).refused()
 
     def value(self, kind: str) -> float:
         """Return how much longer than profiled a step takes now."""

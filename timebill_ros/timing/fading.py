@@ -68,6 +68,19 @@ class Fading:
         for seen in self._seen:
             seen[2] *= FADE
 
+    @property
+    def is_doubted(self) -> bool:
+        """Whether anything has faded."""
+        return any(weight < 1 for _, _, weight, _ in self._seen)
+
+    def settle(self, confirmed: bool) -> None:
+        """Give what has faded its weight back, because a new observation has confirmed it, or else drop it."""
+        if confirmed:
+            for seen in self._seen:
+                seen[2] = 1.0
+        else:
+            self._seen = deque((seen for seen in self._seen if seen[2] == 1), maxlen=self._seen.maxlen)
+
     def recall(self) -> list[tuple[Any, float]]:
         """Return (value, weight) of all that is not forgotten, oldest first."""
         self.forget()
