@@ -20,6 +20,7 @@ loaded machine happens to a client that has just started.
 """
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -39,11 +40,23 @@ class HandingActionServer(ActionServer):
 
     def __init__(self, *arguments, handle_accepted_callback: Callable, handle_unanswered_callback: Callable, **options):
         self._on_accepted, self._on_unanswered = handle_accepted_callback, handle_unanswered_callback
+        # Hears of each request's id and sequence number, in the order in which requests are taken.
+        self.on_request: Callable[[str, int], None] = lambda request_id, sequence_number: None
+        self._take_lock = threading.Lock()
         self._coming: dict[bytes, float] = {}  # goals that are not handed over yet: id -> release
         super().__init__(*arguments, handle_accepted_callback=self._hand_over, **options)
 
     def _hand_over(self, handle) -> None:
         self._on_accepted(handle, self._coming.pop(bytes(handle.goal_id.uuid), time.monotonic()))
+
+    def take_data(self):
+        """Take what has come. rclpy calls this from any of its executor's threads."""
+        with self._take_lock:
+            taken = super().take_data()
+            if 'goal' in taken:
+                header, request = taken['goal']
+                self.on_request(bytes(request.goal_id.uuid).hex(), header.sequence_number)
+            return taken
 
     async def _execute_goal_request(self, request_header_and_message) -> None:
         """Do what rclpy does, and see to a goal that it drops. rclpy calls this for each goal that comes."""

@@ -14,9 +14,9 @@
 
 """Which goals have lost the program that sent them.
 
-rclpy tells an action server nothing about who sent a goal: of the request's identity it passes on a sequence number
-only. ROS does tell which programs have a client of the action. So a goal belongs to one of the programs that had one
-when the goal came, and has lost its own for sure once none of these is left. Programs that came later do not count.
+goal_senders.py says which program sent a goal, where rclpy lets it. Elsewhere ROS still tells which programs have a
+client of the action. A goal belongs to one of the programs that had one when the goal came, and has lost its own for
+sure once none of these is left. Programs that came later do not count.
 
 A program is told by the first 12 bytes of its endpoints' GUIDs, which all endpoints of one DDS participant share. One
 that closes its client vanishes at once. One that is killed vanishes when its DDS lease is over, with Fast DDS after
@@ -29,20 +29,24 @@ import time
 from collections.abc import Callable
 
 from timebill_ros.deadline import Clock
+from timebill_ros.node.goal_senders import PREFIX_BYTES
 
-PREFIX_BYTES = 12
 GONE_S = 2.0  # a program that vanishes for less may be making its client again
 
 
 class ClientWatch:
     """Watches the senders of goals. `present()` returns the programs that have a client of the action now.
 
+    `identified()` returns, by request id, the program that sent the goal, as far as that has become known since it was
+    last asked.
+
     Any thread may call it. A goal that came while no program was seen is not watched: there the RMW does not show
     clients, and their absence says nothing.
     """
 
-    def __init__(self, present: Callable[[], frozenset[bytes]], clock: Clock = time.monotonic):
-        self._present, self._clock = present, clock
+    def __init__(self, present: Callable[[], frozenset[bytes]],
+                 identified: Callable[[], dict[str, bytes]] = dict, clock: Clock = time.monotonic):
+        self._present, self._identified, self._clock = present, identified, clock
         self._lock = threading.Lock()
         self._senders: dict[str, frozenset[bytes]] = {}  # by request id: programs of which one has sent the goal
         self._absent_since: dict[str, float] = {}  # by request id: when all of them were first found gone
@@ -62,10 +66,15 @@ class ClientWatch:
 
     def abandoned(self) -> list[str]:
         """Return the goals whose sender has been gone for GONE_S. Ask about every second."""
+        identified = self._identified()
         if not self._senders:
             return []
         present, now = self._present(), self._clock()
         with self._lock:
+            for request_id, sender in identified.items():
+                # Only if it was seen: another RMW may write a GUID in another way than its endpoints have it.
+                if sender in self._senders.get(request_id, ()):
+                    self._senders[request_id] = frozenset([sender])
             for request_id, senders in self._senders.items():
                 if senders & present:
                     self._absent_since.pop(request_id, None)

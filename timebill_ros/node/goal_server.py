@@ -34,6 +34,7 @@ from timebill_ros.node import goal_handle, translation
 from timebill_ros.node.action_server import HandingActionServer
 from timebill_ros.node.client_watch import ClientWatch, programs_with_a_client
 from timebill_ros.node.clock_follower import ClockFollower
+from timebill_ros.node.goal_senders import GoalSenders
 from timebill_ros.request import Outcome, Request, Timing
 
 DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
@@ -71,13 +72,15 @@ class GoalServer:
         self._goals: dict[str, _Goal] = {}  # by request id: goals accepted and not yet concluded
         self._margin = DeliveryMargin()
         self._others = 0  # other servers of this action, when it was last looked for them
-        self._clients = ClientWatch(lambda: programs_with_a_client(node, '~/generate'))
         self._server = HandingActionServer(
             node, Generate, '~/generate', execute_callback=self._execute, goal_callback=self._on_goal,
             handle_accepted_callback=self._on_accepted, handle_unanswered_callback=self._on_unanswered,
             cancel_callback=self._on_cancel, callback_group=callback_group,
             goal_service_qos_profile=SERVICE_QOS, result_service_qos_profile=SERVICE_QOS,
             cancel_service_qos_profile=SERVICE_QOS, result_timeout=int(math.ceil(settings['result_timeout_s'])))
+        self._senders = GoalSenders(node, self._server, '~/generate')
+        self._server.on_request = self._senders.note
+        self._clients = ClientWatch(lambda: programs_with_a_client(node, '~/generate'), self._senders.read)
 
     def start(self) -> None:
         self._canceled_early.clear()
@@ -97,6 +100,7 @@ class GoalServer:
 
     def destroy(self) -> None:
         self._server.destroy()
+        self._senders.destroy()
 
     def delivery_margin_s(self) -> float:
         """Return the time that a goal released now keeps free for its result: the parameter, or more where learned."""
@@ -104,11 +108,9 @@ class GoalServer:
 
     def look_for_clients(self) -> None:
         """Cancel the goals whose client is gone; call it about every second."""
-        if not self._settings['cancel_abandoned']:
-            return
         for request_id in self._clients.abandoned():
             goal = self._goals.get(request_id)
-            if goal is not None and not goal.job.canceled:
+            if self._settings['cancel_abandoned'] and goal is not None and not goal.job.canceled:
                 self._node.get_logger().warning(f'goal {request_id} is canceled: {CLIENT_GONE}')
                 self._dispatcher.cancel(goal.job, CLIENT_GONE)
 
