@@ -34,6 +34,7 @@ from timebill_ros import settings
 from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.dispatch.worker_process import WorkerProcess
+from timebill_ros.planning.forgetting import forget
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.worker.main import Worker
@@ -141,6 +142,20 @@ def test_what_requests_taught_survives_a_restart(tmp_path):
     assert 'earlier requests' not in learn(settings, 1).wait('ready')['description']
     assert len(json.loads(path.read_text())['factors']['prefill']) == 1
     assert path.with_name(path.name + '.corrupt').read_text() == '{'
+
+
+def test_a_running_worker_forgets_before_its_next_request(tmp_path):
+    settings = learning(tmp_path)
+    learn(settings, 3)
+    listener = Listener()
+    process = WorkerProcess('', listener)
+    process.send({'op': 'configure', 'settings': settings})
+    assert 'with what earlier requests taught' in listener.wait('ready')['description']
+    path, = (tmp_path / 'state').iterdir()
+    assert [one.path for one in forget(tmp_path)] == [path]
+    done(run((process, listener), 'next', prompt='w1', max_new_tokens=200), 'next')
+    process.close()
+    assert len(json.loads(path.read_text())['factors']['prefill']) == 1, 'it knows the request after that alone'
 
 
 def test_a_node_that_is_to_keep_nothing_keeps_nothing(tmp_path):

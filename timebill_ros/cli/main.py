@@ -18,13 +18,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from timebill_ros.cli import ask, bench, demo, monitor, profile, train_length_predictor
+from timebill_ros.cli import ask, bench, demo, forget, monitor, profile, train_length_predictor
 from timebill_ros.inference.threads import wait_briefly
 from timebill_ros.resources import version
 from timebill_ros.worker import process_tuning
 
 # Each has `add(commands)`: see the docstring of this package.
-SUBCOMMANDS = (ask, monitor, profile, bench, train_length_predictor, demo)
+SUBCOMMANDS = (ask, monitor, profile, forget, bench, train_length_predictor, demo)
 ROS_LIBRARIES = ('rclpy', 'rcl_interfaces', 'lifecycle_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'std_msgs',
                  'action_msgs', 'rosidl_parser', 'rosgraph_msgs')
 

@@ -188,9 +188,9 @@ class Tracker:
             self._times.restore(state['time_bound'])
         return same_promise
 
-    def save(self, path: Path) -> None:
-        """Write the state, whole or not at all. OSError where that fails."""
-        kept_state.save(path, self.state())
+    def save(self, path: Path, model: str = '') -> None:
+        """Write the state, whole or not at all, with the name of the model for people. OSError where that fails."""
+        kept_state.save(path, {'model': model, **self.state()})
 
     def load(self, path: Path) -> bool:
         """Go on from a saved state; return whether there is one for this promise. See `kept_state.load`."""

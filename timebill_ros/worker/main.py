@@ -39,6 +39,7 @@ from timebill_ros.inference import one_time_work
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory, loading_sentence
 from timebill_ros.inference.threads import wait_briefly
+from timebill_ros.planning.forgetting import Forgetting
 from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.resources import cache_directory, steps_directory
 from timebill_ros.timing.drift import is_unusual
@@ -67,6 +68,7 @@ class Worker:
         self.profile = self._profile_check = None
         self._unsaved = 0  # requests whose lessons are not on disk yet
         self._told_unsaved = False  # the log has said that they cannot be saved
+        self._forgetting: Forgetting | None = None
         self.settings: dict = {}
         self._steering = Steering()
         self._empty_answers = EmptyAnswers()
@@ -125,6 +127,7 @@ class Worker:
                     self.channel.send({'event': 'profiling', 'share': share})
 
             self.settings = settings
+            self._forgetting = Forgetting(kept_in)
             loaded = load_engine(self.settings, progress)
             if kept_in != named:
                 one_time_work.total_s = 0.0  # the next start finds none of it
@@ -185,13 +188,24 @@ class Worker:
             log.exception('what requests taught could not be told')
             return {}
 
+    def _forget(self) -> None:
+        """Start from the profile again where a user has asked for that (planning/forgetting.py)."""
+        if self.engine is None or self._forgetting is None or not self._forgetting.asked():
+            return
+        from timebill_ros.worker.loading import make_tracker
+        scores = self.engine.predictor.scores if self.engine.predictor else []
+        self.engine.tracker = make_tracker(self.settings, scores, self.profile)
+        self._unsaved = 0
+        log.info('what requests taught is forgotten, as asked')
+
     def _save_state(self) -> None:
+        self._forget()
         if not self._unsaved or not self.settings.get('keep_state'):
             return
         from timebill_ros.worker.loading import state_path
         try:
             self.engine.tracker.save(state_path(self.settings, self.profile.identity,
-                                                self.engine.prefill_chunk_tokens))
+                                                self.engine.prefill_chunk_tokens), self.engine.model.name)
             self._unsaved = 0
         except (OSError, RuntimeError) as error:  # RuntimeError: a request that ends now changes it (only at the end)
             log.log(logging.DEBUG if self._told_unsaved else logging.WARNING,
@@ -199,6 +213,7 @@ class Worker:
             self._told_unsaved = True
 
     def _run(self, message: dict) -> None:
+        self._forget()
         outcome = self._outcome(message)
         self._empty_answers.observe(outcome)
         if self._profile_check:

@@ -1,0 +1,63 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Forgetting: what is removed, what is said of it, and that a running worker notices."""
+import json
+import os
+
+from timebill_ros.planning.forgetting import Forgetting, forget
+from timebill_ros.planning.tracker import Tracker
+
+
+def kept(cache, name='a', **options):
+    path = cache / 'state' / f'{name}.json'
+    profile = {'date': '2026-01-02', 'identity': {'device': 'a CPU', 'model': '12ab'}}
+    Tracker(profile=profile, **options).save(path, 'tiny')
+    return path
+
+
+def test_every_state_is_removed_and_told_with_its_model_and_profile(tmp_path):
+    first, second = kept(tmp_path), kept(tmp_path, 'b', miss_rate=0.2)
+    aside = first.with_name('c.json.corrupt')
+    aside.write_text('{')
+    (tmp_path / 'profiles').mkdir()
+    (tmp_path / 'profiles' / 'a.yaml').write_text('kept')
+    removed = {one.path: one.content for one in forget(tmp_path)}
+    assert removed == {first: 'tiny on a CPU (profile of 2026-01-02; adaptive, miss rate 0.05)',
+                       second: 'tiny on a CPU (profile of 2026-01-02; adaptive, miss rate 0.2)',
+                       aside: 'of an earlier version, or damaged'}
+    assert not list((tmp_path / 'state').iterdir()) and (tmp_path / 'profiles' / 'a.yaml').exists()
+    assert forget(tmp_path) == []
+
+
+def test_a_state_without_the_models_name_is_told_by_what_identifies_it(tmp_path):
+    path = kept(tmp_path)
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, 'model': ''}))
+    assert [one.content.split(' (')[0] for one in forget(tmp_path)] == ['model 12ab on a CPU']
+
+
+def test_a_worker_notices_each_time_once(tmp_path):
+    forgetting = Forgetting(tmp_path)
+    assert not forgetting.asked()
+    for second in (1, 2):
+        forget(tmp_path)
+        os.utime(tmp_path / 'forgotten', (second, second))  # file systems may keep whole seconds
+        assert forgetting.asked() and not forgetting.asked()
+    assert not Forgetting(tmp_path).asked(), 'it starts after that'
+
+
+def test_where_there_is_no_cache_none_is_made(tmp_path):
+    assert forget(tmp_path / 'none') == [] and not (tmp_path / 'none').exists()
+    assert not Forgetting(tmp_path / 'none').asked()

@@ -1,0 +1,86 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Forgetting what requests taught, on a user's demand: the kept states, and what running workers know.
+
+`forget` removes the files. It also leaves a mark in the folder of the cache, where the worker of every running node
+that keeps its state there finds it: before its next request such a worker starts from its profile again. Without the
+mark it would write down again what was to be forgotten.
+"""
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+MARK = 'forgotten'
+STATES = 'state'  # folder of the kept states, below that of the cache
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A file that was removed, and a sentence on what was in it."""
+
+    path: Path
+    content: str
+
+
+def forget(cache: Path) -> list[Removed]:
+    """Remove all states that are kept below `cache`, and have running workers forget. OSError where that fails."""
+    if cache.is_dir():
+        mark = cache / MARK
+        mark.write_text('Running nodes start from their profile again.\n')  # first: a worker may save between
+        os.utime(mark)
+    found = [Removed(path, describe(path)) for path in _files(cache / STATES)]
+    for removed in found:
+        removed.path.unlink(missing_ok=True)  # a worker may have set it aside meanwhile
+    return found
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    """Return states, and files that were set aside or not finished."""
+    return sorted(path for path in folder.glob('*.json*') if path.is_file())
+
+
+def describe(path: Path) -> str:
+    """Return for which model and profile a file keeps a state, and for which promise."""
+    try:
+        state = json.loads(path.read_text())
+        profile, facts = state['profile'], state['profile'].get('identity', {})
+        name = state.get('model') or f'model {facts.get("model", "unknown")}'
+        return (f'{name} on {facts.get("device", "an unknown device")} (profile of '
+                f'{profile.get("date", "an unknown day")}; {state["policy"]}, miss rate {state["miss_rate"]})')
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 'of an earlier version, or damaged'
+
+
+class Forgetting:
+    """Notices when someone has called `forget` since it was made. One look costs a few microseconds."""
+
+    def __init__(self, cache: Path):
+        self._mark = cache / MARK
+        self._seen = self._marked()
+
+    def _marked(self) -> int | None:
+        try:
+            return self._mark.stat().st_mtime_ns
+        except OSError:
+            return None
+
+    def asked(self) -> bool:
+        """Return whether `forget` was called since the last time that this was asked."""
+        before, self._seen = self._seen, self._marked()
+        return self._seen not in (None, before)
