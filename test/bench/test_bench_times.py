@@ -21,7 +21,7 @@ import tiny_models
 from transformers import AutoModelForCausalLM
 
 from timebill_ros.bench import token_times
-from timebill_ros.bench.execution_time import between
+from timebill_ros.bench.token_times import between
 from timebill_ros.cli.main import main
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.planning.quality_table import QualityTable

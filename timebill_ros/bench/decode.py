@@ -38,11 +38,11 @@ from time import perf_counter
 
 import torch
 from rich.progress import track
-from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 from timebill_ros.bench import precision, token_times
-from timebill_ros.bench.machine import describe, print_table, write
+from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.engine import Engine
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError

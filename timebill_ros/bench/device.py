@@ -21,7 +21,7 @@ For models of public shapes with random weights (shapes.py) it measures
     bandwidth of this device, measured in the same run
     the embedded length predictor beside prefill, on the same device and on the CPU
 
-`--seconds` bounds the profile of each shape.
+`--seconds` bounds the profile of each shape. `--quick` measures two shapes in a few minutes.
 """
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 from timebill_ros import settings
 from timebill_ros.bench import shapes, token_times
-from timebill_ros.bench.execution_time import between
-from timebill_ros.bench.machine import describe_device, print_table, write
+from timebill_ros.bench.machine import describe_device, write
 from timebill_ros.bench.optional_plots import plots_if_installed
+from timebill_ros.bench.step_check import notes
+from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.inference.devices import choose_device, high_priority_stream
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
@@ -84,7 +84,7 @@ def held_out(model: CausalLM, profile, chunk_tokens: int, repeats: int) -> list[
     """Return the errors of the profile's estimates at lengths between its own, against medians by length."""
     points: fitting.Points = {}
     draw = random.Random(1)
-    for n in between([n for n, _ in profile.points['prefill']]):
+    for n in token_times.between([n for n, _ in profile.points['prefill']]):
         for _ in range(repeats):
             profiling.add(points, profiling.visit(model, None, n, chunk_tokens, draw))
     rows = []
@@ -158,9 +158,14 @@ def of_shape(values: dict, directory: Path, shape: str, *, longest: int, seconds
              bandwidth: float) -> dict:
     """Measure everything about one shape."""
     started = time.monotonic()
+    print(f'{shape}:')
     values = settings.check({**values, 'model': str(directory), 'length_predictor': '', 'variants': '',
                              'max_context_tokens': longest + 4 * profiling.STEPS + n_tokens})
-    model, _, choices = load_model(values)
+    with notes() as said:
+        model, _, choices = load_model(values)
+    print(f'  steps are {", ".join(step.kind for step in model.steps.values())}')
+    for sentence in said:  # why another kind is not used
+        print(f'  {sentence}')
     loaded_s, chunk = time.monotonic() - started, choices.prefill_chunk_tokens
     points = profiling.measure(model, None, chunk_tokens=chunk, budget_s=seconds, repeats=4, n_lengths=8,
                                longest=longest)
@@ -168,7 +173,7 @@ def of_shape(values: dict, directory: Path, shape: str, *, longest: int, seconds
     seen = max(n for n, _ in points['prefill'])
     lengths = [n for n in (512, 4096, longest) if n <= seen] or [seen]
     return {'shape': shape, 'dtype': model.variant, 'load_s': loaded_s,
-            'steps': {name: step.kind for name, step in model.fast_steps.items()},
+            'steps': {name: step.kind for name, step in model.fast_steps.items()}, 'step_notes': said,
             'times': {name: value for name, value in vars(profile.times).items() if isinstance(value, (int, float))},
             'fit_errors': profile.fit_errors, 'longest_profiled': seen,
             'held_out': held_out(model, profile, chunk, repeats=2),

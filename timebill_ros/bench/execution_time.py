@@ -29,12 +29,13 @@ from pathlib import Path
 from statistics import median
 
 from rich.progress import Progress
-from rich.table import Table
 
 from timebill_ros.bench import recordings
 from timebill_ros.bench.competing_load import CompetingLoad
-from timebill_ros.bench.machine import describe, print_table, write
+from timebill_ros.bench.machine import describe, write
 from timebill_ros.bench.optional_plots import plots_if_installed
+from timebill_ros.bench.tables import Table, print_table
+from timebill_ros.bench.token_times import between
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
@@ -48,12 +49,6 @@ from timebill_ros.timing.profile import Profile
 from timebill_ros.worker.loading import load_model
 
 KINDS = ('prefill', 'step')
-
-
-def between(lengths: list[float]) -> list[int]:
-    """Return lengths that a profile has not seen: the geometric middles of its own."""
-    ordered = sorted(set(lengths))
-    return [round((a * b) ** 0.5) for a, b in zip(ordered, ordered[1:], strict=False)]
 
 
 def held_out(model, predictor, profile: Profile, *, chunk_tokens: int, repeats: int, condition: str,

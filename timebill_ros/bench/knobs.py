@@ -29,14 +29,14 @@ from pathlib import Path
 from statistics import fmean
 
 from rich.progress import Progress, track
-from rich.table import Table
 
 from timebill_ros.bench import recordings, replay
-from timebill_ros.bench.machine import describe, print_table, write
+from timebill_ros.bench.machine import describe, write
 from timebill_ros.bench.miss_rate import interval
 from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.bench.recordings import RATIOS, Recording
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
+from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.planning import quality_table as tables
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.tasks import site_log

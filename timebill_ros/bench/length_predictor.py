@@ -35,10 +35,10 @@ from statistics import fmean, median
 import numpy as np
 import torch
 from rich.progress import Progress
-from rich.table import Table
 
-from timebill_ros.bench.machine import describe_device, print_table, write
+from timebill_ros.bench.machine import describe_device, write
 from timebill_ros.bench.optional_plots import plots_if_installed
+from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.length import length_predictor
 from timebill_ros.length.length_distribution import LengthDistribution

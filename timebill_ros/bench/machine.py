@@ -18,12 +18,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import sys
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from timebill_ros.inference.devices import device_name, library_versions
 from timebill_ros.inference.model import CausalLM
@@ -47,8 +44,3 @@ def write(path: Path, result: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + '\n')
     print(f'written to {path}')
-
-
-def print_table(table: Table) -> None:
-    """Print a table as wide as the terminal, or 200 characters wide into a file or a pipe."""
-    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -28,12 +28,11 @@ from statistics import fmean, median
 
 import torch
 from rich.progress import track
-from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 from timebill_ros import settings
 from timebill_ros.bench import llama_peer, quality, shapes, token_times
-from timebill_ros.bench.machine import print_table
+from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.tasks import site_log
 from timebill_ros.tasks.site_log_scores import step_accuracy

@@ -29,10 +29,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from rich.progress import track
-from rich.table import Table
 
-from timebill_ros.bench.machine import describe, print_table, write
+from timebill_ros.bench.machine import describe, write
 from timebill_ros.bench.optional_plots import plots_if_installed
+from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.codes import FinishReason, GoalError
 from timebill_ros.deadline import Clock, Deadline
 from timebill_ros.inference.control import Control

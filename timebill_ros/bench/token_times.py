@@ -178,3 +178,9 @@ def milliseconds(values: list[float]) -> dict[str, float]:
     """Return count, median and tails of values in seconds."""
     return {'n': len(values), 'median_ms': 1e3 * median(values), 'p99_ms': 1e3 * quantile(values, 0.99),
             'p99.9_ms': 1e3 * quantile(values, 0.999)}
+
+
+def between(lengths: list[float]) -> list[int]:
+    """Return lengths that a profile has not seen: the geometric middles of its own."""
+    ordered = sorted(set(lengths))
+    return [round((a * b) ** 0.5) for a, b in zip(ordered, ordered[1:], strict=False)]

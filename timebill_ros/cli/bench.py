@@ -239,13 +239,16 @@ def _add_device(benches) -> None:
                                  'eviction and bandwidth of this device')
     add_model_options(command, but=('model', 'length_predictor', 'variants', 'max_context_tokens'))
     command.add_argument('--out', type=Path, help='(default: build/bench/device_<device>.json)')
+    command.add_argument('--quick', action='store_true', help='two shapes (one on a CPU), shorter prompts and '
+                         'profiles: about 4 minutes on a large GPU')
     command.add_argument('--shapes', nargs='+', metavar='NAME',
                          help='of Qwen2.5-7B, Qwen2.5-1.5B, Qwen2.5-0.5B and tiny (default: the first three on a GPU, '
                          'the last two on a CPU)')
-    command.add_argument('--longest', type=int, help='prompt tokens (default: 32,000 on a GPU, 2,048 on a CPU)')
-    command.add_argument('--seconds', type=float, default=60.0, help='for the profile of each shape')
+    command.add_argument('--longest', type=int, help='prompt tokens (default: 32,000 on a GPU, quick: 8,192; 2,048 on '
+                         'a CPU)')
+    command.add_argument('--seconds', type=float, help='for the profile of each shape (default: 60, quick: 20)')
     command.add_argument('--tokens', type=int, default=64, help='per answer')
-    command.add_argument('--rounds', type=int, default=3, help='interleaved repeats')
+    command.add_argument('--rounds', type=int, help='interleaved repeats (default: 3, quick: 1)')
     command.set_defaults(run=_run_device)
 
 
@@ -254,9 +257,11 @@ def _run_device(options: argparse.Namespace) -> int:
     from timebill_ros.bench.device import run
     from timebill_ros.inference.devices import choose_device
     on_cpu = choose_device(options.device).type == 'cpu'
-    names = options.shapes or (['Qwen2.5-0.5B', 'tiny'] if on_cpu else ['Qwen2.5-7B', 'Qwen2.5-1.5B', 'Qwen2.5-0.5B'])
+    usual = ['Qwen2.5-0.5B', 'tiny'] if on_cpu else ['Qwen2.5-7B', 'Qwen2.5-1.5B', 'Qwen2.5-0.5B']
+    names = options.shapes or ((['tiny'] if on_cpu else ['Qwen2.5-0.5B', 'Qwen2.5-7B']) if options.quick else usual)
     if unknown := [name for name in names if name not in shapes.SHAPES]:
         raise ValueError(f'shape {unknown[0]!r} is none of {", ".join(shapes.SHAPES)}')
     return run(model_settings(options), options.out, shape_names=names,
-               longest=options.longest or (2048 if on_cpu else 32_000), seconds=options.seconds,
-               n_tokens=options.tokens, rounds=options.rounds)
+               longest=options.longest or (2048 if on_cpu else 8192 if options.quick else 32_000),
+               seconds=options.seconds or (20.0 if options.quick else 60.0), n_tokens=options.tokens,
+               rounds=options.rounds or (1 if options.quick else 3))

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# What a new device can do, and whether it can be trusted, in one command:
+#
+#     bash scripts/gpu_check.sh OUT
+#
+# JSON and logs go into the folder OUT. Nothing is installed and nothing is read from a network: Python with torch,
+# transformers, safetensors, numpy and pyyaml is enough, without ROS. About 5 minutes on one GPU. Without a GPU the tiny
+# shape and stand-ins are checked, and the last lines say what was not. PYTHON names another interpreter; SHAPES the
+# shapes to check.
+set -u
+out=${1:?usage: gpu_check.sh OUT}
+python=${PYTHON:-python3}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+cd "$(dirname "$0")/.." || exit 1
+export HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 XDG_CACHE_HOME="$out/cache"
+failed=() unchecked=()
+
+part() {  # part NAME SECONDS COMMAND...: run it with a time limit; its output goes to the terminal and OUT/NAME.log
+    local name=$1 limit=$2
+    shift 2
+    echo "== $name"
+    timeout "$limit" "$@" 2>&1 | tee "$out/$name.log"
+    local status=${PIPESTATUS[0]}
+    [ "$status" -eq 0 ] || failed+=("$name (exit $status)")
+    return "$status"
+}
+
+part imports 60 "$python" - <<'PYTHON' || { echo "torch or transformers cannot be imported: $python"; exit 1; }
+import platform, sys
+import numpy, safetensors, torch, transformers, yaml
+import timebill_ros.bench.device, timebill_ros.engine, timebill_ros.worker.loading
+print('Python', platform.python_version(), 'torch', torch.__version__, 'transformers', transformers.__version__)
+if torch.cuda.is_available():
+    p = torch.cuda.get_device_properties(0)
+    print(p.name, f'compute capability {p.major}.{p.minor}, {p.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}')
+try:
+    import triton
+    print('triton', triton.__version__)
+except ImportError:
+    print('no triton: steps cannot be compiled for a GPU')
+PYTHON
+
+if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    shapes=${SHAPES:-Qwen2.5-0.5B Qwen2.5-7B}
+else
+    shapes=${SHAPES:-tiny}
+    unchecked+=("CUDA: steps compiled for a GPU, CUDA graphs, streams, torchao; no shape larger than tiny")
+fi
+
+if "$python" -c 'import pytest, pytest_timeout' 2>/dev/null; then
+    part tests 90 "$python" -m pytest -q -m 'not slow' test/inference/steps/test_comparison.py \
+        test/inference/steps/test_captured.py test/inference/test_devices.py test/inference/test_variants.py
+else
+    unchecked+=("the test modules, because pytest is not installed")
+fi
+first=${shapes%% *}
+part steps 90 "$python" -m timebill_ros.bench.step_check --shape "$first" --out "$out"
+# shellcheck disable=SC2086  # several shapes are several words
+part device 200 "$python" -m timebill_ros.cli bench device --quick --shapes $shapes --out "$out/device.json"
+
+rm -rf "$out/cache"
+echo "== result"
+for one in "${unchecked[@]:-}"; do [ -z "$one" ] || echo "not checked: $one"; done
+if [ "${#failed[@]}" -gt 0 ]; then
+    for one in "${failed[@]}"; do echo "FAILED: $one, see $out"; done
+    exit 1
+fi
+echo "everything that was checked is right; JSON and logs are in $out"
