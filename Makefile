@@ -1,6 +1,7 @@
 # make demo    environment, package, then the demonstration
 # make test    environment, package, then the linter and the tests but for the slow ones
 # make test-slow   the same, then the slow tests, one after the other
+# make test-jazzy  the tests of the node, of dispatch/ and of the whole package on ROS 2 Jazzy, in .venv-jazzy
 # make lint    the linter alone
 # make docs    the generated parts of the documentation, written anew
 # make clean   remove everything that was built, the environment included
@@ -9,6 +10,7 @@ PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+JAZZY := .venv-jazzy
 
 # What the installed package is made of. A change to any of it installs the package again: seconds, because CMake's
 # build folder is kept and compiles only interfaces that changed. So no installed copy is ever older than the checkout.
@@ -17,7 +19,7 @@ FILES := CMakeLists.txt package.xml pyproject.toml setup.py
 SOURCES := $(FILES) $(shell find $(FOLDERS) -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint docs clean always
+.PHONY: demo test test-slow test-jazzy lint docs clean always
 
 demo: $(VENV)/.package
 	$(BIN)/python -m timebill_ros.cli demo
@@ -30,6 +32,9 @@ test: lint $(VENV)/.package
 test-slow: test
 	$(BIN)/python -m pytest -m slow --durations 20
 
+test-jazzy: $(JAZZY)/.package
+	$(JAZZY)/bin/python -m pytest -n 2 --dist loadfile -m "not slow" --durations 20 test/node test/dispatch test/test_*.py
+
 lint: $(VENV)/.requirements-test
 	$(BIN)/ruff check --no-cache
 
@@ -37,7 +42,7 @@ docs:
 	$(PYTHON) scripts/generate_docs.py
 
 clean:
-	rm -rf $(VENV) build install log timebill_ros.egg-info
+	rm -rf $(VENV) $(JAZZY) build install log timebill_ros.egg-info
 
 # Each stamp is written last, so that a step that was interrupted runs again.
 $(VENV)/.requirements: requirements.txt
@@ -52,6 +57,18 @@ $(VENV)/.requirements-test: requirements-test.txt $(VENV)/.requirements
 # --no-build-isolation: the environment already holds what builds the package.
 $(VENV)/.package: $(SOURCES) build/sources.txt $(VENV)/.requirements
 	$(PIP) install --quiet --no-build-isolation --no-deps .
+	touch $@
+
+$(JAZZY)/.requirements: requirements-jazzy.txt
+	$(PYTHON) -m venv $(JAZZY)
+	$(JAZZY)/bin/python -m pip --disable-pip-version-check install -r requirements-jazzy.txt
+	touch $@
+
+# In a build folder of its own, which setuptools reads from a file: CMake's files are those of one ROS 2.
+$(JAZZY)/.package: $(SOURCES) build/sources.txt $(JAZZY)/.requirements
+	printf '[build]\nbuild_base = build/jazzy\n' > $(JAZZY)/build.cfg
+	DIST_EXTRA_CONFIG=$(CURDIR)/$(JAZZY)/build.cfg $(JAZZY)/bin/python -m pip --disable-pip-version-check install \
+	    --quiet --no-build-isolation --no-deps .
 	touch $@
 
 # The names, rewritten only when one came or went: no time stamp tells of a file that was deleted.
