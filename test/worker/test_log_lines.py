@@ -19,7 +19,7 @@ import socket
 import pytest
 
 from timebill_ros.dispatch.channel import Channel
-from timebill_ros.worker.log_lines import send_to_node
+from timebill_ros.worker.log_lines import send_to_node, take_transformers_along
 
 
 @pytest.fixture
@@ -54,11 +54,23 @@ def lines(node, channel):
 def test_lines_of_the_nodes_level_and_above_are_sent(level, ours, theirs, ends):
     node, channel = ends
     send_to_node(channel, level)
-    for name in ('timebill_ros.worker.loading', 'transformers'):
+    for name in ('timebill_ros.worker.loading', 'a_library'):
         for number in (10, 20, 30, 40):
             logging.getLogger(name).log(number, '%s says %d', name, number)
     assert lines(node, channel) == [(number, f'timebill_ros.worker.loading says {number}') for number in ours] + \
-        [(number, f'transformers says {number}') for number in theirs]
+        [(number, f'a_library says {number}') for number in theirs]
+
+
+def test_what_transformers_logs_is_sent_too(ends, capfd, request):
+    from transformers.utils import logging as of_transformers
+    node, channel = ends
+    send_to_node(channel, logging.INFO)
+    take_transformers_along()
+    request.addfinalizer(of_transformers.enable_default_handler)
+    request.addfinalizer(of_transformers.disable_propagation)
+    logging.getLogger('transformers.modeling_utils').warning('weights are missing')
+    assert lines(node, channel) == [(logging.WARNING, 'weights are missing')]
+    assert 'missing' not in capfd.readouterr().err
 
 
 def test_a_line_has_its_traceback(ends):

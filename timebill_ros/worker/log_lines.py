@@ -42,3 +42,10 @@ def send_to_node(channel: Channel, level: int) -> None:
     logging.basicConfig(level=max(level, logging.INFO), handlers=[ToNode(channel)], format='%(message)s',
                         force=True)
     logging.getLogger('timebill_ros').setLevel(level)
+
+
+def take_transformers_along() -> None:
+    """Have what transformers logs go where all else goes; it writes to standard error itself. This imports it."""
+    from transformers.utils import logging as of_transformers
+    of_transformers.disable_default_handler()
+    of_transformers.enable_propagation()

@@ -45,7 +45,7 @@ from timebill_ros.resources import cache_directory, steps_directory
 from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning
 from timebill_ros.worker.empty_answers import EmptyAnswers
-from timebill_ros.worker.log_lines import send_to_node
+from timebill_ros.worker.log_lines import send_to_node, take_transformers_along
 from timebill_ros.worker.scratch_cache import usable_cache
 from timebill_ros.worker.steering import Steering
 from timebill_ros.worker.streamer import Streamer
@@ -118,6 +118,7 @@ class Worker:
             os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(steps_directory(str(kept_in)) / 'compiler'))
             from timebill_ros.worker.cost_facts import cost_facts
             from timebill_ros.worker.loading import load_engine  # here, so that a missing torch is a sentence too
+            take_transformers_along()
             last = 0.0
 
             def progress(share: float) -> None:
