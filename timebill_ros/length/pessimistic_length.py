@@ -138,15 +138,14 @@ class Conformal(PessimisticLength):
 class Adaptive(PessimisticLength):
     """Conformal with a level and scores that follow what is observed, so that the miss rate is kept under drift.
 
-    A response that was cut is known to be longer than what came, and counts so (`censored_quantile`). One runs on if it
-    is cut beyond what would have been planned for without its limit. Then N_W is N_max for prompts of its kind
-    (run_ons.py), until they end again. One that ran on to a limit, or whose kind is known to run on, teaches nothing
-    else. `options` are those of `OnlineQuantile`.
+    A response that was cut is known to be longer than what came, and counts so (`censored_quantile`). One that was cut
+    beyond what would have been planned for without its limit runs on. Where many of one kind do (run_ons.py), N_W is
+    N_max for prompts of this kind, and those that run on teach no other. `options` are those of `OnlineQuantile`.
     """
 
     def __init__(self, scores: Sequence[float], miss_rate: float, **options):
         self.quantile = OnlineQuantile(miss_rate, scores, **options)
-        self.run_ons = RunOns(miss_rate)
+        self.run_ons = RunOns()
 
     def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0,
                     prompt_tokens: int = 0) -> int:
@@ -161,9 +160,9 @@ class Adaptive(PessimisticLength):
         score = surprise(distribution, n if whole else n + 1)
         ran_on = not whole and score > min(self.quantile.bound(), self.quantile.top())
         kind = kind_of(distribution, prompt_tokens)
-        teaches_kind_only = ran_on and (capped or self.run_ons.is_likely(kind))
         if whole or ran_on:
             self.run_ons.observe(kind, ran_on)
+        teaches_kind_only = ran_on and self.run_ons.is_likely(kind)
         missed = not ended and not capped and n >= n_w
         self.quantile.observe(missed, None if teaches_kind_only else score, cut=not whole,
                               counts=promised and (ended or missed))

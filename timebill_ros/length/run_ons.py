@@ -26,6 +26,9 @@ from timebill_ros.length.length_distribution import LengthDistribution
 
 KINDS = 64  # remembered; the one that was not seen for the longest time is forgotten
 ANSWERS = 100  # remembered of each kind
+# Share of a kind's answers that run on, above which the next one is expected to. Far above any miss rate, because some
+# answers of every kind are longer than their bound, and of answers that are cut early nothing is known.
+LIKELY = 0.25
 
 
 def kind_of(distribution: LengthDistribution, prompt_tokens: int) -> str:
@@ -34,10 +37,9 @@ def kind_of(distribution: LengthDistribution, prompt_tokens: int) -> str:
 
 
 class RunOns:
-    """Which kinds of prompts run on more often than `miss_rate`: conformal prediction within each kind."""
+    """Which kinds of prompts have answers that run on."""
 
-    def __init__(self, miss_rate: float):
-        self.miss_rate = miss_rate
+    def __init__(self):
         self._kinds: dict[str, deque[bool]] = {}  # for each of the last answers, whether it ran on
 
     def observe(self, kind: str, ran_on: bool) -> None:
@@ -51,7 +53,7 @@ class RunOns:
     def is_likely(self, kind: str) -> bool:
         """Return whether an answer to a prompt of this kind is to be planned for as long as it may get."""
         answers = self._kinds.get(kind, ())
-        return sum(answers) > self.miss_rate * (len(answers) + 1)
+        return sum(answers) > LIKELY * (len(answers) + 1)
 
     def state(self) -> dict[str, list[int]]:
         """Return what is worth keeping across a restart, as JSON-ready data: 1 for each answer that ran on, or 0."""
