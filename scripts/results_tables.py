@@ -37,9 +37,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1
     return '\n'.join(lines + ['| ' + ' | '.join(map(str, row)) + ' |' for row in rows])
 
 
-def percent(share: float, digits: int = 0) -> str:
-    """Return 0.25 as '25 %'."""
-    return f'{100 * share:.{digits}f} %'
+def percent(share: float | None, digits: int = 0) -> str:
+    """Return 0.25 as '25 %', and '-' where there is no share, as of promises that nobody made."""
+    return '-' if share is None else f'{100 * share:.{digits}f} %'
 
 
 def demo() -> str:
@@ -242,8 +242,11 @@ def headline() -> str:
     """Return the five lines of results in README.md."""
     shown, found, times = read('demo/results'), read('load'), read('decode')
     late = sum(r['tardiness_s'] > 0 or r['node_tardiness_s'] > 0 for r in shown)
-    adaptive = [r for r in read('miss_rate')['rows'] if r['method'] == 'adaptive']
-    missed, promised = ([r[name] for r in adaptive] for name in ('miss_rate', 'share_promised'))
+    adaptive = {r['condition']: r for r in read('miss_rate')['rows'] if r['method'] == 'adaptive'}
+    tight = adaptive.pop('tight', None)  # results of earlier versions lack it
+    missed, promised = ([r[name] for r in adaptive.values()] for name in ('miss_rate', 'share_promised'))
+    rare = '' if tight is None else (f' Of budgets so tight that only {percent(tight["share_promised"])} can be '
+                                     f'promised, {percent(tight["miss_rate"], 1)}.')
     ours = next(r for r in times['rows'] if r['method'] == 'timebill' and r['cache_tokens'] == 1000)
     right = {r['eviction_ratio']: r['step_accuracy'] for r in read('quality')['rows']
              if (r['scorer'], r['family']) == ('snapkv', 'all')}
@@ -255,7 +258,7 @@ def headline() -> str:
         f'set late (by {1e3 * found["late_by_s"]["max"]:.0f} ms at most).',
         f'- [Promises](docs/results.md#is-the-miss-rate-kept): 5 % of them may be missed. The node promised '
         f'{100 * min(promised):.0f} to {percent(max(promised))} of the goals and missed {100 * min(missed):.1f} to '
-        f'{percent(max(missed), 1)} of its promises, also where prompts and times shift.',
+        f'{percent(max(missed), 1)} of its promises, also where prompts and times shift.{rare}',
         f'- [Speed](docs/results.md#time-per-token): {ours["median_ms"]:.2f} ms per token over 1,000 cached tokens, '
         f'{ours["speedup"]:.1f} times as fast as `model.generate`; the deadline guard takes '
         f'{times["loop_overhead"][0]["us_per_token"]:.0f} µs of it.',

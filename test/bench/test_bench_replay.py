@@ -139,6 +139,27 @@ def test_what_falls_short_is_said():
     assert not found['conditions']['slow']['kept'] and not found['conditions']['slow']['kept_after_change']
 
 
+def test_every_condition_is_replayed_with_every_method_and_tight_budgets_promise_less():
+    tried = [METHODS['k = 8'], METHODS['adaptive'], METHODS['oracle']]
+    rows, trace = miss_rate.replays(DEVICE, {'test': RECORDED, 'shifted': RECORDED[:40]}, tried, n_replays=2,
+                                    n_requests=30, change_at=10, miss_rate=0.05)
+    assert [(r['condition'], r['method']) for r in rows] == [(c, m.name) for c in miss_rate.CONDITIONS for m in tried]
+    promised = {r['condition']: r['share_promised'] for r in rows if r['method'] == 'adaptive'}
+    assert promised[miss_rate.TIGHT] < 0.5 * promised['nominal'] and trace['slowdown'] == miss_rate.SLOWDOWN
+    assert 'tight' in miss_rate.judge(rows, 0.05)['conditions']
+
+
+def test_adaptive_keeps_its_rate_under_tight_budgets():
+    """Answers are a quarter as long as predicted, which calibration knows."""
+    short = [recorded(seed, stretch=0.25) for seed in range(200)]
+    others = [recorded(seed, stretch=0.25) for seed in range(1000, 1400)]
+    scores = [surprise(PREDICTED, one.answers['float32']['0.0'].n) for one in others]
+    adaptive = next(m for m in miss_rate.methods(scores, PROFILE, 0.05) if m.name == 'adaptive')
+    found = miss_rate.summary(replay.replay(adaptive, DEVICE, short, short, n_requests=700, change_at=700, slowdown=1.0,
+                                            seed=3, budget_tokens=(20, 110)))
+    assert 0.1 < found['share_promised'] < 0.35 and 0 < found['miss_rate'] <= 0.06
+
+
 def test_recordings_are_kept_in_a_file_and_others_are_not_taken_for_them(tmp_path):
     path = tmp_path / 'deep' / 'recordings.json'
     assert recordings.load(path, {'prompts': 2}) is None

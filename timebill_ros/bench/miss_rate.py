@@ -16,12 +16,13 @@
 
 A promise is a first plan with the verdict FITS or FITS_WITH_EVICTION; a miss is a promised request that did not come
 to its natural end by its deadline. Every method replays the same recorded answers and step times on a virtual clock
-(replay.py), under four conditions. What changes in a condition changes once, at the same request for all methods:
+(replay.py), under five conditions. What changes in a condition changes once, at the same request for all methods:
 
     nominal          test prompts
     prompt shift     test prompts, then prompts of the shifted split
     slow             steps that take 1.5 times as long after the change
     both             prompt shift and slow steps
+    tight            test prompts, with budgets a tenth as long, so that 10 to 30 % can be promised; nothing changes
 
 The methods:
 
@@ -39,19 +40,19 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from rich.progress import Progress, track
-from rich.table import Table
 
 from timebill_ros.bench import recordings, replay
 from timebill_ros.bench.competing_load import CompetingLoad
-from timebill_ros.bench.machine import describe, print_table, write
+from timebill_ros.bench.machine import describe, write
 from timebill_ros.bench.optional_plots import plots_if_installed
-from timebill_ros.bench.recordings import sampled
+from timebill_ros.bench.recordings import BUDGET_TOKENS, TIGHT_BUDGET_TOKENS, sampled
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
+from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.codes import Strategy, Verdict
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
@@ -64,7 +65,20 @@ from timebill_ros.timing.profile import Profile
 from timebill_ros.training.parallel import spread
 
 SLOWDOWN = 1.5
-CONDITIONS = {'nominal': (False, 1.0), 'prompt shift': (True, 1.0), 'slow': (False, SLOWDOWN), 'both': (True, SLOWDOWN)}
+TIGHT = 'tight'  # the condition whose promises are rare
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a replay meets; the first two from the change on."""
+
+    shifted: bool = False  # prompts of the shifted split
+    slowdown: float = 1.0  # how many times as long steps take
+    budget_tokens: tuple[int, int] = BUDGET_TOKENS
+
+
+CONDITIONS = {'nominal': Condition(), 'prompt shift': Condition(shifted=True), 'slow': Condition(slowdown=SLOWDOWN),
+              'both': Condition(True, SLOWDOWN), TIGHT: Condition(budget_tokens=TIGHT_BUDGET_TOKENS)}
 AFTER = (51, 150)  # requests after the change whose miss rate is given apart, 1-based
 FACTORS = (1.0, 3.0, 5.0, 8.0)
 
@@ -105,11 +119,11 @@ def replays(device: Device, found: dict[str, list[recordings.Recording]], tried:
             n_requests: int, change_at: int, miss_rate: float) -> tuple[list[dict], dict]:
     """Return rows for every condition and method, and one replay of `adaptive` under slow steps, request by request."""
     rows, trace = [], {}
-    jobs = [(name, shifted, slowdown, method) for name, (shifted, slowdown) in CONDITIONS.items() for method in tried]
-    for condition, shifted, slowdown, method in track(jobs, 'replaying'):
-        runs = [replay.replay(method, device, found['test'], found['shifted' if shifted else 'test'], seed=seed,
-                              n_requests=n_requests, change_at=change_at, slowdown=slowdown)
-                for seed in range(n_replays)]
+    jobs = [(name, met, method) for name, met in CONDITIONS.items() for method in tried]
+    for condition, met, method in track(jobs, 'replaying'):
+        runs = [replay.replay(method, device, found['test'], found['shifted' if met.shifted else 'test'], seed=seed,
+                              n_requests=n_requests, change_at=change_at, slowdown=met.slowdown,
+                              budget_tokens=met.budget_tokens) for seed in range(n_replays)]
         row = {'condition': condition, 'method': method.name, 'epsilon': miss_rate,
                **summary([o for run in runs for o in run])}
         window = [o for run in runs for o in run[change_at + AFTER[0] - 1:change_at + AFTER[1]] if o.promised]
@@ -117,7 +131,7 @@ def replays(device: Device, found: dict[str, list[recordings.Recording]], tried:
                                'miss_rate': fmean(map(is_missed, window)) if window else None}
         rows.append(row)
         if (condition, method.name) == ('slow', 'adaptive'):
-            trace = {'change_at': change_at, 'slowdown': slowdown, 'slack_s': [o.slack_s for o in runs[0]],
+            trace = {'change_at': change_at, 'slowdown': met.slowdown, 'slack_s': [o.slack_s for o in runs[0]],
                      'timing_factor': [o.factor for o in runs[0]], 'time_bound': [o.time_bound for o in runs[0]],
                      'promised': [o.promised for o in runs[0]], 'in_time': [o.in_time for o in runs[0]]}
     for row in rows:

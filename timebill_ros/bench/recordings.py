@@ -52,6 +52,7 @@ FORMAT = 1
 # The time left for decoding when a plan is made is log-uniform between the profile's times for these lengths in tokens,
 # over BUDGET_ENTRIES cache entries. It does not depend on the prompt, as deadlines do not.
 BUDGET_TOKENS = (30, 450)
+TIGHT_BUDGET_TOKENS = (4, 40)  # with these, a tenth to a third of the site log's goals can be promised
 BUDGET_ENTRIES = 2000
 
 
@@ -170,9 +171,9 @@ def record_share(seeds: list[int], values: dict, split: str, options: dict) -> I
         yield record(model, predictor.predictor, site_log.generate(seed, split=split), **options)
 
 
-def draw_budget(rng, times: ExecutionTimes) -> float:
+def draw_budget(rng, times: ExecutionTimes, tokens: tuple[int, int] = BUDGET_TOKENS) -> float:
     """Draw the seconds left for decoding when the plan is made, see BUDGET_TOKENS."""
-    low, high = (times.steps.decode(BUDGET_ENTRIES, n) for n in BUDGET_TOKENS)
+    low, high = (times.steps.decode(BUDGET_ENTRIES, n) for n in tokens)
     return low * (high / low) ** rng.random()
 
 

@@ -25,7 +25,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from timebill_ros.bench.recordings import RATIOS, Recording, draw_budget, nearest
+from timebill_ros.bench.recordings import BUDGET_TOKENS, RATIOS, Recording, draw_budget, nearest
 from timebill_ros.codes import Verdict
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.planning.planner import Planner, Situation
@@ -133,17 +133,18 @@ def run_one(method: Method, tracker: Tracker, device: Device, recording: Recordi
 
 
 def replay(method: Method, device: Device, before: list[Recording], after: list[Recording], *, n_requests: int,
-           change_at: int, slowdown: float, seed: int) -> list[Outcome]:
+           change_at: int, slowdown: float, seed: int,
+           budget_tokens: tuple[int, int] = BUDGET_TOKENS) -> list[Outcome]:
     """Replay `n_requests` requests, drawn from `before`; from number `change_at` on, from `after` with slower steps.
 
-    The same seed gives every method the same requests and budgets.
+    The same seed gives every method the same requests and budgets. `budget_tokens`: see `draw_budget`.
     """
     rng, tracker = random.Random(seed), method.make()
     outcomes = []
     for i in range(n_requests):
         changed = i >= change_at
         recording = rng.choice(after if changed else before)
-        budget_s = draw_budget(rng, device.times)
+        budget_s = draw_budget(rng, device.times, budget_tokens)
         outcomes.append(run_one(method, tracker, device, recording, budget_s, slowdown if changed else 1.0))
     return outcomes
 
