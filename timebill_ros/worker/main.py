@@ -216,6 +216,7 @@ class Worker:
     def _run(self, message: dict) -> None:
         self._forget()
         outcome = self._outcome(message)
+        self._unsaved += 1  # before the node hears of the end: it may close the pipe then, and the reader saves
         self._empty_answers.observe(outcome)
         if self._profile_check:
             self._profile_check.observe(self.engine.tracker)
@@ -225,7 +226,6 @@ class Worker:
                            'learned': self._learned()})
         if self.commands.empty():
             self._tidy()
-        self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:
             self._save_state()
 
