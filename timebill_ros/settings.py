@@ -132,9 +132,9 @@ PARAMETERS = (
               'they are longer than N_W, half because they take longer than estimated. It applies where '
               'pessimistic_length is adaptive or conformal. A lower share promises less often.', '', 0.001, 0.5,
               live=True),
-    Parameter('adaptation_step', 0.5, 'How far one missed promise moves adaptive conformal inference, as a share of what '
-              'miss_rate leaves for lengths and for times: its step size over that miss rate. With a larger step the '
-              'bounds follow a change sooner, and are less steady.', '', 0.1, 1.0, live=True),
+    Parameter('adaptation_step', 0.5, 'How far one missed promise moves adaptive conformal inference, as a share of '
+              'what miss_rate leaves for lengths and for times: its step size over that miss rate. With a larger step '
+              'the bounds follow a change sooner, and are less steady.', '', 0.1, 1.0, live=True),
     Parameter('pessimistic_factor', 5.0, 'k in N_W = min(k * N_hat, N_max), where pessimistic_length is fixed. A '
               'larger one promises less often, and breaks fewer promises.', '', 1.0, 1000.0, live=True),
     Parameter('track_timing', True, 'Multiply estimated times by how much longer than profiled the latest requests '

@@ -15,11 +15,10 @@
 """The supervisor in its dispatcher: workers that hang, are lost, do not come up, and are restarted."""
 
 import pytest
-from fake_worker import READY, START_S, end_of
+from fake_worker import READY, end_of
 
 from timebill_ros.codes import ErrorCode, FinishReason, Strategy
-from timebill_ros.dispatch.signs_of_life import PING_S, SECOND_LOOK_S, SILENCE_PAUSES, SILENCE_S
-from timebill_ros.dispatch.supervisor import BACKOFF_S, HANG_GRACE_PAUSES, HANG_GRACE_S, KILL_WAIT_S, MAX_ERRORS
+from timebill_ros.dispatch.supervisor import BACKOFF_S, HANG_GRACE_PAUSES, HANG_GRACE_S, MAX_ERRORS
 from timebill_ros.request import Outcome, to_dict
 
 KILL, TRUNCATE = Strategy.KILL, Strategy.TRUNCATE
@@ -282,67 +281,6 @@ def test_restarts_that_mend_nothing_back_off(harness):
     succeed(harness)
     fail(harness, fatal='another error')
     assert len(harness.workers) == spawned + 2
-
-
-def test_a_worker_that_hangs_in_a_goal_is_replaced_long_before_the_deadline(harness):
-    hung, following, worker = harness.submit(45.0), harness.submit(45.0), harness.worker
-    harness.worker.text(hung, 'so far', 2)
-    worker.hangs = True
-    harness.creep(SILENCE_S)
-    assert worker.alive
-    harness.creep(2 * SECOND_LOOK_S)  # and an allowance for the prompt
-    assert not worker.alive and harness.now - START_S < 10.0
-    assert end_of(hung) == (ErrorCode.WORKER_LOST, FinishReason.ERROR, 'so far')
-    assert 'no sign of life' in hung.outcome.error_msg
-    assert harness.worker.ids('run') == ['goal 1'] and following.outcome is None
-
-
-def test_a_worker_that_shows_life_may_take_long(harness):
-    job, worker = harness.submit(100.0), harness.worker
-    harness.creep(90.0)
-    assert worker.alive and job.outcome is None and len(harness.workers) == 1
-
-
-def test_a_worker_that_hangs_while_idle_is_replaced(harness):
-    worker = harness.worker
-    harness.creep(20.0)
-    assert worker.alive and len(harness.workers) == 1
-    worker.hangs = True
-    harness.creep(PING_S + SILENCE_S + SECOND_LOOK_S)
-    assert not worker.alive and harness.dispatcher.is_ready
-    assert harness.submit().outcome is None and harness.worker.ids('run') == ['goal 0']
-
-
-def test_a_silence_of_several_of_its_pauses_is_no_hang(unconfigured):
-    unconfigured.answer = {**READY, 'longest_pause_s': 4.0}
-    unconfigured.configured()
-    unconfigured.submit(1000.0)
-    worker = unconfigured.worker
-    worker.hangs = True
-    unconfigured.creep(SILENCE_S + SILENCE_PAUSES * 4.0 + 2 * 4.0)
-    assert worker.alive
-    unconfigured.creep(2 * SECOND_LOOK_S)
-    assert not worker.alive
-
-
-def test_a_node_that_stood_still_does_not_take_its_worker_for_hung(harness):
-    """Its clock has leapt, and what the worker said meanwhile comes afterwards."""
-    job, worker = harness.submit(1000.0), harness.worker
-    for _ in range(5):
-        harness.now += 100.0
-        harness.sync()
-        harness.advance(SECOND_LOOK_S)  # the worker's messages are read
-    assert worker.alive and job.outcome is None and len(harness.workers) == 1
-
-
-def test_a_killed_worker_that_does_not_end_is_not_waited_for(harness):
-    """A process that is stuck in a driver survives SIGKILL."""
-    job, worker = harness.submit(100.0), harness.worker
-    worker.hangs, worker.kill = True, lambda: None
-    harness.creep(SILENCE_S + 2 * SECOND_LOOK_S)
-    assert job.outcome is None and len(harness.workers) == 1 and not harness.dispatcher.is_ready
-    harness.creep(KILL_WAIT_S)
-    assert end_of(job)[0] is ErrorCode.WORKER_LOST and len(harness.workers) == 2 and harness.dispatcher.is_ready
 
 
 def test_a_listener_that_fails_does_not_keep_a_worker_from_being_replaced(unconfigured):
