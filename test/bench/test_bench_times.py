@@ -80,8 +80,8 @@ def test_a_profile_that_still_fits_and_one_that_does_not(profile, capsys):
     assert 'step' in said and ('still fits' in said or 'does not fit any more' in said)
     slow = profile.with_name('slow.yaml')
     text = profile.read_text()
-    q = next(line for line in text.splitlines() if line.startswith('  q: '))
-    slow.write_text(text.replace(q, '  q: 1.0'))
+    q = next(line for line in text.splitlines() if line.startswith('    q: '))
+    slow.write_text(text.replace(q, '    q: 1.0'))
     assert main([*arguments, str(slow)]) == 1
     # On a busy machine prefill may be unlike its profile too.
     assert re.search(r'does not fit any more: (prefill, )?step', capsys.readouterr().out)
@@ -99,9 +99,9 @@ def test_miss_rate(profile, tmp_path):
                  '--processes', '1', '--threads', '1']
     assert main(arguments) == 0
     result = json.loads(out.read_text())
-    assert len(result['rows']) == 4 * 7 and len(result['live']) == 2
+    assert len(result['rows']) == 5 * 7 and len(result['live']) == 2
     assert {row['n'] for row in result['rows']} == {6} and result['bars']['conditions'].keys() == {
-        'nominal', 'prompt shift', 'slow', 'both'}
+        'nominal', 'prompt shift', 'slow', 'both', 'tight'}
     assert all(row['latest_end_s'] < 5.0 for row in result['live'])
     assert is_picture(out.with_suffix('.png'))
     before = kept.stat().st_mtime_ns

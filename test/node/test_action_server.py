@@ -27,10 +27,13 @@ from timebill_ros.node import action_server
 
 
 class Handle:
-    """rclpy's handle of an action server; the first `n_failures` goal responses do not reach their client."""
+    """rclpy's handle of an action server; the first `n_failures` goal responses do not reach their client.
 
-    def __init__(self, handle, n_failures):
-        self._handle, self.n_failures = handle, n_failures
+    `untold`: which messages with states of goals are not taken by DDS, counted from 1.
+    """
+
+    def __init__(self, handle, n_failures=0, untold=()):
+        self._handle, self.n_failures, self.untold, self.n_states = handle, n_failures, untold, 0
 
     def __getattr__(self, name):
         return getattr(self._handle, name)
@@ -40,6 +43,12 @@ class Handle:
 
     def __exit__(self, *error):
         return self._handle.__exit__(*error)
+
+    def publish_status(self):
+        self.n_states += 1
+        if self.n_states in self.untold:
+            raise RCLError('of the test: cannot publish data')
+        self._handle.publish_status()
 
     def send_goal_response(self, *arguments):
         if self.n_failures:
@@ -82,6 +91,17 @@ def test_a_goal_whose_client_is_not_reached_ends_and_the_status_topic_says_so(se
     assert not futures[0].done(), 'the client cannot know of its goal'
     wait_until(lambda: nothing_is_left(served), 20.0)
     assert not any(handle.is_active for handle in server._goal_handles.values()), 'rclpy may forget the goal'
+    assert served.ask(make_goal('one', 30.0))[1].text == TEXT, 'the next goal is served'
+
+
+@pytest.mark.parametrize('untold', [{1}, {2}, {3}, {1, 2, 3}])
+def test_a_state_that_cannot_be_published_takes_no_result_away(served, untold):
+    """Those of acceptance, start and end. DDS may refuse them after a client was killed."""
+    server = served.goals._server
+    server._handle = Handle(server._handle, untold=untold)
+    assert served.ask(make_goal('one', 30.0))[1].text == TEXT
+    wait_until(lambda: nothing_is_left(served), 20.0)
+    server._handle.untold = ()
     assert served.ask(make_goal('one', 30.0))[1].text == TEXT, 'the next goal is served'
 
 

@@ -197,6 +197,7 @@ def test_diagnostics_tell_of_a_lost_worker(node):
     wait_until(lambda: levels()[-1][0] == b'\x00')
 
 
+@pytest.mark.slow
 def test_no_shared_memory_or_open_file_is_left_by_lost_workers(node):
     def n_files():
         return len(list(Path(f'/proc/{node.process.pid}/fd').iterdir()))

@@ -80,7 +80,10 @@ def model_without(file, tmp_path):
 def changed_profile(tmp_path, **changed):
     profile = yaml.safe_load((tiny_model() / 'profile.yaml').read_text())
     for section, values in changed.items():
-        profile[section].update(values)
+        part = profile
+        for name in section.split('.'):
+            part = part[name]
+        part.update(values)
     path = tmp_path / 'profile.yaml'
     path.write_text(yaml.safe_dump(profile))
     return {'profile': str(path)}
@@ -88,7 +91,7 @@ def changed_profile(tmp_path, **changed):
 
 REFUSED = {
     'model without config.json': (lambda tmp: model_without('config.json', tmp), 'lacks config.json'),
-    'corrupt profile': (lambda tmp: changed_profile(tmp, times={'q': -1.0}), 'coefficient q'),
+    'corrupt profile': (lambda tmp: changed_profile(tmp, **{'costs.step': {'q': -1.0}}), 'coefficient q'),
     'profile of another device': (
         lambda tmp: changed_profile(tmp, identity={'device': 'Abacus'}), "made for device 'Abacus'"),
     'no such device': (lambda tmp: {'device': 'cuda:77'}, 'cuda:77'),
@@ -126,6 +129,7 @@ def test_configure_after_a_failed_one(unconfigured):
     assert unconfigured.ask(make_goal('one'))[1].text == 'two three'
 
 
+@pytest.mark.slow
 def test_without_a_profile_one_is_measured_and_cached(unconfigured, tmp_path):
     node = unconfigured
     for name, value in (('profile', ''), ('cache_dir', str(tmp_path))):

@@ -128,6 +128,7 @@ def learn(settings, n, **changed):
     return listener
 
 
+@pytest.mark.slow
 def test_what_requests_taught_survives_a_restart(tmp_path):
     settings = learning(tmp_path)
     first = learn(settings, 3)
@@ -144,6 +145,7 @@ def test_what_requests_taught_survives_a_restart(tmp_path):
     assert path.with_name(path.name + '.corrupt').read_text() == '{'
 
 
+@pytest.mark.slow
 def test_a_running_worker_forgets_before_its_next_request(tmp_path):
     settings = learning(tmp_path)
     learn(settings, 3)
@@ -163,6 +165,7 @@ def test_a_node_that_is_to_keep_nothing_keeps_nothing(tmp_path):
     assert not (tmp_path / 'state').exists()
 
 
+@pytest.mark.slow
 def test_another_promise_takes_effect_at_once_and_keeps_what_is_known_of_the_device(tmp_path):
     settings = learning(tmp_path)
     learn(settings, 2)

@@ -20,6 +20,7 @@ loaded machine happens to a client that has just started.
 """
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -85,6 +86,7 @@ class HandingActionServer(ActionServer):
                     self._handle.send_goal_response(header, response)
             except RCLError:
                 continue
-            self._handle.publish_status()
+            with contextlib.suppress(RCLError):  # the acceptance is out
+                self._handle.publish_status()
             return True
         return False

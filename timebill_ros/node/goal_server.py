@@ -217,8 +217,9 @@ class GoalServer:
             ended.wait(1.0)
             return translation.to_result(outcome)
 
-        self._guarded('starting a goal', goal_handle.start_executing, handle, result)
-        self._guarded('setting the state of a goal', lambda: goal_handle.conclude(handle, outcome, by_client=False))
+        self._guarded('starting a goal', goal_handle.start_executing, self._server, handle, result)
+        self._guarded('setting the state of a goal', lambda: goal_handle.conclude(
+            self._server, handle, outcome, by_client=False))
         self._canceled_early.discard(request_id)
         now = time.monotonic()
         timing.response_time_s = now - release_s
@@ -278,7 +279,8 @@ class GoalServer:
         """Have rclpy execute a goal that has started or ended; called from the dispatcher's thread."""
         goal = self._goals.get(job.request.request_id)
         if goal is not None and not goal.executing and (job.phase is Phase.PREFILL or job.outcome is not None):
-            goal.executing = self._guarded('starting a goal', goal_handle.start_executing, goal.handle)
+            goal.executing = self._guarded('starting a goal', goal_handle.start_executing, self._server,
+                                           goal.handle)
 
     def _execute(self, handle) -> Generate.Result:
         """Publish feedback while the goal runs, then return its result.
@@ -309,7 +311,7 @@ class GoalServer:
             # So that the deltas add up to the text.
             self._guarded('feedback', self._publish_feedback, handle, job, outcome.text[len(sent):])
         result = translation.to_result(outcome)  # before the state is set, because it might raise
-        goal_handle.conclude(handle, outcome, by_client=not job.cancel_reason)
+        goal_handle.conclude(self._server, handle, outcome, by_client=not job.cancel_reason)
         set_s = time.monotonic()
         outcome.timing.response_time_s = result.timing.response_time_s = set_s - job.request.release_s
         outcome.timing.tardiness_s = result.timing.tardiness_s = max(0.0, set_s - job.request.deadline_s)

@@ -21,7 +21,7 @@ from test_compiled import IDS, load
 from timebill_ros.inference.steps import captured
 
 
-@pytest.fixture(scope='module', params=['modules', 'compiled', 'captured'])
+@pytest.fixture(scope='module', params=['modules', pytest.param('compiled', marks=pytest.mark.slow), 'captured'])
 def model(request):
     """Load a model whose steps are of that kind; captured ones by a stand-in for CUDA graphs."""
     one = load() if request.param == 'compiled' else load(directory=None)

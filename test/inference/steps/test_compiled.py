@@ -69,6 +69,7 @@ def test_it_draws_the_tokens_of_the_modules_whatever_is_evicted(compiled, module
     torch.testing.assert_close(torch.stack(got[1]), torch.stack(expected[1]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_layers_with_a_sliding_window_go_past_it(tmp_path):
     model, modules = load('qwen2_sliding', tmp_path), load('qwen2_sliding', None)
     assert model.fast_steps
