@@ -146,6 +146,8 @@ class PendingGoal:
     def _wait_accepted(self, timeout_s: float) -> None:
         if not self._accepted.wait(timeout_s):
             self._given_up = True
+            if self._accepted.is_set() and self._handle.accepted:  # in this very moment
+                self._client.on_executor(self._handle.cancel_goal_async)
             raise ServerUnavailable(f'{self._client.server} did not accept a goal in {timeout_s:.1f} s: it hangs, or '
                                     'its answer was lost')
 

@@ -80,6 +80,13 @@ def test_it_agrees_with_the_planner(seed):
     assert made.is_from_bound
 
 
+@pytest.mark.parametrize('n, verdict', [(CONTEXT - 100, Verdict.FITS), (CONTEXT - 99, Verdict.AT_RISK),
+                                        (50 * CONTEXT, Verdict.AT_RISK)])
+def test_a_length_that_the_context_might_cut_is_not_promised(n, verdict):
+    made = estimate(goal(1e6, n, max_new_tokens=100), costs(), {}, NONE, 0.0)
+    assert made.verdict is verdict
+
+
 def test_nothing_predicts_lengths():
     made = estimate(goal(max_new_tokens=70), costs(), {}, NONE, 0.0)
     assert (made.predicted_tokens, made.pessimistic_tokens) == (70, 70)

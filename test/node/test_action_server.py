@@ -16,6 +16,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from node_client import Result, make_goal, wait_for, wait_until
@@ -76,6 +78,20 @@ def test_a_client_that_is_discovered_late_gets_its_acceptance_and_its_answer(ser
     server._handle = Handle(server._handle, n_failures=2)
     assert served.ask(make_goal('one', 30.0))[1].text == TEXT
     wait_until(lambda: nothing_is_left(served), 20.0)
+
+
+def test_acceptances_that_are_sent_again_hold_nobody_up(served, monkeypatch):
+    monkeypatch.setattr(action_server, 'RETRIES_S', (600.0,))
+    slept = threading.Event()
+    monkeypatch.setattr(action_server, 'time', SimpleNamespace(
+        sleep=lambda seconds: slept.wait(30.0), monotonic=time.monotonic))
+    server = served.goals._server
+    server._handle = Handle(server._handle, n_failures=8)
+    for _ in range(8):  # more than the executor has threads
+        served._executors[1].create_task(lambda: served.actions.send_goal_async(make_goal('endless', 600.0)))
+    wait_until(lambda: server._handle.n_failures == 0, 20.0)
+    assert served.ask(make_goal('one', 30.0))[1].text == TEXT
+    slept.set()
 
 
 def test_a_goal_whose_client_is_not_reached_ends_and_the_status_topic_says_so(served):

@@ -52,8 +52,12 @@ class Scene:
     """A watch on a clock that the test moves, and the programs that have a client."""
 
     def __init__(self):
-        self.now, self.programs = 100.0, set()
-        self.watch = ClientWatch(lambda: frozenset(self.programs), clock=lambda: self.now)
+        self.now, self.programs, self.identified = 100.0, set(), {}
+        self.watch = ClientWatch(lambda: frozenset(self.programs), self._identify, clock=lambda: self.now)
+
+    def _identify(self):
+        found, self.identified = self.identified, {}
+        return found
 
     def after(self, seconds):
         """Look every half second for so long; return what is abandoned then."""
@@ -67,6 +71,26 @@ class Scene:
 @pytest.fixture
 def scene():
     return Scene()
+
+
+def test_who_sent_a_goal_is_remembered_until_the_goal_is_watched(scene):
+    scene.programs, scene.identified = {b'A', b'B'}, {'goal': b'A'}
+    scene.after(1.0)
+    scene.watch.add('goal')
+    assert scene.after(5.0) == []
+    scene.programs = {b'B'}
+    assert scene.after(GONE_S + 1.0) == ['goal']
+
+
+def test_a_sender_that_was_not_seen_when_its_goal_came_counts_once_it_is(scene):
+    scene.programs = {b'B'}
+    scene.watch.add('goal')
+    scene.programs, scene.identified = {b'A', b'B'}, {'goal': b'A'}
+    scene.after(1.0)
+    scene.programs = {b'A'}
+    assert scene.after(60.0) == []
+    scene.programs = set()
+    assert scene.after(GONE_S + 1.0) == ['goal']
 
 
 def test_a_goal_is_abandoned_when_its_client_has_been_gone_for_a_while(scene):

@@ -153,7 +153,8 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting, no
         return n_min + fitting - 1 if fitting else None
 
     left_s = request.deadline_s - now - request.delivery_margin_s - prefill_s
-    n_keep = most_kept(n_w, left_s - waiting.worst_s - reserve_s, caution)
+    # A length that the context might cut is not promised, as in planning/solver.py.
+    n_keep = most_kept(n_w, left_s - waiting.worst_s - reserve_s, caution) if n_w <= costs.max_context - n_x else None
     if n_keep is not None:
         verdict = Verdict.FITS if n_keep == n_x else Verdict.FITS_WITH_EVICTION
     else:

@@ -44,6 +44,7 @@ class HandingActionServer(ActionServer):
         # Hears of each request's id and sequence number, in the order in which requests are taken.
         self.on_request: Callable[[str, int], None] = lambda request_id, sequence_number: None
         self._take_lock = threading.Lock()
+        self._late: list[threading.Thread] = []  # that send acceptances again
         self._coming: dict[bytes, float] = {}  # goals that are not handed over yet: id -> release
         super().__init__(*arguments, handle_accepted_callback=self._hand_over, **options)
 
@@ -73,8 +74,19 @@ class HandingActionServer(ActionServer):
             return  # handed over, the usual case
         handle = self._goal_handles.get(goal_id)
         if handle is not None and handle.request is request.goal:  # it was accepted, and no other has had the id before
-            hand_over = self._on_accepted if self._answers_late(header, handle) else self._on_unanswered
-            hand_over(handle, release_s)
+            # On a thread of its own: a few such goals would otherwise keep all threads of the executor busy.
+            self._late = [thread for thread in self._late if thread.is_alive()]
+            self._late.append(threading.Thread(target=self._answer_late, args=(header, handle, release_s), daemon=True))
+            self._late[-1].start()
+
+    def _answer_late(self, header, handle, release_s: float) -> None:
+        hand_over = self._on_accepted if self._answers_late(header, handle) else self._on_unanswered
+        hand_over(handle, release_s)
+
+    def destroy(self) -> None:
+        for thread in self._late:
+            thread.join()
+        super().destroy()
 
     def _answers_late(self, header, handle) -> bool:
         """Send an acceptance again; whether it was sent."""

@@ -31,6 +31,7 @@ from collections.abc import Callable
 from timebill_ros.deadline import Clock
 from timebill_ros.node.goal_senders import PREFIX_BYTES
 
+EARLY_S = 10.0  # how long it is remembered who sent a goal that is not watched yet
 GONE_S = 2.0  # a program that vanishes for less may be making its client again
 
 
@@ -50,6 +51,7 @@ class ClientWatch:
         self._lock = threading.Lock()
         self._senders: dict[str, frozenset[bytes]] = {}  # by request id: programs of which one has sent the goal
         self._absent_since: dict[str, float] = {}  # by request id: when all of them were first found gone
+        self._early: dict[str, tuple[bytes, float]] = {}  # senders of goals that are not watched yet, and since when
 
     def add(self, request_id: str) -> None:
         """Watch the sender of a goal that has just come."""
@@ -57,6 +59,13 @@ class ClientWatch:
         if senders:
             with self._lock:
                 self._senders[request_id] = senders
+                if request_id in self._early:
+                    self._identify(request_id, self._early.pop(request_id)[0], senders)
+
+    def _identify(self, request_id: str, sender: bytes, present: frozenset[bytes]) -> None:
+        # Only if it was seen: another RMW may write a GUID in another way than its endpoints have it.
+        if sender in self._senders[request_id] or sender in present:
+            self._senders[request_id] = frozenset([sender])
 
     def forget(self, request_id: str) -> None:
         """Watch no more for a goal that has ended."""
@@ -66,15 +75,17 @@ class ClientWatch:
 
     def abandoned(self) -> list[str]:
         """Return the goals whose sender has been gone for GONE_S. Ask about every second."""
-        identified = self._identified()
-        if not self._senders:
+        identified, now = self._identified(), self._clock()
+        if not self._senders and not identified:
             return []
-        present, now = self._present(), self._clock()
+        present = self._present()
         with self._lock:
             for request_id, sender in identified.items():
-                # Only if it was seen: another RMW may write a GUID in another way than its endpoints have it.
-                if sender in self._senders.get(request_id, ()):
-                    self._senders[request_id] = frozenset([sender])
+                if request_id in self._senders:
+                    self._identify(request_id, sender, present)
+                else:  # its goal is just being taken, or has ended
+                    self._early[request_id] = sender, now
+            self._early = {name: early for name, early in self._early.items() if now - early[1] < EARLY_S}
             for request_id, senders in self._senders.items():
                 if senders & present:
                     self._absent_since.pop(request_id, None)

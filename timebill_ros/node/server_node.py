@@ -92,6 +92,7 @@ class TimebillNode(LifecycleNode):
             self._create_interfaces()
             # What is there now stays, so that Python's collector need not walk through it (40,000 objects) again. That
             # stops every thread for 20 to 30 ms, and a goal that comes meanwhile is accepted late.
+            gc.unfreeze()  # what an earlier configure left
             gc.collect()
             gc.freeze()
         except Exception as error:  # rclpy swallows what a transition callback raises, so it is logged here

@@ -128,7 +128,7 @@ class Worker:
                     self.channel.send({'event': 'profiling', 'share': share})
 
             self.settings = settings
-            self._forgetting = Forgetting(kept_in)
+            self._forgetting = Forgetting(named)
             loaded = load_engine(self.settings, progress)
             if kept_in != named:
                 one_time_work.total_s = 0.0  # the next start finds none of it
@@ -280,6 +280,7 @@ class Worker:
 
     def _estimate(self, message: dict) -> None:
         answer = {'event': 'estimate', 'tag': message['tag']}
+        self._forget()
         try:
             plan, whole, n_x, prefill_s = self.engine.estimate(Request.from_dict(message['request']))
             answer.update(plan=to_dict(plan), whole=to_dict(whole), prompt_tokens=n_x, prefill_s=prefill_s)
