@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 import tiny_models
+from loading_settings import chosen
 
 from timebill_ros import resources, settings
 from timebill_ros.codes import ErrorCode
@@ -31,28 +32,6 @@ from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.length.pessimistic_length import FixedFactor
 from timebill_ros.request import Request
 from timebill_ros.worker import loading
-
-POINTS = {'prefill': [[n, n / 6400] for n in (64, 128, 256, 500)],
-          'step': [[n, n / 64000] for n in (64, 128, 256, 500)]}
-
-
-def chosen(cache_dir, **values):
-    return settings.check({'model': str(tiny_models.directory('qwen2')), 'device': 'cpu', 'threads': 1,
-                           'self_profile_s': 1.0, 'cache_dir': str(cache_dir), 'compile_step': 'never', **values})
-
-
-@pytest.fixture
-def measured(monkeypatch):
-    """The options of each measurement that was asked for; none is really made."""
-    calls = []
-
-    def measure(*args, **options):
-        calls.append(options)
-        return POINTS
-
-    monkeypatch.setattr(loading, 'measure', measure)
-    return calls
-
 
 # -- model and predictor ---------------------------------------------------------------------------------------------
 

@@ -21,8 +21,8 @@ import time
 import pytest
 import tiny_models
 import yaml
+from loading_settings import POINTS, chosen
 
-from timebill_ros import settings
 from timebill_ros.inference import one_time_work
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.timing import profiling
@@ -30,14 +30,6 @@ from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import CIRCUMSTANCES, Profile
 from timebill_ros.timing.profiling import identity
 from timebill_ros.worker import loading
-
-POINTS = {'prefill': [[n, n / 6400] for n in (64, 128, 256, 500)],
-          'step': [[n, n / 64000] for n in (64, 128, 256, 500)]}
-
-
-def chosen(cache_dir, **values):
-    return settings.check({'model': str(tiny_models.directory('qwen2')), 'device': 'cpu', 'threads': 1,
-                           'self_profile_s': 1.0, 'cache_dir': str(cache_dir), 'compile_step': 'never', **values})
 
 
 @functools.cache
@@ -52,19 +44,6 @@ def find_profile(values):
 
 def cached_path(values):
     return loading.cached_profile_path(values, identity(model(), None), values['prefill_chunk_tokens'])
-
-
-@pytest.fixture
-def measured(monkeypatch):
-    """The options of each measurement that was asked for; none is really made."""
-    calls = []
-
-    def measure(*args, **options):
-        calls.append(options)
-        return POINTS
-
-    monkeypatch.setattr(loading, 'measure', measure)
-    return calls
 
 
 def test_a_profile_is_measured_once_and_then_cached(tmp_path, measured):

@@ -1,0 +1,32 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What tests of loading share."""
+import pytest
+from loading_settings import POINTS
+
+from timebill_ros.worker import loading
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The options of each measurement that was asked for; none is really made."""
+    calls = []
+
+    def measure(*args, **options):
+        calls.append(options)
+        return POINTS
+
+    monkeypatch.setattr(loading, 'measure', measure)
+    return calls
