@@ -32,13 +32,15 @@ def ends():
 
 @pytest.fixture(autouse=True)
 def loggers():
-    """Put the logging of this process back as it was."""
+    """Begin with this package's logging as in a new process, and put it back; a node in this process bridges it."""
     root, package = logging.getLogger(), logging.getLogger('timebill_ros')
-    before = list(root.handlers), root.level, package.level
+    before = list(root.handlers), root.level, package.level, list(package.handlers), package.propagate
+    package.handlers[:], package.propagate = [], True
     yield
-    root.handlers[:] = before[0]
+    root.handlers[:], package.handlers[:] = before[0], before[3]
     root.setLevel(before[1])
     package.setLevel(before[2])
+    package.propagate = before[4]
 
 
 def lines(node, channel):
