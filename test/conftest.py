@@ -19,6 +19,7 @@ inherit them.
 """
 import atexit
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -78,6 +79,16 @@ def _children() -> list[int]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             found += map(int, (task / 'children').read_text().split())
     return found
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _logging_as_before():
+    """Put this package's logging back after each file: a node that is made in this process bridges it to ROS."""
+    package = logging.getLogger('timebill_ros')
+    before = list(package.handlers), package.level, package.propagate
+    yield
+    package.handlers[:], package.propagate = before[0], before[2]
+    package.setLevel(before[1])
 
 
 @pytest.fixture(scope='session')
