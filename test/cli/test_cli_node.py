@@ -54,12 +54,12 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     (['w1', '--budget', '-1'], 1, '', '-1.0 s'),
 ])
 def test_ask(node, arguments, code, out, err):
-    got_code, got_out, got_err = finish(start(node, 'ask', *arguments))
+    got_code, got_out, got_err = finish(start(node, 'ask', *arguments, '--wait', '60'))
     assert (got_code, out in got_out, err in got_err) == (code, True, True), (got_code, got_out, got_err)
 
 
 def test_ask_prints_one_json_object(node):
-    code, out, err = finish(start(node, 'ask', 'one', '--raw', '--budget', '30', '--json'))
+    code, out, err = finish(start(node, 'ask', 'one', '--raw', '--budget', '30', '--json', '--wait', '60'))
     answer = json.loads(out)
     assert (code, err) == (0, '')
     assert (answer['text'], answer['error'], answer['finish_reason'], answer['promise']) == (

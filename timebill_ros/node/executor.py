@@ -25,6 +25,7 @@ from rclpy.executors import (
     ConditionReachedException,
     Executor,
     ExternalShutdownException,
+    InvalidHandle,
     ShutdownException,
     TimeoutException,
 )
@@ -55,6 +56,8 @@ class PoolExecutor(Executor):
         try:
             task, _, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
         except (ConditionReachedException, ExternalShutdownException, ShutdownException, TimeoutException):
+            return
+        except InvalidHandle:  # something was destroyed, by a cleanup, while it was looked at; the next round goes on
             return
         if task in self._given:  # found again, because no thread has begun it yet
             time.sleep(YIELD_S)
