@@ -165,8 +165,8 @@ def test_what_requests_teach_is_used(harness):
     job = harness.submit(20.0)
     learned = {'timing_factor': 2.0, 'prefill_factor': 3.0, 'time_bound': 1.0, 'reserve_s': 0.0,
                'predicted_tokens': 11, 'pessimistic_tokens': 21}
-    harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': None, 'finished_s': START_S,
-                        'learned': learned})
+    harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': None, 'finished_s': START_S})
+    harness.worker.say({'event': 'learned', 'learned': learned})
     harness.sync()
     harness.submit(20.0)
     made = asked(harness)

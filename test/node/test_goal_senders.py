@@ -66,6 +66,14 @@ def test_two_of_one_number_are_told_apart_by_their_order(matcher):
     assert matcher.match([(1, B)]) == {'one': A, 'other': B}
 
 
+def test_a_late_look_matches_no_event_with_a_request_of_another(matcher):
+    matcher.request('of A', 1)
+    matcher.now = KEPT_S + 5.0  # the process was stopped, and the event waited to be read
+    assert matcher.match([(1, A)]) == {'of A': A}
+    matcher.request('of B', 1)
+    assert matcher.match([(1, B)]) == {'of B': B}
+
+
 def test_what_finds_no_counterpart_is_forgotten(matcher):
     matcher.request('goal', 1)
     matcher.match([(2, A)])

@@ -216,8 +216,9 @@ def answered(run, check=lambda: None, worker=None, **request):
     worker.engine = SimpleNamespace(run=run, model=model, tracker=Tracker('fixed'))
     data = {**to_dict(Request('r', 0.0, 1e9, prompt='w1')), **request}
     worker._run({'op': 'run', 'request': data})
-    *_, event = worker.channel
+    *_, event, after = worker.channel
     assert (event['event'], event['id']) == ('done', data['request_id'])
+    assert after['event'] == 'learned', 'the result waits for nothing'
     return event, worker
 
 
@@ -270,7 +271,7 @@ def test_a_bug_ends_the_goal_with_a_sentence_and_the_worker_serves_on(run, reque
     assert sentence in outcome.error_msg
     worker.engine.run = good
     worker._run({'op': 'run', 'request': to_dict(Request('next', 0.0, 1e9, prompt='w1'))})
-    assert worker.channel[-1]['id'] == 'next' and worker.channel[-1]['outcome']['text'] == 'text'
+    assert worker.channel[-2]['id'] == 'next' and worker.channel[-2]['outcome']['text'] == 'text'
 
 
 def test_an_error_that_the_device_does_not_recover_from_is_told():
@@ -284,11 +285,11 @@ def test_an_error_that_the_device_does_not_recover_from_is_told():
     worker.engine.run = good
     request = to_dict(Request('r', 0.0, 1e9, prompt='w1'))
     worker._run({'op': 'run', 'request': request})
-    assert worker.channel[-1]['fatal'] == '', 'a goal that succeeds is not doubted'
+    assert worker.channel[-2]['fatal'] == '', 'a goal that succeeds is not doubted'
     worker.engine.run = lambda request, control: broken()
     worker._run({'op': 'run', 'request': request})
-    assert worker.channel[-1]['outcome']['error_code'] == ErrorCode.UNKNOWN
-    assert 'an illegal memory access' in worker.channel[-1]['fatal']
+    assert worker.channel[-2]['outcome']['error_code'] == ErrorCode.UNKNOWN
+    assert 'an illegal memory access' in worker.channel[-2]['fatal']
 
 
 def test_a_bad_request_for_an_estimate_is_answered():
@@ -342,7 +343,7 @@ def test_a_goal_that_memory_is_too_short_for_ends_with_out_of_memory_and_the_wor
     assert 'memory is too short for this goal' in outcome.error_msg
     worker.engine.run = good
     worker._run({'op': 'run', 'request': to_dict(Request('next', 0.0, 1e9, prompt='w1'))})
-    assert worker.channel[-1]['outcome']['text'] == 'text'
+    assert worker.channel[-2]['outcome']['text'] == 'text'
     worker.engine.estimate = lambda request: no_memory(request, None)
     worker._estimate({'op': 'estimate', 'tag': 7, 'request': to_dict(Request('e', 0.0, 1.0))})
     assert worker.channel[-1]['error_code'] == ErrorCode.OUT_OF_MEMORY

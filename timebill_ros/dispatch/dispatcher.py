@@ -314,8 +314,8 @@ class Dispatcher:
                 self._end(job, endings.lost(job, event['reason']))
         elif kind == 'estimate':
             self._estimates.answer(event)
-        elif job is None or event['id'] != job.request.request_id:
-            return  # about a goal that the node has ended
+        elif job is None or event.get('id') != job.request.request_id:
+            return  # about no goal, or one that the node has ended
         elif kind == 'done':
             try:
                 outcome, finished_s = Outcome.from_dict(event['outcome']), float(event['finished_s'])

@@ -59,8 +59,6 @@ class Matcher:
         """Return, by request id, the program that sent the request; each request once. `events` are new."""
         now, found = self._clock(), {}
         with self._lock:
-            self._events = [event for event in self._events if now - event[2] < KEPT_S]
-            self._requests = [request for request in self._requests if now - request[2] < KEPT_S]
             self._events += [(number, program, now) for number, program in events]
             for number in {number for number, _, _ in self._events}:
                 programs = [program for other, program, _ in self._events if other == number]
@@ -69,6 +67,9 @@ class Matcher:
                     found |= zip(ids, programs, strict=True)
                     self._events = [event for event in self._events if event[0] != number]
                     self._requests = [request for request in self._requests if request[0] != number]
+            # After matching: where the node has stood still, both counterparts may be old, and belong together.
+            self._events = [event for event in self._events if now - event[2] < KEPT_S]
+            self._requests = [request for request in self._requests if now - request[2] < KEPT_S]
         return found
 
 

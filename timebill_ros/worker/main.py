@@ -173,12 +173,16 @@ class Worker:
             tracker = make_tracker(self.settings, scores, self.profile)
             tracker.take_over(self.engine.tracker)
             self.engine.tracker = tracker
+            self._tell_learned()
 
     def _tracked(self) -> dict[str, float | bool]:
         """Return what diagnostics show of the tracker; `unusual`: the profile no longer describes this device."""
         tracker = self.engine.tracker
         return {'timing_factor': tracker.timing_factor, 'prefill_factor': tracker.prefill_factor,
                 'time_bound': tracker.time_bound, 'unusual': is_unusual(tracker.timing_factor)}
+
+    def _tell_learned(self) -> None:
+        self.channel.send({'event': 'learned', 'learned': self._learned()})
 
     def _learned(self) -> dict:
         """Return what the node estimates with besides costs."""
@@ -198,6 +202,7 @@ class Worker:
         self.engine.tracker = make_tracker(self.settings, scores, self.profile)
         self._unsaved = 0
         log.info('what requests taught is forgotten, as asked')
+        self._tell_learned()
 
     def _save_state(self) -> None:
         self._forget()
@@ -222,8 +227,8 @@ class Worker:
             self._profile_check.observe(self.engine.tracker)
         fatal = self._fatal() if outcome.error_code is ErrorCode.UNKNOWN else ''
         self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
-                           'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal,
-                           'learned': self._learned()})
+                           'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal})
+        self._tell_learned()  # after the result, which must not wait for it
         if self.commands.empty():
             self._tidy()
         if self._unsaved >= SAVE_EVERY:
