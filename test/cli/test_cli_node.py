@@ -24,6 +24,7 @@ from node_client import make_goal, wait_until
 from node_process import NodeProcess
 from scripted_model import ROOT
 
+from timebill_ros.cli.ask import unshown
 from timebill_ros.codes import ErrorCode
 
 
@@ -56,6 +57,13 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 def test_ask(node, arguments, code, out, err):
     got_code, got_out, got_err = finish(start(node, 'ask', *arguments, '--wait', '60'))
     assert (got_code, out in got_out, err in got_err) == (code, True, True), (got_code, got_out, got_err)
+
+
+@pytest.mark.parametrize(('shown', 'text', 'rest'), [
+    ('two three', 'two three', ''), ('', 'two three', 'two three'), ('two', 'two three', ' three'),
+    ('three', 'two three', '\ntwo three'), ('two three', '', ''), ('', '', '')])
+def test_ask_prints_what_feedback_did_not_bring(shown, text, rest):
+    assert unshown(shown, text) == rest
 
 
 def test_ask_prints_one_json_object(node):

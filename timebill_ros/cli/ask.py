@@ -58,6 +58,16 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError(f'--wait {options.wait} s is no time to wait: give seconds, 0 or more')
 
 
+def unshown(shown: str, text: str) -> str:
+    """Return what is to be printed after the streamed text `shown`, so that the whole answer `text` stands there.
+
+    Feedback is a topic: what a client that has just started misses of it does not come again.
+    """
+    if text.startswith(shown):
+        return text[len(shown):]
+    return f'\n{text}' if text else ''
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the answer to standard output and how it ended to standard error. Ctrl-C cancels the goal."""
     check(options)
@@ -71,8 +81,11 @@ def run(options: argparse.Namespace) -> int:
     else:
         goal.messages = chat({'role': 'user', 'content': text})
 
+    shown: list[str] = []
+
     def show(message) -> None:
-        print(message.feedback.text_delta, end='', flush=True)
+        shown.append(message.feedback.text_delta)
+        print(shown[-1], end='', flush=True)
 
     with Client(options.server) as client:
         client.wait_until_active(options.wait)
@@ -86,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(ending.as_json(result, answer.accepted_s, answer.received_s, options.budget)))
         return 0 if result.error_code == Generate.Result.NONE else 1
-    print()
+    print(unshown(''.join(shown), result.text))
     if result.error_code:
         print(f'error {result.error_code} {ending.name_of(ErrorCode, result.error_code)}: {result.error_msg}',
               file=sys.stderr)
