@@ -30,6 +30,7 @@ from pathlib import Path
 from timebill_ros.bench.client_processes import ClientProcesses
 from timebill_ros.bench.faults import Faults, fault_plan
 from timebill_ros.bench.host import environment, write
+from timebill_ros.bench.host_pauses import HostPauses
 from timebill_ros.bench.load_analysis import analyse, memory, quantiles, to_record
 from timebill_ros.bench.load_goals import LONGEST, measure_vanilla, schedule, site_log_kinds, without_tasks
 from timebill_ros.bench.node_under_load import Node
@@ -69,7 +70,7 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
         empty_server = subprocess.Popen([sys.executable, '-m', 'timebill_ros.bench.empty_action'],
                                         stdin=subprocess.PIPE)
         try:
-            with ClientProcesses(jobs) as clients:
+            with ClientProcesses(jobs) as clients, HostPauses() as host:
                 start_s = time.monotonic()
                 faults = Faults(node, fault_plan(kills, hangs, start_s, seconds, rng))
                 sampler = Sampler(node, {'empty_action': empty_server.pid})
@@ -90,7 +91,10 @@ def run(out: Path | None, *, parameters: dict | None = None, kinds: list[dict] |
     records = [to_record(row) for output in outputs for row in output['goals']]
     result = {'environment': environment(), 'parameters': parameters, 'clients': n_clients, 'seconds': seconds,
               'offered_load': sum(kinds[spec['kind']]['vanilla_s'] for job in jobs for spec in job['goals']) / seconds,
-              **analyse(records, [e for output in outputs for e in output['empty']], faults.done, QUEUE_SIZE),
+              **analyse(records, [e for output in outputs for e in output['empty']], faults.done, QUEUE_SIZE,
+                        host.pauses),
+              'host_pauses': {'at_real_time': host.at_real_time,
+                              **quantiles(end - start for start, end in host.pauses)},
               'kills': sum(fault.kind == 'kill' for fault in faults.done),
               'hangs': sum(fault.kind == 'hang' for fault in faults.done),
               'recovery_s': {kind: quantiles(f.back_s - f.at_s for f in faults.done if f.kind == kind)
@@ -112,6 +116,8 @@ def summary(result: dict) -> str:
     return '\n'.join([
         f'{result["goals"]} goals: {result["lost"]} lost, {result["wrong_code"]} with a wrong code, '
         f'{result["late"]} set after their deadline by the node',
+        f'{result["late_over_5_ms"]} of them more than 5 ms, {result["late_over_5_ms_outside_pauses"]} outside '
+        f'{result["host_pauses"]["n"]} pauses of the machine',
         f'at the client {late["over_20_ms"]} of {late["goals"]} more than 20 ms late, {late["over_100_ms"]} more '
         'than 100 ms',
         f'acceptance p99 {1e3 * accept["timebill"]["p99"]:.1f} ms, of an empty action '

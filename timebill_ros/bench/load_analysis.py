@@ -17,11 +17,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from timebill_ros.bench.goal_checks import Circumstances, GoalRecord, most_open, overruns, wrong
+from timebill_ros.bench.host_pauses import Pause, paused_s
 from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
+
+LATE_S = 0.005  # a result that the node sets later than this after its deadline is late
+BEFORE_S = 0.05  # a pause that began so long before a deadline may still delay the result
 
 
 def to_record(row: dict) -> GoalRecord:
@@ -82,10 +87,17 @@ def counts(names) -> dict[str, int]:
     return dict(sorted(Counter(names).items()))
 
 
-def analyse(records: list[GoalRecord], empty: list[dict], faults: list, queue_size: int) -> dict:
+def outside_pauses(record: GoalRecord, pauses: Sequence[Pause]) -> float:
+    """Return the seconds that the node set this result late by, less those in which the machine stood still."""
+    deadline_s = record.sent_s + record.budget_s
+    return record.tardiness_s - paused_s(pauses, deadline_s - BEFORE_S, deadline_s + record.tardiness_s)
+
+
+def analyse(records: list[GoalRecord], empty: list[dict], faults: list, queue_size: int,
+            pauses: Sequence[Pause] = ()) -> dict:
     """Return everything that load.json says of goals.
 
-    `records` of our goals, `empty` of those to the empty action, `faults` as in faults.py.
+    `records` of our goals, `empty` of those to the empty action, `faults` as in faults.py, `pauses` of the machine.
     """
     answered = [r for r in records if not r.is_lost]
     around = Circumstances([(f.at_s, f.back_s if not math.isnan(f.back_s) else math.inf) for f in faults],
@@ -108,6 +120,8 @@ def analyse(records: list[GoalRecord], empty: list[dict], faults: list, queue_si
     return {
         'goals': len(records), 'lost': len(records) - len(answered),
         'late': sum(r.tardiness_s > 0 for r in hard), 'wrong_code': len(errors),
+        'late_over_5_ms': sum(r.tardiness_s > LATE_S for r in hard),
+        'late_over_5_ms_outside_pauses': sum(outside_pauses(r, pauses) > LATE_S for r in hard),
         'late_codes': counts(ErrorCode(r.code).name for r in hard if r.tardiness_s > 0),
         'late_by_s': quantiles(r.tardiness_s for r in hard if r.tardiness_s > 0),
         'wrong': [sentence for _, sentence in errors[:20]], 'codes': counts(ErrorCode(r.code).name for r in answered),
