@@ -15,12 +15,11 @@
 """The scores of answers to site-log tasks."""
 import itertools
 import json
-import random
 
 import pytest
 
 from timebill_ros.tasks.site_log import FAMILIES, MODES, SiteLogTask, generate
-from timebill_ros.tasks.site_log_scores import exact_match, step_accuracy, steps_of, token_f1, write_jsonl
+from timebill_ros.tasks.site_log_scores import exact_match, scored, step_accuracy, steps_of, token_f1, write_jsonl
 
 
 def task_of(*steps: str, family: str = 'bring') -> SiteLogTask:
@@ -52,14 +51,11 @@ def test_a_step_that_occurs_twice_is_wanted_twice():
     assert step_accuracy(task, 'fetch cart') == 1 / 3
 
 
-def test_step_accuracy_is_the_longest_common_subsequence():
-    rng = random.Random(0)
-    for _ in range(200):
-        wanted, given = ([rng.choice('abcd') for _ in range(rng.randint(low, 6))] for low in (1, 0))
-        # Try all subsequences of the wanted steps. `in` consumes an iterator, so steps are found in order only.
-        common = max(n for n in range(len(wanted) + 1) for chosen in itertools.combinations(wanted, n)
-                     for rest in [iter(given)] if all(step in rest for step in chosen))
-        assert step_accuracy(task_of(*wanted), '\n'.join(given)) == common / len(wanted)
+def test_a_task_as_benches_take_it():
+    task = task_of('a 1', 'b 2')
+    scored_task = scored(task, 64)
+    assert scored_task.scores('a 1') == {'step_accuracy': 0.5, 'exact_match': 0.0, 'token_f1': token_f1(task, 'a 1')}
+    assert (scored_task.score('a 1'), scored_task.messages, scored_task.family) == (0.5, task.messages, 'bring')
 
 
 @pytest.mark.parametrize(('text', 'expected'), [

@@ -17,11 +17,14 @@
 The mode line and the notes of a report are random (see site_log.py), so no score counts them.
 """
 
+import functools
 import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from timebill_ros.tasks.common_subsequence import longest_common_subsequence
+from timebill_ros.tasks.scored_task import ScoredTask
 from timebill_ros.tasks.site_log import MODES, NOTE_WORDS, SiteLogTask
 
 _NOTES = {f'note {degree} {state}' for degree in NOTE_WORDS[0] for state in NOTE_WORDS[1]}
@@ -48,14 +51,7 @@ def step_accuracy(task: SiteLogTask, text: str) -> float:
     This is the longest common subsequence of lines, divided by the number of reference steps. Only whole lines count,
     so the cut line of a truncated answer is wrong. An extra step costs nothing here (`exact_match` sees it).
     """
-    given, wanted = steps_of(task, text), task.steps
-    longest = [0] * (len(wanted) + 1)  # longest[j]: common subsequence of the lines so far and wanted[:j]
-    for line in given:
-        previous = 0
-        for j, step in enumerate(wanted, start=1):
-            diagonal, previous = previous, longest[j]
-            longest[j] = diagonal + 1 if line == step else max(longest[j], longest[j - 1])
-    return longest[-1] / len(wanted)
+    return longest_common_subsequence(steps_of(task, text), task.steps) / len(task.steps)
 
 
 def exact_match(task: SiteLogTask, text: str) -> bool:
@@ -74,6 +70,18 @@ def token_f1(task: SiteLogTask, text: str) -> float:
     wanted = Counter(word for step in task.steps for word in step.split())
     common = sum((given & wanted).values())
     return 2 * common / (sum(given.values()) + sum(wanted.values())) if common else 0.0
+
+
+def scores(task: SiteLogTask, text: str) -> dict[str, float]:
+    """Return all scores by name; step accuracy, which counts in quality tables, is the first."""
+    return {'step_accuracy': step_accuracy(task, text), 'exact_match': float(exact_match(task, text)),
+            'token_f1': token_f1(task, text)}
+
+
+def scored(task: SiteLogTask, max_new_tokens: int) -> ScoredTask:
+    """Return a site-log task as benches take it."""
+    return ScoredTask(f'{task.split} {task.seed}', task.family, task.messages, max_new_tokens,
+                      functools.partial(scores, task))
 
 
 def write_jsonl(tasks: list[SiteLogTask], path: str | Path) -> None:
