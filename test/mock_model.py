@@ -20,6 +20,7 @@ from concurrent.futures import Future
 import torch
 
 from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference.streams import Stream
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.prediction import Prediction
 from timebill_ros.request import Request
@@ -57,7 +58,8 @@ class MockModel:
     device = torch.device('cpu')
     name, variant, eos_ids = 'mock', 'float32', frozenset({EOS})
     supports_eviction = True
-    chunked_prefill, looks_per_chunk = True, 1
+    chunked_prefill, looks_per_chunk, chunks_queued = True, 1, 1
+    stream = Stream()
     max_context = 4000
     variants = {'float32': None}
 

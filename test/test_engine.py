@@ -279,6 +279,11 @@ def test_the_longest_pause_is_the_last_chunk_or_without_chunks_all_of_prefill(ch
     assert bench.engine.longest_pause_s() == pytest.approx(max(last, step))
     monkeypatch.setattr(MockModel, 'looks_per_chunk', 2)
     assert bench.engine.longest_pause_s() == pytest.approx(max(last / 2, step))
+    monkeypatch.setattr(MockModel, 'looks_per_chunk', 1)
+    monkeypatch.setattr(MockModel, 'chunks_queued', 2)  # as on a GPU
+    before = TIMES.prefill(MockModel.max_context - 200) if chunked else 0.0
+    last = TIMES.prefill(MockModel.max_context) - before
+    assert bench.engine.longest_pause_s() == pytest.approx(max(last, step))
 
 
 # -- overrun strategies: what each does while the model works; test_overrun.py has the matrix ------------------------

@@ -36,7 +36,6 @@ from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Verdic
 from timebill_ros.deadline import Clock
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.decode import decode, no_collection
-from timebill_ros.inference.devices import high_priority_stream
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory
 from timebill_ros.inference.sampling import Sampler
@@ -93,13 +92,12 @@ class Engine:
         self.prediction_wait_s = prediction_wait_s
         self.predictor_max_tokens = predictor_max_tokens
         self.clock = clock
-        self._high_priority = high_priority_stream(model.device)
 
     def run(self, request: Request, control: Control) -> Outcome:
         """Run one request to its end. The outcome's timing lacks only what the node adds."""
         timing = Timing(time_budget_s=request.time_budget_s, variant=self.model.variant)
         try:
-            with self._high_priority:
+            with self.model.stream.entered():
                 reason, text = self._generate(request, control, timing)
             full = timing.prompt_tokens + timing.generated_tokens >= self.model.max_context
             return overrun.settle(request, reason, text, timing, context_is_full=full)
@@ -303,10 +301,10 @@ class Engine:
         return self.planner.plan(known, left), self.planner.plan(whole, left), known.n_x, prefill_s
 
     def longest_pause_s(self) -> float:
-        """Estimate the longest time between two looks at the control: in the longest prompt's last chunk, or a step."""
-        longest = self.model.max_context
-        before = max(0, longest - self.prefill_chunk_tokens) if self.model.chunked_prefill else 0
-        return max(self.times.chunk(before, longest - before) / self.model.looks_per_chunk, self.times.step(longest))
+        """Estimate the longest time between two looks at the control: at the longest prompt's end, or in a step."""
+        model, longest = self.model, self.model.max_context
+        before = max(0, longest - model.chunks_queued * self.prefill_chunk_tokens) if model.chunked_prefill else 0
+        return max(self.times.chunk(before, longest - before) / model.looks_per_chunk, self.times.step(longest))
 
     def prefill_table(self) -> list[tuple[int, float]]:
         """Return pairs (prompt tokens, estimated prefill seconds), ascending to the model's context.

@@ -23,6 +23,7 @@ import torch
 
 from timebill_ros import settings
 from timebill_ros.inference.model_directory import ModelError
+from timebill_ros.inference.streams import Stream
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.worker import loading, tuning
 
@@ -36,7 +37,7 @@ class Reader:
     """A model on four cores that only takes time: `chunk_s` a chunk, and `token_s` a token on one core."""
 
     max_context, threads, prefill_threads, looks_per_chunk = 512, 4, 4, 1
-    device, fingerprint, variant = torch.device('cpu'), 'reader', 'float32'
+    device, fingerprint, variant, stream = torch.device('cpu'), 'reader', 'float32', Stream()
 
     class tokenizer:
         decode, __len__ = staticmethod(lambda ids: 'w ' * len(ids)), staticmethod(lambda: 100)

@@ -42,7 +42,7 @@ from timebill_ros.bench.machine import describe_device, write
 from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.bench.step_check import notes
 from timebill_ros.bench.tables import Table, print_table
-from timebill_ros.inference.devices import choose_device, high_priority_stream
+from timebill_ros.inference.devices import choose_device
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor
@@ -130,10 +130,10 @@ def prediction_rows(model: CausalLM, n: int, chunk_tokens: int, rounds: int) -> 
     executors = {'alone': None}
     for device in dict.fromkeys([str(model.device), 'cpu']):
         executors[f'predictor on {device}'] = PredictionExecutor(length_predictor.load(directory, device=device))
-    first = {name: high_priority_stream(model.device) for name in executors}
+    stream_of = {name: model.stream.entered for name in executors}
     if model.device.type == 'cuda':
         name = f'predictor on {model.device}'
-        executors[f'{name}, equal priority'], first[f'{name}, equal priority'] = executors[name], nullcontext()
+        executors[f'{name}, equal priority'], stream_of[f'{name}, equal priority'] = executors[name], nullcontext
     prompt = [1 + i % (shapes.WORDS - 1) for i in range(n)]
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in executors}
     for _ in range(rounds + 1):
@@ -142,7 +142,7 @@ def prediction_rows(model: CausalLM, n: int, chunk_tokens: int, rounds: int) -> 
             model.synchronize()
             start = time.perf_counter()
             future = executor.submit('w1 ' * n, n) if executor else None
-            with first[name]:
+            with stream_of[name]():
                 model.prefill(prompt, chunk_tokens=chunk_tokens)
                 model.synchronize()
             prefill_s = time.perf_counter() - start

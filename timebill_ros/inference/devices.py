@@ -50,12 +50,6 @@ def choose_dtype(name: str, device: torch.device, stored: torch.dtype | None) ->
     return stored or torch.float32
 
 
-def high_priority_stream(device: torch.device) -> contextlib.AbstractContextManager:
-    """Put the work inside on a CUDA stream that goes before other streams of the GPU; on a CPU, do nothing."""
-    return torch.cuda.stream(torch.cuda.Stream(device, priority=-1)) if device.type == 'cuda' else \
-        contextlib.nullcontext()
-
-
 def device_name(device: torch.device) -> str:
     """Return the name of the hardware and, on a CPU, the thread count. A profile is valid for one such name."""
     if device.type == 'cuda':

@@ -40,6 +40,7 @@ from timebill_ros.inference.query_recorder import QueryRecorder, recording
 from timebill_ros.inference.steps import choice
 from timebill_ros.inference.steps.interface import Step
 from timebill_ros.inference.steps.modules import ModuleStep
+from timebill_ros.inference.streams import stream_on
 from timebill_ros.inference.threads import for_decoding
 from timebill_ros.request import Request
 
@@ -61,6 +62,9 @@ class CausalLM:
     `supports_eviction` is false, and `eviction_refusal` says why, for models whose cache is not one full-attention
     key and value per token. Models that SlotCache does not fit run on their own cache and attention, some of them
     without chunks in prefill. `compiled_steps`: folder of compiled decode steps; None: steps run through the modules.
+
+    `stream`: where requests put their work, which goes before the length predictor's. Whoever times something enters
+    it, as the engine does.
     """
 
     def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
@@ -68,6 +72,7 @@ class CausalLM:
                  allow_unsafe_weights: bool = False, other_variants: str = '', compiled_steps: Path | None = None):
         self.name = name
         self.device = choose_device(device)
+        self.stream = stream_on(self.device, urgent=True)
         self._requested_threads = threads
         self.scorer: Scorer = SCORERS[scorer]()
         files = ModelFiles(name, self.device, dtype, trust_remote_code=trust_remote_code,
@@ -83,7 +88,8 @@ class CausalLM:
             self.variant = str(self.dtype).removeprefix('torch.')
             self._add_variants(other_variants)
         if compiled_steps is not None and self._foreign is None:
-            self._choose_steps(compiled_steps)
+            with self.stream.entered():
+                self._choose_steps(compiled_steps)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
         log_ignored(name, getattr(self.model, 'generation_config', None))
 
@@ -140,16 +146,17 @@ class CausalLM:
         ValueError where a layer that is to be evicted did not call our attention function.
         """
         ids = [self.tokenizer.eos_token_id or 0] * (MAX_WINDOW + 2)
-        self.reset()
-        self.prefill(ids, chunk_tokens=len(ids) // 2)
-        missing = [] if self.eviction_refusal else \
-            [i for i in self.cache.evictable_layers() if i not in self._recorders or self._recorders[i].queries is None]
-        if missing:
-            raise ValueError(f'layers {missing} did not call it')
-        if self.supports_eviction:
-            self.evict(MAX_WINDOW)
-        self.step(torch.tensor(ids[0]), len(ids))
-        self.reset()
+        with self.stream.entered():  # libraries keep their workspaces for each stream
+            self.reset()
+            self.prefill(ids, chunk_tokens=len(ids) // 2)
+            missing = [] if self.eviction_refusal else [i for i in self.cache.evictable_layers() if i not in
+                                                        self._recorders or self._recorders[i].queries is None]
+            if missing:
+                raise ValueError(f'layers {missing} did not call it')
+            if self.supports_eviction:
+                self.evict(MAX_WINDOW)
+            self.step(torch.tensor(ids[0]), len(ids))
+            self.reset()
 
     def _add_variants(self, names: str) -> None:
         self.variants = {self.variant: self.model}
@@ -209,9 +216,17 @@ class CausalLM:
         """How often prefill of one chunk asks whether to stop, at about equal intervals.
 
         Only on a CPU does the question before a layer come when that layer is due. A GPU computes later than it is
-        asked to.
+        asked to, and there the question between chunks counts.
         """
         return max(1, len(self._attentions)) if self.device.type == 'cpu' else 1
+
+    @property
+    def chunks_queued(self) -> int:
+        """How many chunks the device has yet to compute, at most, when prefill asks between them whether to stop.
+
+        The end of prefill is waited for with as many.
+        """
+        return 1 if self.device.type == 'cpu' else 2
 
     # -- text ----------------------------------------------------------------------------------------------------
 
@@ -239,8 +254,9 @@ class CausalLM:
                 should_stop: Callable[[], bool] = lambda: False) -> torch.Tensor | None:
         """Fill the cache with the prompt; return the logits [V] of the next token, or None where `should_stop` said so.
 
-        `should_stop` is asked between chunks and, on our cache and attention, before each layer of them. After None the
-        cache is empty.
+        `should_stop` is asked between chunks and, on our cache and attention, before each layer of them. A GPU is given
+        one chunk while it computes another, so that it is never idle; it is not given a third. After None the cache is
+        empty.
         """
         if not self.chunked_prefill:
             chunk_tokens = len(ids)
@@ -251,13 +267,15 @@ class CausalLM:
             stack.callback(self._use_threads, self.threads)
             stack.enter_context(recording(self._recorders.values()))
             stack.enter_context(stop_before_layers(self._attentions.values(), should_stop))
-            logits = None
+            logits, ends = None, [self.stream.event(), self.stream.event()]  # of the last two chunks
             try:
-                for start in range(0, len(ids), chunk_tokens):
+                for i, start in enumerate(range(0, len(ids), chunk_tokens)):
+                    ends[i % 2].wait()  # for chunk i - 2, while the device computes chunk i - 1
                     if start and should_stop():
                         raise Stopped
                     end = start + chunk_tokens
                     logits, self.hidden = self._reader(prompt[:, start:end], positions[:, start:end])
+                    ends[i % 2].record()
             except Stopped:
                 self.reset()  # some layers may have read the chunk that others have not
                 return None
@@ -317,6 +335,5 @@ class CausalLM:
                 raise ValueError(f'the cache holds {max(self.cache.lengths)} entries, {self._n_prompt} of the prompt')
 
     def synchronize(self) -> None:
-        """Wait for the device. A time that is read before this leaves out what the device has yet to do."""
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize(self.device)
+        """Wait until the device has done what this thread has asked it for; the length predictor may go on."""
+        self.stream.wait()

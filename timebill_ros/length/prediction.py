@@ -18,7 +18,6 @@ On CUDA the thread has a stream of lower priority than the model's; on a CPU it 
 """
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 import torch
 
 from timebill_ros.deadline import Clock
+from timebill_ros.inference.streams import stream_on
 from timebill_ros.length.length_distribution import LengthDistribution
 
 
@@ -66,15 +66,15 @@ class PredictionExecutor:
         self.directory = directory
         self.placement = 'beside'  # where the predictor runs; worker/tuning.py may choose another
         self._clock = clock
-        self._cuda = predictor.device.type == 'cuda'
         self._executor = ThreadPoolExecutor(1, 'length-predictor', initializer=self._prepare, initargs=(threads,))
         # Wait until the thread exists with its own settings, so that no request waits for that.
         self._executor.submit(lambda: None).result()
 
     def _prepare(self, threads: int) -> None:
-        if self._cuda:
-            # Priority 0 is CUDA's lowest, and the default. The model's stream takes a higher one.
-            self._stream = torch.cuda.Stream(self.predictor.device, priority=0)
+        self._stream = stream_on(self.predictor.device)
+        with self._stream.entered():  # after the predictor's weights, which may be on their way to the device
+            pass
+        if self.predictor.device.type != 'cpu':
             return
         # OpenMP keeps a thread count for each calling thread, so the count of the model's thread stays as it is.
         torch.set_num_threads(threads)
@@ -88,7 +88,7 @@ class PredictionExecutor:
 
     def _predict(self, text: str, max_input_tokens: int) -> Prediction:
         started = self._clock()
-        with torch.cuda.stream(self._stream) if self._cuda else contextlib.nullcontext():
+        with self._stream.entered(ordered=False):  # beside the model's stream
             distribution = self.predictor.predict(text, max_input_tokens=max_input_tokens)
         return Prediction(distribution, started, self._clock())
 

@@ -20,6 +20,9 @@ shows up to which length the time budget reaches. A short profile says little of
 go into reaching them, and a slow device makes fewer decode steps at each length. The other visits come in random order,
 so that a machine whose speed drifts does not look like one whose times grow with the length.
 
+A visit has the streams and the waits of a request: the model's work goes before the predictor's on a GPU, and prefill
+is waited for without the prediction.
+
 Steps are greedy. What drawing a token takes by each kind of sampling is measured apart, on the model's own logits.
 """
 from __future__ import annotations
@@ -144,14 +147,20 @@ def visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_t
 
     n_steps: decode steps of each point. with_draws: measure draws too.
     """
+    with model.stream.entered():  # as the engine does
+        return _visit(model, predictor, n, chunk_tokens, draw, n_steps, with_draws)
+
+
+def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_tokens: int, draw: random.Random,
+           n_steps: int, with_draws: bool) -> Points:
     points: Points = {}
     vocabulary = len(model.tokenizer)
     ids = [draw.randrange(vocabulary) for _ in range(n)]
+    model.synchronize()  # what went before
     # As text, random ids may be more of the predictor's tokens than n; the bound n cuts them.
     future = predictor.submit(model.tokenizer.decode(ids), n) if predictor else None
-    model.reset()
-    model.synchronize()
     start = time.perf_counter()
+    model.reset()  # a part of the engine's prefill too: it clears slots on a GPU
     logits = model.prefill(ids, chunk_tokens=chunk_tokens)
     model.synchronize()
     points['prefill'] = [[n, time.perf_counter() - start]]

@@ -150,10 +150,7 @@ class Worker:
     def _longest_pause_s(self) -> float:
         """Estimate the longest time for which the worker computes without a sign of life."""
         engine = self.engine
-        longest = engine.model.max_context
-        # On a GPU all chunks of a prompt are asked for at once, and the device is waited for after the last one.
-        reading_s = engine.times.prefill(longest) if engine.model.device.type == 'cuda' else 0.0
-        return max(engine.longest_pause_s(), engine.times.eviction(longest), reading_s)
+        return max(engine.longest_pause_s(), engine.times.eviction(engine.model.max_context))
 
     def _pong(self, message: dict) -> None:
         """Answer the node, which asks an idle worker whether it hangs. Only the thread that computes can answer."""

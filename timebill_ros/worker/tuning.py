@@ -29,7 +29,7 @@ from pathlib import Path
 
 import torch
 
-from timebill_ros.inference.devices import device_name, high_priority_stream
+from timebill_ros.inference.devices import device_name
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.one_time_work import one_time_work
 from timebill_ros.inference.threads import for_prefill
@@ -99,12 +99,13 @@ def choose_chunk(model: CausalLM) -> dict:
 
 
 def _seconds_of_prefill(model: CausalLM, ids: list[int], chunk: int) -> float:
-    model.reset()
-    model.synchronize()
-    start = time.perf_counter()
-    model.prefill(ids, chunk_tokens=chunk)
-    model.synchronize()
-    return time.perf_counter() - start
+    with model.stream.entered():  # as the engine does
+        model.reset()
+        model.synchronize()
+        start = time.perf_counter()
+        model.prefill(ids, chunk_tokens=chunk)
+        model.synchronize()
+        return time.perf_counter() - start
 
 
 # -- the length predictor ---------------------------------------------------------------------------------------------
@@ -168,8 +169,7 @@ def choose_placement(model: CausalLM, executors: dict[str, PredictionExecutor], 
             model.prefill_threads = threads[name]
             start = time.perf_counter()
             future = executor.submit(text, n)
-            with high_priority_stream(model.device):  # as the engine does
-                _seconds_of_prefill(model, ids, chunk)
+            _seconds_of_prefill(model, ids, chunk)
             future.result()
             if trial:  # the first one warms up
                 seconds[name].append(time.perf_counter() - start)
