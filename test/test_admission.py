@@ -25,6 +25,7 @@ from timebill_ros.admission import (
     ROLES,
     check,
     resolve_deadline,
+    resolve_sampling,
 )
 from timebill_ros.codes import ErrorCode, GoalError, Strategy
 from timebill_ros.request import Request, Sampling
@@ -57,6 +58,9 @@ REFUSED = [  # changes to a good request -> the offending value in the sentence
       for value in (-0.1, math.nan, math.inf, -math.inf)],
     *[(sampled(top_p=value), f'top_p must be in (0, 1], got {value}')
       for value in (0.0, -0.1, 1.1, math.nan, math.inf)],
+    *[(sampled(min_p=value), f'min_p must be in [0, 1], got {value}') for value in (-0.1, 1.1, math.nan, math.inf)],
+    *[(sampled(repetition_penalty=value), f'repetition_penalty must be in [0.01, 100.0], got {value}')
+      for value in (0.0, -1.0, 1e-3, 101.0, math.nan, math.inf)],
     (sampled(stop=['x'] * (MAX_STOP_STRINGS + 1)), f'holds {MAX_STOP_STRINGS + 1} strings'),
     ({'closing_text': 'x' * (MAX_CLOSING_CHARACTERS + 1)}, f'closing_text has {MAX_CLOSING_CHARACTERS + 1}'),
     (sampled(stop=['x', '']), 'stop[1] must have 1 to 256 characters, got 0'),
@@ -127,3 +131,31 @@ def test_times_that_are_not_ahead(budget_s, deadline_in_s, default_s, sentence):
                          default_time_budget_s=default_s)
     assert caught.value.code is (ErrorCode.INFEASIBLE if sentence.startswith('deadline') else ErrorCode.INVALID_GOAL)
     assert sentence in str(caught.value)
+
+
+OF_MODEL = {'temperature': 0.6, 'top_p': 0.95, 'top_k': 20, 'min_p': 0.05, 'repetition_penalty': 1.05}
+
+
+@pytest.mark.parametrize(('asked', 'defaults', 'expected'), [
+    ({}, {}, (0.0, 1.0, 0, 0.0, 1.0)),
+    ({}, OF_MODEL, (0.6, 0.95, 20, 0.05, 1.05)),
+    ({'top_k': 7, 'repetition_penalty': 1.3}, {}, (0.0, 1.0, 7, 0.0, 1.3)),
+    ({'top_k': 7, 'repetition_penalty': 1.3}, OF_MODEL, (0.6, 0.95, 7, 0.05, 1.3)),
+    ({'temperature': 0.0}, OF_MODEL, (0.0, 1.0, 0, 0.0, 1.0)),
+    ({'temperature': 0.9, 'min_p': 0.1}, OF_MODEL, (0.9, 1.0, 0, 0.1, 1.0)),
+    ({'temperature': -math.inf}, OF_MODEL, (0.6, 0.95, 20, 0.05, 1.05)),
+])
+def test_a_goal_that_leaves_temperature_open_is_drawn_as_the_server_says(asked, defaults, expected):
+    found = resolve_sampling(Sampling(**{'temperature': -1.0, **asked}), defaults)
+    assert (found.temperature, found.top_p, found.top_k, found.min_p, found.repetition_penalty) == expected
+
+
+def test_a_temperature_that_is_no_number_is_not_the_servers():
+    assert math.isnan(resolve_sampling(Sampling(temperature=math.nan), OF_MODEL).temperature)
+
+
+def test_a_seed_that_is_given_stays_and_others_differ():
+    assert resolve_sampling(Sampling(seed=2 ** 64 - 1), {}).seed == 2 ** 64 - 1
+    fresh = {resolve_sampling(Sampling(stop=['x']), {}).seed for _ in range(100)}
+    assert len(fresh) == 100 and all(0 < seed == int(float(seed)) for seed in fresh), 'floats of JSON readers hold them'
+    assert resolve_sampling(Sampling(stop=['x']), {}).stop == ['x']

@@ -56,8 +56,8 @@ def run(kind, times=FREE, budget_s=60.0, **fields):
     return engine.run(request, Control(Deadline(request.deadline_s)))
 
 
-def expected_text(kind, ids):
-    tokens = tiny_models.generate(kind, ids, N_NEW)
+def expected_text(kind, ids, **options):
+    tokens = tiny_models.generate(kind, ids, N_NEW, **options)
     return tiny_models.tokenizer().decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
@@ -80,8 +80,31 @@ def test_messages_are_answered_as_generate_answers_the_rendered_prompt():
 
 def test_a_seed_repeats_a_sampled_answer():
     def text(seed):
-        return run('qwen2', prompt=PROMPT, sampling=Sampling(temperature=1.5, seed=seed)).text
+        outcome = run('qwen2', prompt=PROMPT, sampling=Sampling(temperature=1.5, seed=seed))
+        assert outcome.timing.seed == seed
+        return outcome.text
     assert text(1) == text(1) and len({text(seed) for seed in range(5)}) > 1
+    assert run('qwen2', prompt=PROMPT, sampling=Sampling(seed=9)).timing.seed == 0, 'nothing was drawn'
+
+
+@pytest.mark.parametrize('penalty', [1.3, 3.0, 0.8])
+@pytest.mark.parametrize('kind', ['qwen2', 'gemma3', 'mamba'])
+def test_a_penalised_answer_is_that_of_generate(kind, penalty):
+    outcome = run(kind, prompt=PROMPT, sampling=Sampling(repetition_penalty=penalty))
+    assert outcome.text == expected_text(kind, IDS, repetition_penalty=penalty) and len(outcome.text) > 20
+    assert penalty != 3.0 or outcome.text != expected_text(kind, IDS)
+
+
+@pytest.mark.parametrize(('asked', 'error'), [('refuse', ErrorCode.PROMPT_TOO_LONG), ('drop_oldest', ErrorCode.NONE)])
+def test_a_conversation_longer_than_the_context(asked, error):
+    turns = [[dict(role='user', content=' '.join(f'w{6 + i}' for _ in range(60))), dict(role='assistant', content='w7')]
+             for i in range(12)]
+    outcome = run('qwen2', messages=[message for turn in turns for message in turn][:-1], on_long_history=asked)
+    assert outcome.error_code is error
+    if asked == 'drop_oldest':
+        kept = (tiny_models.CONTEXT - N_NEW) // 66  # a turn is 62 words and 2 tokens of the template for each message
+        assert outcome.timing.dropped_messages == 2 * (12 - kept)
+        assert outcome.timing.prompt_tokens <= tiny_models.CONTEXT - N_NEW
 
 
 @pytest.mark.parametrize('kind', tiny_models.EVICTABLE)

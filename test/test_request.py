@@ -58,11 +58,13 @@ def test_promises_and_natural_ends():
 
 
 PLAN = Plan(Verdict.AT_RISK, 100, 50, 0.5, 256, 20, 100, 60, math.inf, 0.25)
-TIMING = Timing(prompt_tokens=100, verdict=Verdict.FITS_WITH_EVICTION, variant='bf16 ü', wcet_s=1 / 3)
+TIMING = Timing(prompt_tokens=100, verdict=Verdict.FITS_WITH_EVICTION, variant='bf16 ü', wcet_s=1 / 3,
+                seed=2 ** 64 - 1, dropped_messages=3)
 REQUESTS = [
     Request('id', 10.5, 12.0, prompt='Räum auf 🤖\n\u2028"\\\x00'),
     Request('id', 0.1 + 0.2, 1e9, messages=[{'role': 'user', 'content': 'hi'}], strategy=Strategy.KILL,
-            max_new_tokens=2 ** 32 - 1, sampling=Sampling(0.7, 0.9, 40, 2 ** 64 - 1, ['\n\n', 'END']),
+            max_new_tokens=2 ** 32 - 1, sampling=Sampling(0.7, 0.9, 40, 2 ** 64 - 1, ['\n\n', 'END'],
+                                                                0.05, 1.1), on_long_history='drop_oldest',
             max_eviction_ratio=math.nan, priority=255, closing_text='...', stop_at_line_end=True),
 ]
 

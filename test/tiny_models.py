@@ -130,12 +130,15 @@ def prompt_ids(n: int, seed: int = 0) -> list[int]:
     return torch.randint(6, VOCABULARY, (n,), generator=generator).tolist()
 
 
-def generate(kind: str, ids: list[int], n: int, dtype: torch.dtype = torch.float32) -> list[int]:
-    """What transformers' own greedy generation answers: at most `n` tokens, the end of text included."""
+def generate(kind: str, ids: list[int], n: int, dtype: torch.dtype = torch.float32, **options) -> list[int]:
+    """What transformers' own greedy generation answers: at most `n` tokens, the end of text included.
+
+    `options`: of its generation config.
+    """
     # Eager attention: PyTorch's leaves out the soft-capping that Gemma 2 needs.
     model = transformers.AutoModelForCausalLM.from_pretrained(directory(kind), attn_implementation='eager', dtype=dtype)
     prompt = torch.tensor([ids])
-    return model.eval().generate(prompt, max_new_tokens=n, do_sample=False)[0, len(ids):].tolist()
+    return model.eval().generate(prompt, max_new_tokens=n, do_sample=False, **options)[0, len(ids):].tolist()
 
 
 @functools.cache

@@ -16,16 +16,22 @@
 from __future__ import annotations
 
 import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
 
 from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.overrun import STRATEGIES
-from timebill_ros.request import Request
+from timebill_ros.request import Request, Sampling
 
 ROLES = ('system', 'user', 'assistant', 'tool')
 MAX_MESSAGES = 1024
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 256
 MAX_CLOSING_CHARACTERS = 1024
+PENALTIES = (0.01, 100.0)  # repetition penalties; beyond them logits might overflow
+LARGEST_SEED = 2 ** 53 - 1  # of those that are drawn: what reads JSON into floats tells them apart
+_NEUTRAL = Sampling()
 
 
 def _invalid(message: str) -> GoalError:
@@ -49,6 +55,20 @@ def resolve_deadline(*, release_s: float, time_budget_s: float, deadline_in_s: f
     if not budgets:
         raise _invalid('the goal has neither time_budget nor deadline, and default_time_budget_s is 0')
     return release_s + min(budgets)
+
+
+def resolve_sampling(asked: Sampling, defaults: Mapping[str, float]) -> Sampling:
+    """Return a goal's sampling with all that it leaves open filled in.
+
+    A negative temperature becomes that of `defaults` (fields of Sampling by name; empty: greedy), and so does each of
+    the other fields there that the goal leaves at the value that changes nothing. Seed 0 becomes a fresh one.
+    """
+    filled = {'seed': asked.seed or 1 + secrets.randbelow(LARGEST_SEED)}
+    if asked.temperature < 0:  # false for NaN
+        filled['temperature'] = 0.0
+        filled |= {name: value for name, value in defaults.items()
+                   if name == 'temperature' or getattr(asked, name) == getattr(_NEUTRAL, name)}
+    return replace(asked, **filled)
 
 
 def check_time(request: Request) -> None:
@@ -84,6 +104,11 @@ def check(request: Request, *, max_prompt_characters: int) -> None:
         raise _invalid(f'sampling.temperature must be finite and >= 0, got {sampling.temperature}')
     if not 0 < sampling.top_p <= 1:
         raise _invalid(f'sampling.top_p must be in (0, 1], got {sampling.top_p}')
+    if not 0 <= sampling.min_p <= 1:
+        raise _invalid(f'sampling.min_p must be in [0, 1], got {sampling.min_p}')
+    least, most = PENALTIES
+    if not least <= sampling.repetition_penalty <= most:
+        raise _invalid(f'sampling.repetition_penalty must be in [{least}, {most}], got {sampling.repetition_penalty}')
     if len(sampling.stop) > MAX_STOP_STRINGS:
         raise _invalid(f'sampling.stop holds {len(sampling.stop)} strings; at most {MAX_STOP_STRINGS} are taken')
     for index, stop in enumerate(sampling.stop):

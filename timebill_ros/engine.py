@@ -37,6 +37,7 @@ from timebill_ros.deadline import Clock
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.decode import decode, no_collection
 from timebill_ros.inference.eviction import MAX_WINDOW
+from timebill_ros.inference.history import read
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
@@ -64,6 +65,7 @@ class Prepared:
     n_goal: int  # the goal's own limit, where that is shorter than the whole context
 
     @property
+    dropped: int  # messages of the conversation that were left out
     def n_x(self) -> int:
         """N_x: prompt tokens."""
         return len(self.ids)
@@ -95,7 +97,8 @@ class Engine:
 
     def run(self, request: Request, control: Control) -> Outcome:
         """Run one request to its end. The outcome's timing lacks only what the node adds."""
-        timing = Timing(time_budget_s=request.time_budget_s, variant=self.model.variant)
+        timing = Timing(time_budget_s=request.time_budget_s, variant=self.model.variant,
+                        seed=request.sampling.seed if request.sampling.temperature > 0 else 0)
         try:
             with self.model.stream.entered():
                 reason, text = self._generate(request, control, timing)
@@ -126,6 +129,7 @@ class Engine:
         timing.prompt_tokens = n_x = prepared.n_x
         left = control.deadline.remaining() - control.margin_s
         if left <= 0:
+        timing.dropped_messages = prepared.dropped
             return FinishReason.DEADLINE, ''
         self._refuse_long_prefill(request, timing, left)
 
@@ -168,7 +172,7 @@ class Engine:
         control.on_phase(Phase.DECODE)
         replanner = Replanner(self.model, self.planner, replace(known, n_max=plan.length_cap), plan=plan, timing=timing,
                               control=control, started_s=prefill_started, drops=drops)
-        reason, stops = self._decode(request, control, logits, plan, replanner, n_kv)
+        reason, stops = self._decode(request, control, prepared.ids, logits, plan, replanner, n_kv)
         ended = clock()
         timing.decode_s = ended - decode_started
         timing.generated_tokens = n = control.n_tokens
@@ -184,12 +188,12 @@ class Engine:
 
     def _prepare(self, request: Request, should_stop: Callable[[], bool]) -> Prepared | None:
         """Render and tokenize; None where `should_stop` said so. GoalError for a prompt that the model cannot take."""
-        prompt = self.model.render(request)
-        ids = self.model.tokenize(prompt, is_chat=bool(request.messages), should_stop=should_stop)
-        if ids is None:
+        found = read(self.model, request, should_stop)
+        if found is None:
             return None
         n_goal = min(request.max_new_tokens, self.model.max_context)
-        return Prepared(prompt, ids, min(n_goal, self.model.max_context - len(ids)), n_goal)
+        return Prepared(found.prompt, found.ids, min(n_goal, self.model.max_context - len(found.ids)), n_goal,
+                        found.dropped)
 
     def _refuse_long_prefill(self, request: Request, timing: Timing, left_s: float) -> None:
         """Raise GoalError INFEASIBLE where reading the prompt alone would take longer than is left."""
@@ -251,14 +255,14 @@ class Engine:
         timing.eviction_s = self.clock() - started
         return n_kv
 
-    def _decode(self, request: Request, control: Control, logits: torch.Tensor, plan: Plan, replanner: Replanner,
-                n_kv: int) -> tuple[FinishReason, StopStrings]:
+    def _decode(self, request: Request, control: Control, ids: list[int], logits: torch.Tensor, plan: Plan,
+                replanner: Replanner, n_kv: int) -> tuple[FinishReason, StopStrings]:
         """Run the token loop, which writes to `control`: (why it ended, the search for stop strings)."""
         model = self.model
         control.tokens[:] = [0] * plan.length_cap
         stops = StopStrings(model.tokenizer, request.sampling.stop)
         with torch.inference_mode(), no_collection():  # entered once, not by every step
-            reason = decode(model, Sampler(request.sampling, model.device), logits, position=plan.n_x, n_kv=n_kv,
+            reason = decode(model, Sampler(request.sampling, model.device, ids), logits, position=plan.n_x, n_kv=n_kv,
                             cap=plan.length_cap,
                             cap_reason=FinishReason.LENGTH if plan.length_cap >= request.max_new_tokens else
                             FinishReason.CAPPED,

@@ -46,25 +46,34 @@ def _require_ratio(ratio: float, kept: int, whole: int) -> None:
     _require(abs(ratio - expected) <= 1e-9, 'eviction_ratio', '1 - {} / {}', ratio, kept, whole)  # false for NaN
 
 
+# Ways of choosing a token that take different times. top_k: with or without top_p, which costs little then. min_p costs
+# little beside any of them.
+CHOICES = ('greedy', 'temperature', 'top_k', 'top_p')
+PENALTY = '+penalty'  # with a repetition penalty besides
+SAMPLING_KINDS = (*CHOICES, *(choice + PENALTY for choice in CHOICES))
+
+
 @dataclass
 class Sampling:
-    """How the next token is drawn. Temperature 0 is greedy; top_p 1 and top_k 0 switch those filters off."""
+    """How the next token is drawn; msg/SamplingConfig says what each field means.
+
+    Temperature 0 is greedy. top_p 1, top_k 0, min_p 0 and repetition_penalty 1 switch these off.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     seed: int = 0
     stop: list[str] = field(default_factory=list)
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     @property
     def kind(self) -> str:
         """One of SAMPLING_KINDS: kinds that take different times to draw a token."""
-        if self.temperature <= 0:
-            return 'greedy'
-        return 'top_k' if self.top_k > 0 else 'top_p' if self.top_p < 1 else 'temperature'
-
-
-SAMPLING_KINDS = ('greedy', 'temperature', 'top_k', 'top_p')  # top_k: with or without top_p, which costs little then
+        choice = 'greedy' if self.temperature <= 0 else \
+            'top_k' if self.top_k > 0 else 'top_p' if self.top_p < 1 else 'temperature'
+        return choice + (PENALTY if self.repetition_penalty != 1 else '')
 
 
 @dataclass
@@ -88,6 +97,7 @@ class Request:
     stop_at_line_end: bool = False
     delivery_margin_s: float = 0.03  # kept free before the deadline for carrying the result to the client
     max_overrun_s: float = 0.0  # how long it may go on after the deadline; more than 0 for SKIP_NEXT only
+    on_long_history: str = 'refuse'  # the parameter of that name
 
     def __post_init__(self):
         # Sizes and not the texts themselves: a client may have sent megabytes.
@@ -189,6 +199,8 @@ class Timing:
     verdict: Verdict = Verdict.UNKNOWN
     variant: str = ''
     time_budget_s: float = UNKNOWN
+    seed: int = 0
+    dropped_messages: int = 0
     wcet_s: float = UNKNOWN
     queue_s: float = UNKNOWN
     prediction_s: float = UNKNOWN

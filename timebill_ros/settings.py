@@ -197,6 +197,15 @@ PARAMETERS = (
     Parameter('allow_unsafe_weights', False, 'Load weights that are not safetensors: loading a pickle file can run '
               'code. Leave it off unless you trust the file.'),
 )
+    Parameter('sampling_defaults', 'greedy', 'How tokens are chosen for a goal whose sampling leaves temperature open. '
+              'greedy: the likeliest one; model: as the generation config of the model says, with its temperature, '
+              'top_p, top_k, min_p and repetition_penalty, where the goal does not set these.',
+              choices=('greedy', 'model'), live=True),
+    Parameter('on_long_history', 'refuse', 'What happens to a conversation that is longer than the context. refuse: '
+              'its goal ends with PROMPT_TOO_LONG; drop_oldest: the oldest turns are left out until the rest fits and '
+              'leaves room for the answer; the system message and the last turn stay. The result says how many '
+              'messages went.',
+              choices=('refuse', 'drop_oldest'), live=True),
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 

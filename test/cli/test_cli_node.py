@@ -75,6 +75,19 @@ def test_ask_prints_one_json_object(node):
     assert 0 < answer['timing']['response_time_s'] <= answer['received_s']
 
 
+def test_an_answer_is_drawn_again_with_the_seed_that_ask_printed(node):
+    def ask(*options: str) -> dict:
+        code, out, err = finish(start(
+            node, 'ask', 'w1 w2', '--raw', '--budget', '50', '--max-new-tokens', '30', '--json', '--temperature', '20',
+            '--repetition-penalty', '1.5', *options, '--wait', '60'))
+        assert (code, err) == (0, '')
+        return json.loads(out)
+
+    drawn, other = ask(), ask()
+    assert drawn['text'] != other['text'] and 0 < drawn['timing']['seed'] != other['timing']['seed']
+    assert ask('--seed', str(drawn['timing']['seed']))['text'] == drawn['text']
+
+
 def test_ask_says_that_a_node_is_not_configured():
     with NodeProcess() as unconfigured:
         code, out, err = finish(start(unconfigured, 'ask', 'one', '--budget', '1', '--wait', '10'))

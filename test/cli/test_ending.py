@@ -52,6 +52,13 @@ def test_the_sentence_names_verdict_finish_reason_and_promise():
     assert 'verdict FITS, finish DEADLINE, promise MISSED' in text
 
 
+def test_the_sentence_names_the_seed_and_what_was_left_out_of_a_long_conversation():
+    ended = result()
+    assert 'seed' not in sentence(ended, 1.5, 2.0) and 'left out' not in sentence(ended, 1.5, 2.0)
+    ended.timing.seed, ended.timing.dropped_messages = 2 ** 64 - 1, 4
+    assert '4 messages of the history left out, seed 18446744073709551615;' in sentence(ended, 1.5, 2.0)
+
+
 def test_json_holds_names_and_no_nan():
     row = as_json(result(error=ErrorCode.BUSY), 0.1, 1.5, 2.0)
     read = json.loads(json.dumps(row, allow_nan=False))

@@ -62,7 +62,8 @@ def test_an_error_is_a_sentence_and_exit_status_1(arguments, sentence, tmp_path,
 @pytest.mark.parametrize(('option', 'value'), [
     ('--budget', '-1'), ('--budget', '0'), ('--budget', 'inf'), ('--budget', '-inf'), ('--budget', 'nan'),
     ('--budget', '1e12'), ('--max-new-tokens', '-3'), ('--max-new-tokens', '99999999999'), ('--wait', 'nan'),
-    ('--wait', '-1'), ('--wait', 'inf')])
+    ('--wait', '-1'), ('--wait', 'inf'), ('--temperature', 'nan'), ('--min-p', 'inf'), ('--top-k', '-1'),
+    ('--top-k', '4294967296'), ('--seed', '-1'), ('--seed', '18446744073709551616')])
 def test_a_number_that_no_goal_can_carry_gets_one_sentence(option, value, capsys):
     assert run('ask', 'hello', '--budget=1', f'{option}={value}') == 1
     out, error = capsys.readouterr()

@@ -236,8 +236,9 @@ def test_the_token_that_the_template_writes_after_a_turn_ends_an_answer(after, e
     assert said in caplog.text and (said or 'answer' not in caplog.text)
 
 
-def test_what_of_the_generation_config_is_not_used_is_said(directory, caplog):
+def test_how_the_generation_config_wants_tokens_drawn_is_known_and_said(directory, caplog):
     caplog.set_level('INFO', 'timebill_ros')
-    change(directory / 'generation_config.json', repetition_penalty=1.1, max_length=20)
-    load(directory)
-    assert 'repetition_penalty 1.1, which is not used' in caplog.text and 'max_length' not in caplog.text
+    change(directory / 'generation_config.json', repetition_penalty=1.1, do_sample=True, temperature=0.6, max_length=20)
+    assert load(directory).sampling == {'temperature': 0.6, 'top_p': 1.0, 'top_k': 50, 'min_p': 0.0,
+                                        'repetition_penalty': 1.1}
+    assert 'asks for temperature 0.6, top_k 50, repetition_penalty 1.1' in caplog.text

@@ -17,7 +17,13 @@ import math
 
 import pytest
 import torch
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from timebill_ros.inference import sampling as module
 from timebill_ros.inference.sampling import NOT_A_TOKEN, Sampler
@@ -35,13 +41,15 @@ def random_logits(seed, dtype=torch.float32):
     return (4 * torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed))).to(dtype)
 
 
-def of_transformers(logits, temperature, top_k, top_p):
+def of_transformers(logits, temperature, top_k, top_p, min_p=0.0):
     """The probabilities after transformers' own warpers."""
     scores = TemperatureLogitsWarper(temperature)(None, logits[None])
     if top_k:
         scores = TopKLogitsWarper(top_k)(None, scores)
     if top_p < 1:
         scores = TopPLogitsWarper(top_p)(None, scores)
+    if min_p:
+        scores = MinPLogitsWarper(min_p)(None, scores)
     return scores[0].softmax(-1)
 
 
@@ -58,6 +66,40 @@ def test_probabilities_are_those_of_transformers(temperature, top_k, top_p, size
         ours = sampler(temperature=temperature, top_k=top_k, top_p=top_p).probabilities(logits)
         torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-4)
         assert ((ours > 0) == (expected > 0)).all()
+
+
+@pytest.mark.parametrize('top_k', [0, 5])
+@pytest.mark.parametrize('top_p', [1.0, 0.9])
+@pytest.mark.parametrize('min_p', [1e-4, 0.05, 0.3, 1.0])
+def test_min_p_leaves_the_tokens_that_transformers_leaves(top_k, top_p, min_p):
+    for seed in range(5):
+        logits = random_logits(seed)
+        expected = of_transformers(logits, 0.7, top_k, top_p, min_p)
+        source = sampler(temperature=0.7, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
+        ours = source.probabilities(logits)
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-4)
+        assert ((ours > 0) == (expected > 0)).all()
+        assert all(expected[source.draw(logits)] > 0 for _ in range(20))
+
+
+def test_a_token_that_min_p_just_reaches_is_kept():
+    logits = torch.tensor([0.0, math.log(0.25), -9.0])
+    assert (sampler(temperature=1.0, min_p=0.25).probabilities(logits)[:2] > 0).all()
+
+
+@pytest.mark.parametrize('sampling', [{}, {'temperature': 0.7, 'top_p': 0.9}, {'temperature': 1.0, 'top_k': 9}])
+def test_the_penalty_comes_first_and_counts_prompt_and_answer(sampling):
+    source, seen = Sampler(Sampling(**sampling, repetition_penalty=1.6), CPU, [3, 3, 8]), [3, 8]
+    for seed in range(30):
+        logits = random_logits(seed)
+        penalised = RepetitionPenaltyLogitsProcessor(1.6)(torch.tensor([seen]), logits[None])[0]
+        if sampling:
+            expected = of_transformers(penalised, sampling['temperature'], sampling.get('top_k', 0),
+                                       sampling.get('top_p', 1.0))
+            torch.testing.assert_close(source.probabilities(logits), expected, atol=1e-6, rtol=1e-4)
+        token = int(source.draw(logits))
+        assert sampling or token == int(penalised.argmax())
+        seen.append(token)
 
 
 @pytest.mark.parametrize('n_equal', [1, 3, 40, 400])
@@ -167,7 +209,9 @@ def test_a_tiny_temperature_is_greedy_and_does_not_overflow(temperature, scale):
     assert int(sampler(temperature=temperature).draw(logits)) == int(logits.argmax())
 
 
-@pytest.mark.parametrize('sampling', [{}, {'temperature': 1.0}, {'temperature': 0.5, 'top_k': 5, 'top_p': 0.9}])
+@pytest.mark.parametrize('sampling', [
+    {}, {'temperature': 1.0}, {'temperature': 0.5, 'top_k': 5, 'top_p': 0.9}, {'repetition_penalty': 1.2},
+    {'temperature': 1.0, 'min_p': 0.1, 'repetition_penalty': 1.2}])
 @pytest.mark.parametrize('broken', [
     {7: math.nan}, {7: math.inf}, {7: math.nan, 8: math.inf}, dict.fromkeys(range(VOCABULARY), math.nan),
     dict.fromkeys(range(VOCABULARY), -math.inf),

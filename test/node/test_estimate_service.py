@@ -75,7 +75,7 @@ def test_estimate_while_a_goal_runs(node):
 
 @pytest.mark.parametrize('fields, words', [
     ({'overrun_strategy': 9}, '9'), ({'max_eviction_ratio': 1.5}, '1.5'), ({'deadline': stamp(1.0)}, 'past'),
-    ({'sampling': SamplingConfig(temperature=-1.0)}, '-1.0')])
+    ({'sampling': SamplingConfig(min_p=-1.0)}, '-1.0')])
 def test_the_fields_of_the_goal_are_taken_too(node, fields, words):
     answer = node.call(EstimateTime, prompt='w1', **fields)
     assert answer.error_code != Result.NONE and words in answer.error_msg

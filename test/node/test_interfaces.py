@@ -61,12 +61,16 @@ FIELDS = {
         'temperature': 'float',
         'top_p': 'float',
         'top_k': 'uint32',
+        'min_p': 'float',
+        'repetition_penalty': 'float',
         'seed': 'uint64',
         'stop': 'sequence<string>',
     },
     Timing: {
         'verdict': 'uint8',
         'variant': 'string',
+        'seed': 'uint64',
+        'dropped_messages': 'uint32',
         **dict.fromkeys(('prompt_tokens', 'generated_tokens', 'predicted_tokens', 'pessimistic_tokens',
                          'kept_tokens', 'length_cap'), 'uint32'),
         **dict.fromkeys(('eviction_ratio', 'time_budget_s', 'wcet_s', 'queue_s', 'prediction_s',
@@ -164,9 +168,10 @@ def test_a_goal_with_only_prompt_and_budget_means_the_servers_defaults():
     assert goal.priority == 0
 
 
-def test_sampling_is_greedy_by_default():
+def test_sampling_is_as_the_server_is_configured_by_default():
     sampling = Generate.Goal().sampling
-    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (0.0, 1.0, 0, 0)
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (-1.0, 1.0, 0, 0)
+    assert (sampling.min_p, sampling.repetition_penalty) == (0.0, 1.0)
     assert list(sampling.stop) == []
 
 

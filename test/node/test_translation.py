@@ -40,7 +40,8 @@ def to_request(changed: dict | None = None, **fields):
     absolute_s = translation.seconds(goal.deadline)
     return translation.to_request(goal, 'ab' * 16, release_s=RELEASE_S,
                                   deadline_in_s=absolute_s - ROS_NOW_S if absolute_s else None,
-                                  settings={**DEFAULTS, **(changed or {})}, margin_s=0.04)
+                                  settings={**DEFAULTS, **(changed or {})}, margin_s=0.04,
+                                  model_sampling={'temperature': 0.5, 'top_k': 20, 'repetition_penalty': 1.5})
 
 
 @pytest.mark.parametrize('message, seconds', [
@@ -72,10 +73,11 @@ def test_the_defaults_of_a_goal_are_the_servers():
 
 def test_a_goals_own_values_are_kept():
     request = to_request(overrun_strategy=Generate.Goal.STRATEGY_KILL, max_new_tokens=7, max_eviction_ratio=0.5,
-                         sampling=SamplingConfig(temperature=0.5, top_p=0.25, top_k=3, seed=2 ** 64 - 1, stop=['x']),
+                         sampling=SamplingConfig(temperature=0.5, top_p=0.25, top_k=3, seed=2 ** 64 - 1, stop=['x'],
+                                                 min_p=0.125, repetition_penalty=1.25),
                          priority=9, closing_text='}', stop_at_line_end=True)
     assert (request.strategy, request.max_new_tokens, request.max_eviction_ratio) == (Strategy.KILL, 7, 0.5)
-    assert dataclasses.astuple(request.sampling) == (0.5, 0.25, 3, 2 ** 64 - 1, ['x'])
+    assert dataclasses.astuple(request.sampling) == (0.5, 0.25, 3, 2 ** 64 - 1, ['x'], 0.125, 1.25)
     assert (request.priority, request.closing_text, request.stop_at_line_end) == (9, '}', True)
 
 
@@ -88,7 +90,7 @@ def test_the_goal_itself_keeps_no_text(strategy, error):
     request = None
     try:
         request = translation.to_request(goal, 'ab' * 16, release_s=RELEASE_S, deadline_in_s=None, settings=DEFAULTS,
-                                         margin_s=0.04)
+                                         margin_s=0.04, model_sampling={})
     except GoalError:
         assert error
     assert goal == Generate.Goal(sampling=SamplingConfig(seed=3), time_budget=Duration(sec=2),
@@ -96,6 +98,18 @@ def test_the_goal_itself_keeps_no_text(strategy, error):
     if request is not None:
         assert (request.messages, request.closing_text, request.sampling.stop) == (
             [{'role': 'user', 'content': 'hi'}], 'c', ['s'])
+
+
+@pytest.mark.parametrize(('defaults', 'expected'), [('greedy', (0.0, 0, 1.0)), ('model', (0.5, 20, 1.5))])
+def test_a_goal_without_sampling_is_drawn_as_the_parameter_says_with_a_seed_of_its_own(defaults, expected):
+    first, second = (to_request({'sampling_defaults': defaults}).sampling for _ in range(2))
+    assert (first.temperature, first.top_k, first.repetition_penalty) == expected
+    assert 0 < first.seed != second.seed
+
+
+@pytest.mark.parametrize('what', ['refuse', 'drop_oldest'])
+def test_what_happens_to_a_long_conversation_is_a_parameter(what):
+    assert to_request({'on_long_history': what}).on_long_history == what
 
 
 def test_a_ratio_of_zero_is_not_the_default():

@@ -51,6 +51,11 @@ def test_a_kind_of_sampling_takes_longer_than_greedy_by_what_its_draw_takes_long
     assert times.of_sampling('temperature').of_variant('int8').step(0) == pytest.approx(0.011)
     assert times.of_sampling('top_k') is times, 'a step includes a greedy draw, and nothing is quicker'
     assert times.of_sampling('top_p') is times, 'not measured'
+    assert times.of_sampling('temperature+penalty').step(100) == times.of_sampling('temperature').step(100)
+    penalised = dataclasses.replace(times, draws={**times.draws, 'greedy+penalty': 4e-4})
+    assert penalised.of_sampling('greedy+penalty').step(100) == pytest.approx(times.step(100) + 3e-4)
+    assert penalised.of_sampling('temperature+penalty').step(100) == pytest.approx(times.step(100) + 1.3e-3)
+    assert ExecutionTimes.of_costs(penalised.costs()) == penalised
     assert times.estimate('draw:temperature', 500) == 1.1e-3
 
 

@@ -25,14 +25,14 @@ from mock_model import TIMES, FakeClock, MockModel, MockPredictions
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor
-from timebill_ros.request import SAMPLING_KINDS, Sampling
+from timebill_ros.request import CHOICES, SAMPLING_KINDS, Sampling
 from timebill_ros.timing import profiling
 from timebill_ros.timing.execution_time import ExecutionTimes
 from timebill_ros.timing.fitting import errors, fit
 from timebill_ros.timing.profile import Identity, Profile
 
 CHUNK = 256
-DRAWN = {f'draw:{kind}' for kind in SAMPLING_KINDS}
+DRAWN = {f'draw:{kind}' for kind in profiling.SAMPLINGS}
 
 
 class TimedModel(MockModel):
@@ -163,7 +163,7 @@ def test_a_profile_is_doubted_where_no_length_left_out_speaks_for_it(points, lon
     assert reason in doubt if reason else doubt == ''
 
 
-SLOWER = {'greedy': 1e-4, 'temperature': 7e-4, 'top_k': 8e-4, 'top_p': 5e-3}
+SLOWER = {'greedy': 1e-4, 'temperature': 7e-4, 'top_k': 8e-4, 'top_p': 5e-3, 'greedy+penalty': 4e-4}
 
 
 def test_the_cost_of_a_draw_is_measured_by_kind_of_sampling(bench, monkeypatch):
@@ -186,14 +186,16 @@ def test_the_cost_of_a_draw_is_measured_by_kind_of_sampling(bench, monkeypatch):
 
 def test_each_kind_of_sampling_is_measured_as_itself():
     assert [sampling.kind for sampling in profiling.SAMPLINGS.values()] == list(profiling.SAMPLINGS)
-    assert tuple(profiling.SAMPLINGS) == SAMPLING_KINDS
+    assert tuple(profiling.SAMPLINGS) == (*CHOICES, 'greedy+penalty')
 
 
 @pytest.mark.parametrize(('sampling', 'kind'), [
     (Sampling(0.0, 0.5, 3), 'greedy'), (Sampling(0.7), 'temperature'), (Sampling(0.7, 0.5), 'top_p'),
-    (Sampling(0.7, 0.5, 9), 'top_k'), (Sampling(0.7, 1.0, 9), 'top_k')])
+    (Sampling(0.7, 0.5, 9), 'top_k'), (Sampling(0.7, 1.0, 9), 'top_k'), (Sampling(0.7, min_p=0.1), 'temperature'),
+    (Sampling(repetition_penalty=1.1), 'greedy+penalty'),
+    (Sampling(0.7, 0.5, repetition_penalty=0.9), 'top_p+penalty')])
 def test_the_kind_of_a_sampling_is_what_its_draw_has_to_do(sampling, kind):
-    assert sampling.kind == kind
+    assert sampling.kind == kind and kind in SAMPLING_KINDS
 
 
 @pytest.mark.parametrize('slowness', [1.0, 2.0, 0.4])

@@ -15,13 +15,15 @@
 """What the worker tells the node of costs: tables as the profile, and a bound that no prompt exceeds."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from engine_bench import Bench
 from mock_model import TIMES
 
 from timebill_ros.dispatch.bound_estimate import Costs
 from timebill_ros.inference.prompt import PromptEncoder
-from timebill_ros.request import Request
+from timebill_ros.request import SAMPLING_KINDS, Request
 from timebill_ros.worker.cost_facts import _template_tokens, cost_facts, learned_facts
 
 
@@ -46,7 +48,15 @@ def test_factors_are_told_by_kind_of_sampling():
     for _ in range(9):
         engine.tracker.steps.observe('top_k', 0.04, 0.02)
     factors = learned_facts(engine)['timing_factors']
-    assert factors == {'greedy': 1.0, 'temperature': 1.0, 'top_k': pytest.approx(2.0), 'top_p': 1.0}
+    assert factors == {**dict.fromkeys(SAMPLING_KINDS, 1.0), 'top_k': pytest.approx(2.0)}
+
+
+def test_a_draw_takes_longer_by_its_choice_and_by_a_penalty():
+    engine = Bench().engine
+    engine.times = replace(engine.times, draws={'greedy': 1.0, 'top_p': 3.0, 'greedy+penalty': 1.5})
+    draws = cost_facts(engine)['draws']
+    assert tuple(draws) == SAMPLING_KINDS
+    assert (draws['greedy'], draws['top_p'], draws['greedy+penalty'], draws['top_p+penalty']) == (0.0, 2.0, 0.5, 2.5)
 
 
 class Model:

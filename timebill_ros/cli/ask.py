@@ -27,6 +27,16 @@ from timebill_ros.codes import ErrorCode
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
 LONGEST_S = 2 ** 31 - 1  # the largest `sec` of a Duration
 MOST_TOKENS = 2 ** 32 - 1  # the largest uint32
+# Fields of SamplingConfig; what is not given keeps the goal's default. The node refuses other values with a sentence.
+SAMPLING = {
+    'temperature': (float, 'how freely tokens are drawn; 0: greedily; negative: as the node is configured'),
+    'top_p': (float, 'probability mass of the tokens to draw from'),
+    'top_k': (int, 'number of tokens to draw from; 0: all'),
+    'min_p': (float, "least probability of a token to draw, as a share of the likeliest one's"),
+    'repetition_penalty': (float, 'above 1: tokens that were there before become less likely'),
+    'seed': (int, 'seed of the sampler; 0: a fresh one'),
+}
+LARGEST = {'top_k': 2 ** 32 - 1, 'seed': 2 ** 64 - 1}  # of the others, which are float32, 3e38
 
 
 def add(commands) -> None:
@@ -38,6 +48,8 @@ def add(commands) -> None:
                          help="what happens at the deadline; default: the node's own")
     command.add_argument('--max-new-tokens', type=int, default=0, metavar='N',
                          help="longest answer in tokens; 0: the node's own limit")
+    for name, (kind, what) in SAMPLING.items():
+        command.add_argument(f'--{name.replace("_", "-")}', type=kind, metavar='N' if kind is int else 'X', help=what)
     command.add_argument('--raw', action='store_true',
                          help="send the text as it is, not through the model's chat template")
     command.add_argument('--json', action='store_true',
@@ -54,6 +66,10 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError(f'--budget {options.budget} s is no time budget: give seconds above 0, at most {LONGEST_S}')
     if not 0 <= options.max_new_tokens <= MOST_TOKENS:
         raise ValueError(f'--max-new-tokens {options.max_new_tokens} is no number of tokens: give 0 to {MOST_TOKENS}')
+    for name, (kind, _) in SAMPLING.items():
+        value, largest = getattr(options, name), LARGEST.get(name, 3e38)
+        if value is not None and not (0 if kind is int else -largest) <= value <= largest:
+            raise ValueError(f'--{name.replace("_", "-")} {value} is out of range: at most {largest} can be sent')
     if not (math.isfinite(options.wait) and options.wait >= 0):
         raise ValueError(f'--wait {options.wait} s is no time to wait: give seconds, 0 or more')
 
@@ -73,9 +89,11 @@ def run(options: argparse.Namespace) -> int:
     check(options)
     from timebill_ros.action import Generate
     from timebill_ros.client import Client, chat, duration
+    from timebill_ros.msg import SamplingConfig
     text = sys.stdin.read() if options.text == '-' else options.text
     goal = Generate.Goal(time_budget=duration(options.budget), max_new_tokens=options.max_new_tokens,
-                         overrun_strategy=STRATEGY_NUMBERS[options.strategy])
+                         overrun_strategy=STRATEGY_NUMBERS[options.strategy], sampling=SamplingConfig(
+                             **{name: value for name in SAMPLING if (value := getattr(options, name)) is not None}))
     if options.raw:
         goal.prompt = text
     else:

@@ -48,8 +48,10 @@ def sentence(result, received_s: float, budget_s: float) -> str:
     """Return one line on how a goal ended: seconds as the client measured them, tokens, verdict, finish, promise."""
     timing = result.timing
     evicted = '' if math.isnan(timing.eviction_ratio) else f', evicted {timing.eviction_ratio:.0%}'
+    dropped = f', {timing.dropped_messages} messages of the history left out' if timing.dropped_messages else ''
+    seed = f', seed {timing.seed}' if timing.seed else ''
     promise = {'kept': 'promise kept', 'missed': 'promise MISSED', 'none': 'no promise'}[promise_of(result)]
-    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{evicted}; '
+    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{evicted}{dropped}{seed}; '
             f'verdict {name_of(Verdict, timing.verdict)}, finish {name_of(FinishReason, result.finish_reason)}, '
             f'{promise}]')
 

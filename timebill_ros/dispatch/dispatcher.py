@@ -61,6 +61,7 @@ class Dispatcher:
         # What the worker has learned of its device, for diagnostics. Before its first report: as profiled.
         self.tracked: dict[str, float | bool] = {'timing_factor': 1.0, 'unusual': False}
         self.device = ''  # name of the worker's device, for diagnostics; empty before a worker is ready
+        self.model_sampling: dict[str, float] = {}  # how the model's generation config would draw tokens
         self._on_change = on_change
         self._clock = clock
         self._events: queue.SimpleQueue[tuple] = queue.SimpleQueue()
@@ -307,6 +308,7 @@ class Dispatcher:
         kind, job = event['event'], self._running
         if kind == 'ready':
             self.device = event.get('device', '')
+            self.model_sampling = event.get('sampling', {})
             self._times.prefill = [(n, seconds) for n, seconds in event['prefill']]
         elif kind == 'lost':
             self._estimates.fail(ErrorCode.WORKER_LOST, f'the inference process ended ({event["reason"]})')

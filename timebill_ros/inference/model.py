@@ -27,13 +27,13 @@ from pathlib import Path
 
 import torch
 
-from timebill_ros.inference import attention, foreign_cache, variants
+from timebill_ros.inference import attention, foreign_cache, generation_config, variants
 from timebill_ros.inference.devices import choose_device, device_name, library_versions
 from timebill_ros.inference.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.layer_stop import Stopped, stop_before_layers
 from timebill_ros.inference.memory import is_out_of_memory
-from timebill_ros.inference.model_directory import ModelError, eos_ids, layout_refusal, log_ignored, sliding_windows
+from timebill_ros.inference.model_directory import ModelError, eos_ids, layout_refusal, sliding_windows
 from timebill_ros.inference.model_loading import ModelFiles, explained
 from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.inference.query_recorder import QueryRecorder, recording
@@ -91,7 +91,9 @@ class CausalLM:
             with self.stream.entered():
                 self._choose_steps(compiled_steps)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
-        log_ignored(name, getattr(self.model, 'generation_config', None))
+        wanted = getattr(self.model, 'generation_config', None)
+        self.sampling = generation_config.sampling(name, wanted)  # how the model wants tokens drawn, by name
+        generation_config.tell(name, self.sampling, wanted)
 
     # -- loading -------------------------------------------------------------------------------------------------
 

@@ -121,20 +121,3 @@ def _after_turn(tokenizer) -> str:
         log.debug('the chat template refuses a question and its answer')
         return ''
     return text[text.rindex(probe) + len(probe):].strip() if probe in text else ''
-
-
-# Settings of a generation config that change answers, with the value that changes nothing.
-_NEUTRAL = {'repetition_penalty': 1.0, 'no_repeat_ngram_size': 0, 'bad_words_ids': None, 'suppress_tokens': None,
-            'begin_suppress_tokens': None, 'forced_bos_token_id': None, 'forced_eos_token_id': None,
-            'sequence_bias': None, 'exponential_decay_length_penalty': None, 'min_length': 0, 'min_new_tokens': None,
-            'num_beams': 1, 'penalty_alpha': None, 'do_sample': False, 'temperature': 1.0, 'top_k': 50, 'top_p': 1.0,
-            'min_p': None, 'typical_p': 1.0, 'stop_strings': None}
-
-
-def log_ignored(name: str, generation_config) -> None:
-    """Say in the log what the generation config asks for and this node does not do."""
-    asked = {key: value for key, neutral in _NEUTRAL.items()
-             if (value := getattr(generation_config, key, None)) not in (None, neutral)}
-    if asked:
-        log.info("the generation config of %s asks for %s, which is not used: a goal's field `sampling` says how "
-                 'tokens are drawn', name, ', '.join(f'{key} {value}' for key, value in asked.items()))

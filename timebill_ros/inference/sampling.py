@@ -21,8 +21,11 @@ token, and several milliseconds.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
+from timebill_ros.inference.repetition_penalty import RepetitionPenalty
 from timebill_ros.request import Sampling
 
 NOT_A_TOKEN = -1
@@ -32,16 +35,27 @@ SPARE = 64  # logits taken beyond top_k: those equal to the k-th are kept too, a
 
 
 class Sampler:
-    """Greedy at temperature 0; otherwise temperature, then top_k, then top_p, in the order of transformers."""
+    """Greedy at temperature 0; otherwise temperature, then top_k, top_p and min_p, in the order of transformers.
 
-    def __init__(self, sampling: Sampling, device: torch.device):
+    Before them comes the repetition penalty, for the token ids of `prompt` and those drawn here.
+    """
+
+    # Whether a draw needs what only the host knows once it has read the token before, for instance the mask of a grammar.
+    # Then no step is started ahead.
+    waits_for_host = False
+
+    def __init__(self, sampling: Sampling, device: torch.device, prompt: Sequence[int] = ()):
         self.sampling = sampling
+        self._penalty = RepetitionPenalty(sampling.repetition_penalty, prompt, device) \
+            if sampling.repetition_penalty != 1 else None
         self.generator = None
         if sampling.temperature > 0:
             self.generator = torch.Generator(device=device).manual_seed(sampling.seed)
             self._scores = torch.empty(0, dtype=torch.float32, device=device)  # [V] from the first token on
             self._mass = torch.empty(0, dtype=torch.float64, device=device)  # [V] from the first token on
             self._random = torch.empty(1, dtype=torch.float64, device=device)
+        # Weights above this have at least min_p of the largest one's, which is 1.
+        self._dropped = float(torch.nextafter(torch.tensor(sampling.min_p), torch.tensor(0.0)))
 
     def draw(self, logits: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Draw the next token: logits [V] -> token id, int64 []. No host synchronisation with an accelerator.
@@ -49,6 +63,8 @@ class Sampler:
         `mask`, bool [V]: True for the tokens that may be drawn; None: all. The id is NOT_A_TOKEN where the largest
         logit is not finite, and where the mask allows no token.
         """
+        if self._penalty is not None:
+            logits = self._penalty.apply(logits)
         if mask is not None:
             logits = logits.masked_fill(~mask, float('-inf'))
         best, token = logits.max(dim=-1)  # max propagates NaN, so looking at the maximum suffices
@@ -60,11 +76,16 @@ class Sampler:
             at = self._random.uniform_(generator=self.generator).mul_(mass[-1])
             # The first whose cumulated mass is above the random number: never one of weight 0.
             chosen = torch.searchsorted(mass, at, right=True)[0].clamp(max=len(weights) - 1)
-            token = chosen if ids is None else ids[chosen]
+            # Not ids[chosen]: an index of no dimension is read by the host.
+            token = chosen if ids is None else ids.index_select(0, chosen.view(1)).view(())
+        if self._penalty is not None:
+            self._penalty.add(token)
         return torch.where(valid, token, NOT_A_TOKEN)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Return what `draw` samples from: finite logits [V] -> probabilities, float32 [V]."""
+        if self._penalty is not None:
+            logits = self._penalty.apply(logits)
         weights, ids = self._weights(logits, logits.max())
         if ids is not None:
             weights = torch.zeros_like(self._scores).scatter_(0, ids, weights)
@@ -73,8 +94,13 @@ class Sampler:
     def _weights(self, logits: torch.Tensor, best: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return unnormalised probabilities [K] and the ids [K] of their tokens; None: the whole vocabulary in order.
 
-        best: the largest of `logits`. Tokens that top_k or top_p drops have weight 0.
+        best: the largest of `logits`. Tokens that top_k, top_p or min_p drops have weight 0.
         """
+        weights, ids = self._top_weights(logits, best)
+        return (torch.threshold_(weights, self._dropped, 0.0) if self.sampling.min_p > 0 else weights), ids
+
+    def _top_weights(self, logits: torch.Tensor, best: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Do what `_weights` does, without min_p."""
         sampling, n = self.sampling, logits.shape[-1]
         if len(self._scores) != n:
             self._scores, self._mass = self._scores.new_empty(n), self._mass.new_empty(n)

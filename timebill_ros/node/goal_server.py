@@ -172,7 +172,7 @@ class GoalServer:
             due_s = self._due_s(handle.request, release_s, deadline_in_s)
             request = translation.to_request(
                 handle.request, request_id, release_s=release_s, deadline_in_s=deadline_in_s, settings=self._settings,
-                margin_s=self.delivery_margin_s())
+                margin_s=self.delivery_margin_s(), model_sampling=self._dispatcher.model_sampling)
             admission.check_time(request)
             self._enqueue(handle, self._job(request, handle.request, epoch))
             self._guarded('looking for the client of a goal', self._watch, request_id)

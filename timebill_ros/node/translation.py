@@ -44,26 +44,27 @@ def stamp(time_s: float) -> Time:
 
 
 def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, deadline_in_s: float | None, settings: dict,
-               margin_s: float) -> Request:
+               margin_s: float, model_sampling: dict[str, float]) -> Request:
     """Return a goal as a request, with the server's defaults filled in. GoalError for what cannot be one.
 
     Any other exception is a bug here, because admission refuses what clients do wrong.
 
     `release_s` is a monotonic instant; the goal's absolute deadline, if it has one, is `deadline_in_s` after it.
+    `model_sampling`: what the model's generation config says, fields of Sampling by name.
 
     The goal's own texts are cleared: rclpy keeps every goal until its result expires, and with the texts any client
     could fill the memory. So all goals together hold at most the texts of those that wait and the one that runs:
     (queue_size + 1) * max_prompt_characters characters, and little more for stop strings and the closing text.
     """
     try:
-        return _to_request(goal, request_id, release_s, deadline_in_s, settings, margin_s)
+        return _to_request(goal, request_id, release_s, deadline_in_s, settings, margin_s, model_sampling)
     finally:
         goal.prompt = goal.closing_text = ''
         goal.messages, goal.sampling.stop = [], []
 
 
 def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline_in_s: float | None, settings: dict,
-                margin_s: float) -> Request:
+                margin_s: float, model_sampling: dict[str, float]) -> Request:
     try:
         strategy = Strategy(goal.overrun_strategy)
     except ValueError:
@@ -80,10 +81,12 @@ def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline
         messages=[{'role': m.role, 'content': m.content} for m in goal.messages],
         strategy=strategy, max_overrun_s=settings['max_overrun_s'] if strategy is Strategy.SKIP_NEXT else 0.0,
         max_new_tokens=goal.max_new_tokens or settings['default_max_new_tokens'],
-        sampling=Sampling(s.temperature, s.top_p, s.top_k, s.seed, list(s.stop)),
+        sampling=admission.resolve_sampling(
+            Sampling(s.temperature, s.top_p, s.top_k, s.seed, list(s.stop), s.min_p, s.repetition_penalty),
+            model_sampling if settings['sampling_defaults'] == 'model' else {}),
         max_eviction_ratio=settings['max_eviction_ratio'] if ratio < 0 else ratio,
         priority=goal.priority, closing_text=goal.closing_text, stop_at_line_end=goal.stop_at_line_end,
-        delivery_margin_s=margin_s)
+        delivery_margin_s=margin_s, on_long_history=settings['on_long_history'])
     admission.check(request, max_prompt_characters=settings['max_prompt_characters'])
     return request
 

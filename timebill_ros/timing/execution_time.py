@@ -33,6 +33,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field, replace
 
+from timebill_ros.request import PENALTY
 from timebill_ros.timing.step_time import StepTime
 
 # The coefficients of each cost on disk. Besides there are 'step:int8' and the like, and 'draw:top_p' with SECONDS.
@@ -111,13 +112,23 @@ class ExecutionTimes:
     def of_sampling(self, kind: str) -> ExecutionTimes:
         """Return these times for requests whose tokens are drawn by this kind of sampling (request.Sampling.kind).
 
-        Steps take longer by what such a draw takes longer than a greedy one. A kind that was not measured adds nothing.
+        Steps take longer by what such a draw takes longer than a greedy one.
         """
-        extra_s = self.draws.get(kind, 0.0) - self.draws.get('greedy', 0.0)
-        if kind not in self.draws or extra_s <= 0:
+        extra_s = self.draw_extra(kind)
+        if extra_s <= 0:
             return self
         variants = {name: {**own, 'q': own['q'] + extra_s} for name, own in self.variants.items()}
         return replace(self, q=self.q + extra_s, variants=variants)
+
+    def draw_extra(self, kind: str) -> float:
+        """Return the seconds by which a draw of this kind takes longer than a greedy one.
+
+        A repetition penalty takes as long beside each choice, so it is measured beside the greedy one only. What was
+        not measured adds nothing.
+        """
+        greedy_s = self.draws.get('greedy', 0.0)
+        parts = [kind.removesuffix(PENALTY), *(['greedy' + PENALTY] if kind.endswith(PENALTY) else [])]
+        return sum(max(0.0, self.draws[part] - greedy_s) for part in parts if part in self.draws)
 
     def eviction(self, n_x: int) -> float:
         """Return t_ev: seconds to score a prompt of `n_x` tokens and compact its cache."""

@@ -40,7 +40,7 @@ from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.length.prediction import PredictionExecutor
-from timebill_ros.request import SAMPLING_KINDS, Sampling
+from timebill_ros.request import Sampling
 from timebill_ros.timing import fitting
 from timebill_ros.timing.fitting import Points
 from timebill_ros.timing.profile import Identity, Profile
@@ -53,7 +53,8 @@ UNTRUSTED = 0.5  # the same for the error at lengths that the fit has not seen
 DRAWS, DRAW_LENGTHS = 5, 4  # draws of each kind, their median is the point; lengths at which they are measured
 # What stands for each kind. The flatter the distribution, the longer top_p takes; timing factors correct for that.
 SAMPLINGS = {'greedy': Sampling(), 'temperature': Sampling(temperature=1.0),
-             'top_k': Sampling(temperature=1.0, top_p=0.9, top_k=50), 'top_p': Sampling(temperature=1.0, top_p=0.9)}
+             'top_k': Sampling(temperature=1.0, top_p=0.9, top_k=50), 'top_p': Sampling(temperature=1.0, top_p=0.9),
+             'greedy+penalty': Sampling(repetition_penalty=1.1)}  # beside the others it takes as long
 CHECK_S = 0.15  # expected time of a visit when a profile is only looked at
 CLIMB_SHARE = 0.7  # of the time budget, for visiting each length once
 
@@ -190,8 +191,8 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
 def draws(logits: torch.Tensor, n: int) -> Points:
     """Measure one draw of each kind of sampling from `logits`, the model's after a prompt of `n` tokens."""
     points: Points = {}
-    for kind in SAMPLING_KINDS:
-        sampler, seconds = Sampler(SAMPLINGS[kind], logits.device), []
+    for kind, sampling in SAMPLINGS.items():
+        sampler, seconds = Sampler(sampling, logits.device), []
         for _ in range(DRAWS + 1):  # the first one, which makes the sampler's buffers, is thrown away
             start = time.perf_counter()
             int(sampler.draw(logits))

@@ -38,7 +38,7 @@ def cost_facts(engine: Engine) -> dict:
     times, longest = engine.times, engine.model.max_context
     counts = sorted({0, *(2 ** i for i in range(longest.bit_length())), times.knee, longest})
     counts = [n for n in counts if n <= longest]
-    draws = {kind: max(0.0, seconds - times.draws.get('greedy', 0.0)) for kind, seconds in times.draws.items()}
+    draws = {kind: times.draw_extra(kind) for kind in SAMPLING_KINDS}
     once, each = _template_tokens(engine.model)
     # A chunk more than the line says may have been begun between two counts.
     return {'prefill': [(n, times.prefill(n) + times.d) for n in counts], 'step': [(n, times.step(n)) for n in counts],

@@ -144,7 +144,8 @@ class Worker:
         self.channel.send({'event': 'ready', 'description': loaded.description,
                            'device': loaded.profile.identity.device,
                            'longest_pause_s': self._longest_pause_s(), 'one_time_s': one_time_work.total_s,
-                           'prefill': self.engine.prefill_table(), 'tracked': self._tracked(), 'costs': costs,
+                           'sampling': self.engine.model.sampling, 'prefill': self.engine.prefill_table(),
+                           'tracked': self._tracked(), 'costs': costs,
                            'learned': self._learned()})
 
     def _longest_pause_s(self) -> float:
