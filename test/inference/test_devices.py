@@ -16,7 +16,8 @@
 import pytest
 import torch
 
-from timebill_ros.inference.devices import choose_device, choose_dtype, device_name, power_mode
+from timebill_ros.inference import devices
+from timebill_ros.inference.devices import choose_device, choose_dtype, device_name
 from timebill_ros.inference.model_directory import ModelError
 
 
@@ -40,10 +41,24 @@ def test_on_a_cpu_the_precision_is_the_stored_one_unless_named(name, stored, cho
     assert choose_dtype(name, torch.device('cpu'), stored) is chosen
 
 
-def test_the_power_mode_is_what_the_first_file_that_exists_says(tmp_path):
-    jetson, laptop = tmp_path / 'nvpmodel', tmp_path / 'platform_profile'
-    assert power_mode([jetson, laptop, tmp_path]) == ''
-    laptop.write_text('balanced\n')
-    assert power_mode([jetson, laptop]) == 'balanced'
-    jetson.write_text('pmode:0002\n')
-    assert power_mode([jetson, laptop]) == 'pmode:0002'
+@pytest.mark.parametrize(('capability', 'hip', 'chosen'), [
+    ((7, 2), None, torch.float16), ((7, 5), None, torch.float16), ((8, 0), None, torch.bfloat16),
+    ((8, 7), None, torch.bfloat16), ((12, 0), None, torch.bfloat16), ((7, 0), '6.4', torch.bfloat16),
+])
+def test_on_cuda_the_precision_is_bfloat16_where_the_hardware_has_it(capability, hip, chosen, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda *arguments, **options: True)  # by emulation
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    monkeypatch.setattr(torch.version, 'hip', hip)
+    assert choose_dtype('auto', torch.device('cuda:1'), torch.float32) is chosen
+
+
+def test_a_device_is_named_with_its_board(monkeypatch):
+    """All Jetsons of one generation call their GPU the same."""
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'Orin')
+    monkeypatch.setattr(devices, 'board', lambda: '')
+    torch.set_num_threads(1)
+    cpu = device_name(torch.device('cpu'))
+    assert device_name(torch.device('cuda')) == 'Orin'
+    monkeypatch.setattr(devices, 'board', lambda: 'NVIDIA Jetson Orin NX')
+    assert device_name(torch.device('cuda')) == 'Orin, NVIDIA Jetson Orin NX'
+    assert device_name(torch.device('cpu')) == cpu.replace(', 1 thread', ', NVIDIA Jetson Orin NX, 1 thread')

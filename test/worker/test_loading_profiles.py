@@ -130,7 +130,7 @@ def warnings(caplog):
 def test_in_other_circumstances_a_kept_profile_is_measured_again_and_it_is_said_once(
         fact, tmp_path, measured, monkeypatch, caplog):
     values = chosen(tmp_path)
-    mine = dataclasses.replace(identity(model(), None), power='quiet')
+    mine = dataclasses.replace(identity(model(), None), power='quiet', clocks='cpu 800-3500 MHz')
     be(monkeypatch, mine)
     find_profile(values)
     assert 'measuring again' not in caplog.text

@@ -15,14 +15,13 @@
 """Which device and precision to compute on, and what a device is called."""
 from __future__ import annotations
 
-import contextlib
 import platform
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 import transformers
 
+from timebill_ros.inference.board import board
 from timebill_ros.inference.model_directory import ModelError
 
 
@@ -46,14 +45,24 @@ def choose_dtype(name: str, device: torch.device, stored: torch.dtype | None) ->
     if name != 'auto':
         return getattr(torch, name)
     if device.type == 'cuda':
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if computes_in_bfloat16(device) else torch.float16
     return stored or torch.float32
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Tell whether the hardware of a CUDA device has bfloat16: NVIDIA's from compute capability 8.0 on, and AMD's.
+
+    torch.cuda.is_bf16_supported() is true for older ones too, which emulate it (a T4 or a Jetson Xavier, several times
+    slower than float16), and it is about the current device.
+    """
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def device_name(device: torch.device) -> str:
-    """Return the name of the hardware and, on a CPU, the thread count. A profile is valid for one such name."""
+    """Return the name of chip and board and, on a CPU, the thread count. A profile is valid for one such name."""
+    on = board()
     if device.type == 'cuda':
-        return torch.cuda.get_device_name(device)
+        return ', '.join(filter(None, (torch.cuda.get_device_name(device), on)))
     name = platform.processor() or platform.machine()
     try:
         entries = dict(line.split(':', 1) for line in Path('/proc/cpuinfo').read_text().splitlines() if ':' in line)
@@ -62,22 +71,7 @@ def device_name(device: torch.device) -> str:
     except OSError:
         pass
     n = torch.get_num_threads()
-    return f'{name}, {n} thread{"s" if n > 1 else ""}'
-
-
-POWER_MODES = (  # files that hold the machine's power mode, the first that exists counts
-    '/var/lib/nvpmodel/status',  # NVIDIA Jetson: 'pmode:0002'
-    '/sys/firmware/acpi/platform_profile',  # laptops: 'balanced'
-    '/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor',  # 'performance'
-)
-
-
-def power_mode(files: Iterable[str] = POWER_MODES) -> str:
-    """Return the power mode that the machine is in, as the system calls it; empty where no file tells."""
-    for file in files:
-        with contextlib.suppress(OSError, ValueError):
-            return Path(file).read_text().strip()
-    return ''
+    return ', '.join(filter(None, (name, on if on != name else '', f'{n} thread{"s" if n > 1 else ""}')))
 
 
 def library_versions() -> dict[str, str]:

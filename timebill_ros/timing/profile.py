@@ -32,7 +32,7 @@ from timebill_ros.resources import write_whole
 from timebill_ros.timing.execution_time import ExecutionTimes, ProfileError
 
 FORMAT, OLDER = 3, (1, 2)
-CIRCUMSTANCES = ('torch', 'transformers', 'power')  # facts of an Identity
+CIRCUMSTANCES = ('torch', 'transformers', 'power', 'clocks')  # facts of an Identity
 
 
 class OlderProfileError(ProfileError):
@@ -47,7 +47,7 @@ class Identity:
     again, or where the user has named it, used with a warning. An empty one is not known.
     """
 
-    device: str  # hardware and thread count, e.g. 'AMD EPYC, 2 threads' or 'NVIDIA H200'
+    device: str  # chip, board and thread count, e.g. 'AMD EPYC, 2 threads' or 'Orin, NVIDIA Jetson Orin NX'
     model: str  # fingerprint of the target's config and weight files
     predictor: str  # fingerprint of the length predictor's files, or 'none'
     dtype: str  # torch dtype of weights and cache, e.g. 'float32'
@@ -56,7 +56,8 @@ class Identity:
     placement: str = 'beside'  # where the length predictor runs, see worker/tuning.py
     torch: str = ''  # version
     transformers: str = ''  # version
-    power: str = ''  # power mode of the machine, see inference/devices.py
+    power: str = ''  # power mode of the machine, see inference/board.py
+    clocks: str = ''  # limits of its clocks, see there
 
     def facts(self) -> dict[str, str]:
         """Return the facts that are known, by name; the inverse is `of_facts`."""

@@ -35,7 +35,8 @@ from collections.abc import Callable
 
 import torch
 
-from timebill_ros.inference.devices import device_name, library_versions, power_mode
+from timebill_ros.inference.board import clock_limits, power_mode
+from timebill_ros.inference.devices import device_name, library_versions
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.sampling import Sampler
@@ -66,7 +67,7 @@ def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
     return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
                     predictor=predictor.fingerprint if predictor else 'none', compiled=', '.join(steps),
                     placement=predictor.placement if predictor else 'beside', power=power_mode(),
-                    torch=versions['torch'], transformers=versions['transformers'])
+                    clocks=clock_limits(model.device), torch=versions['torch'], transformers=versions['transformers'])
 
 
 def length_grid(longest: int, n: int) -> list[int]:

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import torch
 
+from timebill_ros.inference.board import clock_limits, power_mode
 from timebill_ros.inference.devices import device_name
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.one_time_work import one_time_work
@@ -70,11 +71,16 @@ def kept(directory: Path, what: str, facts: list[str], options: Container, choos
     return found
 
 
+def _device_facts(model: CausalLM) -> list[str]:
+    """Return what a choice is valid for: in another power mode, a device is another one."""
+    return [device_name(model.device), power_mode(), clock_limits(model.device)]
+
+
 # -- chunks of prefill ------------------------------------------------------------------------------------------------
 
 def chunk_tokens(model: CausalLM, directory: Path) -> int:
     """Return the chunk size, in tokens, of the quickest prefill that still looks at the deadline every LOOK_S."""
-    facts = [model.fingerprint, model.variant, device_name(model.device)]
+    facts = [model.fingerprint, model.variant, *_device_facts(model)]
     return kept(directory, 'chunk', facts, range(MIN_CHUNK, MAX_CHUNK + 1), lambda: choose_chunk(model))['chosen']
 
 
@@ -138,7 +144,7 @@ def place(model: CausalLM, make: Callable[[torch.device], PredictionExecutor], w
     if wanted == 'auto' and on_cpu and len(set(options.values())) == 1:
         found = {'chosen': 'beside'}  # prefill has as many threads either way, so there is nothing to try
     elif wanted == 'auto':
-        facts = [model.fingerprint, model.variant, device_name(model.device), fingerprint, str(threads), str(chunk)]
+        facts = [model.fingerprint, model.variant, *_device_facts(model), fingerprint, str(threads), str(chunk)]
         found = kept(directory, 'placement', facts, options, lambda: choose_placement(
             model, {name: executor_at(name) for name in options}, options, chunk))
     chosen = found['chosen']
