@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from timebill_ros.bench import quality
+from timebill_ros.bench import answers
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.resources import embedded_directory
@@ -68,11 +68,11 @@ def test_most_steps_are_right_without_eviction(family, least):
     for seed, n_tokens in enumerate((300, 800, 1600, 3200)):
         for repeat in range(2):
             task = site_log.generate(100 * repeat + seed, split='test', family=family, n_tokens=n_tokens)
-            request = quality.request_for(task, 400)
+            request = answers.request_for(task, 400)
             ids = model.tokenize(model.render(request), is_chat=True)
             model.reset()
             logits = model.prefill(ids, chunk_tokens=256)
-            answer = quality.answer(model, request, logits, n_x=len(ids), n_kv=len(ids))
+            answer = answers.answer(model, request, logits, n_x=len(ids), n_kv=len(ids))
             scores.append(step_accuracy(task, answer))
     assert statistics.mean(scores) >= least
 

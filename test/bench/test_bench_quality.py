@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`timebill bench quality` on a random model: complete, by the engine's parts, the same however it is split up."""
+"""`timebill bench quality` on a random model: complete, by the engine's parts, and resumed without a second answer."""
 import json
 import os
 import signal
@@ -26,16 +26,20 @@ import tiny_models
 from safetensors.torch import load_file, save_file
 
 from timebill_ros.bench import quality
+from timebill_ros.bench.answers import RATIOS, answer, entries_to_keep, request_for
+from timebill_ros.bench.quality_curves import SHARES
 from timebill_ros.cli.main import main
-from timebill_ros.inference.eviction import SCORERS, Random
+from timebill_ros.inference.eviction import SCORERS
 from timebill_ros.inference.model import CausalLM
-from timebill_ros.inference.model_directory import ModelError
-from timebill_ros.tasks import site_log
+from timebill_ros.planning.quality_table import QualityTable
+from timebill_ros.tasks.task_source import TaskSource
+from timebill_ros.tasks.text_tasks import Asking
 from timebill_ros.training.word_tokenizer import build_tokenizer, save_tokenizer
 
 ROOT = Path(__file__).parents[2]
-N_TASKS, N_NEW = 5, 12
-OPTIONS = {'chunk_tokens': 256, 'max_eviction_ratio': 0.95, 'max_new_tokens': N_NEW}
+N_TASKS, N_NEW = 4, 12
+SOURCE = TaskSource(None, N_TASKS, Asking(max_new_tokens=N_NEW))
+OPTIONS = {'chunk_tokens': 256, 'max_eviction_ratio': 0.95}
 
 
 @pytest.fixture(scope='module')
@@ -53,96 +57,91 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def model(directory):
-    return CausalLM(str(directory), device='cpu', threads=1)
+    return CausalLM(str(directory), device='cpu', threads=1, other_variants='int8')
 
 
-@pytest.fixture(scope='module')
-def tasks():
-    return site_log.tasks('test', N_TASKS)
-
-
-@pytest.fixture(scope='module')
-def texts(model, tasks):
-    return [quality.answers(model, task, **OPTIONS) for task in tasks]
-
-
-def test_a_restored_prompt_is_answered_as_a_fresh_one(model, tasks, texts):
-    for task, given in zip(tasks[:2], texts, strict=False):
-        request = quality.request_for(task, N_NEW)
+def test_a_restored_prompt_is_answered_as_a_fresh_one(model):
+    cells = quality.cells_of(list(model.variants), ['snapkv', 'recent'])
+    assert len(cells) == 2 * (1 + 2 * (len(RATIOS) - 1)) == len(set(cells))
+    for task in SOURCE.load()[:2]:
+        request = request_for(task, N_NEW)
         ids = model.tokenize(model.render(request), is_chat=True)
-        for (scorer, ratio), text in given.items():
-            model.scorer = Random(task.seed) if scorer == 'random' else SCORERS[scorer]()
-            n_keep = quality.entries_to_keep(len(ids), ratio, 0.95)
+        entries = list(quality.answers(model, task, cells, **OPTIONS))
+        assert [tuple(entry['cell']) for entry in entries] == cells
+        assert len({entry['text'] for entry in entries}) > 6, 'answers that could not tell one cache from another'
+        for entry in entries:
+            variant, scorer, ratio = entry['cell']
+            model.scorer = SCORERS[scorer or 'snapkv']()
+            assert entry['n_keep'] == entries_to_keep(len(ids), ratio, 0.95)
             model.reset()
             logits = model.prefill(ids, chunk_tokens=256)
-            model.evict(n_keep)
-            assert {model.cache.get_seq_length(layer) for layer in model.cache.evictable_layers()} == {n_keep}
-            assert quality.answer(model, request, logits, n_x=len(ids), n_kv=n_keep) == text
-        assert len(set(given.values())) > 8, 'answers that could not tell one cache from another'
-
-
-@pytest.mark.parametrize(('n_x', 'ratio', 'n_keep'), [
-    (1000, 0.0, 1000), (1000, 0.9, 100), (1000, 0.95, 50), (1003, 0.25, 752), (1003, 0.95, 51), (1000, 0.99, 50),
-    (32, 0.9, 32), (33, 0.9, 3)])
-def test_the_share_of_entries_that_is_kept(n_x, ratio, n_keep):
-    assert quality.entries_to_keep(n_x, ratio, 0.95) == n_keep
+            model.use_variant(variant)
+            model.evict(entry['n_keep'])
+            assert answer(model, request, logits, n_x=len(ids), n_kv=entry['n_keep']) == entry['text']
+            model.use_variant(model.variant)
+        whole = entries[0]
+        assert len(whole['cuts']) == len(SHARES) and 'cuts' not in entries[1]
+        assert whole['cuts'][0] == '' and whole['cuts'][-1] == whole['text']
+        assert all(whole['text'].startswith(part) for part in whole['cuts'])
 
 
 @pytest.mark.slow
-def test_the_command_writes_all_rows_and_a_plot(directory, tasks, texts, tmp_path, capsys, monkeypatch):
-    summaries, by_two = quality.summaries, []
-    monkeypatch.setattr(quality, 'summaries', lambda *arguments: by_two.append(arguments) or summaries(*arguments))
+def test_the_command_makes_a_table_and_goes_on_where_it_stopped(directory, tmp_path, capsys):
     out = tmp_path / 'made' / 'quality.json'
-    assert main(['bench', 'quality', '--model', str(directory), '--tasks', str(N_TASKS), '--max-new-tokens', str(N_NEW),
-                 '--processes', '2', '--compile-step', 'never', '--out', str(out)]) == 0
-    result = json.loads(out.read_text())
-    assert result['machine']['device'].endswith('1 thread') and result['tasks'] == N_TASKS
-    families = {'all': N_TASKS, **{name: sum(task.family == name for task in tasks) for name in site_log.FAMILIES}}
-    wanted = {(scorer, ratio, family) for scorer in SCORERS for ratio in quality.RATIOS
-              for family, n in families.items() if n}
-    rows = {(row['scorer'], row['eviction_ratio'], row['family']): row for row in result['rows']}
-    assert len(result['rows']) == len(rows) and rows.keys() == wanted
-    assert by_two == [(tasks, texts)], "two processes' answers are not those of one"
-    assert (result['rows'], result['by_prompt_tokens']) == summaries(tasks, texts)
-    for (_, ratio, family), row in rows.items():
-        assert row['n'] == families[family]
-        assert ratio or {**row, 'scorer': 'snapkv'} == rows['snapkv', 0.0, family]
-        for score in quality.SCORES:
+    arguments = ['bench', 'quality', '--model', str(directory), '--max-new-tokens', str(N_NEW), '--processes', '2',
+                 '--compile-step', 'never', '--scorers', 'snapkv', 'random', '--out', str(out)]
+    assert main([*arguments, '--limit', str(N_TASKS - 1)]) == 0
+    journal = out.with_suffix('.answers.jsonl')
+    first = journal.read_text()
+    assert main([*arguments, '--limit', str(N_TASKS)]) == 0
+    result, text = json.loads(out.read_text()), journal.read_text()
+    cells = 1 + 2 * (len(RATIOS) - 1)
+    assert text.startswith(first) and text.count('\n') == 1 + N_TASKS * cells
+    assert f'{(N_TASKS - 1) * cells} of {N_TASKS * cells} answers are in' in capsys.readouterr().out
+    table = QualityTable.load(out)
+    assert set(table.variants) == {'float32'} and [ratio for ratio, _ in table.variants['float32']] == list(RATIOS)
+    assert result['machine']['device'].endswith('1 thread') and result['n'] == N_TASKS
+    found = quality.collect(SOURCE.load(), [json.loads(line) for line in text.splitlines()[1:]],
+                            quality.cells_of(['float32'], ['snapkv', 'random']))
+    assert (result['rows'], result['by_prompt_tokens']) == quality.summaries(found, ['float32'], ['snapkv', 'random'])
+    for row in result['rows']:
+        assert row['eviction_ratio'] or {**row, 'scorer': 'snapkv'} in result['rows']
+        for score in ('step_accuracy', 'exact_match', 'token_f1'):
             low, high = row[f'{score}_interval']
             assert 0 <= low <= row[score] <= high <= 1
-    assert sum(row['n'] for row in result['by_prompt_tokens']) == N_TASKS
     assert out.with_suffix('.png').read_bytes().startswith(b'\x89PNG')
-    assert 'key_norm' in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*arguments, '--scorers', 'nothing'])
+    assert main([*arguments, '--prefill-chunk-tokens', '64']) == 1
+    assert "holds answers of {'chunk_tokens'" in capsys.readouterr().err
 
 
 def test_means_and_intervals():
-    tasks = [site_log.generate(seed, split='test', family='find', n_tokens=n) for seed, n in ((0, 150), (1, 1500))]
-    right, wrong = ({(scorer, ratio): text for scorer in SCORERS for ratio in quality.RATIOS}
-                    for text in (tasks[0].answer, ''))
-    rows, by_prompt_tokens = quality.summaries(tasks, [right, wrong])
-    assert len(rows) == 2 * len(SCORERS) * len(quality.RATIOS)
-    assert all((row['n'], row['step_accuracy'], row['step_accuracy_interval']) == (2, 0.5, [0, 1]) for row in rows)
-    assert [(row['prompt_tokens'], row['exact_match']) for row in by_prompt_tokens] == [([200, 1000], 1),
-                                                                                         ([1000, 2000], 0)]
-    row = quality.summary([dict.fromkeys(quality.SCORES, value) for value in (0.4, 0.5, 0.6) * 12])
-    assert row['token_f1_interval'] == pytest.approx([0.5 - 0.02705, 0.5 + 0.02705], abs=1e-4)
+    row = quality.summary([{'score': value} for value in (0.4, 0.5, 0.6) * 12])
+    assert row['n'] == 36 and row['score'] == pytest.approx(0.5)
+    assert row['score_interval'] == pytest.approx([0.5 - 0.02705, 0.5 + 0.02705], abs=1e-4)
+    assert quality.summary([{'score': 0.3}])['score_interval'] == [0.0, 1.0]
 
 
-def test_a_model_without_room_for_a_task_is_a_sentence(directory, tasks):
-    small = CausalLM(str(directory), device='cpu', threads=1, max_context_tokens=256)
-    with pytest.raises(ModelError, match=r'task 0 of the test split: the prompt has 1\d\d\d tokens'):
-        quality.answers(small, tasks[0], **OPTIONS)
+def test_a_model_without_room_for_a_task_is_a_sentence(directory, tmp_path, capsys):
+    assert main(['bench', 'quality', '--model', str(directory), '--max-context-tokens', '128', '--limit', '2',
+                 '--compile-step', 'never', '--prefill-chunk-tokens', '128', '--out', str(tmp_path / 'q.json')]) == 1
+    assert 'no task fits the model; task test 1 of family' in capsys.readouterr().err
 
 
-def test_nothing_to_measure_is_a_sentence(capsys):
-    assert main(['bench', 'quality', '--tasks', '0']) == 1
-    assert '0 tasks' in capsys.readouterr().err
+@pytest.mark.parametrize(('option', 'value', 'told'), [
+    ('--limit', '-1', 'the limit must'), ('--processes', '-1', 'nothing can be measured by -1'),
+    ('--max-new-tokens', '-1', 'an answer cannot have -1'), ('--tasks', '/nowhere.jsonl', 'nowhere.jsonl'),
+    ('--template', '/nowhere.txt', 'nowhere.txt')])
+def test_nothing_to_measure_is_a_sentence(option, value, told, capsys):
+    assert main(['bench', 'quality', option, value]) == 1
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_every_process(directory, tmp_path):
     command = [sys.executable, str(ROOT / 'scripts' / 'timebill'), 'bench', 'quality', '--model', str(directory),
-               '--tasks', '400', '--processes', '2', '--compile-step', 'never', '--out', str(tmp_path / 'quality.json')]
+               '--limit', '400', '--processes', '2', '--compile-step', 'never', '--out', str(tmp_path / 'quality.json')]
     parent = subprocess.Popen(command, env={**os.environ, 'PYTHONPATH': str(ROOT)}, start_new_session=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:

@@ -31,11 +31,28 @@ def test_a_table_is_read(tmp_path):
     table = QualityTable.load(path)
     assert table.of('float32', 0.0) == 1.0 and table.of('float32', 0.475) == pytest.approx(0.65)
     assert table.of('float32', 0.99) == pytest.approx(0.3) and table.of('int4', 0.0) == 0.0
-    assert table.of_cut(LengthDistribution.point(100), 50) == pytest.approx(0.5)
-    assert table.of_cut(LengthDistribution.point(100), 200) == 1.0
+
+
+CLASSES = [{'prompt_tokens': [100, 600], 'variants': {'float32': [[0, 0.8], [1, 0.0]]}},
+           {'prompt_tokens': [600, 4000], 'variants': {'float32': [[0, 0.6], [1, 0.4]]}}]
+
+
+def test_a_prompt_has_the_quality_of_its_class(tmp_path):
+    path = tmp_path / 'quality.json'
+    whole = {'float32': [[0.0, 0.7], [1.0, 0.2]], 'int8': [[0.0, 0.5], [1.0, 0.1]]}
+    path.write_text(json.dumps(document(variants=whole, classes=CLASSES)))
+    table = QualityTable.load(path)
+    found = [table.of('float32', 0.5, n_x) for n_x in (None, 10, 100, 599, 600, 9999)]
+    assert found == pytest.approx([0.45, 0.4, 0.4, 0.4, 0.5, 0.5])
+    assert table.of('int8', 0.0, 300) == 0.5, 'measured, but not in this class'
+    path.write_text(json.dumps(table.to_dict()))
+    assert QualityTable.load(path) == table
 
 
 @pytest.mark.parametrize('data', [
+    document(classes=CLASSES[::-1]), document(classes=[{**CLASSES[0], 'prompt_tokens': [5, 5]}]),
+    document(classes=[{**CLASSES[0], 'prompt_tokens': [5]}]), document(classes=[CLASSES[0], {}]), document(classes=3),
+    document(classes=[{**CLASSES[0], 'variants': {'float32': [[0, 2], [1, 1]]}}]),
     [], {}, document(format=7), document(cut=[[0, 0]]), document(cut=[[1, 1], [0, 0]]), document(variants=3),
     document(variants={'float32': [[0.0, 1.5], [1, 0]]}), document(variants={'float32': [[0.0, 'x'], [1, 0]]}),
     document(variants={'float32': [[0.0, float('nan')], [1, 0]]}), document(variants={'float32': [[0, 1, 2], [1, 0]]}),

@@ -38,6 +38,7 @@ from timebill_ros.bench.recordings import RATIOS, Recording
 from timebill_ros.bench.replay import Device, Method, Outcome, is_missed
 from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.planning import quality_table as tables
+from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.tasks import site_log
 from timebill_ros.tasks.site_log_scores import step_accuracy
@@ -114,10 +115,8 @@ def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests
     found = {split: setting.record(split, n_prompts) for split in ('validation', 'test')}
     table = quality_table(model.tokenizer, found['validation'])
     table_path.parent.mkdir(parents=True, exist_ok=True)
-    table_path.write_text(json.dumps({
-        'format': tables.FORMAT, 'machine': describe(model), 'prompts': n_prompts,
-        'variants': {name: [[x, round(y, 4)] for x, y in curve] for name, curve in table.variants.items()},
-        'cut': [[x, round(y, 4)] for x, y in table.cut]}, indent=1) + '\n')
+    table_path.write_text(json.dumps({**table.to_dict(), 'machine': describe(model), 'prompts': n_prompts},
+                                     indent=1) + '\n')
     print(f'written to {table_path}')
     device = Device(profile.times, variants, max_new_tokens, model.max_context, values['max_eviction_ratio'])
 
@@ -127,7 +126,7 @@ def run(values: dict, out: Path, *, table_path: Path, n_prompts: int, n_requests
     rows = []
     for n_tokens in track(BUDGETS, 'replaying'):
         budget_s = profile.times.steps.decode(recordings.BUDGET_ENTRIES, n_tokens)
-        for method in (Method('eviction only', make), Method('knobs', make, table=table)):
+        for method in (Method('eviction only', make), Method('knobs', make, rule=QualityRule(table))):
             outcomes = run_at(method, device, found['test'], model.tokenizer, budget_s=budget_s,
                               n_requests=n_requests, seed=n_tokens)
             rows.append({'method': method.name, 'budget_tokens': n_tokens, 'budget_s': budget_s,

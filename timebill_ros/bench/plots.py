@@ -91,28 +91,32 @@ def timeline(goals: list[dict], path: Path) -> None:
 
 
 def quality(rows: list[dict], path: Path) -> None:
-    """Draw step accuracy against the share evicted: of all answers by scorer, and SnapKV's by family of tasks.
+    """Draw the score against the share evicted: of all answers by scorer and weights, and the first's by family.
 
-    `rows` as in quality.json: scorer, eviction_ratio, family, n, step_accuracy and step_accuracy_interval.
+    `rows` as in quality.json: variant, scorer, eviction_ratio, family, n, scores by name and their intervals. The first
+    score is drawn.
     """
+    score = next(name for name in rows[0] if f'{name}_interval' in rows[0])
+    rows = [{**row, 'line': ', '.join(filter(None, (row['scorer'], row.get('variant', ''))))} for row in rows]
+    first = rows[0]['line']
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout='constrained', sharey=True)
-    panels = (('scorer', 'family', 'all', 'all families'), ('family', 'scorer', 'snapkv', 'SnapKV, by family'))
+    panels = (('line', 'family', 'all', 'all families'), ('family', 'line', first, f'{first}, by family'))
     for axis, (line, fixed, value, title) in zip(axes, panels, strict=True):
         chosen = [row for row in rows if row[fixed] == value and row[line] != 'all']
         for name, colour, marker in zip(dict.fromkeys(row[line] for row in chosen), LINES, MARKERS, strict=False):
             points = sorted((row for row in chosen if row[line] == name), key=lambda row: row['eviction_ratio'])
             ratios = [row['eviction_ratio'] for row in points]
-            low, high = zip(*(row['step_accuracy_interval'] for row in points), strict=True)
+            low, high = zip(*(row[f'{score}_interval'] for row in points), strict=True)
             axis.fill_between(ratios, low, high, color=colour, alpha=0.15, linewidth=0)
-            axis.plot(ratios, [row['step_accuracy'] for row in points], color=colour, marker=marker, markersize=5,
-                      label=name if line == 'scorer' else f'{name} ({points[0]["n"]})')
-        axis.set(title=f'{title} ({max(row["n"] for row in chosen)} tasks)' if line == 'scorer' else title,
+            axis.plot(ratios, [row[score] for row in points], color=colour, marker=marker, markersize=5,
+                      label=name if line == 'line' else f'{name} ({points[0]["n"]})')
+        axis.set(title=f'{title} ({max(row["n"] for row in chosen)} tasks)' if line == 'line' else title,
                  xlabel='share of the prompt cache evicted', ylim=(0, 1.02))
         axis.xaxis.set_major_formatter('{x:.0%}')
         axis.yaxis.set_major_formatter('{x:.0%}')
         axis.legend(loc='lower left', fontsize=9)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel('step accuracy, 95 % interval')
+    axes[0].set_ylabel(f'{score.replace("_", " ")}, 95 % interval')
     _save(figure, path)
 
 

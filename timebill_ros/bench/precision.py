@@ -31,7 +31,7 @@ from rich.progress import track
 from transformers import AutoModelForCausalLM
 
 from timebill_ros import settings
-from timebill_ros.bench import llama_peer, quality, shapes, token_times
+from timebill_ros.bench import answers, llama_peer, shapes, token_times
 from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.tasks import site_log
@@ -56,7 +56,7 @@ def quality_rows(values: dict) -> list[dict]:
     tasks = [site_log.generate(i, split='test') for i in range(N_TASKS)]
     scores: dict[str, list[float]] = {name: [] for name in model.variants}
     for task in track(tasks, 'quality'):
-        request = quality.request_for(task, 512)
+        request = answers.request_for(task, 512)
         ids = model.tokenize(model.render(request), is_chat=True)
         model.reset()
         logits = model.prefill(ids, chunk_tokens=values['prefill_chunk_tokens'])
@@ -64,7 +64,7 @@ def quality_rows(values: dict) -> list[dict]:
         for name in model.variants:
             model.restore(prefilled)
             model.use_variant(name)
-            scores[name].append(step_accuracy(task, quality.answer(model, request, logits, n_x=len(ids),
+            scores[name].append(step_accuracy(task, answers.answer(model, request, logits, n_x=len(ids),
                                                                    n_kv=len(ids))))
         model.use_variant(model.variant)
     return [{'precision': name, 'tasks': N_TASKS, 'mean_score': fmean(got)} for name, got in scores.items()]

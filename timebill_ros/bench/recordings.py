@@ -30,7 +30,7 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from timebill_ros.bench.quality import RATIOS, entries_to_keep, generate
+from timebill_ros.bench.answers import RATIOS, entries_to_keep, generate
 from timebill_ros.codes import FinishReason, GoalError
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.model import CausalLM

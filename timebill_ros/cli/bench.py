@@ -21,14 +21,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from timebill_ros import settings
 from timebill_ros.cli.isolation import isolate
 from timebill_ros.cli.model_options import add_model_options, model_arguments, model_settings
+from timebill_ros.cli.task_options import add_task_options, task_source
 
 FOLDER = Path('build/bench')  # results/ holds what was committed: only --out writes there
 # About how long each bench runs with its defaults, with the embedded model on the two cores of docs/results.md.
 TAKES = {
     'decode': '2 minutes, with --shape Qwen2.5-0.5B 4',
-    'quality': '8 minutes',
+    'quality': '2 minutes, 8 with all --scorers, and longer with a larger model',
     'length-predictor': '10 minutes',
     'execution-time': '3 minutes',
     'miss-rate': '10 minutes',
@@ -73,11 +75,14 @@ def _run_decode(options: argparse.Namespace) -> int:
 
 
 def _add_quality(benches) -> None:
-    command = _parser(benches, 'quality', 'quality of site-log answers by eviction ratio, for every scorer')
+    command = _parser(benches, 'quality', 'makes a quality table for the planner: of answers after evictions, in other '
+                      'weights, and cut')
     add_model_options(command)
-    command.add_argument('--out', type=Path, default=FOLDER / 'quality.json', help='JSON; the plot lies beside it')
-    command.add_argument('--tasks', type=int, default=600, metavar='N', help='the first N test tasks')
-    command.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
+    add_task_options(command)
+    command.add_argument('--out', type=Path, default=FOLDER / 'quality.json', help='the table, as JSON; beside it lie '
+                         'the plot and the finished answers, from which a stopped run goes on')
+    command.add_argument('--scorers', nargs='+', choices=settings.BY_NAME['eviction_scorer'].choices, metavar='NAME',
+                         help='compare these; the table is of the first (default: --eviction-scorer)')
     command.add_argument('--processes', type=int, default=0, metavar='N',
                          help='of one thread each unless --threads says otherwise; 0: one per core, or one on a GPU')
     command.set_defaults(run=_run_quality)
@@ -85,8 +90,8 @@ def _add_quality(benches) -> None:
 
 def _run_quality(options: argparse.Namespace) -> int:
     from timebill_ros.bench.quality import run
-    return run(model_settings(options), options.out, n_tasks=options.tasks, max_new_tokens=options.max_new_tokens,
-               processes=options.processes)
+    return run(model_settings(options), options.out, source=task_source(options),
+               scorers=list(dict.fromkeys(options.scorers or [options.eviction_scorer])), processes=options.processes)
 
 
 def _add_length_predictor(benches) -> None:

@@ -14,12 +14,17 @@
 
 """What eviction, weight precision and cutting cost in quality: measured numbers that the planner weighs.
 
-A quality table is a JSON file. `timebill bench knobs` makes one for the embedded model and its task:
+A quality table is a JSON file. `timebill bench quality` makes one for any model and any tasks:
 
     {"format": 1,
      "variants": {"float32": [[0.0, 0.98], [0.5, 0.80], ...], "int8": ...},    eviction ratio, mean quality (0 to 1)
-     "cut": [[0.0, 0.0], [0.5, 0.52], [1.0, 1.0]]}                             share of a response that came before it
+     "cut": [[0.0, 0.0], [0.5, 0.52], [1.0, 1.0]],                             share of a response that came before it
                                                                                was cut, share of its quality
+     "classes": [{"prompt_tokens": [50, 600], "variants": ...},                optional: "variants" for prompts of so
+                 {"prompt_tokens": [600, 4000], "variants": ...}]}             many tokens, from and below, ascending
+
+A ratio alone is coarse: half of a short prompt is less to read than half of a long one. So where there are classes,
+the quality of an eviction is that of the prompt's class.
 """
 from __future__ import annotations
 
@@ -37,25 +42,45 @@ Curve = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
+class PromptClass:
+    """Quality of each variant over the eviction ratio, for prompts of `low` to below `high` tokens."""
+
+    low: int
+    high: int
+    variants: dict[str, Curve]
+
+
+@dataclass(frozen=True)
 class QualityTable:
     """Measured quality: of each variant over the eviction ratio, and of a response that was cut.
 
-    ValueError for what is no curve.
+    ValueError for what is no curve, and for classes that do not ascend.
     """
 
     variants: dict[str, Curve]
     cut: Curve
+    classes: tuple[PromptClass, ...] = ()
 
     def __post_init__(self):
-        for name, curve in [*self.variants.items(), ('cut', self.cut)]:
+        edges = [edge for each in self.classes for edge in (each.low, each.high)]
+        if edges != sorted(edges) or not all(each.low < each.high for each in self.classes):
+            raise ValueError(f'prompt_tokens of classes must ascend, got {edges[:8]}')
+        tables = [self.variants, *(each.variants for each in self.classes)]
+        for name, curve in [*(pair for table in tables for pair in table.items()), ('cut', self.cut)]:
             xs = [x for x, _ in curve]
             if len(curve) < 2 or xs != sorted(set(xs)) or not all(0 <= v <= 1 for pair in curve for v in pair):
                 raise ValueError(f'quality of {name} must be two or more pairs of numbers from 0 to 1, the first '
                                  f'ascending, got {list(curve)[:3]}')
 
-    def of(self, variant: str, eviction_ratio: float) -> float:
-        """Return the expected quality of a whole response, 0 to 1; 0 for a variant that was not measured."""
-        curve = self.variants.get(variant)
+    def of(self, variant: str, eviction_ratio: float, n_x: int | None = None) -> float:
+        """Return the expected quality of a whole response, 0 to 1; 0 for a variant that was not measured.
+
+        `n_x`: tokens of the prompt; None: of any prompt.
+        """
+        tables = [self.variants]
+        if self.classes and n_x is not None:
+            tables.insert(0, next((each for each in self.classes if n_x < each.high), self.classes[-1]).variants)
+        curve = next((table[variant] for table in tables if variant in table), None)
         return float(np.interp(eviction_ratio, *zip(*curve, strict=True))) if curve else 0.0
 
     def of_cut(self, distribution: LengthDistribution, n: int) -> float:
@@ -71,9 +96,23 @@ class QualityTable:
             data = json.loads(Path(path).read_text())
             if data['format'] != FORMAT:
                 raise ValueError(f'its format is {data["format"]!r}, not {FORMAT}')
-            return QualityTable({name: _curve(pairs) for name, pairs in data['variants'].items()}, _curve(data['cut']))
+            classes = tuple(PromptClass(*map(int, each['prompt_tokens']), _curves(each['variants']))
+                            for each in data.get('classes', ()))
+            return QualityTable(_curves(data['variants']), _curve(data['cut']), classes)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f'quality table {path} cannot be used: {type(error).__name__}: {error}') from error
+
+    def to_dict(self) -> dict:
+        """Return what `load` reads, as JSON-ready data."""
+        def rounded(variants: dict[str, Curve]) -> dict:
+            return {name: [[x, round(y, 4)] for x, y in curve] for name, curve in variants.items()}
+        return {'format': FORMAT, 'variants': rounded(self.variants), 'cut': rounded({'cut': self.cut})['cut'],
+                'classes': [{'prompt_tokens': [each.low, each.high], 'variants': rounded(each.variants)}
+                            for each in self.classes]}
+
+
+def _curves(variants: dict[str, Sequence[Sequence[float]]]) -> dict[str, Curve]:
+    return {name: _curve(pairs) for name, pairs in variants.items()}
 
 
 def _curve(pairs: Sequence[Sequence[float]]) -> Curve:
