@@ -109,6 +109,7 @@ setup(
     data_files=[],
     install_requires=['numpy', 'pyyaml', 'rich'],
     extras_require={'ros': ROS, 'worker': WORKER, 'plots': PLOTS, 'datasets': ['datasets'], 'torchao': ['torchao'],
+                    'accelerate': ['accelerate==1.15.0'],  # transformers reads weights to a GPU with it
                     'llamacpp': ['llama-cpp-python==0.3.36', 'gguf==0.17.1'], 'test': TEST},
     distclass=PlatformWheel,
     cmdclass={'build_py': BuildWithInterfaces},

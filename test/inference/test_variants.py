@@ -14,14 +14,18 @@
 
 """Weights of another precision beside the model's own: same prompt, same cache, nearly the same answer."""
 import copy
+import sys
+from types import SimpleNamespace
 
 import pytest
 import tiny_models
 import torch
+import transformers
 
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
-from timebill_ros.inference.variants import Int4Linear, Int8Linear, make, parse
+from timebill_ros.inference.steps.comparison import in_float32
+from timebill_ros.inference.variants import Int4Linear, Int8Linear, _in_half, make, parse
 from timebill_ros.resources import cache_directory
 
 STEPS = cache_directory() / 'steps'
@@ -120,6 +124,85 @@ def test_what_cannot_be_made_is_said(options, sentence):
 def test_a_model_on_a_cache_of_its_own_has_no_variants():
     with pytest.raises(ModelError, match='variants need a cache of ours'):
         CausalLM(str(tiny_models.directory('mamba')), device='cpu', threads=1, other_variants='int8')
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+def storages(*models) -> dict[int, int]:
+    """Return the bytes of each piece of memory that holds weights of the models, by its address."""
+    found = {}
+    for model in models:
+        for tensor in (*model.parameters(), *model.buffers()):
+            storage = tensor.untyped_storage()
+            if storage.nbytes():
+                found[storage.data_ptr()] = storage.nbytes()
+    return found
+
+
+def n_bytes(*models) -> int:
+    return sum(storages(*models).values())
+
+
+@pytest.fixture(params=[True, False], ids=['tied head', 'head of its own'])
+def whole(request, tmp_path):
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        tiny_models.build(tmp_path, 'qwen2', tie_word_embeddings=request.param), dtype='float32').eval()
+
+
+def linear_numbers(model) -> int:
+    """Return the numbers in the linear layers of a model, a tied head included."""
+    return sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
+
+
+def vectors(model) -> int:
+    """Return the numbers in norms and biases."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 1)
+
+
+@pytest.mark.parametrize('variant', ['int8', 'float16'])
+def test_a_variant_on_a_cpu_adds_the_weights_of_its_linear_layers_and_nothing_else(whole, variant):
+    before = storages(whole)
+    made = make(whole, variant, torch.device('cpu'))
+    rows = sum(len(module.weight) for module in whole.modules() if isinstance(module, torch.nn.Linear))
+    added = linear_numbers(whole) * (1 if variant == 'int8' else 2) + (4 * rows if variant == 'int8' else 0)
+    assert n_bytes(whole, made) == sum(before.values()) + added
+    assert storages(whole) == before, 'the model keeps its weights'
+
+
+def test_half_precision_on_cuda_shares_the_embedding_and_keeps_the_tie_of_no_copy(whole):
+    """The function is the one that CUDA takes; nothing in it needs a GPU."""
+    made = _in_half(whole, torch.bfloat16)
+    assert n_bytes(whole, made) == n_bytes(whole) + 2 * (linear_numbers(whole) + vectors(whole))
+    ids = torch.tensor([tiny_models.prompt_ids(40)])
+    with torch.inference_mode():
+        logits, expected = made(ids).logits, copy.deepcopy(whole).bfloat16()(ids).logits
+        assert logits.dtype == torch.bfloat16
+        alike = torch.nn.functional.cosine_similarity(logits.float(), expected.float(), dim=-1)
+        assert alike.min() > 0.98  # the other one's positions are in half precision too
+        with in_float32(made):  # what rounding is measured by
+            exact = made(ids).logits
+        rounded = {name: parameter.bfloat16().float() for name, parameter in whole.named_parameters()
+                   if 'embed' not in name}
+        if whole.config.tie_word_embeddings:
+            rounded['lm_head.weight'] = whole.lm_head.weight.bfloat16().float()
+        torch.testing.assert_close(exact, torch.func.functional_call(whole, rounded, (ids,), tie_weights=False).logits,
+                                   rtol=1e-4, atol=1e-4)
+
+
+def test_torchao_is_given_a_model_whose_other_weights_are_shared(whole, monkeypatch):
+    """The library replaces the weight of each linear layer; so does its stand-in."""
+    def quantize(model, config):
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight = torch.nn.Parameter((module.weight.detach() * 99).to(torch.int8), requires_grad=False)
+
+    monkeypatch.setitem(sys.modules, 'torchao', SimpleNamespace())
+    monkeypatch.setitem(sys.modules, 'torchao.quantization', SimpleNamespace(
+        Int4WeightOnlyConfig=object, Int8WeightOnlyConfig=object, quantize_=quantize))
+    before = storages(whole)
+    made = make(whole, 'int8', torch.device('cuda'))
+    assert n_bytes(whole, made) == sum(before.values()) + linear_numbers(whole)
+    assert storages(whole) == before and whole.lm_head.weight.dtype == torch.float32
 
 
 def test_on_cuda_without_torchao_the_package_is_named(monkeypatch):

@@ -27,6 +27,7 @@ from timebill_ros.inference.devices import choose_dtype
 from timebill_ros.inference.memory import cache_bytes_per_token, does_not_fit, is_out_of_memory
 from timebill_ros.inference.model_directory import ModelError, check_directory, fingerprint
 from timebill_ros.inference.tokenizer import load_tokenizer
+from timebill_ros.inference.weight_placement import WeightPlacement
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class ModelFiles:
         if allow_unsafe_weights:
             log.warning('allow_unsafe_weights is on: loading pickled weights of %s can run code', name)
         check_directory(name, allow_unsafe_weights=allow_unsafe_weights)
+        self._placement = WeightPlacement(device)
         self.name = name
         with explained(name):
             self.config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
@@ -66,10 +68,13 @@ class ModelFiles:
 
         ModelError where the files lack weights; other exceptions are transformers' own.
         """
-        options = {**self._options, 'attn_implementation': attention} if attention else self._options
+        options = {**self._placement.options, **self._options}
+        if attention:
+            options['attn_implementation'] = attention
         model, info = AutoModelForCausalLM.from_pretrained(self.name, output_loading_info=True, **options)
         if info['missing_keys']:  # transformers fills them with random numbers
             raise ModelError(f'the weights of model {self.name} lack {", ".join(sorted(info["missing_keys"])[:5])}')
+        self._placement.complete(model)
         return model
 
 

@@ -15,7 +15,8 @@
 """Variants: the same model with weights of another precision, to decode with where time is short.
 
 A variant shares the KV cache, the tokenizer and the prefill of the model that it was made from; only decode steps go
-through it. The planner chooses one (planning/knobs.py), or none, by what was measured on this device.
+through it. It also shares the weights that it leaves as they are, such as embeddings: these are in memory once. The
+planner chooses one (planning/knobs.py), or none, by what was measured on this device.
 """
 from __future__ import annotations
 
@@ -45,15 +46,22 @@ def make(model: nn.Module, variant: str, device: torch.device) -> nn.Module:
     On a CPU, only the weights of linear layers are in that precision, in the classes below. Everything else is shared
     with the model. These classes are fast where decode steps are compiled (steps/compiled.py); activations are in
     float32, which keeps more of the quality and costs nothing there. On CUDA, half precision applies to the whole
-    model, and torchao quantizes weights to int8 and int4. The profile tells which variant is faster.
+    model but its embedding, of which a step reads one row, and torchao quantizes the weights of linear layers to int8
+    and int4. The profile tells which variant is faster.
     """
     if variant in HALVES and model.dtype == getattr(torch, variant):
         raise ValueError(f'the model runs in {variant} already')
     if device.type == 'cpu':
         return _with_linears(model, LINEARS[variant])
     if variant in HALVES:
-        return copy.deepcopy(model).to(getattr(torch, variant)).eval()
+        return _in_half(model, getattr(torch, variant))
     return _weight_only(model, variant)
+
+
+def _sharing_copy(model: nn.Module) -> nn.Module:
+    """Return a copy whose modules are its own and whose tensors are the model's, ready to be replaced one by one."""
+    shared = {id(tensor): tensor for tensors in (model.parameters(), model.buffers()) for tensor in tensors}
+    return copy.deepcopy(model, shared)
 
 
 class HalfLinear(nn.Module):
@@ -130,6 +138,18 @@ class _InFloat32(nn.Module):
         return self.embedding(ids).to(torch.float32)
 
 
+class _InHalf(_InFloat32):
+    """An embedding whose rows come out in half precision, or in float32 while a comparison takes weights there."""
+
+    def __init__(self, embedding: nn.Module, dtype: torch.dtype, device: torch.device):
+        super().__init__(embedding)
+        # A weight of no numbers: steps/comparison.py takes the weights of each module to float32.
+        self.like = nn.Parameter(torch.empty(0, dtype=dtype, device=device), requires_grad=False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.embedding(ids).to(self.like.dtype)
+
+
 LINEARS = {
     'int8': Int8Linear,
     'int4': lambda linear: (Int8Linear if linear.in_features % Int4Linear.GROUP else Int4Linear)(linear),
@@ -139,9 +159,7 @@ LINEARS = {
 
 def _with_linears(model: nn.Module, make_linear: Callable[[nn.Linear], nn.Module]) -> nn.Module:
     """Return a copy of the model with other linear layers, and with activations in float32."""
-    # Parameters are shared: those that are not replaced, such as embeddings and norms, are in memory once.
-    shared = {id(parameter): parameter for parameter in model.parameters()}
-    made = copy.deepcopy(model, shared)
+    made = _sharing_copy(model)
     for name, module in list(made.named_modules()):
         if isinstance(module, nn.Linear):
             parent, _, leaf = name.rpartition('.')
@@ -155,12 +173,31 @@ def _with_linears(model: nn.Module, make_linear: Callable[[nn.Linear], nn.Module
     return made.eval()
 
 
+def _in_half(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy of the model that computes in half precision, from the same embedding.
+
+    Buffers are shared too: those of positions lose too much in half precision.
+    """
+    made, embedding = _sharing_copy(model), model.get_input_embeddings()
+    halves: dict[int, nn.Parameter] = {}  # tied weights stay tied
+    for module in made.modules():
+        if module is made.get_input_embeddings():
+            continue
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.is_floating_point():
+                if id(parameter) not in halves:
+                    halves[id(parameter)] = nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+                setattr(module, name, halves[id(parameter)])
+    made.set_input_embeddings(_InHalf(made.get_input_embeddings(), dtype, embedding.weight.device))
+    return made.eval()
+
+
 def _weight_only(model: nn.Module, variant: str) -> nn.Module:
     try:
         from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
     except ImportError as error:
         raise ValueError(f'variant {variant} on CUDA needs the package torchao: {error}') from error
-    quantized = copy.deepcopy(model)
+    quantized = _sharing_copy(model)  # torchao gives each linear layer a new weight
     try:
         quantize_(quantized, Int8WeightOnlyConfig() if variant == 'int8' else Int4WeightOnlyConfig())
     except Exception as error:  # torchao raises many kinds for what a device lacks
