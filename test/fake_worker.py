@@ -94,7 +94,8 @@ class FakeWorker:
 READY = {'event': 'ready', 'description': 'a model on a device', 'longest_pause_s': 0.0, 'one_time_s': 0.0,
          'prefill': [[0, 0.0], [10, 2.0]],
          'costs': {'prefill': [[0, 0.0], [10, 2.0]], 'step': [[0, 0.1], [100, 0.1]], 'eviction': [[0, 0.0], [100, 0.0]],
-                   'draws': {}, 'max_context': 100, 'window': 32, 'template_tokens': 2, 'message_tokens': 1}}
+                   'draws': {}, 'max_context': 100, 'window': 32, 'min_kept': 1, 'max_ratio': 1.0,
+                   'template_tokens': 2, 'message_tokens': 1}}
 
 
 class Harness:

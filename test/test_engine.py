@@ -170,14 +170,15 @@ def test_what_the_context_cuts_is_neither_promised_nor_a_natural_end(room, strat
     assert bench.engine.estimate(bench.request(max_new_tokens=room[1]))[0].verdict is verdict
 
 
-@pytest.mark.parametrize(('max_new_tokens', 'verdict', 'reason'), [(12, Verdict.FITS, FinishReason.LENGTH),
-                                                                  (500, Verdict.AT_RISK, FinishReason.CAPPED)])
-def test_without_a_predictor_the_context_is_known_too(max_new_tokens, verdict, reason):
+@pytest.mark.parametrize(('max_new_tokens', 'predicted', 'verdict', 'reason'), [
+    (12, 6, Verdict.FITS, FinishReason.LENGTH), (500, 12, Verdict.AT_RISK, FinishReason.CAPPED)])
+def test_without_a_predictor_the_context_is_known_too(max_new_tokens, predicted, verdict, reason):
+    """Half of the goal's limit is expected, and no more than what the context has room for."""
     bench = Bench(ends=False)
     bench.model.max_context = N_X + 12
     outcome = bench.run(max_new_tokens=max_new_tokens)
     assert (outcome.timing.verdict, outcome.finish_reason) == (verdict, reason)
-    assert outcome.timing.predicted_tokens == outcome.timing.generated_tokens == 12
+    assert (outcome.timing.predicted_tokens, outcome.timing.generated_tokens) == (predicted, 12)
 
 
 # Bytes that print nothing stand for special tokens. Fields, answer -> how it ends.
@@ -219,12 +220,32 @@ def test_an_answer_that_is_only_the_end_of_text_says_so():
 @pytest.mark.parametrize(('predictions', 'predicted', 'reported'), [
     (dict(length=20), 20, True), (dict(length=5000), 256, True),
     (dict(late=True), 50, False), (dict(error=RuntimeError('no memory for it')), 50, False),  # the marginal median
-    (None, 256, False),  # the longest that the request allows
+    (None, 128, False),  # half of what the request allows: nothing is known
 ], ids=str)
 def test_the_plan_uses_the_best_prediction_there_is(predictions, predicted, reported):
     outcome = Bench(predictions=predictions).run()
     assert outcome.timing.predicted_tokens == predicted and outcome.error_code is ErrorCode.NONE
     assert math.isnan(outcome.timing.prediction_s) == math.isnan(outcome.timing.hidden_prediction_s) == (not reported)
+
+
+def test_without_a_predictor_the_lengths_of_earlier_answers_are_learned():
+    bench = Bench()
+    first = bench.run().timing
+    for _ in range(12):
+        last = bench.run().timing
+    assert first.predicted_tokens == 128 and abs(last.predicted_tokens - last.generated_tokens) <= 4
+    other = Bench()
+    other.engine.tracker.restore(bench.engine.tracker.state())
+    assert other.run().timing.predicted_tokens == last.predicted_tokens, 'kept over a restart'
+
+
+@pytest.mark.parametrize('drop', ['kill', 'all'])
+def test_nothing_is_refused_for_a_length_that_nobody_knows(drop):
+    """Half of 256 tokens would take 2.5 s; the answer has 30 and is there in time."""
+    bench = Bench()
+    bench.engine.drop_infeasible = drop
+    outcome = bench.run(1.0, strategy=Strategy.KILL)
+    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.NONE, FinishReason.EOS)
 
 
 @pytest.mark.parametrize(('seconds', 'hidden'), [(0.03, 0.03), (0.11, 0.11), (0.5, 0.11)])

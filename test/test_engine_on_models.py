@@ -27,6 +27,7 @@ from timebill_ros.inference.control import Control
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor
+from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Request, Sampling
@@ -148,7 +149,7 @@ def test_an_engine_decodes_with_the_weights_that_its_plan_names():
     times = ExecutionTimes(a=0, b=0, c=0, p=0, q=10.0, variants={'int8': int8})
     table = QualityTable({'float32': ((0.0, 1.0), (1.0, 0.5)), 'int8': ((0.0, 0.9), (1.0, 0.4))},
                          ((0.0, 0.0), (1.0, 1.0)))
-    engine = Engine(model, None, times, Tracker('fixed', k=1.0), quality=table)
+    engine = Engine(model, None, times, Tracker('fixed', k=2.0), rule=QualityRule(table))
     used = []
     original = model.use_variant
     model.use_variant = lambda name: (used.append(name), original(name))

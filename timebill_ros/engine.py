@@ -44,9 +44,11 @@ from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.prediction import Prediction, PredictionExecutor
-from timebill_ros.planning.planner import Planner, Situation
-from timebill_ros.planning.quality_table import QualityTable
+from timebill_ros.planning.paper_rule import PaperRule
+from timebill_ros.planning.planner import Planner
+from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.replan import Replanner
+from timebill_ros.planning.situation import Situation
 from timebill_ros.planning.solver import smallest_keep
 from timebill_ros.planning.tracker import Feedback, Tracker
 from timebill_ros.request import Outcome, Plan, Request, Timing
@@ -63,9 +65,9 @@ class Prepared:
     ids: list[int]
     n_max: int  # N_max: the longest response that the goal and the model's context allow
     n_goal: int  # the goal's own limit, where that is shorter than the whole context
+    dropped: int  # messages of the conversation that were left out
 
     @property
-    dropped: int  # messages of the conversation that were left out
     def n_x(self) -> int:
         """N_x: prompt tokens."""
         return len(self.ids)
@@ -75,19 +77,19 @@ class Engine:
     """Runs requests on one model.
 
     `predictor`: predicts response lengths, or None. `times`: what model and predictor take on this device. `tracker`:
-    what finished requests have taught about lengths and times. `quality`: for planning by expected quality; None: the
-    paper's rule. The other arguments are the parameters of the same names.
+    what finished requests have taught about lengths and times. `rule`: what plans are made by; None: the paper's rule.
+    The other arguments are the parameters of the same names.
     """
 
     def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes, tracker: Tracker, *,
-                 quality: QualityTable | None = None, prefill_chunk_tokens: int = 512,
+                 rule: PaperRule | QualityRule | None = None, prefill_chunk_tokens: int = 512,
                  prediction_wait_s: float = 0.02, predictor_max_tokens: int = 0, replan_tokens: int = 32,
                  drop_infeasible: str = 'never', clock: Clock = time.monotonic):
         self.model = model
         self.predictor = predictor
         self.times = times
         self.tracker = tracker
-        self.planner = Planner(times, list(model.variants), quality)
+        self.planner = Planner(times, list(model.variants), rule)
         self.replan_tokens = replan_tokens
         self.drop_infeasible = drop_infeasible
         self.prefill_chunk_tokens = prefill_chunk_tokens
@@ -127,9 +129,9 @@ class Engine:
         if prepared is None:
             return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
         timing.prompt_tokens = n_x = prepared.n_x
+        timing.dropped_messages = prepared.dropped
         left = control.deadline.remaining() - control.margin_s
         if left <= 0:
-        timing.dropped_messages = prepared.dropped
             return FinishReason.DEADLINE, ''
         self._refuse_long_prefill(request, timing, left)
 
@@ -147,7 +149,7 @@ class Engine:
             if not control.canceled and timing.prefill_s > profiled_s * self.tracker.prefill.value:
                 self.tracker.prefill.observe(timing.prefill_s, profiled_s)  # the whole would have taken even longer
             return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
-        distribution = self._collect(future, timing, prefill_started, prefill_finished, prepared.n_goal)
+        distribution = self._collect(future, timing, prefill_started, prefill_finished, prepared)
 
         # The plan is made with the measured time left, not with the estimate of what prefill would take.
         known = self._situation(request, prepared, distribution)
@@ -157,8 +159,8 @@ class Engine:
         planned = clock()
         timing.wcet_s = planned - prefill_started + plan.decode_wcet_s
         control.on_plan(plan, replace(timing))
-        # Without a predictor the predicted length is N_max, and INFEASIBLE says nothing against the goal.
-        drops = self.predictor is not None and overrun.drops(request, self.drop_infeasible)
+        # A mere prior of lengths says nothing against the goal.
+        drops = known.lengths_known and overrun.drops(request, self.drop_infeasible)
         if drops and plan.verdict is Verdict.INFEASIBLE:
             self.tracker.prefill.observe(timing.prefill_s, self.times.prefill(n_x))
             as_profiled = replace(known, bounds=replace(known.bounds, timing_factor=1.0))
@@ -215,14 +217,14 @@ class Engine:
         return self.predictor.submit(prepared.prompt, bound)
 
     def _collect(self, future: Future[Prediction] | None, timing: Timing, prefill_started: float,
-                 prefill_finished: float, n_goal: int, wait_s: float | None = None) -> LengthDistribution:
+                 prefill_finished: float, prepared: Prepared, wait_s: float | None = None) -> LengthDistribution:
         """Return the predicted length distribution.
 
-        Where the prediction is late or failed, this is the marginal distribution; without a predictor, the goal's own
-        limit for sure.
+        Where the prediction is late or failed, this is the marginal distribution; without a predictor, what was
+        observed of similar goals.
         """
         if future is None:
-            return LengthDistribution.point(n_goal, 1)
+            return self.tracker.lengths.distribution(prepared.n_x, prepared.n_goal)
         try:
             prediction = future.result(timeout=self.prediction_wait_s if wait_s is None else wait_s)
         except FutureTimeout:
@@ -240,14 +242,17 @@ class Engine:
         n_min = smallest_keep(n_x, request.max_eviction_ratio, MAX_WINDOW) if self.model.supports_eviction else n_x
         return Situation(distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(request.sampling.kind),
                          may_cap=overrun.of(request).cut_is_lost, n_goal=prepared.n_goal,
-                         sampling=request.sampling.kind)
+                         sampling=request.sampling.kind, look_tokens=self.replan_tokens,
+                         lengths_known=self.predictor is not None or
+                         self.tracker.lengths.are_known(n_x, prepared.n_goal))
 
     def _evict(self, plan: Plan, timing: Timing, left_s: float) -> int:
         """Do what the plan says before decoding; return the number of cached entries."""
         started = self.clock()
         self.model.use_variant(plan.variant)
         n_kv = plan.n_x
-        if plan.n_keep < n_kv and left_s > 0:  # where no time is left for a second token, none is left for evicting
+        # Where no time is left for a second token, none is left for evicting.
+        if plan.n_keep < n_kv and not plan.evict_after and left_s > 0:
             self.model.evict(plan.n_keep)
             self.model.synchronize()
             n_kv = plan.n_keep
@@ -297,7 +302,7 @@ class Engine:
         run. The length predictor does run, so this takes as long as a prediction.
         """
         prepared = self._prepare(request, lambda: False)
-        distribution = self._collect(self._start_prediction(prepared), Timing(), 0.0, 0.0, prepared.n_goal, wait_s=5.0)
+        distribution = self._collect(self._start_prediction(prepared), Timing(), 0.0, 0.0, prepared, wait_s=5.0)
         prefill_s = self.times.prefill(prepared.n_x) * self.tracker.prefill_factor
         left = request.time_budget_s - prefill_s - request.delivery_margin_s
         known = replace(self._situation(request, prepared, distribution), may_cap=False)

@@ -148,11 +148,12 @@ class Plan:
     length_cap: int = 0  # longest response that the plan allows, tokens
     predicted_tokens: int = 0  # N_hat
     pessimistic_tokens: int = 0  # N_W
-    fitting_tokens: int = 0  # N_fit at alpha_max
+    fitting_tokens: int = 0  # N_fit: at alpha_max by the paper's rule, of what was chosen by the rule by quality
     decode_wcet_s: float = UNKNOWN  # t_dec(alpha, N_W), with the eviction's own time
     decode_expected_s: float = UNKNOWN  # t_dec(alpha, N_hat), with the eviction's own time
     variant: str = ''  # precision of the weights to decode with; empty: the model's own
     timing_factor: float = 1.0  # how much longer than profiled a decode step takes now
+    evict_after: int = 0  # the eviction waits until so many tokens have come; 0: it comes at once
 
     def __post_init__(self):
         verdict, n_keep, n_x, n_fit = self.verdict, self.n_keep, self.n_x, self.fitting_tokens
@@ -198,9 +199,9 @@ class Timing:
     eviction_ratio: float = UNKNOWN  # NaN until there is a plan
     verdict: Verdict = Verdict.UNKNOWN
     variant: str = ''
-    time_budget_s: float = UNKNOWN
     seed: int = 0
     dropped_messages: int = 0
+    time_budget_s: float = UNKNOWN
     wcet_s: float = UNKNOWN
     queue_s: float = UNKNOWN
     prediction_s: float = UNKNOWN

@@ -38,6 +38,14 @@ def embedded_directory() -> Path:
     raise FileNotFoundError(f'the embedded model is not installed beside {Path(__file__).parent.resolve()}')
 
 
+def quality_table_path() -> Path:
+    """Return the quality table that comes with the package. FileNotFoundError where it is missing."""
+    for candidate in (PACKAGE_PARENT / 'resource' / 'quality_table.json', *_shares('quality_table.json')):
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f'the quality table is not installed beside {Path(__file__).parent.resolve()}')
+
+
 def _shares(name: str) -> list[Path]:
     """Return where `name` may lie in the share folder of an installation that holds this file.
 
@@ -58,7 +66,7 @@ def version() -> str:
 
 
 def cache_directory(setting: str = '') -> Path:
-    """Return the folder for profiles, compiled steps and state: `setting`, the parameter cache_dir, where it is given.
+    """Return the folder for models, profiles, compiled steps and state: `setting`, the parameter cache_dir, if given.
 
     Otherwise the folder of this package in the user's cache (XDG base directory specification).
     """
@@ -71,6 +79,21 @@ def cache_directory(setting: str = '') -> Path:
 def steps_directory(setting: str = '') -> Path:
     """Return the folder for compiled decode steps; `setting`: see `cache_directory`."""
     return cache_directory(setting) / 'steps'
+
+
+def compiler_directory(setting: str = '') -> Path:
+    """Return the folder that PyTorch's compiler keeps its own results in; `setting`: see `cache_directory`."""
+    return steps_directory(setting) / 'compiler'
+
+
+def models_directory(setting: str = '') -> Path:
+    """Return the folder for models that were made of GGUF files; `setting`: see `cache_directory`."""
+    return cache_directory(setting) / 'models'
+
+
+def downloads_directory(setting: str = '') -> Path:
+    """Return the folder for files that `timebill get-model` downloaded; `setting`: see `cache_directory`."""
+    return cache_directory(setting) / 'downloads'
 
 
 def key_of(facts: Iterable[str]) -> str:

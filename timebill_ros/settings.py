@@ -19,6 +19,7 @@ from it by scripts/generate_docs.py, and tests compare them.
 """
 from __future__ import annotations
 
+import json
 import math
 import textwrap
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from timebill_ros.codes import Strategy
 
 STRATEGIES = {'kill': Strategy.KILL, 'skip_next': Strategy.SKIP_NEXT, 'truncate': Strategy.TRUNCATE}
 POLICIES = ('adaptive', 'conformal', 'fixed')
+PLANNERS = ('quality', 'paper')
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
 
 
@@ -42,6 +44,7 @@ class Parameter:
     high: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False
+    is_json: bool = False  # the text, where there is one, is a JSON object
 
     def check(self, value) -> None:
         """Raise ValueError, with the name and the value, unless it has the default's type and lies within bounds."""
@@ -54,22 +57,45 @@ class Parameter:
             raise ValueError(f'parameter {self.name} must be one of {", ".join(self.choices)}, got {value!r}')
         if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
             raise ValueError(f'parameter {self.name} must be from {self.low} to {self.high}, got {value!r}')
+        if self.is_json and value:
+            _check_json_object(self.name, value)
+
+
+def _check_json_object(name: str, text: str) -> None:
+    """Raise ValueError, with the name of the parameter and its value, unless `text` is a JSON object."""
+    try:
+        kind = type(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'parameter {name} must be a JSON object, as {{"enable_thinking": false}}, got {text!r} '
+                         f'({error})') from error
+    if kind is not dict:
+        raise ValueError(f'parameter {name} must be a JSON object, as {{"enable_thinking": false}}, got {text!r}')
 
 
 PARAMETERS = (
     # Model, length predictor and profile.
-    Parameter('model', '', 'The language model: the directory or hub id of a Hugging Face causal LM. Empty: the '
-              'embedded model.'),
+    Parameter('model', '', 'The language model: the directory or hub id of a Hugging Face causal LM; a GGUF file, '
+              'which is converted once and kept in cache_dir; smollm2, the small real model that `timebill get-model '
+              'smollm2` takes into cache_dir; or embedded, the model that the package brings, which plans over a site '
+              'log and does nothing else. Empty: smollm2 where it is in cache_dir, else embedded.'),
+    Parameter('model_revision', '', 'Branch, tag or commit of a hub id, from which config, weights and tokenizer are '
+              'taken. Name a commit to have the same model for ever. Empty: the newest of the branch main.'),
+    Parameter('chat_template_args', '', 'Keywords for the chat template of the model, as a JSON object in a string, '
+              'for instance {"enable_thinking": false} for Qwen3. They hold for all goals with messages. Empty: none.',
+              is_json=True),
     Parameter('length_predictor', '', 'Directory of a trained length predictor. Empty: with the embedded model its '
-              'own, in the folder beside it; with any other model none, and every answer is planned as long as it may '
-              'become.'),
+              'own, in the folder beside it; with any other model none: lengths are then those of earlier answers to '
+              'goals with about as long prompts and limits, and before there were any, every length that a goal allows '
+              'is as likely as any other.'),
     Parameter('profile', '', 'YAML file with the times that this model takes on this device, made by `timebill '
               'profile`. Empty: the one kept in cache_dir, or else one that is measured while configuring.'),
     Parameter('self_profile_s', 20.0, 'Longest time for measuring a profile while configuring. Raise it where the log '
               'says that the profile is noisy.', 's', 1.0, 600.0),
-    Parameter('cache_dir', '', 'Folder for what is kept between starts: profiles that the node measured, compiled '
-              'steps, choices of chunk size and placement, and what requests taught. Empty: '
-              '$XDG_CACHE_HOME/timebill_ros or ~/.cache/timebill_ros.'),
+    Parameter('cache_dir', '', 'Folder for what is kept between starts: models made of GGUF files, profiles that the '
+              'node measured, compiled steps, choices of chunk size and placement, and what requests taught. `timebill '
+              'cache` lists it. Empty: $XDG_CACHE_HOME/timebill_ros or ~/.cache/timebill_ros.'),
+    Parameter('cache_limit_gib', 20.0, 'How much cache_dir may hold. Where it holds more after a start, what was used '
+              'longest ago is removed; never what a process uses, nor what is smaller than 1 MiB.', 'GiB', 0.1, 1e5),
     Parameter('worker_python', '', 'Python interpreter of the inference process. Name one where torch and transformers '
               'are installed in another environment than the node. Empty: the one that runs the node.'),
     Parameter('worker_start_timeout_s', 300.0, 'Longest time that a start of the inference process may take, with '
@@ -105,9 +131,10 @@ PARAMETERS = (
               'ends. After that the plan takes the distribution of all lengths that the predictor was trained on.', 's',
               0.0, 10.0, live=True),
     # Cache, prefill and decode steps.
-    Parameter('max_context_tokens', 8192, 'Size of the KV cache, which is allocated while configuring: the longest '
-              'prompt and answer together. At most the context of the model. Lower it to save memory.', 'tokens', 64,
-              1 << 20),
+    Parameter('max_context_tokens', 0, 'Size of the KV cache, which is allocated while configuring: the longest '
+              'prompt and answer together, 64 at least. At most the context of the model; with more than memory holds, '
+              'configure fails and says what would fit. 0: 8192, or less where the model or free memory allows no '
+              'more; the log says so.', 'tokens', 0, 1 << 20),
     Parameter('prefill_chunk_tokens', 0, 'Size of the chunks in which prefill reads a prompt. 0: as the profile was '
               'measured, or else the quickest of those that let prefill look at cancels and the deadline every 40 ms.',
               'tokens', 0, 1 << 17),
@@ -123,6 +150,17 @@ PARAMETERS = (
     Parameter('max_eviction_ratio', 0.95, 'alpha_max: largest share of the prompt\'s cache entries that may be evicted '
               'for a goal that does not say. 0: nothing is evicted. Lower it where answers need details of the prompt.',
               '', 0.0, 0.99, live=True),
+    # Plans.
+    Parameter('planner', 'quality', 'What plans are made by. quality: what the client can be expected to hold at the '
+              'deadline is worth the most, by the quality table, and a promise is made where it costs little of that; '
+              'paper: the rule of the TimeBill paper, for comparison: as much eviction as lets pessimistic_factor '
+              'times the predicted length fit, whatever that does to the answer, without variants; pessimistic_length '
+              'is fixed then.', choices=PLANNERS),
+    Parameter('promise_quality', 0.9, 'With planner quality: the least share of the best expected quality at which an '
+              'answer is promised in time by evicting entries or by other weights. 1: never at any cost of quality.',
+              '', 0.0, 1.0),
+    Parameter('min_kept_tokens', 128, 'With planner quality: fewest entries of a prompt that an eviction leaves; a '
+              'shorter prompt is kept whole. max_eviction_ratio is a limit besides.', 'tokens', 1, 1 << 20),
     # Promises.
     Parameter('pessimistic_length', 'adaptive', 'How the pessimistic length N_W follows from the prediction. adaptive: '
               'a conformal quantile that follows the lengths that are observed; conformal: the same quantile, left as '
@@ -145,11 +183,11 @@ PARAMETERS = (
               'next start.'),
     # Weights and quality.
     Parameter('variants', '', 'Other precisions of the weights to load and to choose from for decoding, '
-              'comma-separated: int8, int4, bfloat16, float16. Each takes memory of its own. They are used with a '
-              'quality_table only.'),
-    Parameter('quality_table', '', 'JSON file with the measured quality of answers by eviction ratio and variant, made '
-              'by `timebill bench knobs`. With one, a plan is the choice of highest expected quality. Empty: the '
-              'smallest eviction that fits, as in the paper.'),
+              'comma-separated: int8, int4, bfloat16, float16. Each takes memory of its own. planner quality uses '
+              'those that the quality table has.'),
+    Parameter('quality_table', '', 'JSON file with the measured quality of answers by eviction ratio and variant, and '
+              'of answers that were cut, made by `timebill bench quality` for any model and tasks. Empty: the one that '
+              'comes with the package, measured on SmolLM2-135M-Instruct. planner quality plans by it.'),
     # What a goal leaves open.
     Parameter('default_max_new_tokens', 256, 'Longest answer to a goal that does not say.', 'tokens', 1, 1 << 20,
               live=True),
@@ -160,6 +198,15 @@ PARAMETERS = (
               'are skipped; truncate: it succeeds with the text so far.', choices=tuple(STRATEGIES), live=True),
     Parameter('max_overrun_s', 5.0, 'How long a late SKIP_NEXT goal may go on after its deadline. Then it is cut, and '
               'its text so far is kept.', 's', 0.0, 3600.0, live=True),
+    Parameter('sampling_defaults', 'greedy', 'How tokens are chosen for a goal whose sampling leaves temperature open. '
+              'greedy: the likeliest one; model: as the generation config of the model says, with its temperature, '
+              'top_p, top_k, min_p and repetition_penalty, where the goal does not set these.',
+              choices=('greedy', 'model'), live=True),
+    Parameter('on_long_history', 'refuse', 'What happens to a conversation that is longer than the context. refuse: '
+              'its goal ends with PROMPT_TOO_LONG; drop_oldest: the oldest turns are left out until the rest fits and '
+              'leaves room for the answer; the system message and the last turn stay. The result says how many '
+              'messages went.',
+              choices=('refuse', 'drop_oldest'), live=True),
     # Scheduling.
     Parameter('scheduling', 'edf', 'Which waiting goal starts next. edf: the one of highest priority, among equals the '
               'one with the earliest deadline; fcfs: first come, first served.', choices=('edf', 'fcfs'), live=True),
@@ -197,15 +244,6 @@ PARAMETERS = (
     Parameter('allow_unsafe_weights', False, 'Load weights that are not safetensors: loading a pickle file can run '
               'code. Leave it off unless you trust the file.'),
 )
-    Parameter('sampling_defaults', 'greedy', 'How tokens are chosen for a goal whose sampling leaves temperature open. '
-              'greedy: the likeliest one; model: as the generation config of the model says, with its temperature, '
-              'top_p, top_k, min_p and repetition_penalty, where the goal does not set these.',
-              choices=('greedy', 'model'), live=True),
-    Parameter('on_long_history', 'refuse', 'What happens to a conversation that is longer than the context. refuse: '
-              'its goal ends with PROMPT_TOO_LONG; drop_oldest: the oldest turns are left out until the rest fits and '
-              'leaves room for the answer; the system message and the last turn stay. The result says how many '
-              'messages went.',
-              choices=('refuse', 'drop_oldest'), live=True),
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 

@@ -22,7 +22,8 @@ from timebill_ros.codes import Verdict
 from timebill_ros.dispatch.bound_estimate import Costs, Table, Waiting, estimate
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import FixedFactor
-from timebill_ros.planning.planner import Bounds, Planner, Situation
+from timebill_ros.planning.planner import Planner
+from timebill_ros.planning.situation import Bounds, Situation
 from timebill_ros.planning.solver import smallest_keep
 from timebill_ros.request import Request, Sampling
 from timebill_ros.timing.execution_time import ExecutionTimes
@@ -36,7 +37,7 @@ def costs(**changed):
     counts = [0, TIMES.knee, CONTEXT]
     return Costs({'prefill': [(n, TIMES.prefill(n)) for n in counts], 'step': [(n, TIMES.step(n)) for n in counts],
                   'eviction': [(n, TIMES.eviction(n)) for n in counts], 'draws': {'top_p': 0.5}, 'window': WINDOW,
-                  'max_context': CONTEXT, 'template_tokens': 0, 'message_tokens': 0, **changed})
+                  'min_kept': 1, 'max_ratio': 1.0, 'max_context': CONTEXT, 'template_tokens': 0, 'message_tokens': 0, **changed})
 
 
 def goal(budget_s=10.0, n=100, **fields):
@@ -88,8 +89,18 @@ def test_a_length_that_the_context_might_cut_is_not_promised(n, verdict):
 
 
 def test_nothing_predicts_lengths():
+    """Every length is as likely then, so that half of the limit is expected, and nothing is INFEASIBLE for it."""
     made = estimate(goal(max_new_tokens=70), costs(), {}, NONE, 0.0)
-    assert (made.predicted_tokens, made.pessimistic_tokens) == (70, 70)
+    assert (made.predicted_tokens, made.pessimistic_tokens) == (35, 70)
+    short, none = (estimate(goal(seconds, max_new_tokens=4000), costs(), {}, NONE, 0.0) for seconds in (1.0, 0.001))
+    assert (short.verdict, none.verdict) == (Verdict.AT_RISK, Verdict.INFEASIBLE)
+
+
+@pytest.mark.parametrize(('facts', 'n_x', 'fewest'), [
+    ({}, 1000, 50), ({'min_kept': 128}, 1000, 128), ({'min_kept': 128}, 100, 100), ({'max_ratio': 0.3}, 1000, 700),
+    ({'max_ratio': 0.0}, 1000, 1000), ({'window': None}, 1000, 1000)])
+def test_what_the_planner_keeps_in_any_case_is_kept(facts, n_x, fewest):
+    assert costs(**facts).fewest_kept(n_x, 0.95) == fewest
 
 
 def test_waiting_counts_against_the_budget():

@@ -20,13 +20,16 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_knobs import FLAT, STEEP
+from test_quality_rule import CLIFF, FLAT, STEEP
 
 from timebill_ros.codes import Verdict
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor
-from timebill_ros.planning import knobs, planner, solver
-from timebill_ros.planning.planner import Bounds, Planner, Progress, Situation
+from timebill_ros.planning import paper_rule, quality_rule, solver
+from timebill_ros.planning.paper_rule import PaperRule
+from timebill_ros.planning.planner import Planner
+from timebill_ros.planning.quality_rule import QualityRule
+from timebill_ros.planning.situation import Bounds, Progress, Situation
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 # A step takes 20 ms over 1,000 entries and 10.5 ms over 50; in int8, 14 ms and 4.5 ms. Evicting 1,000 takes 2 ms.
@@ -39,8 +42,8 @@ SCORES = [0.05 * i for i in range(100)]
 POLICIES = [FixedFactor(1.0), FixedFactor(3.0), Conformal(SCORES, 0.1), Adaptive(SCORES, 0.1)]
 
 
-def planner_of(quality=None, variants=('float32', 'int8')):
-    return Planner(TIMES, variants, quality)
+def planner_of(rule=None, variants=('float32', 'int8')):
+    return Planner(TIMES, variants, rule)
 
 
 def known(*, bounds=None, **fields):
@@ -60,7 +63,8 @@ def some_situation(rng):
 
 
 SITUATIONS = st.integers(0, 2 ** 32).map(lambda seed: some_situation(random.Random(seed)))
-TABLES = st.sampled_from([None, STEEP, FLAT])
+BY_STEEP, BY_FLAT = QualityRule(STEEP, min_kept=50), QualityRule(FLAT, min_kept=1)
+RULES = st.sampled_from([PaperRule(), BY_STEEP, BY_FLAT])
 SECONDS = st.floats(-0.2, 4.0)
 often = settings(max_examples=300, derandomize=True, deadline=None)
 
@@ -68,47 +72,58 @@ often = settings(max_examples=300, derandomize=True, deadline=None)
 # -- the first plan --------------------------------------------------------------------------------------------------
 
 @often
-@given(SITUATIONS, TABLES, SECONDS)
-def test_a_plan_is_the_knobs_choice_with_the_bounds_applied(situation, table, left_s):
+@given(SITUATIONS, SECONDS)
+def test_by_the_papers_rule_a_plan_is_the_solvers_with_the_bounds_applied(situation, left_s):
     bounds, lengths = situation.bounds, situation.distribution
-    options = [knobs.Option('float32', FLOAT32.scaled(bounds.timing_factor)),
-               knobs.Option('int8', INT8.scaled(bounds.timing_factor))]
-    chosen = knobs.choose(
-        options, table, lengths, n_x=situation.n_x, n_min=situation.n_min, n_max=situation.n_max, time_left_s=left_s,
-        eviction_s=TIMES.eviction(situation.n_x) * bounds.timing_factor, predicted=lengths.median(),
-        pessimistic=bounds.length.pessimistic(lengths, situation.n_max), caution=bounds.time_bound,
-        reserve_s=bounds.reserve_s, may_cap=situation.may_cap)
-    assert planner_of(table).plan(situation, left_s) == replace(chosen, timing_factor=bounds.timing_factor)
+    solved = solver.solve(
+        steps=FLOAT32.scaled(bounds.timing_factor), n_x=situation.n_x, n_min=situation.n_min, n_max=situation.n_max,
+        time_left_s=left_s, eviction_s=TIMES.eviction(situation.n_x) * bounds.timing_factor,
+        predicted=lengths.median(), pessimistic=bounds.length.pessimistic(lengths, situation.n_max),
+        caution=bounds.time_bound, reserve_s=bounds.reserve_s)
+    assert planner_of().plan(situation, left_s) == replace(solved, variant='float32',
+                                                           timing_factor=bounds.timing_factor)
 
 
 @often
-@given(SITUATIONS, TABLES, SECONDS)
-def test_where_nothing_may_be_evicted_nothing_is(situation, table, left_s):
+@given(SITUATIONS, RULES, SECONDS)
+def test_a_device_that_is_slower_by_a_factor_is_planned_for_as_one_with_less_time(situation, rule, left_s):
+    bounds = situation.bounds
+    slow = planner_of(rule).plan(situation, left_s)
+    as_profiled = replace(situation, bounds=replace(bounds, timing_factor=1.0,
+                                                    reserve_s=bounds.reserve_s / bounds.timing_factor))
+    quick = planner_of(rule).plan(as_profiled, left_s / bounds.timing_factor)
+    assert slow.timing_factor == bounds.timing_factor
+    assert abs(slow.fitting_tokens - quick.fitting_tokens) <= 1 or slow.n_keep != quick.n_keep  # they are rounded
+
+
+@often
+@given(SITUATIONS, RULES, SECONDS)
+def test_where_nothing_may_be_evicted_nothing_is(situation, rule, left_s):
     """As in an estimate's second plan, and for models whose cache cannot be evicted."""
-    plan = planner_of(table).plan(replace(situation, n_min=situation.n_x), left_s)
+    plan = planner_of(rule).plan(replace(situation, n_min=situation.n_x), left_s)
     assert plan.n_keep == situation.n_x and plan.eviction_ratio == 0.0
     assert plan.verdict is not Verdict.FITS_WITH_EVICTION
 
 
 @often
-@given(SITUATIONS, TABLES, SECONDS)
-def test_a_permitted_eviction_never_makes_a_promise_impossible(situation, table, left_s):
+@given(SITUATIONS, RULES, SECONDS)
+def test_a_permitted_eviction_never_makes_a_promise_impossible(situation, rule, left_s):
     """Evicting on the better weights may be worth more than FITS on others, but both are promises."""
-    whole = planner_of(table).plan(replace(situation, n_min=situation.n_x), left_s)
-    plan = planner_of(table).plan(situation, left_s)
+    whole = planner_of(rule).plan(replace(situation, n_min=situation.n_x), left_s)
+    plan = planner_of(rule).plan(situation, left_s)
     assert plan.verdict <= max(whole.verdict, Verdict.FITS_WITH_EVICTION)
 
 
 @often
-@given(SITUATIONS, TABLES, SECONDS, st.integers(0, 300))
-def test_no_length_is_promised_that_the_context_would_cut(situation, table, left_s, more):
+@given(SITUATIONS, RULES, SECONDS, st.integers(0, 300))
+def test_no_length_is_promised_that_the_context_would_cut(situation, rule, left_s, more):
     """The goal's own limit lies `more` tokens beyond the last one that can come; a cut there is no natural end."""
     cut = replace(situation, n_goal=situation.n_max + more)
-    plan = planner_of(table).plan(cut, left_s)
+    plan = planner_of(rule).plan(cut, left_s)
     assert not plan.verdict.is_promise or cut.pessimistic() <= plan.pessimistic_tokens <= cut.n_max
     assert plan.length_cap <= cut.n_max
     if cut.pessimistic() <= cut.n_max:
-        assert plan == planner_of(table).plan(situation, left_s), 'the context is no obstacle'
+        assert plan == planner_of(rule).plan(situation, left_s), 'the context is no obstacle'
     else:
         assert plan.pessimistic_tokens > cut.n_max >= plan.fitting_tokens
 
@@ -149,7 +164,7 @@ def test_times_without_a_variant_are_those_of_the_models_own_weights():
 
 def test_a_plan_is_made_again_for_the_weights_that_it_decodes_with():
     """After 10 tokens, 51 more take 0.73 s in int8 and 1.03 s in float32."""
-    both, now = planner_of(STEEP), Progress(10, 1009, 1000, 1.0)
+    both, now = planner_of(BY_STEEP), Progress(10, 1009, 1000, 1.0)
     plan = both.plan(known(), TIGHT)
     assert (plan.variant, plan.verdict) == ('int8', Verdict.FITS)
     assert both.revise(plan, known(), now, 0.75) is plan
@@ -167,9 +182,9 @@ def some_progress(rng, situation, plan):
     return Progress(n, plan.n_keep + n - 1, plan.n_keep, plan.timing_factor * rng.choice([1.0, 1.0, 1.3, 4.0]))
 
 
-def some_revision(seed, situation, table, left_s):
+def some_revision(seed, situation, rule, left_s):
     """(planner, first plan, what is known, progress, plan made again with some time left); None: nothing to revise."""
-    rng, both = random.Random(seed), planner_of(table)
+    rng, both = random.Random(seed), planner_of(rule)
     plan = both.plan(situation, left_s)
     if plan.length_cap < 3:
         return None
@@ -185,9 +200,9 @@ SEEDS = st.integers(0, 2 ** 32)
 
 
 @often
-@given(SEEDS, SITUATIONS, TABLES, SECONDS)
-def test_no_entry_comes_back_and_none_is_evicted_below_the_floor(seed, situation, table, left_s):
-    case = some_revision(seed, situation, table, left_s)
+@given(SEEDS, SITUATIONS, RULES, SECONDS)
+def test_no_entry_comes_back_and_none_is_evicted_below_the_floor(seed, situation, rule, left_s):
+    case = some_revision(seed, situation, rule, left_s)
     if case is not None:
         _, plan, situation, now, _, revised = case
         assert situation.n_min <= revised.n_keep <= now.n_keep == plan.n_keep
@@ -196,27 +211,18 @@ def test_no_entry_comes_back_and_none_is_evicted_below_the_floor(seed, situation
 
 
 @often
-@given(SEEDS, SITUATIONS, TABLES, SECONDS)
-def test_an_infeasible_rest_leaves_the_cache_alone(seed, situation, table, left_s):
-    case = some_revision(seed, situation, table, left_s)
+@given(SEEDS, SITUATIONS, SECONDS)
+def test_by_the_papers_rule_an_infeasible_rest_leaves_the_cache_alone(seed, situation, left_s):
+    case = some_revision(seed, situation, PaperRule(), left_s)
     if case is not None:
         _, _, _, now, _, revised = case
         assert revised.verdict is not Verdict.INFEASIBLE or revised.n_keep == now.n_keep
 
 
 @often
-@given(SEEDS, SITUATIONS, st.sampled_from([STEEP, FLAT]), SECONDS)
-def test_with_a_quality_table_only_the_pessimistic_length_is_evicted_for(seed, situation, table, left_s):
-    case = some_revision(seed, situation, table, left_s)
-    if case is not None:
-        _, _, _, now, _, revised = case
-        assert revised.n_keep == now.n_keep or revised.verdict is Verdict.FITS_WITH_EVICTION
-
-
-@often
-@given(SEEDS, SITUATIONS, TABLES, SECONDS)
-def test_a_promise_that_still_holds_is_returned_as_the_same_object(seed, situation, table, left_s):
-    case = some_revision(seed, situation, table, left_s)
+@given(SEEDS, SITUATIONS, RULES, SECONDS)
+def test_a_promise_that_still_holds_is_returned_as_the_same_object(seed, situation, rule, left_s):
+    case = some_revision(seed, situation, rule, left_s)
     if case is not None:
         both, plan, situation, now, left_s, revised = case
         bounds = situation.bounds
@@ -229,21 +235,23 @@ def test_a_promise_that_still_holds_is_returned_as_the_same_object(seed, situati
 
 
 @often
-@given(SEEDS, SITUATIONS, TABLES, SECONDS)
-def test_a_plan_made_again_at_once_stays(seed, situation, table, left_s):
+@given(SEEDS, SITUATIONS, RULES, SECONDS)
+def test_a_plan_made_again_at_once_stays(seed, situation, rule, left_s):
     """Where nothing was to be evicted, the second look finds nothing new."""
-    case = some_revision(seed, situation, table, left_s)
+    case = some_revision(seed, situation, rule, left_s)
     if case is not None:
         both, _, situation, now, left_s, revised = case
         if revised.n_keep == now.n_keep:
             assert both.revise(revised, situation, now, left_s) is revised
 
 
-def test_while_the_promise_holds_nothing_more_is_computed(monkeypatch):
-    one = planner_of()
+@pytest.mark.parametrize(('rule', 'module'), [(PaperRule(), paper_rule), (BY_STEEP, quality_rule)])
+def test_while_the_promise_holds_nothing_more_is_computed(rule, module, monkeypatch):
+    one = planner_of(rule)
     plan = one.plan(known(), 1.5)
     assert plan.verdict is Verdict.FITS
-    monkeypatch.setattr(planner, 'solver', SimpleNamespace(fits=solver.fits))  # no `solve`
+    monkeypatch.setattr(module, 'solver', SimpleNamespace(fits=solver.fits))  # no `solve`
+    monkeypatch.setattr(quality_rule, '_Case', None)
     assert one.revise(plan, known(), Progress(10, 1009, 1000, 1.0), 1.3) is plan
 
 
@@ -282,10 +290,10 @@ def test_evictions_follow_each_other_down_to_the_floor():
     assert len({n_keep for _, n_keep in seen}) > 3
 
 
-@pytest.mark.parametrize(('table', 'n_keep'), [(None, 494), (STEEP, 1000)])
-def test_an_answer_that_will_be_cut_is_evicted_for_by_the_papers_rule_alone(table, n_keep):
+@pytest.mark.parametrize(('rule', 'n_keep'), [(None, 494), (QualityRule(CLIFF, min_kept=50), 1000)])
+def test_an_answer_that_will_be_cut_is_evicted_for_where_that_is_worth_it_and_by_the_papers_rule(rule, n_keep):
     """N_hat is 60 once 20 tokens have come, and N_W is 100: of these, only N_hat fits into 0.6 s, with eviction."""
-    one, situation = planner_of(table, variants=['float32']), known(n_max=100, bounds=Bounds(FixedFactor(5.0)))
+    one, situation = planner_of(rule, variants=['float32']), known(n_max=100, bounds=Bounds(FixedFactor(5.0)))
     plan = one.plan(situation, 0.9)
     assert (plan.verdict, plan.n_keep) == (Verdict.AT_RISK, 1000)
     revised = one.revise(plan, situation, Progress(21, 1020, 1000, 1.0), 0.6)

@@ -18,11 +18,15 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_knobs import FLAT, FULL, INT8, STEEP, chosen
+from test_quality_rule import CLIFF, FLAT, FULL, INT8, STEEP, chosen
 from test_replan import SlowingBench
 from test_solver import CASES
 
 from timebill_ros.codes import ErrorCode, Strategy, Verdict
+from timebill_ros.length.pessimistic_length import FixedFactor
+from timebill_ros.planning.paper_rule import PaperRule
+from timebill_ros.planning.quality_rule import QualityRule
+from timebill_ros.planning.situation import Bounds
 from timebill_ros.planning.solver import solve
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import to_dict
@@ -49,15 +53,18 @@ def test_of_the_solver(case):
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)
-@given(st.integers(0, 2 ** 32), st.sampled_from([None, STEEP, FLAT]), st.booleans(), st.floats(-0.1, 3.0))
-def test_of_the_knobs(seed, table, may_cap, left_s):
+@given(st.integers(0, 2 ** 32), st.sampled_from([STEEP, FLAT, CLIFF]), st.booleans(), st.floats(-0.1, 3.0))
+def test_of_the_rule_by_quality(seed, table, may_cap, left_s):
     rng = random.Random(seed)
     n_x = rng.randint(1, 3000)
+    bounds = Bounds(FixedFactor(rng.choice([1.0, 3.0])), 1.0, rng.choice([1.0, 1.2, 3.0]), rng.choice([0.0, 0.02]))
     made = chosen(table, left_s, options=rng.choice([(FULL,), (FULL, INT8), (INT8, FULL)]), may_cap=may_cap, n_x=n_x,
-                  n_min=rng.randint(1, n_x), predicted=rng.randint(0, 100), pessimistic=rng.randint(1, 200),
-                  n_max=rng.randint(1, 150), eviction_s=rng.choice([0.0, 0.01]), caution=rng.choice([1.0, 1.2, 3.0]),
-                  reserve_s=rng.choice([0.0, 0.02]))
+                  n_min=rng.randint(1, n_x), n_max=rng.randint(1, 150), bounds=bounds, n_goal=rng.choice([0, 170]),
+                  look_tokens=rng.choice([0, 8]))
     assert_consistent(made, n_x)
+
+
+RULES = st.sampled_from([PaperRule(), *(QualityRule(table, 0.5, 50) for table in (STEEP, FLAT, CLIFF))])
 
 
 class NotingBench(SlowingBench):
@@ -76,15 +83,15 @@ class NotingBench(SlowingBench):
 @settings(max_examples=60, derandomize=True, deadline=None)
 @given(budget_s=st.floats(0.2, 2.5), slow=st.floats(0.5, 6.0), at=st.integers(1, 60), again=st.integers(1, 40),
        predicted=st.integers(1, 120), factor=st.sampled_from([1.0, 1.5, 5.0]), adaptive=st.booleans(),
-       table=st.sampled_from([None, STEEP, FLAT]), strategy=st.sampled_from([Strategy.KILL, Strategy.TRUNCATE]),
+       rule=RULES, strategy=st.sampled_from([Strategy.KILL, Strategy.TRUNCATE]),
        max_new_tokens=st.integers(1, 120), ratio=st.sampled_from([0.0, 0.5, 0.95]),
        drop=st.sampled_from(['kill', 'all']))
-def test_of_an_engine_whose_device_slows_down(budget_s, slow, at, again, predicted, factor, adaptive, table, strategy,
+def test_of_an_engine_whose_device_slows_down(budget_s, slow, at, again, predicted, factor, adaptive, rule, strategy,
                                               max_new_tokens, ratio, drop):
     bench = NotingBench(slow=slow, at=at, predicted=predicted, replan_tokens=again)
     bench.engine.tracker = Tracker('adaptive', scores=[0.1 * i for i in range(100)]) if adaptive else \
         Tracker('fixed', k=factor)
-    bench.engine.planner.quality, bench.engine.drop_infeasible = table, drop
+    bench.engine.planner.rule, bench.engine.drop_infeasible = rule, drop
     outcome = bench.run(budget_s, strategy=strategy, max_new_tokens=max_new_tokens, max_eviction_ratio=ratio)
     assert outcome.error_code is not ErrorCode.UNKNOWN, outcome.error_msg
     outcome.timing.check()

@@ -20,7 +20,8 @@ from engine_bench import N_X, Bench
 from mock_model import TIMES
 
 from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
-from timebill_ros.planning import planner, solver
+from timebill_ros.planning import paper_rule, solver
+from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
 
@@ -99,11 +100,11 @@ def test_a_device_that_keeps_its_times_is_left_alone():
 
 
 def test_with_a_quality_table_the_cache_of_an_answer_that_will_be_cut_is_left_as_it_was_chosen():
-    flat = ((0.0, 1.0), (0.95, 0.1))  # eviction is dear
-    table = QualityTable({'float32': flat}, ((0.0, 0.0), (1.0, 1.0)))
+    def table(*curve):
+        return QualityTable({'float32': curve}, ((0.0, 0.0), (1.0, 1.0)))
     bench = SlowingBench(predicted=40, slow=1.5, replan_tokens=8)
     bench.engine.tracker = Tracker('fixed', k=3.0)
-    bench.engine.planner.quality = table
+    bench.engine.planner.rule = QualityRule(table((0.0, 1.0), (0.05, 0.1), (0.95, 0.0)), 0.5, 50)
     outcome = bench.run(1.1)
     assert not outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.DEADLINE
     assert bench.evicted == [] and outcome.timing.kept_tokens == N_X
@@ -112,7 +113,7 @@ def test_with_a_quality_table_the_cache_of_an_answer_that_will_be_cut_is_left_as
     paper.run(1.1)
     assert paper.evicted, 'without one it would have been evicted'
     promised = SlowingBench(slow=1.3)
-    promised.engine.planner.quality = table
+    promised.engine.planner.rule = QualityRule(table((0.0, 1.0), (0.95, 0.1)), 0.2, 50)
     outcome = promised.run(2.0)
     assert outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.EOS and promised.evicted, \
         'a promise is still kept'
@@ -128,7 +129,7 @@ def test_the_short_way_where_a_promise_still_holds_decides_as_the_whole_plan(slo
         return outcome, bench.evicted, bench.control.revised
 
     short = run()
-    monkeypatch.setattr(planner, 'solver', SimpleNamespace(fits=lambda *_: False, solve=solver.solve))
+    monkeypatch.setattr(paper_rule, 'solver', SimpleNamespace(fits=lambda *_: False, solve=solver.solve))
     assert run() == short
 
 

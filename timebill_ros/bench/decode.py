@@ -27,7 +27,8 @@ rows:
 
 One planning call is timed apart. So is a loop that only looks at the clock: its tail is the machine's own jitter.
 
-With `--shape` a model of that public shape and random weights follows, in every precision (precision.py).
+With `--speed` a model follows in every precision, beside transformers and llama.cpp (speed.py), and with `--shape` one
+of a public shape with random weights (precision.py).
 """
 from __future__ import annotations
 
@@ -40,15 +41,16 @@ import torch
 from rich.progress import track
 from transformers import AutoModelForCausalLM
 
-from timebill_ros.bench import precision, token_times
-from timebill_ros.bench.machine import describe, write
+from timebill_ros.bench import precision, speed, token_times
+from timebill_ros.bench.machine import describe, describe_device, write
 from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.engine import Engine
+from timebill_ros.inference.devices import choose_device
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.threads import available_cores
 from timebill_ros.length.length_distribution import LengthDistribution
-from timebill_ros.planning.planner import Situation
+from timebill_ros.planning.situation import Situation
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.worker.loading import load_model
 
@@ -110,8 +112,26 @@ def measure(model: CausalLM, reference, rows: list[Row], *, n_tokens: int, round
     return answers
 
 
-def run(values: dict, out: Path, *, n_tokens: int, rounds: int, shape: str = '') -> int:
-    """Measure all rows, print them and write them to `out`."""
+def run(values: dict, out: Path, *, n_tokens: int, rounds: int, shape: str = '', speed_of: str = '',
+        gguf: Path | None = None, only_speed: bool = False) -> int:
+    """Measure, print, and write to `out`: the rows of the model in `values`, unless `only_speed`, and what follows.
+
+    `speed_of` names a model, as the parameter `model` does, for speed.py; `gguf` has the same weights for llama.cpp.
+    `shape`: for precision.py. Either is left out where it is empty.
+    """
+    result = {'machine': describe_device(choose_device(values['device']))} if only_speed else \
+        _all_rows(values, n_tokens=n_tokens, rounds=rounds)
+    speed_rounds = max(1, 2 * rounds // 3)
+    if speed_of:
+        result['model'] = speed.measure({**values, 'threads': 0}, speed_of, gguf=gguf, rounds=speed_rounds)
+    if shape:
+        result['shape'] = precision.measure(values, shape, rounds=speed_rounds)
+    write(out, result)
+    return 0
+
+
+def _all_rows(values: dict, *, n_tokens: int, rounds: int) -> dict:
+    """Measure the rows of ROWS that there are, and what planning and the machine itself take."""
     model, _, choices = load_model(values)
     if not model.supports_eviction:
         raise ModelError(f'nothing to compare: {model.eviction_refusal}')
@@ -145,14 +165,8 @@ def run(values: dict, out: Path, *, n_tokens: int, rounds: int, shape: str = '')
     plans = time_plans(model)
     planning = {'n': len(plans), 'median_us': median(plans) * 1e6, 'p99_us': token_times.quantile(plans, 0.99) * 1e6}
     print(f'one planning call: median {planning["median_us"]:.0f} us, p99 {planning["p99_us"]:.0f} us')
-    result = {'machine': describe(model), 'compiled': list(model.fast_steps), 'tokens_per_answer': n_tokens,
-              'rounds': rounds, 'rows': results, 'loop_overhead': overhead, 'jitter': jitter, 'planning_call': planning}
-    if shape:
-        del model, reference
-        same_chunks = {**values, 'prefill_chunk_tokens': choices.prefill_chunk_tokens}
-        result['shape'] = precision.measure(same_chunks, shape, rounds=max(1, rounds // 3))
-    write(out, result)
-    return 0
+    return {'machine': describe(model), 'compiled': list(model.fast_steps), 'tokens_per_answer': n_tokens,
+            'rounds': rounds, 'rows': results, 'loop_overhead': overhead, 'jitter': jitter, 'planning_call': planning}
 
 
 def _show(results: list[dict]) -> None:

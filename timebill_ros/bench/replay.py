@@ -28,8 +28,9 @@ from dataclasses import dataclass
 from timebill_ros.bench.recordings import BUDGET_TOKENS, RATIOS, Recording, draw_budget, nearest
 from timebill_ros.codes import Verdict
 from timebill_ros.inference.eviction import MAX_WINDOW
-from timebill_ros.planning.planner import Planner, Situation
-from timebill_ros.planning.quality_table import QualityTable
+from timebill_ros.planning.planner import Planner
+from timebill_ros.planning.quality_rule import QualityRule
+from timebill_ros.planning.situation import Situation
 from timebill_ros.planning.solver import smallest_keep
 from timebill_ros.planning.tracker import Feedback, Tracker
 from timebill_ros.request import Plan
@@ -68,7 +69,7 @@ class Method:
     name: str
     make: Callable[[], Tracker]
     oracle: bool = False
-    table: QualityTable | None = None
+    rule: QualityRule | None = None  # None: the paper's
 
 
 def plan_for(method: Method, tracker: Tracker, device: Device, recording: Recording, budget_s: float) -> Plan:
@@ -82,7 +83,7 @@ def plan_for(method: Method, tracker: Tracker, device: Device, recording: Record
         return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max,
                        budget_s=budget_s - bounds.reserve_s, evict_s=times.eviction(n_x) * slow)
     known = Situation(recording.distribution, n_x, n_min, n_max, bounds, n_goal=device.max_new_tokens)
-    return Planner(times, device.variants, method.table).plan(known, budget_s)
+    return Planner(times, device.variants, method.rule).plan(known, budget_s)
 
 
 def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: int, n_min: int, n_max: int,

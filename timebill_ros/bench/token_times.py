@@ -31,8 +31,9 @@ from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.length.length_distribution import LengthDistribution
-from timebill_ros.planning.planner import Bounds, Planner, Situation
+from timebill_ros.planning.planner import Planner
 from timebill_ros.planning.replan import Replanner
+from timebill_ros.planning.situation import Bounds, Situation
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Plan, Sampling, Timing
 from timebill_ros.timing.execution_time import ExecutionTimes
@@ -60,7 +61,7 @@ class _Endless:
     eos_ids: frozenset[int] = frozenset()
 
     def __init__(self, model: CausalLM):
-        self.step = model.step
+        self.chain = model.chain
 
 
 def differences(at: list[float]) -> list[float]:
@@ -70,20 +71,27 @@ def differences(at: list[float]) -> list[float]:
 
 def time_generate(reference, prompt: list[int], n_tokens: int, *, static: bool = False,
                   within: contextlib.AbstractContextManager | None = None) -> list[float]:
-    """Time model.generate, greedy and past any end of the text.
+    """Time model.generate, greedy and past any end of the text: seconds between its tokens.
 
     static: on transformers' static cache
     within: a context around the call
     """
+    return time_generate_whole(reference, prompt, n_tokens, static=static, within=within)[1]
+
+
+def time_generate_whole(reference, prompt: list[int], n_tokens: int, *, static: bool = False,
+                        within: contextlib.AbstractContextManager | None = None) -> tuple[float, list[float]]:
+    """Return seconds to the first token too: (prefill, steps), see `time_generate`."""
     times = _Times()
     reference.generation_config.eos_token_id = None  # or it would take the place of the None below
     config = GenerationConfig(max_new_tokens=n_tokens, do_sample=False, eos_token_id=None, pad_token_id=0,
                               cache_implementation='static' if static else None)
     ids = torch.tensor([prompt], device=reference.device)
+    start = perf_counter()
     with within or contextlib.nullcontext():
         reference.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config,
                            stopping_criteria=StoppingCriteriaList([times]))
-    return differences(times.at)
+    return times.at[0] - start, differences(times.at)
 
 
 def _prefilled(model: CausalLM, prompt: list[int], chunk_tokens: int, n_keep: int) -> torch.Tensor:

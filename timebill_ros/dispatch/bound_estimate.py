@@ -93,6 +93,7 @@ class Costs:
         self.prefill, self.step, self.eviction = (Table(facts[name]) for name in ('prefill', 'step', 'eviction'))
         self._draws = {str(kind): float(seconds) for kind, seconds in facts['draws'].items()}
         self.max_context = int(facts['max_context'])
+        self._min_kept, self._max_ratio = int(facts['min_kept']), float(facts['max_ratio'])
         self._window = facts['window']  # prompts of so many tokens are kept whole; None: nothing is ever evicted
         self._template_tokens, self._message_tokens = int(facts['template_tokens']), int(facts['message_tokens'])
 
@@ -107,10 +108,10 @@ class Costs:
         return min(n, most)
 
     def fewest_kept(self, n_x: int, max_ratio: float) -> int:
-        """Return the fewest of `n_x` prompt entries that may be kept; as planning/solver.smallest_keep."""
-        if self._window is None or n_x <= self._window:
+        """Return the fewest of `n_x` prompt entries that are kept; as planning/solver.smallest_keep, by the planner."""
+        if self._window is None or n_x <= max(self._window, self._min_kept):
             return n_x
-        return max(1, n_x - math.floor(max_ratio * n_x + 1e-4))
+        return max(self._min_kept, n_x - math.floor(min(max_ratio, self._max_ratio) * n_x + 1e-4))
 
     def decode_s(self, n_keep: int, n: int, kind: str) -> float:
         """Return the seconds of decoding `n` tokens, drawn by this kind of sampling, over `n_keep` prompt entries."""
@@ -126,15 +127,17 @@ def _bytes(text: str) -> int:
 
 
 def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting, now: float) -> Estimate:
-    """Return an estimate of a request that would be released `now`, by the paper's rule: the least eviction that fits.
+    """Return an estimate of a request that would be released `now`, by the least eviction that fits.
 
     learned:  what the worker has said last: `prefill_factor`, `timing_factor`, `time_bound` and `reserve_s` as in
-              planning/planner.Bounds, `timing_factors` by the kind of sampling, and `predicted_tokens` and
-              `pessimistic_tokens` of any prompt, None where nothing predicts lengths.
+              planning/situation.Bounds, `timing_factors` by the kind of sampling, and `predicted_tokens` and
+              `pessimistic_tokens` of any prompt, None where nothing predicts lengths: then every length is as likely as
+              any other, and none is called INFEASIBLE for it.
     """
     n_x = costs.token_bound(request)
     n_max = min(request.max_new_tokens, costs.max_context - 1)
-    n_hat = min(learned.get('predicted_tokens') or n_max, n_max)
+    predicted = learned.get('predicted_tokens')
+    n_hat = min(predicted or (n_max + 1) // 2, n_max)
     n_w = max(min(learned.get('pessimistic_tokens') or n_max, n_max), n_hat)
     n_min = costs.fewest_kept(n_x, request.max_eviction_ratio)
     kind = request.sampling.kind
@@ -159,6 +162,8 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting, no
         verdict = Verdict.FITS if n_keep == n_x else Verdict.FITS_WITH_EVICTION
     else:
         n_keep = most_kept(n_hat, left_s - waiting.expected_s, 1.0)
+        if n_keep is None and not predicted:
+            n_keep = most_kept(1, left_s - waiting.expected_s, 1.0)
         verdict = Verdict.INFEASIBLE if n_keep is None else Verdict.AT_RISK
         n_keep = n_min if n_keep is None else n_keep
     return Estimate(verdict, n_x, n_hat, n_w, prefill_s + reserve_s + decode_s(n_x, n_w, caution),

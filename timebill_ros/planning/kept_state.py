@@ -15,7 +15,8 @@
 """The file that keeps what requests taught across restarts. It is JSON, written whole or not at all.
 
     {"format": 2, "model": ..., "profile": {"date": ..., "identity": {...}}, "policy": ..., "miss_rate": ...,
-     "length": {...}, "time_bound": [...], "factors": {"prefill": [...], "step": {"greedy": [...], ...}}}
+     "length": {...}, "lengths": [...], "time_bound": [...],
+     "factors": {"prefill": [...], "step": {"greedy": [...], ...}}}
 
 Times are learned relative to one profile, so they say for which: its date and its facts (timing/profile.py). Later
 versions may add names without a new format.

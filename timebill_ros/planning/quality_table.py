@@ -35,9 +35,8 @@ from pathlib import Path
 
 import numpy as np
 
-from timebill_ros.length.length_distribution import LengthDistribution
-
 FORMAT = 1
+UNQUANTISED = ('float32', 'bfloat16', 'float16')
 Curve = tuple[tuple[float, float], ...]
 
 
@@ -72,22 +71,36 @@ class QualityTable:
                 raise ValueError(f'quality of {name} must be two or more pairs of numbers from 0 to 1, the first '
                                  f'ascending, got {list(curve)[:3]}')
 
-    def of(self, variant: str, eviction_ratio: float, n_x: int | None = None) -> float:
-        """Return the expected quality of a whole response, 0 to 1; 0 for a variant that was not measured.
+    def _curve_of(self, variant: str, n_x: int | None = None) -> Curve | None:
+        """Return the curve of a variant for prompts of `n_x` tokens; None: there is none.
 
-        `n_x`: tokens of the prompt; None: of any prompt.
+        One of UNQUANTISED stands for the others, which round alike. A prompt outside all classes has the nearest one's.
         """
+        names = [variant, *UNQUANTISED] if variant in UNQUANTISED else [variant]
         tables = [self.variants]
         if self.classes and n_x is not None:
             tables.insert(0, next((each for each in self.classes if n_x < each.high), self.classes[-1]).variants)
-        curve = next((table[variant] for table in tables if variant in table), None)
-        return float(np.interp(eviction_ratio, *zip(*curve, strict=True))) if curve else 0.0
+        return next((table[name] for table in tables for name in names if name in table), None)
 
-    def of_cut(self, distribution: LengthDistribution, n: int) -> float:
-        """Return the expected share of the quality that is left where the response is cut after `n` tokens."""
-        lengths = (np.arange(distribution.n_buckets) + 1) * distribution.bucket_size
-        shares = np.interp(np.minimum(1.0, n / lengths), *zip(*self.cut, strict=True))
-        return float(distribution.probabilities @ shares)
+    def has(self, variant: str) -> bool:
+        """Return whether there is a curve for this variant."""
+        return self._curve_of(variant) is not None
+
+    def ratios(self, variant: str) -> list[float]:
+        """Return the eviction ratios at which this variant was measured; none if it was not."""
+        return [ratio for ratio, _ in self._curve_of(variant) or ()]
+
+    def of(self, variant: str, eviction_ratio: float, n_x: int | None = None) -> float:
+        """Return the expected quality of a whole response, 0 to 1; 0 for a variant that was not measured.
+
+        `n_x`: tokens of the prompt; None: of any prompt. The quality never rises with the eviction ratio: where a curve
+        does, that is noise of the measurement.
+        """
+        curve = self._curve_of(variant, n_x)
+        if not curve:
+            return 0.0
+        ratios, values = zip(*curve, strict=True)
+        return float(np.interp(eviction_ratio, ratios, np.minimum.accumulate(values)))
 
     @staticmethod
     def load(path: str | Path) -> QualityTable:

@@ -19,7 +19,8 @@ from dataclasses import replace
 
 from timebill_ros.codes import Verdict
 from timebill_ros.inference.control import RECENT, Control
-from timebill_ros.planning.planner import Planner, Progress, Situation
+from timebill_ros.planning.planner import Planner
+from timebill_ros.planning.situation import Progress, Situation
 from timebill_ros.request import Plan, Timing
 
 
@@ -55,7 +56,7 @@ class Replanner:
         control.dropped = self.drops and revised.verdict is Verdict.INFEASIBLE
         if revised is plan:
             return n_kv
-        if revised.n_keep < timing.kept_tokens:
+        if revised.n_keep < timing.kept_tokens and revised.evict_after <= n:
             evicted = timing.kept_tokens - revised.n_keep
             self._evict(n, n_kv, revised.n_keep)
             n_kv -= evicted

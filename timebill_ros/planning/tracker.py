@@ -32,9 +32,10 @@ from pathlib import Path
 from timebill_ros.deadline import Clock
 from timebill_ros.length.conformal import STEP, conformal_quantile
 from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.observed_lengths import ObservedLengths
 from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor, PessimisticLength
 from timebill_ros.planning import kept_state
-from timebill_ros.planning.planner import Bounds
+from timebill_ros.planning.situation import Bounds
 from timebill_ros.planning.time_bound import TimeBound, limited
 from timebill_ros.settings import POLICIES
 from timebill_ros.timing.drift import StepFactors, TimingFactor
@@ -95,6 +96,7 @@ class Tracker:
         else:
             self.length = Adaptive(scores, each, step=step)
             self._times = TimeBound(each, ratios, step=step, **clocks)
+        self.lengths = ObservedLengths()  # what is planned with where nothing predicts lengths
         self.steps, self.prefill = StepFactors(**clocks), TimingFactor(bounded=False, **clocks)
 
     @staticmethod
@@ -139,6 +141,8 @@ class Tracker:
         if self._times is not None and seen.decode_profiled_s > 0:
             ratio = (seen.decode_s + self.fixed_s) / (seen.decode_profiled_s * seen.factor + self.fixed_s)
             self._times.observe(ratio, seen.time_bound)
+        self.lengths.observe(seen.prompt_tokens, seen.max_tokens, seen.generated_tokens,
+                             whole=seen.ended and not seen.capped)
         if seen.distribution is not None and seen.generated_tokens > 0:
             self.length.observe(seen.distribution, seen.generated_tokens, n_w=seen.pessimistic_tokens,
                                 n_max=seen.max_tokens, ended=seen.ended, promised=seen.promised, capped=seen.capped,
@@ -159,7 +163,8 @@ class Tracker:
     def state(self) -> dict:
         """Return what is worth keeping across a restart, as JSON-ready data (kept_state.py)."""
         return {'profile': self._profile, 'policy': self.policy, 'miss_rate': self.miss_rate,
-                'length': self.length.state(), 'time_bound': self._times.state() if self._times else [],
+                'length': self.length.state(), 'lengths': self.lengths.state(),
+                'time_bound': self._times.state() if self._times else [],
                 'factors': {'prefill': self.prefill.state(), 'step': self.steps.state()}}
 
     def restore(self, state: dict) -> bool:
@@ -178,6 +183,7 @@ class Tracker:
 
     def _restore(self, state: dict) -> bool:
         same_profile = state['profile'] == self._profile
+        self.lengths.restore(state.get('lengths', []))
         same_promise = (state['policy'], state['miss_rate']) == (self.policy, self.miss_rate)
         if same_profile:
             self.prefill.restore(state['factors']['prefill'])

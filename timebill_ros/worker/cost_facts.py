@@ -33,9 +33,10 @@ def cost_facts(engine: Engine) -> dict:
                               curves lie on or below these.
     draws:                    for each kind of sampling, by how much a draw takes longer than a greedy one.
     window:                   prompts of at most so many tokens are kept whole; null: nothing is ever evicted.
+    min_kept, max_ratio:      what the planner evicts at most for a promise, whatever a goal allows.
     template_tokens:          tokens that a prompt has beside its text, once; message_tokens: for each message.
     """
-    times, longest = engine.times, engine.model.max_context
+    times, longest, rule = engine.times, engine.model.max_context, engine.planner.rule
     counts = sorted({0, *(2 ** i for i in range(longest.bit_length())), times.knee, longest})
     counts = [n for n in counts if n <= longest]
     draws = {kind: times.draw_extra(kind) for kind in SAMPLING_KINDS}
@@ -43,6 +44,7 @@ def cost_facts(engine: Engine) -> dict:
     # A chunk more than the line says may have been begun between two counts.
     return {'prefill': [(n, times.prefill(n) + times.d) for n in counts], 'step': [(n, times.step(n)) for n in counts],
             'eviction': [(n, times.eviction(n)) for n in counts], 'draws': draws, 'max_context': longest,
+            'min_kept': rule.min_kept, 'max_ratio': rule.promised_ratio(engine.model.variant),
             'window': MAX_WINDOW if engine.model.supports_eviction else None,
             'template_tokens': once, 'message_tokens': each}
 
@@ -50,8 +52,8 @@ def cost_facts(engine: Engine) -> dict:
 def learned_facts(engine: Engine) -> dict:
     """Return what finished requests have taught: factors and bounds of times, and lengths that hold for any prompt.
 
-    `predicted_tokens` and `pessimistic_tokens` are null where nothing predicts lengths: then they are the longest
-    response that a goal allows.
+    `predicted_tokens` and `pessimistic_tokens` are null where nothing predicts lengths: every length that a goal allows
+    is as likely as any other then, as far as the node knows.
     """
     bounds, longest = engine.tracker.bounds(), engine.model.max_context
     facts = {'prefill_factor': engine.tracker.prefill_factor, 'timing_factor': bounds.timing_factor,

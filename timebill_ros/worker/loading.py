@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,16 +31,21 @@ from timebill_ros.inference.hub import is_here, look_once
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError, fingerprint
 from timebill_ros.inference.one_time_work import one_time_work
+from timebill_ros.inference.start_progress import CHUNKS, MODEL, PREDICTOR, PROFILE, this_start
 from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.length.prediction import PredictionExecutor
+from timebill_ros.planning.paper_rule import PaperRule
+from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
-from timebill_ros.resources import cache_directory, embedded_directory, key_of, steps_directory
+from timebill_ros.resources import cache_directory, key_of, quality_table_path, steps_directory
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
+from timebill_ros.timing.profile_journal import ProfileJournal
 from timebill_ros.timing.profiling import doubt, identity, make_profile, measure, spot_check
 from timebill_ros.worker import tuning
+from timebill_ros.worker.model_choice import choose_model
 from timebill_ros.worker.profile_check import ProfileCheck
 
 log = logging.getLogger(__name__)
@@ -61,28 +65,30 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
     """Load the model and its length predictor, None where there is none. ModelError with a sentence on failure."""
     chunk, placement = _with_profile(settings)
     transformers.utils.logging.disable_progress_bar()  # a node's log is not a terminal
-    name, predictor_name = settings['model'], settings['length_predictor']
-    if not name:
-        try:
-            embedded = embedded_directory()
-        except FileNotFoundError as error:
-            raise ModelError(f'no model is named, and {error}') from error
-        name, predictor_name = str(embedded / 'model'), predictor_name or str(embedded / 'length_predictor')
-    look_once(name)
+    choice = choose_model(settings)
+    name, predictor_name = choice.model, settings['length_predictor'] or choice.length_predictor
+    revision = settings['model_revision']
+    this_start.begin(MODEL)
+    look_once(name, revision)
     with one_time_work() as work:
-        work.kept = not is_here(name)  # a download, which takes most of the time
+        work.kept = not is_here(name, revision)  # a download, which takes most of the time
         model = CausalLM(name, device=settings['device'], dtype=settings['dtype'], threads=settings['threads'],
                          max_context_tokens=settings['max_context_tokens'], scorer=settings['eviction_scorer'],
                          trust_remote_code=settings['trust_remote_code'],
-                         allow_unsafe_weights=settings['allow_unsafe_weights'], other_variants=settings['variants'],
+                         allow_unsafe_weights=settings['allow_unsafe_weights'],
+                         other_variants=_other_variants(settings),
+                         revision=revision, template_args=settings['chat_template_args'],
                          compiled_steps=None if settings['compile_step'] == 'never' else
                          steps_directory(settings['cache_dir']))
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
+    this_start.begin(CHUNKS)
     chunk = chunk or tuning.chunk_tokens(model, tuned)
     if not predictor_name:
-        log.warning('no length predictor: every response is planned as long as allowed')
+        log.info('no length predictor: lengths are those of earlier answers, and until there are some, every length '
+                 'that a goal allows is as likely as any other')
         return model, None, Choices(chunk, placement)
 
+    this_start.begin(PREDICTOR)
     predictor_fingerprint = fingerprint(predictor_name)
 
     def make(device) -> PredictionExecutor:
@@ -100,6 +106,11 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f'length predictor {predictor_name} cannot be used: {error}') from error
     return model, executor, Choices(chunk, executor.placement)
+
+
+def _other_variants(settings: dict) -> str:
+    """Return the weights to load besides the model's own; the paper's rule knows none."""
+    return '' if settings['planner'] == 'paper' else settings['variants']
 
 
 def _with_profile(settings: dict) -> tuple[int, str]:
@@ -139,23 +150,41 @@ def state_path(settings: dict, expected: Identity, chunk_tokens: int) -> Path:
 
 
 def _key(settings: dict, expected: Identity, chunk_tokens: int) -> str:
-    return key_of([*expected.things(), str(chunk_tokens), settings['variants']])
+    return key_of([*expected.things(), str(chunk_tokens), _other_variants(settings)])
+
+
+def planning_rule(settings: dict) -> PaperRule | QualityRule:
+    """Return the rule that plans are made by. ValueError with a sentence for a bad quality table."""
+    if settings['planner'] == 'paper':
+        return PaperRule()
+    table = QualityTable.load(settings['quality_table'] or quality_table_path())
+    return QualityRule(table, settings['promise_quality'], settings['min_kept_tokens'])
 
 
 def make_tracker(settings: dict, scores: list[float], profile: Profile) -> Tracker:
     """Make the tracker that bounds lengths and times; `scores` are those of the predictor's calibration."""
-    return Tracker.of(profile, settings['pessimistic_length'], miss_rate=settings['miss_rate'],
+    policy = 'fixed' if settings['planner'] == 'paper' else settings['pessimistic_length']
+    return Tracker.of(profile, policy, miss_rate=settings['miss_rate'],
                       k=settings['pessimistic_factor'], scores=scores, step=settings['adaptation_step'],
                       track_timing=settings['track_timing'])
 
 
-def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None, chunk_tokens: int,
-                 progress: Callable[[float], None] = lambda share: None) -> tuple[Profile, str]:
+def make_engine(settings: dict, model: CausalLM, predictor: PredictionExecutor | None, profile: Profile,
+                tracker: Tracker, rule: PaperRule | QualityRule, chunk_tokens: int) -> Engine:
+    """Make an engine of its parts; several may share a model, if one at a time runs."""
+    return Engine(model, predictor, profile.times, tracker, rule=rule, prefill_chunk_tokens=chunk_tokens,
+                  prediction_wait_s=settings['prediction_wait_s'],
+                  predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
+                  drop_infeasible=settings['drop_infeasible'])
+
+
+def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None,
+                 chunk_tokens: int) -> tuple[Profile, str]:
     """Return the profile to plan with, and a sentence on where it comes from.
 
     The user's profile if one is named; ProfileError where it does not fit this device, model and predictor. Otherwise
-    the cached one. Otherwise one is measured now, within `self_profile_s`, and cached; `progress` is told the share
-    that is done. `chunk_tokens`: the size of prefill's chunks.
+    the cached one. Otherwise one is measured now, within `self_profile_s`, and cached. `chunk_tokens`: the size of
+    prefill's chunks.
 
     The log says why a profile that there is, is measured again.
     """
@@ -179,16 +208,23 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
     elif reason := _reason_to_measure_again(path, expected):
         log.warning('%s; measuring again', reason)
     with one_time_work() as work:
-        profile, where, work.kept = _measure_profile(settings, model, predictor, chunk_tokens, path, progress)
+        profile, where, work.kept = _measure_profile(settings, model, predictor, chunk_tokens, path)
     return profile, where
 
 
 def _measure_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None, chunk_tokens: int,
-                     path: Path, progress: Callable[[float], None]) -> tuple[Profile, str, bool]:
-    """Measure a profile and cache it as `path` -> (profile, a sentence on where it comes from, whether that worked)."""
+                     path: Path) -> tuple[Profile, str, bool]:
+    """Measure a profile and cache it as `path` -> (profile, a sentence on where it comes from, whether that worked).
+
+    A measurement that is interrupted is gone on with at the next start.
+    """
     started = time.monotonic()
+    journal = ProfileJournal(path.with_suffix('.part.json'))
+    if journal.n_found:
+        log.info('going on with a profile of which %d visits were made before an interruption', journal.n_found)
+    this_start.make('', settings['self_profile_s'])
     points = measure(model, predictor, chunk_tokens=chunk_tokens, budget_s=settings['self_profile_s'], repeats=4,
-                     progress=progress)
+                     progress=lambda share: this_start.tell(f'{share:.0%}', share=share), journal=journal)
     profile = make_profile(model, predictor, points, chunk_tokens)
     where = f'{JUST_NOW} in {time.monotonic() - started:.1f} s'
     if reason := doubt(profile, model.max_context):
@@ -239,15 +275,13 @@ class Loaded:
     profile_check: ProfileCheck
 
 
-def load_engine(settings: dict, progress: Callable[[float], None] = lambda share: None) -> Loaded:
-    """Load everything that an engine needs. ModelError, ProfileError or ValueError with a sentence on failure.
-
-    `progress` is told the share of a profile that has been measured, from 0 to 1.
-    """
-    quality = QualityTable.load(settings['quality_table']) if settings['quality_table'] else None
+def load_engine(settings: dict) -> Loaded:
+    """Load everything that an engine needs. ModelError, ProfileError or ValueError with a sentence on failure."""
+    rule = planning_rule(settings)
     model, predictor, choices = load_model(settings)
     chunk = choices.prefill_chunk_tokens
-    profile, where = find_profile(settings, model, predictor, chunk, progress)
+    this_start.begin(PROFILE)
+    profile, where = find_profile(settings, model, predictor, chunk)
     chunk_in_use = chunk if model.chunked_prefill else 0
     if profile.times.chunk_tokens != chunk_in_use:
         log.warning('the profile was measured with prefill chunks of %d tokens, and prefill_chunk_tokens is %d',
@@ -265,10 +299,7 @@ def load_engine(settings: dict, progress: Callable[[float], None] = lambda share
             profile_check.at_start(tracker, spot_check(model, predictor, profile, chunk))
         except Exception as error:  # too little memory, for one: goals may still be served
             log.warning('the profile could not be compared with this machine: %s: %s', type(error).__name__, error)
-    engine = Engine(model, predictor, profile.times, tracker, quality=quality, prefill_chunk_tokens=chunk,
-                    prediction_wait_s=settings['prediction_wait_s'],
-                    predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
-                    drop_infeasible=settings['drop_infeasible'])
+    engine = make_engine(settings, model, predictor, profile, tracker, rule, chunk)
     t = profile.times
     steps = f' with {model.fast_steps[model.variant].kind} steps' if model.variant in model.fast_steps else ''
     description = (f'{model.name} in {model.variant}{steps} on {profile.identity.device}, '
