@@ -17,7 +17,6 @@ import json
 
 import pytest
 
-from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.planning.quality_table import QualityTable
 
 
