@@ -75,8 +75,8 @@ def test_bench_device_on_a_cpu(tmp_path):
     assert run('bench', 'device', '--shapes', 'Qwen9') == 1
 
 
-BENCHES = ['decode', 'quality', 'length-predictor', 'execution-time', 'miss-rate', 'knobs', 'load', 'utilisation',
-           'device']
+BENCHES = ['decode', 'quality', 'budgets', 'length-predictor', 'execution-time', 'miss-rate', 'knobs', 'load',
+           'utilisation', 'device']
 
 
 @pytest.mark.parametrize('name', BENCHES)

@@ -24,6 +24,7 @@ import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
+DRAWS_AT_ONCE = 1_000_000  # bounds the memory
 
 
 def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
@@ -35,7 +36,11 @@ def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float, floa
         raise ValueError('there is no mean of no values')
     found = np.asarray(values, dtype=float)
     rng = np.random.default_rng(seed)
-    means = np.array([found[rng.integers(0, len(found), len(found))].mean() for _ in range(RESAMPLES)])
+    means = np.empty(RESAMPLES)
+    at_once = max(1, DRAWS_AT_ONCE // len(found))
+    for first in range(0, RESAMPLES, at_once):
+        part = means[first:first + at_once]
+        part[:] = found[rng.integers(0, len(found), (len(part), len(found)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(found.mean()), float(low), float(high)
 

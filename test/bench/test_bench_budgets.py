@@ -1,0 +1,140 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`timebill bench budgets`: every case is answered once, also after a stop, and the result has every row."""
+import json
+from types import SimpleNamespace
+
+import pytest
+import tiny_models
+from mock_model import TIMES, FakeClock, MockModel, MockPredictions
+
+from timebill_ros.bench import budgets, timed_answers
+from timebill_ros.bench.budgets import BESIDE, FIRST, QUANTILES, Measurement
+from timebill_ros.bench.journal import Journal
+from timebill_ros.cli.main import main
+from timebill_ros.engine import Engine
+from timebill_ros.planning.tracker import Tracker
+from timebill_ros.tasks.scored_task import ScoredTask
+
+ANSWER = b'abcdefghijklmnopqrst'
+TASKS = [ScoredTask(str(i), 'ab'[i % 2], [{'role': 'user', 'content': 'x' * (100 + 300 * i)}], 100,
+                    lambda text: {'score': len(text) / len(ANSWER)}) for i in range(6)]
+N_METHODS, N_CASES = 3, 2 * len(QUANTILES)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of all models here; recordings, which take the real one by default, go by it too."""
+    clock, record = FakeClock(), timed_answers.record
+    monkeypatch.setattr(budgets, 'record', lambda *arguments, **options: record(*arguments, clock=clock, **options))
+    return clock
+
+
+def measure(clock, path, *, n_live=4, stop_after=None):
+    """Run the measurement on mocks, and stop it after so many answers."""
+    model, saved = MockModel(clock, ANSWER), []
+    engines = {planner: Engine(model, MockPredictions(clock, 21), TIMES, Tracker('fixed', k=1.0), clock=clock,
+                               prefill_chunk_tokens=100) for planner in budgets.PLANNERS}
+    live = SimpleNamespace(loaded=SimpleNamespace(engine=engines['quality']), engines=engines,
+                           save=lambda: saved.append(1))
+
+    def advance():
+        count[0] += 1
+        if count[0] == stop_after:
+            raise KeyboardInterrupt
+    count = [0]
+    with Journal(path, {'model': 'mock'}) as journal:
+        measurement = Measurement(live, journal, TASKS, n_live, 0.03,
+                                  {'chunk_tokens': 100, 'max_eviction_ratio': 0.95}, advance)
+        measurement.run()
+    assert len(saved) == n_live
+    return measurement, count[0]
+
+
+def test_every_case_is_answered_once(clock, tmp_path):
+    measurement, n = measure(clock, tmp_path / 'journal')
+    assert n == measurement.total == measurement.done == len(TASKS) * N_METHODS + 4 * (1 + 2 * N_CASES)
+    assert [task.key for task in measurement.live_tasks] == ['0', '1', '2', '3']
+    assert {key for key in measurement.recorded if key[0] == '0'} == {
+        ('0', 'vanilla', FIRST), *(('0', method, BESIDE) for method in ('vanilla', 'fixed_50', 'fixed_95'))}
+    unhurried = sorted(TIMES.prefill(n_x) + TIMES.steps.decode(n_x, 21) for n_x in range(100, 1900, 300))
+    assert measurement.budgets_s[2] == pytest.approx((unhurried[2] + unhurried[3]) / 2 + 0.03, abs=1e-3)
+
+
+def test_a_stopped_run_goes_on_and_has_the_same_result(clock, tmp_path):
+    whole, _ = measure(clock, tmp_path / 'whole')
+    done = 0
+    for stop_after in (3, 5, 40, 20):
+        with pytest.raises(KeyboardInterrupt):
+            measure(clock, tmp_path / 'journal', stop_after=stop_after)
+        done += stop_after
+    again, n = measure(clock, tmp_path / 'journal')
+    assert n == whole.total - done and again.budgets_s == pytest.approx(whole.budgets_s)
+    assert len(again.journal.entries) == len(whole.journal.entries) == whole.total + 1
+    assert again.results().keys() == whole.results().keys()
+
+
+def test_what_was_measured_of_each_method(clock, tmp_path):
+    results = measure(clock, tmp_path / 'journal')[0].results()
+    assert len(results) == (N_METHODS + 2) * N_CASES
+    for (method, strategy, _), by_task in results.items():
+        assert list(by_task) == [task.key for task in TASKS[:4 if method in budgets.PLANNERS else 6]]
+        assert not any(held.late for held in by_task.values())
+        for held in by_task.values():
+            assert held.natural == (held.score == 1.0) and (strategy != 'KILL' or held.score in (0.0, 1.0))
+    shares = [sum(held.natural for held in results['vanilla', 'TRUNCATE', quantile].values()) for quantile in QUANTILES]
+    assert shares == [1, 2, 3, 4, 5], 'a budget is a quantile of the unhurried time'
+    # With lengths and times that are known, the paper's rule comes to the end more often than plain generation does.
+    for quantile in QUANTILES:
+        paper, vanilla = (sum(results[method, 'KILL', quantile][task.key].natural for task in TASKS[:4])
+                          for method in ('paper', 'vanilla'))
+        assert paper >= vanilla
+
+
+def test_without_live_tasks_the_planners_have_no_rows(clock, tmp_path):
+    measurement, n = measure(clock, tmp_path / 'journal', n_live=0)
+    assert n == len(TASKS) * N_METHODS
+    assert {method for method, *_ in measurement.results()} == {'vanilla', 'fixed_50', 'fixed_95'}
+
+
+def test_a_limit_below_zero_is_a_sentence(capsys):
+    assert main(['bench', 'budgets', '--live-limit', '-1']) == 1
+    assert '-1 tasks cannot' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_on_a_real_model(tmp_path, capsys):
+    path, out = tmp_path / 'tasks.jsonl', tmp_path / 'budgets.json'
+    rows = [{'prompt': ' '.join(f'w{6 + (7 * i + j) % 100}' for j in range(40 + 10 * i)), 'answers': ['w7'],
+             'metric': 'subspan', 'max_new_tokens': 16, 'family': 'ab'[i % 2]} for i in range(4)]
+    path.write_text('\n'.join(map(json.dumps, rows)))
+    arguments = ['bench', 'budgets', '--model', str(tiny_models.directory('qwen2')), '--tasks', str(path),
+                 '--live-limit', '2', '--compile-step', 'never', '--threads', '1', '--out', str(out)]
+    assert main(arguments) == 0
+    told, result = capsys.readouterr().out, json.loads(out.read_text())
+    journal = out.with_suffix('.answers.jsonl').read_text()
+    assert main(arguments) == 0
+    assert out.with_suffix('.answers.jsonl').read_text() == journal
+    again = json.loads(out.read_text())
+    assert (again['rows'], again['bars']) == (result['rows'], result['bars'])
+    methods = {'vanilla': '', 'fixed_50': '', 'fixed_95': '', 'int8': 'int8', 'quality': 'int8', 'paper': ''}
+    assert {row['method']: row['variants'] for row in result['rows']} == methods
+    assert len(result['rows']) == len(methods) * N_CASES * 3 and len(result['bars']) == 4
+    assert result['n'] == 4 and result['n_live'] == 2 and result['machine']['device']
+    assert 'quality - vanilla' in told
+    rows.pop()
+    path.write_text('\n'.join(map(json.dumps, rows)))
+    assert main(arguments) == 1
+    assert 'delete it to begin anew' in capsys.readouterr().err

@@ -1,0 +1,96 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Answers that were generated once without a deadline, each token with its time, so that any deadline can cut them.
+
+This stands for plain generation that is cut at the deadline: which tokens come does not depend on the budget. What
+runs is what the engine runs for a request, without a plan. Times count from where a request would be released.
+"""
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from timebill_ros.bench.answers import entries_to_keep, generate_ids, prompt_ids, request_for, text_of
+from timebill_ros.codes import Strategy
+from timebill_ros.deadline import Clock
+from timebill_ros.inference.model import CausalLM
+from timebill_ros.tasks.scored_task import ScoredTask
+
+
+@dataclass(frozen=True)
+class TimedAnswer:
+    """A whole answer, to its natural end. `ids`: its tokens, an end token among them; `at_s`: when each was there."""
+
+    n_x: int
+    ids: list[int]
+    at_s: list[float]
+
+    @property
+    def unhurried_s(self) -> float:
+        """Seconds until the last token was there."""
+        return self.at_s[-1]
+
+    def cut(self, seconds: float) -> int:
+        """Return how many tokens there are after so many seconds."""
+        return bisect_right(self.at_s, seconds)
+
+
+def record(model: CausalLM, task: ScoredTask, method: tuple[str, float], *, chunk_tokens: int,
+           max_eviction_ratio: float, clock: Clock = time.perf_counter) -> TimedAnswer:
+    """Answer a task by a method of `methods_of`: with its weights, after evicting its share of the prompt's cache."""
+    variant, ratio = method
+    started = clock()
+    at: list[float] = []
+
+    def read() -> float:  # once for every token but the last
+        at.append(clock() - started)
+        return at[-1]
+
+    with model.stream.entered():
+        request = request_for(task, task.max_new_tokens)
+        ids = prompt_ids(model, task)
+        n_x = len(ids)
+        n_keep = entries_to_keep(n_x, ratio, max_eviction_ratio)
+        model.reset()
+        logits = model.prefill(ids, chunk_tokens=chunk_tokens)
+        model.synchronize()
+        model.use_variant(variant)
+        if n_keep < n_x:
+            model.evict(n_keep)
+            model.synchronize()
+        tokens, _ = generate_ids(model, request, logits, n_x=n_x, n_kv=n_keep, clock=read)
+        read()
+        model.use_variant(model.variant)
+    return TimedAnswer(n_x, tokens, [round(seconds, 6) for seconds in at])
+
+
+def score_of_cut(model: CausalLM, task: ScoredTask, answer: TimedAnswer, seconds: float, strategy: Strategy) -> float:
+    """Return the score of what a client holds of `answer` where the deadline cuts it after `seconds`.
+
+    Under KILL nothing is left of an answer that has not ended by then.
+    """
+    n = answer.cut(seconds)
+    if n == 0 or (n < len(answer.ids) and strategy is Strategy.KILL):
+        return 0.0
+    return task.score(text_of(model, answer.ids[:n]))
+
+
+def methods_of(model: CausalLM) -> dict[str, tuple[str, float]]:
+    """Return the methods whose tokens do not depend on the budget, by name: (variant, eviction ratio)."""
+    evicted = {'fixed_50': (model.variant, 0.5), 'fixed_95': (model.variant, 0.95)} if model.supports_eviction else {}
+    return {'vanilla': (model.variant, 0.0), **evicted,
+            **{variant: (variant, 0.0) for variant in model.variants if variant != model.variant}}
+
