@@ -70,7 +70,7 @@ def test_it_agrees_with_the_planner(seed):
     made = estimate(request, costs(), {
         'timing_factor': factor, 'time_bound': caution, 'reserve_s': reserve_s,
         'predicted_tokens': distribution.median(),
-        'pessimistic_tokens': FixedFactor(2.0).pessimistic(distribution, CONTEXT)}, NONE, 0.0)
+        'pessimistic_tokens': FixedFactor(2.0).pessimistic(distribution, CONTEXT)}, NONE)
     plan = Planner(TIMES, ['own']).plan(
         Situation(distribution, n_x, smallest_keep(n_x, request.max_eviction_ratio, WINDOW), n_max,
                   Bounds(FixedFactor(2.0), factor, caution, reserve_s)), budget_s - TIMES.prefill(n_x))
@@ -84,15 +84,15 @@ def test_it_agrees_with_the_planner(seed):
 @pytest.mark.parametrize('n, verdict', [(CONTEXT - 100, Verdict.FITS), (CONTEXT - 99, Verdict.AT_RISK),
                                         (50 * CONTEXT, Verdict.AT_RISK)])
 def test_a_length_that_the_context_might_cut_is_not_promised(n, verdict):
-    made = estimate(goal(1e6, n, max_new_tokens=100), costs(), {}, NONE, 0.0)
+    made = estimate(goal(1e6, n, max_new_tokens=100), costs(), {}, NONE)
     assert made.verdict is verdict
 
 
 def test_nothing_predicts_lengths():
     """Every length is as likely then, so that half of the limit is expected, and nothing is INFEASIBLE for it."""
-    made = estimate(goal(max_new_tokens=70), costs(), {}, NONE, 0.0)
+    made = estimate(goal(max_new_tokens=70), costs(), {}, NONE)
     assert (made.predicted_tokens, made.pessimistic_tokens) == (35, 70)
-    short, none = (estimate(goal(seconds, max_new_tokens=4000), costs(), {}, NONE, 0.0) for seconds in (1.0, 0.001))
+    short, none = (estimate(goal(seconds, max_new_tokens=4000), costs(), {}, NONE) for seconds in (1.0, 0.001))
     assert (short.verdict, none.verdict) == (Verdict.AT_RISK, Verdict.INFEASIBLE)
 
 
@@ -106,21 +106,21 @@ def test_what_the_planner_keeps_in_any_case_is_kept(facts, n_x, fewest):
 def test_waiting_counts_against_the_budget():
     """A promise needs room for the worst case; AT_RISK hopes for the expected wait."""
     def verdict(expected_s, worst_s):
-        return estimate(goal(1.0, max_new_tokens=100), costs(), {}, Waiting(expected_s, worst_s), 0.0).verdict
+        return estimate(goal(1.0, max_new_tokens=100), costs(), {}, Waiting(expected_s, worst_s)).verdict
 
     assert [verdict(0.0, 0.0), verdict(0.0, 5.0), verdict(5.0, 5.0)] == [
         Verdict.FITS, Verdict.AT_RISK, Verdict.INFEASIBLE]
 
 
 def test_sampling_takes_its_time():
-    greedy, sampled = (estimate(goal(max_new_tokens=11, sampling=sampling), costs(draws={kind: 0.5}), {}, NONE, 0.0)
+    greedy, sampled = (estimate(goal(max_new_tokens=11, sampling=sampling), costs(draws={kind: 0.5}), {}, NONE)
                        for sampling, kind in ((Sampling(), 'none of these'), (Sampling(), 'greedy')))
     assert sampled.wcet_without_eviction_s == pytest.approx(greedy.wcet_without_eviction_s + 10 * 0.5)
 
 
 def test_each_kind_of_sampling_has_a_timing_factor_of_its_own():
     learned = {'timing_factor': 1.0, 'timing_factors': {'greedy': 1.0, 'top_p': 3.0}}
-    greedy, top_p = (estimate(goal(max_new_tokens=11, sampling=sampling), costs(draws={}), learned, NONE, 0.0)
+    greedy, top_p = (estimate(goal(max_new_tokens=11, sampling=sampling), costs(draws={}), learned, NONE)
                      for sampling in (Sampling(), Sampling(temperature=0.7, top_p=0.9)))
     read_s = TIMES.prefill(greedy.prompt_tokens)
     assert top_p.wcet_without_eviction_s - read_s == pytest.approx(3.0 * (greedy.wcet_without_eviction_s - read_s))

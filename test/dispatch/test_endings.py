@@ -54,6 +54,12 @@ def test_a_hopeless_goal_is_told_what_blocks_it(is_ready, is_blocked, code, bloc
     assert '4.000 s of its time budget of 5.000 s' in outcome.error_msg and '0.500 s for reading' in outcome.error_msg
 
 
+@pytest.mark.parametrize('starts_s', [1000.0, 1001.0, 1001.0004])
+def test_a_goal_that_could_start_at_once_is_told_that_this_is_too_late(starts_s):
+    outcome = endings.hopeless(make_job(), 1001.0, starts_s=starts_s, least_s=4.5, is_ready=True, is_blocked=False)
+    assert 'even if it started now' in outcome.error_msg and '0.000 s from now' not in outcome.error_msg
+
+
 @pytest.mark.parametrize(('canceled', 'preempted_by', 'strategy', 'end'), [
     (True, '', KILL, (ErrorCode.CANCELED, FinishReason.CANCELED, 'so far')),
     (False, 'goal b took its place', KILL, (ErrorCode.PREEMPTED, FinishReason.ERROR, '')),

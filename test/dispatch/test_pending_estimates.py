@@ -84,7 +84,8 @@ def closing(harness):
     harness.dispatcher.close()
 
 
-@pytest.mark.parametrize(('before', 'after'), [(running, None), (abandoned, None), (restarting, None), (None, silent)])
+@pytest.mark.parametrize(('before', 'after'), [(running, None), (abandoned, None), (restarting, None), (None, silent),
+                                               (None, lost)])
 def test_an_estimate_delays_no_goal_and_is_made_in_the_node_meanwhile(harness, before, after):
     if before is not None:
         before(harness)
@@ -94,16 +95,17 @@ def test_an_estimate_delays_no_goal_and_is_made_in_the_node_meanwhile(harness, b
         after(harness)
     made = future.result(0)
     # A prompt of 2 bytes, and 2 tokens of the template; 2 s for 10 tokens; a response of at most 99 takes 0.1 s a step.
-    assert (made.is_from_bound, made.prompt_tokens, made.predicted_tokens) == (True, 4, 99)
+    # The time for which the worker was waited for is not taken off the budget: who asks has not sent the goal yet.
+    assert (made.is_from_bound, made.prompt_tokens, made.predicted_tokens) == (True, 4, 50)
+    assert made.verdict is not Verdict.INFEASIBLE or after is not silent
     assert made.wcet_without_eviction_s == pytest.approx(0.8 + 9.8)
     assert before is not None or [m['op'] for m in harness.worker.sent].count('estimate') == 1
 
 
-@pytest.mark.parametrize(('after', 'code'), [(lost, ErrorCode.WORKER_LOST), (closing, ErrorCode.INACTIVE)])
-def test_an_estimate_hangs_nobody(harness, after, code):
+def test_an_estimate_hangs_nobody(harness):
     future = estimate(harness)
     assert not future.done()
-    after(harness)
+    closing(harness)
     with pytest.raises(GoalError) as caught:
         future.result(10.0)
-    assert caught.value.code is code and str(caught.value)
+    assert caught.value.code is ErrorCode.INACTIVE and str(caught.value)

@@ -132,7 +132,8 @@ def test_a_variant_that_was_not_measured_is_not_trusted_but_the_models_own_weigh
     assert chosen(only_full, 0.1).variant == 'float32'
     own = Option('int4', INT8.steps)
     assert chosen(only_full, 2.0, (own,)).verdict is Verdict.FITS
-    assert chosen(only_full, 0.1, (own,)).n_keep == chosen(only_full, 0.1, (Option('bfloat16', INT8.steps),)).n_keep < 1000
+    other = Option('bfloat16', INT8.steps)
+    assert chosen(only_full, 0.1, (own,)).n_keep == chosen(only_full, 0.1, (other,)).n_keep < 1000
 
 
 def test_a_mere_prior_refuses_nothing():

@@ -126,8 +126,8 @@ def _bytes(text: str) -> int:
     return max(len(text.encode()), len(unicodedata.normalize('NFKC', text).encode()))
 
 
-def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting, now: float) -> Estimate:
-    """Return an estimate of a request that would be released `now`, by the least eviction that fits.
+def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting) -> Estimate:
+    """Return an estimate of a request that would be released now, by the least eviction that fits.
 
     learned:  what the worker has said last: `prefill_factor`, `timing_factor`, `time_bound` and `reserve_s` as in
               planning/situation.Bounds, `timing_factors` by the kind of sampling, and `predicted_tokens` and
@@ -155,7 +155,7 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting, no
         fitting = bisect_right(range(n_min, n_x), left_s, key=lambda n_keep: decode_s(n_keep, n, times))
         return n_min + fitting - 1 if fitting else None
 
-    left_s = request.deadline_s - now - request.delivery_margin_s - prefill_s
+    left_s = request.time_budget_s - request.delivery_margin_s - prefill_s
     # A length that the context might cut is not promised, as in planning/solver.py.
     n_keep = most_kept(n_w, left_s - waiting.worst_s - reserve_s, caution) if n_w <= costs.max_context - n_x else None
     if n_keep is not None:

@@ -43,6 +43,7 @@ from timebill_ros.dispatch.preemption import takes_over
 from timebill_ros.dispatch.schedule import Blocking, ServiceTimes, blocked_by
 from timebill_ros.dispatch.supervisor import Supervisor
 from timebill_ros.dispatch.waiting import WaitingGoals
+from timebill_ros.dispatch.worker_facts import WorkerFacts
 from timebill_ros.request import Outcome, Request, to_dict
 
 log = logging.getLogger(__name__)
@@ -58,10 +59,7 @@ class Dispatcher:
     def __init__(self, start_worker: Callable, settings: dict, on_change: Callable[[Job], None],
                  on_health: Callable[[], None] = lambda: None, *, clock: Clock = time.monotonic):
         self.settings = settings
-        # What the worker has learned of its device, for diagnostics. Before its first report: as profiled.
-        self.tracked: dict[str, float | bool] = {'timing_factor': 1.0, 'unusual': False}
-        self.device = ''  # name of the worker's device, for diagnostics; empty before a worker is ready
-        self.model_sampling: dict[str, float] = {}  # how the model's generation config would draw tokens
+        self.facts = WorkerFacts()
         self._on_change = on_change
         self._clock = clock
         self._events: queue.SimpleQueue[tuple] = queue.SimpleQueue()
@@ -303,15 +301,13 @@ class Dispatcher:
         """Take one message of the worker; `generation`: see Supervisor."""
         if not self._supervisor.hears(generation, event):
             return
-        self.tracked = event.get('tracked', self.tracked)
+        self.facts.learn(event)
         self._estimates.learn(event)
         kind, job = event['event'], self._running
         if kind == 'ready':
-            self.device = event.get('device', '')
-            self.model_sampling = event.get('sampling', {})
             self._times.prefill = [(n, seconds) for n, seconds in event['prefill']]
         elif kind == 'lost':
-            self._estimates.fail(ErrorCode.WORKER_LOST, f'the inference process ended ({event["reason"]})')
+            self._estimates.worker_lost()
             if job:
                 self._end(job, endings.lost(job, event['reason']))
         elif kind == 'estimate':

@@ -54,9 +54,11 @@ def hopeless(job: Job, now: float, *, starts_s: float, least_s: float, is_ready:
     request = job.request
     blocked = 'the inference process is restarting' if not is_ready else \
         'another goal runs' if is_blocked else 'others are before it'
+    start = f'it cannot start before {starts_s - now:.3f} s from now ({blocked})' if starts_s - now >= 0.0005 else \
+        'it would be too late even if it started now'
     return refused(
         job, ErrorCode.INFEASIBLE if is_ready else ErrorCode.WORKER_LOST,
-        f'it cannot start before {max(0.0, starts_s - now):.3f} s from now ({blocked}); '
+        f'{start}; '
         f'{max(0.0, request.deadline_s - now):.3f} s of its time budget of {request.time_budget_s:.3f} s are left, '
         f'less {request.delivery_margin_s:.3f} s for delivery and at least {least_s:.3f} s for reading the prompt')
 

@@ -66,8 +66,8 @@ class Estimates:
     def answer_now(self, request: Request, future: Future) -> None:
         """Answer from what the worker has said earlier, without asking it."""
         if self._costs is None:
-            future.set_exception(GoalError(ErrorCode.UNKNOWN, 'the inference process is busy, and has not told what '
-                                           'requests cost'))
+            future.set_exception(GoalError(ErrorCode.UNKNOWN, 'the inference process is busy or was lost, and has not '
+                                           'told what requests cost'))
             return
         try:
             waiting = self._waiting(request, lambda ahead: self._bound(ahead, Waiting(0.0, 0.0)).wcet_with_eviction_s)
@@ -77,7 +77,7 @@ class Estimates:
             future.set_exception(error)
 
     def _bound(self, request: Request, waiting: Waiting) -> Estimate:
-        return estimate(request, self._costs, self._learned, waiting, self._clock())
+        return estimate(request, self._costs, self._learned, waiting)
 
     def answer(self, event: dict) -> None:
         """Hand on the worker's answer; drop one that comes after its timeout."""
@@ -98,10 +98,16 @@ class Estimates:
                                            f'{type(error).__name__}: {error}'))
 
     def fail(self, code: ErrorCode, message: str) -> None:
-        """Give all who wait an error, because the worker will not answer any more."""
+        """Give all who wait an error."""
         open_, self._open = self._open, {}
         for future, _, _ in open_.values():
             future.set_exception(GoalError(code, message))
+
+    def worker_lost(self) -> None:
+        """Answer all who wait, because the worker will not."""
+        open_, self._open = self._open, {}
+        for future, request, _ in open_.values():
+            self.answer_now(request, future)
 
     def next_timer_s(self) -> float:
         return min((until for _, _, until in self._open.values()), default=math.inf)

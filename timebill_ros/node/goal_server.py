@@ -159,8 +159,11 @@ class GoalServer:
         """End a goal whose client was not reached with the acceptance; it may have asked again meanwhile."""
         request_id = bytes(handle.goal_id.uuid).hex()
         self._node.get_logger().warning(f'goal {request_id} is canceled: {NOT_REACHED}')
-        self._refuse(handle, request_id, GoalError(ErrorCode.CANCELED, NOT_REACHED), release_s,
-                     self._due_s(handle.request, release_s, None), None)
+        try:
+            due_s = self._due_s(handle.request, release_s, self.deadline_in_s(handle.request.deadline, release_s))
+        except GoalError:  # it is not to be had from simulated time, and the goal ends in any case
+            due_s = self._due_s(handle.request, release_s, None)
+        self._refuse(handle, request_id, GoalError(ErrorCode.CANCELED, NOT_REACHED), release_s, due_s, None)
 
     def _on_accepted(self, handle, release_s: float) -> None:
         """Enqueue the goal, or conclude it at once, with the reason why it cannot be tried."""
@@ -172,7 +175,7 @@ class GoalServer:
             due_s = self._due_s(handle.request, release_s, deadline_in_s)
             request = translation.to_request(
                 handle.request, request_id, release_s=release_s, deadline_in_s=deadline_in_s, settings=self._settings,
-                margin_s=self.delivery_margin_s(), model_sampling=self._dispatcher.model_sampling)
+                margin_s=self.delivery_margin_s(), model_sampling=self._dispatcher.facts.sampling)
             admission.check_time(request)
             self._enqueue(handle, self._job(request, handle.request, epoch))
             self._guarded('looking for the client of a goal', self._watch, request_id)
