@@ -74,6 +74,7 @@ def restarting(harness):
 
 def lost(harness):
     harness.worker.die()
+    harness.sync()
 
 
 def silent(harness):
