@@ -25,6 +25,7 @@ import tiny_models
 import torch
 
 from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.steps import ahead_of_time
 from timebill_ros.inference.steps import compiled as compiled_steps
 from timebill_ros.inference.steps import compiling
 from timebill_ros.inference.steps.comparison import Comparison
@@ -143,11 +144,35 @@ def test_a_file_is_valid_for_one_precision_and_thread_count(compiled, threads, d
 
 def test_without_a_compiler_steps_run_through_the_modules_and_the_log_says_so(tmp_path, monkeypatch, caplog, modules):
     monkeypatch.setattr(shutil, 'which', lambda name: None)
-    with caplog.at_level('INFO'):
+    with caplog.at_level('WARNING'):
         model = load(directory=tmp_path)
-    assert not model.fast_steps and 'no C++ compiler' in caplog.text
+    assert not model.fast_steps and 'not without a C++ compiler' in caplog.text
     assert not list(tmp_path.glob('*.json')), 'one may be installed later'
     assert answers(model, 10)[0] == answers(modules, 10)[0]
+
+
+def test_what_fails_for_want_of_a_toolkit_is_told_at_each_start_and_never_noted(tmp_path, monkeypatch, caplog):
+    tried = []
+
+    def fails(*arguments, **options):
+        tried.append(1)
+        raise RuntimeError('backend failed') from OSError('CUDA_HOME environment variable is not set.')
+
+    monkeypatch.setattr(compiled_steps, 'compile_step', fails)
+    for _ in range(3):
+        caplog.clear()
+        with caplog.at_level('WARNING'):
+            assert not load(directory=tmp_path).fast_steps
+        assert 'not without the CUDA toolkit' in caplog.text
+    assert len(tried) == 3 and not list(tmp_path.glob('*.json'))
+
+
+def test_a_pytorch_that_would_copy_the_weights_compiles_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ahead_of_time, 'refusal', lambda: 'PyTorch 2.6 would hold their weights a second time')
+    monkeypatch.setattr(compiled_steps, 'compile_step', None)  # not called
+    with caplog.at_level('INFO'):
+        assert not load(directory=tmp_path).fast_steps
+    assert 'a second time' in caplog.text and not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_traced_is_noted_and_tried_once_more(tmp_path, monkeypatch, caplog):

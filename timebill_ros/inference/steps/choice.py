@@ -33,6 +33,7 @@ from timebill_ros.inference.steps import captured, compiled
 from timebill_ros.inference.steps.comparison import N_STEPS, Comparison, StepDiffers
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
 from timebill_ros.inference.steps.modules import ModuleStep
+from timebill_ros.inference.steps.toolkit import ToolkitMissing
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +79,8 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
 
 
 def _tell(sentence: str, error: StepUnavailable) -> None:
-    """Log why a kind of step is not used: as a warning where it would have been quicker, but is wrong."""
-    log.log(logging.WARNING if isinstance(error, StepDiffers) else logging.INFO, '%s', sentence)
+    """Log why a kind of step is not used: as a warning where it would be quicker, but is wrong or cannot be made."""
+    log.log(logging.WARNING if isinstance(error, (StepDiffers, ToolkitMissing)) else logging.INFO, '%s', sentence)
 
 
 def capture_refusal(cache: SlotCache) -> str:

@@ -21,11 +21,9 @@ before, and a step reads only the entries that are kept. Nothing is compiled whi
 """
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable
@@ -37,6 +35,7 @@ from torch import nn
 
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.one_time_work import one_time_work
+from timebill_ros.inference.steps import ahead_of_time, toolkit
 from timebill_ros.inference.steps.comparison import StepDiffers
 from timebill_ros.inference.steps.compiling import compile_step
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
@@ -58,18 +57,11 @@ class CompiledStep(Step):
     kind = 'compiled'
 
     def __init__(self, package: Path, weights: dict[str, torch.Tensor], cache: SlotCache, *, bucketed: bool):
-        load = torch._inductor.aoti_load_package
-        # One thread runs steps; a guard against more threads cannot be captured in a CUDA graph.
-        alone = {'run_single_threaded': True} if 'run_single_threaded' in inspect.signature(load).parameters else {}
-        self._compiled = load(str(package), **alone)
+        self._compiled = ahead_of_time.load(package, cache.device)
         constants = package.with_suffix('.safetensors')
         self._weights = {**weights, **(load_file(constants, str(cache.device)) if constants.is_file() else {})}
-        self._compiled.load_constants(
-            {name: self._weights[name] for name in self._compiled.get_constant_fqns()},
-            check_full_update=True, user_managed=True)
-        # Calling `_compiled` itself would parse the description of its arguments each time.
-        loader = self._compiled.loader
-        self._run = getattr(loader, 'boxed_run', None) or loader.run
+        ahead_of_time.share_weights(self._compiled, self._weights)
+        self._run = ahead_of_time.runner(self._compiled)
         self._cache = cache
         self._states = [*(layer.keys for layer in cache.layers), *(layer.values for layer in cache.layers)]
         self._sliding = [(3 + i, layer) for i, layer in enumerate(cache.layers) if layer.is_sliding]
@@ -113,9 +105,8 @@ def prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Pat
     choice.Judgement. What is found out about a model is kept in `directory` too: that it cannot be traced, that its
     modules are faster, or that they compute something else (StepDiffers).
     """
-    import torch._inductor
-    if not hasattr(torch._inductor, 'aoti_load_package'):
-        raise StepUnavailable(f'PyTorch {torch.__version__} has no ahead-of-time compiler that can be loaded from')
+    if refusal := ahead_of_time.refusal():
+        raise StepUnavailable(refusal)
     try:
         return _prepare(model, cache, facts, directory, bucketed, judge)
     except OSError as error:
@@ -171,10 +162,9 @@ def _make(model: nn.Module, cache: SlotCache, package: Path, weights: dict[str, 
           bucketed: bool, judge: Callable) -> tuple[dict, CompiledStep | None]:
     """Compile to `package`: (what was found out, the step).
 
-    StepUnavailable where this machine lacks a compiler: that may change, so it is not noted.
+    ToolkitMissing where this machine lacks something that can be installed: so it is not noted.
     """
-    if cache.device.type == 'cpu' and not any(map(shutil.which, [os.environ.get('CXX', 'g++'), 'clang++'])):
-        raise StepUnavailable('no C++ compiler is installed (g++, clang++ or $CXX)')
+    toolkit.check(cache.device)
     log.info('compiling the decode step, once for this model and device')
     start_s = time.monotonic()
     try:
@@ -182,6 +172,7 @@ def _make(model: nn.Module, cache: SlotCache, package: Path, weights: dict[str, 
         step = CompiledStep(package, weights, cache, bucketed=bucketed)
         judgement = judge(step)
     except Exception as error:  # tracers and compilers raise errors of many kinds
+        toolkit.check_error(error)
         return {'reason': f'its step cannot be compiled ({one_line(error)})', 'tried': 1, 'facts': facts}, None
     log.info('compiled in %.1f s: a step takes %.3f ms, through the modules %.3f ms', time.monotonic() - start_s,
              1e3 * judgement.step_s, 1e3 * judgement.modules_s)
