@@ -25,9 +25,8 @@ import tiny_models
 import torch
 
 from timebill_ros.inference.model import CausalLM
-from timebill_ros.inference.steps import ahead_of_time
+from timebill_ros.inference.steps import ahead_of_time, compiling
 from timebill_ros.inference.steps import compiled as compiled_steps
-from timebill_ros.inference.steps import compiling
 from timebill_ros.inference.steps.comparison import Comparison
 from timebill_ros.resources import cache_directory
 
