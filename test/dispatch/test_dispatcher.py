@@ -128,12 +128,12 @@ def test_queueing_time_is_told_from_running_time(harness):
 
 
 def test_what_the_worker_tracks_is_there_for_diagnostics(harness):
-    assert harness.dispatcher.tracked == {'timing_factor': 1.0, 'unusual': False}
+    assert harness.dispatcher.facts.tracked == {'timing_factor': 1.0, 'unusual': False}
     job = harness.submit()
     harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': to_dict(Outcome(text='x')),
                         'finished_s': 0.0, 'tracked': {'timing_factor': 1.7, 'unusual': True}})
     harness.sync()
-    assert harness.dispatcher.tracked == {'timing_factor': 1.7, 'unusual': True} and job.outcome is not None
+    assert harness.dispatcher.facts.tracked == {'timing_factor': 1.7, 'unusual': True} and job.outcome is not None
 
 
 def test_end_all(harness):

@@ -170,7 +170,7 @@ def test_every_start_has_a_limit(unconfigured, first):
     unconfigured.creep(0.25)
     assert not hung.alive
     if first:
-        with pytest.raises(RuntimeError, match='not ready within 20 s'):
+        with pytest.raises(RuntimeError, match='not ready after 20 s, and its start did not get on for 20 s'):
             future.result(0)
         return
     unconfigured.creep(BACKOFF_S[1] + 20.0)  # its successor hangs as well
@@ -178,6 +178,42 @@ def test_every_start_has_a_limit(unconfigured, first):
     unconfigured.answer = READY
     unconfigured.creep(BACKOFF_S[2])
     assert unconfigured.dispatcher.is_ready
+
+
+def progress(advanced=True):
+    return {'event': 'progress', 'part': 3, 'of': 6, 'what': 'compiling', 'for_s': 9.0, 'left_s': 60.0,
+            'advanced': advanced}
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_a_start_may_take_as_long_as_it_gets_on(unconfigured, first):
+    if not first:
+        unconfigured.configured()
+    unconfigured.dispatcher.settings['worker_start_timeout_s'] = 20.0
+    unconfigured.answer = None
+    future = unconfigured.dispatcher.configure() if first else unconfigured.worker.die()
+    unconfigured.sync()
+    worker = unconfigured.worker
+    for _ in range(30):  # 150 s
+        unconfigured.creep(5.0)
+        worker.say(progress())
+        unconfigured.sync()
+    assert worker.alive and worker is unconfigured.worker
+    assert unconfigured.dispatcher.facts.stage.startswith('part 3 of 6, compiling')
+    for _ in range(3):  # it hangs now, and its reports say so
+        unconfigured.creep(5.0)
+        worker.say(progress(advanced=False))
+        unconfigured.sync()
+    unconfigured.creep(4.75)
+    assert worker.alive
+    unconfigured.creep(0.25)
+    assert not worker.alive
+    if first:
+        with pytest.raises(RuntimeError, match='not ready after 170 s.*for 20 s .*it was at part 3 of 6, compiling'):
+            future.result(0)
+    else:
+        unconfigured.creep(BACKOFF_S[1] + 19.0)
+        assert unconfigured.worker is not worker and unconfigured.worker.alive, 'its successor has a limit of its own'
 
 
 @pytest.mark.parametrize(('one_time_s', 'served'), [(30.0, 25.0), (0.0, 40.0)])
@@ -207,7 +243,7 @@ def test_a_profile_that_is_measured_at_every_start_belongs_to_a_restart(unconfig
     unconfigured.dispatcher.configure()
     unconfigured.sync()
     unconfigured.creep(20.0)
-    unconfigured.worker.say({'event': 'profiling', 'share': 0.5})
+    unconfigured.worker.say(progress())
     unconfigured.worker.say(READY)
     unconfigured.sync()
     unconfigured.worker.die()

@@ -27,6 +27,7 @@ from rclpy.action import ActionServer
 from scripted_model import LONG
 
 from timebill_ros.action import Generate
+from timebill_ros.dispatch.worker_facts import WorkerFacts
 from timebill_ros.node.diagnostics import report
 from timebill_ros.timing.drift import is_unusual
 
@@ -35,11 +36,11 @@ NODE = '/robot/timebill'
 NAMES = [f'{NODE}: deadlines', f'{NODE}: execution time', f'{NODE}: worker']
 
 
-def dispatcher(ready=True, factor=1.0, **counts):
+def dispatcher(ready=True, factor=1.0, stage='', **counts):
     counts = {'accepted': 10, 'promised': 8, 'missed': 0, 'late': 0, 'worker_restarts': 0, **counts}
-    return types.SimpleNamespace(counts=counts, is_ready=ready, n_waiting=3, worker_pid=42, device='Abacus',
-                                 tracked={'timing_factor': factor, 'time_bound': 1.2,
-                                          'unusual': is_unusual(factor)})  # as the worker reports it
+    return types.SimpleNamespace(counts=counts, is_ready=ready, n_waiting=3, worker_pid=42,
+                                 facts=WorkerFacts('Abacus', stage, tracked={
+                                     'timing_factor': factor, 'time_bound': 1.2, 'unusual': is_unusual(factor)}))
 
 
 def values(status) -> dict:
@@ -81,6 +82,9 @@ def test_a_worker_that_is_gone_is_an_error_and_one_that_starts_is_not():
     assert report(NODE, 'inactive', dispatcher(ready=False), 'd', 0)[2].level == ERROR
     starting = report(NODE, 'unconfigured', dispatcher(ready=False), '', 0)[2]
     assert starting.level == OK and 'starting' in starting.message
+    for state in ('unconfigured', 'active'):
+        status = report(NODE, state, dispatcher(ready=False, stage='part 3 of 6'), '', 0)[2]
+        assert status.message.endswith('ed: part 3 of 6' if state == 'active' else 'is starting: part 3 of 6')
 
 
 def test_two_nodes_are_two_rows_each_with_its_device():

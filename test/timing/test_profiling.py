@@ -30,6 +30,7 @@ from timebill_ros.timing import profiling
 from timebill_ros.timing.execution_time import ExecutionTimes
 from timebill_ros.timing.fitting import errors, fit
 from timebill_ros.timing.profile import Identity, Profile
+from timebill_ros.timing.profile_journal import ProfileJournal
 
 CHUNK = 256
 DRAWN = {f'draw:{kind}' for kind in profiling.SAMPLINGS}
@@ -237,6 +238,34 @@ def test_progress_grows_to_one(bench):
     seen = []
     profiling.measure(bench.model, None, chunk_tokens=CHUNK, budget_s=30.0, progress=seen.append)
     assert seen == sorted(seen) and 0 < seen[0] < 1 and seen[-1] == 1.0 and len(seen) > 5
+
+
+@pytest.mark.parametrize('budget_s', [1000.0, 20.0])
+@pytest.mark.parametrize('n_visits', [1, 3, 9, 14])
+def test_a_measurement_that_was_interrupted_goes_on_where_it_ended(n_visits, budget_s, bench, tmp_path):
+    options = dict(chunk_tokens=CHUNK, budget_s=budget_s, repeats=3)
+    whole = profiling.measure(bench.model, bench.predictions, **options)
+    n_whole, path, started = bench.model.calls.count('reset'), tmp_path / 'case.part.json', bench.clock.now
+    bench.model.calls.clear()
+    told = []
+
+    def interrupt(share):
+        told.append(share)
+        if len(told) == n_visits:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        profiling.measure(bench.model, bench.predictions, **options, progress=interrupt, journal=ProfileJournal(path))
+    assert path.is_file()
+    points = profiling.measure(bench.model, bench.predictions, **options, journal=ProfileJournal(path))
+    assert not path.exists(), 'it is over'
+    spent_s = bench.clock.now - started
+    if budget_s == 1000.0:
+        assert points == whole and bench.model.calls.count('reset') == n_whole + 1, 'only the warm-up came twice'
+    else:
+        assert spent_s <= budget_s + 0.1, 'the time before counts; the second warm-up is no part of it'
+        assert len(points['prefill']) >= len(whole['prefill']) - 1
+    fit(points)
 
 
 @pytest.mark.parametrize(('kind', 'with_predictor', 'kinds'), [

@@ -55,6 +55,28 @@ def test_a_profile_is_measured_once_and_then_cached(tmp_path, measured):
     assert list((tmp_path / 'profiles').iterdir()) == [cached_path(values)]
 
 
+def test_a_start_goes_on_with_a_profile_that_was_interrupted(tmp_path, monkeypatch, caplog):
+    caplog.set_level('INFO', 'timebill_ros')
+    values, taken = chosen(tmp_path, self_profile_s=3.0, prefill_chunk_tokens=77), []
+
+    def measure(*of, journal, **options):
+        taken.append(journal.take(64))
+        if journal.n_found:
+            journal.close()
+            return POINTS
+        journal.add(64, {'prefill': [[64, 0.5]]}, 1.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loading, 'measure', measure)
+    with pytest.raises(KeyboardInterrupt):
+        find_profile(values)
+    assert 'going on' not in caplog.text
+    find_profile(values)
+    assert taken == [None, ({'prefill': [[64.0, 0.5]]}, 1.0)]
+    assert 'going on with a profile of which 1 visits were made before an interruption' in caplog.text
+    assert list((tmp_path / 'profiles').iterdir()) == [cached_path(values)]
+
+
 @pytest.mark.parametrize('points', [
     {kind: measured[:2] for kind, measured in POINTS.items()},
     {**POINTS, 'prefill': [*POINTS['prefill'][:3], [500, 3.0]]},

@@ -45,7 +45,8 @@ def worker():
     """A configured worker and its listener."""
     listener = Listener()
     process = WorkerProcess('', listener)
-    process.send({'op': 'configure', 'settings': _settings()})
+    # Reports of the start come three times in this limit, which only a node enforces.
+    process.send({'op': 'configure', 'settings': {**_settings(), 'worker_start_timeout_s': 1.0}})
     listener.wait('ready')
     yield process, listener
     process.close()
@@ -54,6 +55,18 @@ def worker():
 
 def _settings():
     return settings.check(parameters())
+
+
+def test_a_start_tells_what_it_does_until_it_is_ready(worker):
+    _, listener = worker
+    kinds = [event['event'] for event in listener.events]
+    started = kinds.index('ready')
+    assert kinds[:started].count('progress') >= 1 and 'progress' not in kinds[started:]
+    told = [event for event in listener.events if event['event'] == 'progress']
+    assert [event['part'] for event in told] == sorted(event['part'] for event in told)
+    assert told[0]['what'].startswith('loading PyTorch') and told[0]['advanced'], 'importing is getting on'
+    sampling = listener.wait('ready')['sampling']
+    assert sampling['temperature'] == 0.0 and sampling['repetition_penalty'] == 1.0
 
 
 def run(worker, name, **fields):
@@ -325,7 +338,7 @@ def test_a_goal_needs_no_new_thread(monkeypatch):
 def test_a_model_that_memory_is_too_short_for_fails_to_configure_with_numbers(monkeypatch):
     sent = Sent()
     worker = Worker(sent)
-    loading = SimpleNamespace(load_engine=lambda settings, progress: [None] * 10 ** 18)
+    loading = SimpleNamespace(load_engine=lambda settings: [None] * 10 ** 18)
     monkeypatch.setitem(sys.modules, 'timebill_ros.worker.loading', loading)
     worker._configure({'op': 'configure', 'settings': _settings()})
     assert sent[-1]['event'] == 'failed'

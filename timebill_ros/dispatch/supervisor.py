@@ -27,6 +27,7 @@ from concurrent.futures import Future
 from timebill_ros.codes import ErrorCode
 from timebill_ros.deadline import Clock
 from timebill_ros.dispatch.signs_of_life import SignsOfLife
+from timebill_ros.dispatch.start_watch import StartWatch
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Supervisor:
         self._abandoned: tuple[str, float] | None = None
         self._restart_s: float | None = None
         self._spawned_s = 0.0
+        self._start = StartWatch(clock)
         self._quickest_s = 0.0  # quickest start, less the work that is done once; 0 until there was one
         self._failures = 0  # restarts since a worker was ready
         self._errors = self._relapses = 0  # since a goal succeeded: goals with UNKNOWN; restarts because of errors
@@ -108,10 +110,10 @@ class Supervisor:
         return min(times)
 
     def _start_limit_s(self) -> float:
-        """Return the instant by which a worker that is starting must be ready; infinity where none is starting."""
+        """Return the instant by which a worker that is starting must get on; infinity where none is starting."""
         if self._worker is None or self.is_ready or self._condemned:
             return math.inf
-        return self._spawned_s + self.settings['worker_start_timeout_s']
+        return self._start.advanced_s + self.settings['worker_start_timeout_s']
 
     # -- what the dispatcher tells -------------------------------------------------------------------------------
 
@@ -139,8 +141,7 @@ class Supervisor:
             log.error('the worker has not answered for %.1f s after the end of its goal; restarting it', self.grace_s)
             self._condemn(f'it had not answered for {self.grace_s:.1f} s after the end of its goal')
         elif now >= self._start_limit_s():
-            self._fail(f'the worker was not ready within {self.settings["worker_start_timeout_s"]:.0f} s '
-                       '(worker_start_timeout_s)')
+            self._fail(self._start.gives_up(self.settings['worker_start_timeout_s']))
         elif self._life.wants_ping():
             self.send({'op': 'ping'})
         elif (silent_s := self._life.silent_s()) > 0:
@@ -172,8 +173,9 @@ class Supervisor:
             return True
         elif kind == 'failed':
             self._fail(event['message'])
-        elif kind == 'profiling':
-            log.info('measuring a profile of this device: %.0f %%', 100 * event['share'])
+        elif kind == 'progress':
+            self._start.heard(event)
+            return True
         elif kind == 'lost':
             if self._condemned:
                 event['reason'] = self._condemned[0]
@@ -242,6 +244,7 @@ class Supervisor:
         self._generation += 1
         generation = self._generation
         self._spawned_s = self._clock()
+        self._start.begin()
         try:
             self._worker = self._start_worker(lambda event: self._post(generation, event))
         except OSError as error:

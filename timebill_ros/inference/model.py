@@ -37,6 +37,8 @@ from timebill_ros.inference.model_directory import ModelError, eos_ids, layout_r
 from timebill_ros.inference.model_loading import ModelFiles, explained
 from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.inference.query_recorder import QueryRecorder, recording
+from timebill_ros.inference.sampling import Sampler
+from timebill_ros.inference.start_progress import STEPS, this_start
 from timebill_ros.inference.steps import choice
 from timebill_ros.inference.steps.interface import Step
 from timebill_ros.inference.steps.modules import ModuleStep
@@ -184,7 +186,9 @@ class CausalLM:
         for name, modules in self.steps.items():
             facts = [self.fingerprint, name, str(self.dtype), device_name(self.device), *library_versions().values()]
             self.reset()
+        this_start.begin(STEPS)
             self.prefill(ids, chunk_tokens=len(ids))
+            this_start.tell(name)
             self.steps[name] = choice.choose(modules, self._token, self._position, name=f'{self.name} in {name}',
                                              facts=facts, directory=directory)
             if self.steps[name] is not modules:

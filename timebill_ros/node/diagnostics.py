@@ -26,7 +26,7 @@ def report(node: str, state: str, dispatcher, description: str, missed_before: i
     for each name, whoever sends it. `dispatcher` is None while unconfigured. `missed_before` is the count of misses at
     the last report. `warning` says what is wrong around the node, for instance with ROS time; empty: nothing.
     """
-    device = dispatcher.device if dispatcher is not None else ''
+    device = dispatcher.facts.device if dispatcher is not None else ''
 
     def _status(name: str, level: bytes, message: str, **values) -> DiagnosticStatus:
         return DiagnosticStatus(name=f'{node}: {name}', level=level, message=message, hardware_id=device,
@@ -42,7 +42,7 @@ def report(node: str, state: str, dispatcher, description: str, missed_before: i
     deadlines = _status('deadlines', warn if new or warning else ok,
                         f'{warning}; {message}' if warning else message, **counts,
                         miss_rate=f'{rate:.4f}', waiting=dispatcher.n_waiting)
-    tracked = dict(dispatcher.tracked)
+    tracked = dict(dispatcher.facts.tracked)
     unusual = tracked.pop('unusual')  # the level says so
     times = _status('execution time', warn if unusual else ok,
                     f'decode steps take {tracked["timing_factor"]:.2f} times as long as profiled; check clocks, power '
@@ -50,8 +50,9 @@ def report(node: str, state: str, dispatcher, description: str, missed_before: i
                     **{name: f'{value:.3f}' for name, value in tracked.items()})
     ready = dispatcher.is_ready
     starting = state == 'unconfigured'  # a dispatcher in this state: configuring, the worker has not been up yet
+    stage = f': {dispatcher.facts.stage}' if dispatcher.facts.stage else ''
     worker = _status('worker', ok if ready or starting else error,
-                     'serving' if ready else 'the inference process is starting' if starting else
-                     'the inference process is not available; it is being restarted',
+                     'serving' if ready else ('the inference process is starting' if starting else
+                                              'the inference process is not available; it is being restarted') + stage,
                      pid=dispatcher.worker_pid, restarts=counts['worker_restarts'])
     return [deadlines, times, worker]

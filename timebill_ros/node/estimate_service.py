@@ -80,4 +80,4 @@ class EstimateService:
             Generate.Goal(**fields), 'estimate', release_s=release_s, margin_s=self._goals.delivery_margin_s(),
             deadline_in_s=self._goals.deadline_in_s(asked.deadline, release_s),
             settings={**self._settings, 'default_time_budget_s': FOREVER_S},
-            model_sampling=self._dispatcher.model_sampling)
+            model_sampling=self._dispatcher.facts.sampling)

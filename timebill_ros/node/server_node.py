@@ -26,7 +26,6 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -87,7 +86,8 @@ class TimebillNode(LifecycleNode):
     def on_configure(self, state) -> TransitionCallbackReturn:
         try:
             self._settings = parameters.values(self)
-            self._description = self._wait_for_worker(self._start_worker())
+            # The dispatcher gives up a start that does not get on; this waits for as long as it does.
+            self._description = self._start_worker().result()
             self.get_logger().info(f'ready: {self._description}')
             self._create_interfaces()
             # What is there now stays, so that Python's collector need not walk through it (40,000 objects) again. That
@@ -114,13 +114,6 @@ class TimebillNode(LifecycleNode):
     def _check_not_stopping(self) -> None:
         if self._is_stopping:
             raise RuntimeError('the node is shutting down')
-
-    def _wait_for_worker(self, configured: Future) -> str:
-        timeout = self._settings['worker_start_timeout_s']
-        try:
-            return configured.result(timeout)
-        except FutureTimeout:
-            raise RuntimeError(f'the worker was not ready within {timeout:.0f} s (worker_start_timeout_s)') from None
 
     def _create_interfaces(self) -> None:
         self._status = self.create_lifecycle_publisher(
@@ -251,7 +244,7 @@ class TimebillNode(LifecycleNode):
         """Publish the status of a request; `known`: see translation.to_status."""
         self._publish_status(translation.to_status(
             request_id, phase, timing, ros_now_s=self._ros_now_s(),
-            timing_factor=self._dispatcher.tracked['timing_factor'], degraded=self._is_degraded(),
+            timing_factor=self._dispatcher.facts.tracked['timing_factor'], degraded=self._is_degraded(),
             pace=self._clock_follower.time.factor if self._clock_follower else 1.0, **known))
 
     def _is_active(self) -> bool:

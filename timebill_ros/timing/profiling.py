@@ -45,6 +45,7 @@ from timebill_ros.request import Sampling
 from timebill_ros.timing import fitting
 from timebill_ros.timing.fitting import Points
 from timebill_ros.timing.profile import Identity, Profile
+from timebill_ros.timing.profile_journal import ProfileJournal
 
 SHORTEST = 2 * MAX_WINDOW  # tokens
 STEPS, FEWEST_STEPS = 12, 3  # decode steps per point; their median is the point
@@ -83,7 +84,7 @@ def length_grid(longest: int, n: int) -> list[int]:
 
 def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_tokens: int, budget_s: float,
             repeats: int = 8, longest: int | None = None, n_lengths: int = 9, seed: int = 0,
-            progress: Callable[[float], None] = lambda share: None) -> Points:
+            progress: Callable[[float], None] = lambda share: None, journal: ProfileJournal | None = None) -> Points:
     """Measure [length, seconds] points of each kind.
 
     'prefill'       a prompt of that many tokens, the predictor running beside it
@@ -100,8 +101,10 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
     longest:       the longest prompt in tokens (default: as long as the model's context allows).
     n_lengths:     different lengths at most.
     progress:      called with the share done, 0 to 1.
+    journal:       visits of an earlier measurement that was interrupted, which count as made; visits are added.
     """
     draw = random.Random(seed)
+    journal = journal or ProfileJournal(None)
     points: Points = {}
     longest = min(longest or model.max_context, model.max_context) - (2 + len(other_variants(model))) * STEPS - 2
     lengths = length_grid(longest, n_lengths)
@@ -109,31 +112,46 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
     warm_up = visit(model, predictor, lengths[0], chunk_tokens, draw, FEWEST_STEPS)  # thrown away
     seconds = sum(seconds for kind, [[_, seconds], *_] in warm_up.items() if kind.partition(':')[0] == 'step')
     n_steps = min(max(int(STEPS_SHARE * budget_s / max(2 * seconds, 1e-9)), FEWEST_STEPS), STEPS)
+    known_s = 0.0  # time that visits took which the journal had
     cost: dict[int, float] = {}
+
+    def spent_s() -> float:
+        return time.monotonic() - started + known_s
+
+    def made(n: int, *, with_draws: bool = False) -> tuple[Points, float]:
+        """Return a visit, from the journal or made now, and the seconds that it took."""
+        nonlocal known_s
+        if (known := journal.take(n)) is not None:
+            known_s += known[1]
+            return known
+        before = time.monotonic()
+        visited = visit(model, predictor, n, chunk_tokens, draw, n_steps, with_draws=with_draws)
+        seconds = time.monotonic() - before
+        journal.add(n, visited, seconds)
+        return visited, seconds
+
     reading = 0.0  # seconds of prefill, or of the prediction beside it, in the last visit
     for n in lengths:
-        before = time.monotonic()
         if len(cost) >= 2:  # a fit needs as many
             # The time of prefill and prediction grows at most with the square of the length, that of steps and
             # eviction in proportion to it.
             ratio = n / max(cost)
             bound = reading * ratio ** 2 + (max(cost.values()) - reading) * ratio
-            if before - started + bound > CLIMB_SHARE * budget_s:
+            if spent_s() + bound > CLIMB_SHARE * budget_s:
                 break
-        visited = visit(model, predictor, n, chunk_tokens, draw, n_steps, with_draws=len(cost) < DRAW_LENGTHS)
+        visited, cost[n] = made(n, with_draws=len(cost) < DRAW_LENGTHS)
         add(points, visited)
-        cost[n] = time.monotonic() - before
         reading = max(visited[kind][0][1] for kind in ('prefill', 'prediction') if kind in visited)
-        progress(min(1.0, (time.monotonic() - started) / budget_s))
+        progress(min(1.0, spent_s() / budget_s))
     visits = [n for n in cost for _ in range(repeats - 1)]
     draw.shuffle(visits)
     for done, n in enumerate(visits):
-        spent = time.monotonic() - started
-        if spent + cost[n] > budget_s:
+        if spent_s() + cost[n] > budget_s:
             break
-        add(points, visit(model, predictor, n, chunk_tokens, draw, n_steps))
-        progress(max((done + 1) / len(visits), spent / budget_s))
+        add(points, made(n)[0])
+        progress(max((done + 1) / len(visits), spent_s() / budget_s))
     progress(1.0)
+    journal.close()
     return points
 
 

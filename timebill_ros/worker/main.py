@@ -35,7 +35,7 @@ from dataclasses import replace
 from timebill_ros.codes import ErrorCode, FinishReason, GoalError
 from timebill_ros.deadline import Deadline
 from timebill_ros.dispatch.channel import Channel
-from timebill_ros.inference import one_time_work
+from timebill_ros.inference import one_time_work, start_progress
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory, loading_sentence
 from timebill_ros.inference.threads import wait_briefly
@@ -44,9 +44,11 @@ from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.resources import cache_directory, steps_directory
 from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning
+from timebill_ros.worker.cache_bound import hold_bound
 from timebill_ros.worker.empty_answers import EmptyAnswers
 from timebill_ros.worker.log_lines import send_to_node, take_transformers_along
 from timebill_ros.worker.scratch_cache import usable_cache
+from timebill_ros.worker.start_report import StartReport
 from timebill_ros.worker.steering import Steering
 from timebill_ros.worker.streamer import Streamer
 
@@ -116,20 +118,13 @@ class Worker:
             # PyTorch's compiler reads this when it is imported. It keeps results there that save seconds at the next
             # start. Its default is a folder for temporary files, which here is removed with the process.
             os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(steps_directory(str(kept_in)) / 'compiler'))
-            from timebill_ros.worker.cost_facts import cost_facts
-            from timebill_ros.worker.loading import load_engine  # here, so that a missing torch is a sentence too
-            take_transformers_along()
-            last = 0.0
-
-            def progress(share: float) -> None:
-                nonlocal last
-                if time.monotonic() - last > 2.0:
-                    last = time.monotonic()
-                    self.channel.send({'event': 'profiling', 'share': share})
-
             self.settings = settings
             self._forgetting = Forgetting(named)
-            loaded = load_engine(self.settings, progress)
+            with StartReport(self.channel.send, start_progress.this_start, settings['worker_start_timeout_s']):
+                from timebill_ros.worker.cost_facts import cost_facts
+                from timebill_ros.worker.loading import load_engine  # here, so that a missing torch is a sentence too
+                take_transformers_along()
+                loaded = load_engine(self.settings)
             if kept_in != named:
                 one_time_work.total_s = 0.0  # the next start finds none of it
             costs = cost_facts(loaded.engine)
@@ -147,6 +142,8 @@ class Worker:
                            'sampling': self.engine.model.sampling, 'prefill': self.engine.prefill_table(),
                            'tracked': self._tracked(), 'costs': costs,
                            'learned': self._learned()})
+        if kept_in == named:
+            hold_bound(named, settings['cache_limit_gib'])
 
     def _longest_pause_s(self) -> float:
         """Estimate the longest time for which the worker computes without a sign of life."""

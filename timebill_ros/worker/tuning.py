@@ -33,6 +33,7 @@ from timebill_ros.inference.board import clock_limits, power_mode
 from timebill_ros.inference.devices import device_name
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.one_time_work import one_time_work
+from timebill_ros.inference.start_progress import this_start
 from timebill_ros.inference.threads import for_prefill
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.resources import key_of, write_whole
@@ -93,6 +94,7 @@ def choose_chunk(model: CausalLM) -> dict:
     seconds: dict[int, float] = {}
     size = MIN_CHUNK
     while size <= min(MAX_CHUNK, max(MIN_CHUNK, model.max_context // 2)):
+        this_start.tell(f'{size} tokens')
         seconds[size] = min(_seconds_of_prefill(model, [0] * size, size) for _ in range(TRIALS))
         if seconds[size] > LOOK_S * model.looks_per_chunk and size > MIN_CHUNK:
             del seconds[size]
