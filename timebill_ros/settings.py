@@ -106,7 +106,8 @@ PARAMETERS = (
     Parameter('device', 'auto', 'Device of the model, as torch names it, for instance cpu, cuda or cuda:1. auto: CUDA '
               'where there is a GPU, otherwise the CPU.'),
     Parameter('dtype', 'auto', 'Precision of weights and cache. auto: on CUDA bfloat16 where the hardware has it '
-              '(compute capability 8.0 and later), otherwise float16; on a CPU as the weights are stored.', choices=DTYPES),
+              '(compute capability 8.0 and later), otherwise float16; on a CPU as the weights are stored.',
+              choices=DTYPES),
     Parameter('threads', 0, 'CPU threads for the model. 0: as many as there are cores that the process may use, or one '
               'for weights of at most 16 MiB, which more threads do not make faster. Lower it to leave cores to other '
               'programs.', 'threads', 0, 1024),
