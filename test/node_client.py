@@ -48,7 +48,7 @@ def make_goal(prompt: str = 'w1 w2', budget_s: float | None = WAIT_S, **fields) 
     return goal
 
 
-def hot(seed: int = 0, **fields) -> SamplingConfig:
+def hot(seed: int = 1, **fields) -> SamplingConfig:
     """Sampling that draws nearly at random from the vocabulary."""
     return SamplingConfig(temperature=20.0, seed=seed, **fields)
 

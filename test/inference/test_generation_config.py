@@ -19,7 +19,7 @@ import pytest
 from transformers import GenerationConfig
 
 from timebill_ros.admission import check, resolve_sampling
-from timebill_ros.inference.generation_config import sampling, tell
+from timebill_ros.inference.generation_config import sampling
 from timebill_ros.request import Request, Sampling
 
 GREEDY = {'temperature': 0.0, 'top_p': 1.0, 'top_k': 0, 'min_p': 0.0, 'repetition_penalty': 1.0}
@@ -57,10 +57,10 @@ def test_a_value_that_no_goal_may_have_is_left_out_with_a_warning(field, value, 
 def test_the_log_says_what_is_wanted_and_what_is_not_done(caplog):
     caplog.set_level(logging.INFO, 'timebill_ros')
     config = GenerationConfig(repetition_penalty=1.1, no_repeat_ngram_size=3, max_length=20)
-    tell('a/model', sampling('a/model', config), config)
+    sampling('a/model', config)
     wanted, ignored = caplog.messages
     assert 'asks for repetition_penalty 1.1: ' in wanted and 'sampling_defaults' in wanted
     assert 'no_repeat_ngram_size 3, which is not used' in ignored and 'max_length' not in ignored
     caplog.clear()
-    tell('a/model', sampling('a/model', None), None)
+    sampling('a/model', None)
     assert not caplog.messages

@@ -32,8 +32,7 @@ def start(clock):
 def test_a_start_that_finds_everything_on_disk_says_its_part_and_no_rest(start, clock):
     assert start.report() == {'part': 1, 'of': len(PARTS), 'what': 'loading PyTorch and transformers', 'for_s': 0.0,
                               'left_s': None}
-    start.begin(STEPS)
-    start.tell('int8')
+    start.begin(STEPS, 'int8')
     clock.now += 3.0
     assert start.report() == {'part': 3, 'of': len(PARTS), 'what': 'preparing decode steps: int8', 'for_s': 3.0,
                               'left_s': None}

@@ -37,7 +37,8 @@ _IGNORED = {'no_repeat_ngram_size': 0, 'bad_words_ids': None, 'suppress_tokens':
 def sampling(name: str, generation_config) -> dict[str, float]:
     """Return how `model.generate` would draw tokens of model `name`: fields of request.Sampling by name.
 
-    It draws greedily unless the config has `do_sample`. A value that makes no sense is left out, with a warning.
+    It draws greedily unless the config has `do_sample`. A value that makes no sense is left out, with a warning. The
+    log says what the config asks for, and what of it is not done.
     """
     found = {}
     for field, (usual, low, high) in _SAMPLING.items():
@@ -47,11 +48,13 @@ def sampling(name: str, generation_config) -> dict[str, float]:
             log.warning('the generation config of %s has %s %r, which is not used', name, field, value)
             value = usual
         found[field] = type(usual)(value)
-    return found if getattr(generation_config, 'do_sample', False) else {**found, **_GREEDY}
+    if not getattr(generation_config, 'do_sample', False):
+        found |= _GREEDY
+    _tell(name, found, generation_config)
+    return found
 
 
-def tell(name: str, found: dict[str, float], generation_config) -> None:
-    """Say in the log how the model wants tokens drawn (`found`: see `sampling`), and what is not done."""
+def _tell(name: str, found: dict[str, float], generation_config) -> None:
     neutral = {**_GREEDY, 'repetition_penalty': 1.0}
     if wanted := {key: value for key, value in found.items() if value != neutral[key]}:
         log.info('the generation config of %s asks for %s: goals that leave temperature open are answered so where the '

@@ -93,9 +93,7 @@ class CausalLM:
             with self.stream.entered():
                 self._choose_steps(compiled_steps)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
-        wanted = getattr(self.model, 'generation_config', None)
-        self.sampling = generation_config.sampling(name, wanted)  # how the model wants tokens drawn, by name
-        generation_config.tell(name, self.sampling, wanted)
+        self.sampling = generation_config.sampling(name, getattr(self.model, 'generation_config', None))
 
     # -- loading -------------------------------------------------------------------------------------------------
 
@@ -186,9 +184,8 @@ class CausalLM:
         for name, modules in self.steps.items():
             facts = [self.fingerprint, name, str(self.dtype), device_name(self.device), *library_versions().values()]
             self.reset()
-        this_start.begin(STEPS)
+            this_start.begin(STEPS, name)
             self.prefill(ids, chunk_tokens=len(ids))
-            this_start.tell(name)
             self.steps[name] = choice.choose(modules, self._token, self._position, name=f'{self.name} in {name}',
                                              facts=facts, directory=directory)
             if self.steps[name] is not modules:

@@ -49,16 +49,13 @@ class StartProgress:
         self._clock = clock
         self.n_advances = 0  # how often something was finished or begun: it grows while the start gets on
         self.makes_anew = False  # something is made whose result is kept for later starts
-        self._begin(LIBRARIES)
+        self.begin(LIBRARIES)
 
-    def _begin(self, part: Part) -> None:
-        self.part, self._detail, self._share = part, '', 0.0
+    def begin(self, part: Part, detail: str = '') -> None:
+        """Note that a part begins, which ends the one before. `detail`: see `tell`."""
+        self.part, self._detail, self._share = part, detail, 0.0
         self._usual_s, self._since_s = part.usual_s, self._clock()
         self.n_advances += 1
-
-    def begin(self, part: Part) -> None:
-        """Note that a part begins, which ends the one before."""
-        self._begin(part)
 
     def tell(self, detail: str, *, share: float | None = None) -> None:
         """Note what is done now within the part, and the share of the part that is over, where that is known."""
