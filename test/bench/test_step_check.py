@@ -61,7 +61,7 @@ def test_what_is_left_in_the_cache_changes_no_answer(model, step):
 
 
 def test_the_reason_for_a_kind_of_step_is_collected(tmp_path, monkeypatch):
-    monkeypatch.setattr('timebill_ros.inference.steps.compiled.shutil.which', lambda name: None)
+    monkeypatch.setattr('timebill_ros.inference.steps.toolkit.shutil.which', lambda name: None)
     with step_check.notes() as said:
         CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, compiled_steps=tmp_path)
-    assert any('no C++ compiler' in sentence for sentence in said)
+    assert any('not without a C++ compiler' in sentence for sentence in said)
