@@ -93,6 +93,7 @@ def test_too_many_characters(changes):
     chat(('user', ''), ('assistant', 'hi')),
     chat(*[(role, 'hi') for role in ROLES]),
     sampled(temperature=1e-45),
+    sampled(repetition_penalty=0.009999999776482582),  # 0.01 as the goal's float32 field holds it
     sampled(temperature=100.0, top_p=1e-30, top_k=1, seed=2 ** 64 - 1),
     sampled(stop=['x' * MAX_STOP_CHARACTERS] * MAX_STOP_STRINGS),
 ])

@@ -107,7 +107,7 @@ def check(request: Request, *, max_prompt_characters: int) -> None:
     if not 0 <= sampling.min_p <= 1:
         raise _invalid(f'sampling.min_p must be in [0, 1], got {sampling.min_p}')
     least, most = PENALTIES
-    if not least <= sampling.repetition_penalty <= most:
+    if not least <= round(sampling.repetition_penalty, 6) <= most:  # 0.01 as float32 is a little less
         raise _invalid(f'sampling.repetition_penalty must be in [{least}, {most}], got {sampling.repetition_penalty}')
     if len(sampling.stop) > MAX_STOP_STRINGS:
         raise _invalid(f'sampling.stop holds {len(sampling.stop)} strings; at most {MAX_STOP_STRINGS} are taken')

@@ -114,7 +114,8 @@ def test_odd_characters_and_special_tokens_are_only_text(node, prompt):
     dict(max_new_tokens=2 ** 32 - 1, budget_s=0.5), dict(priority=255), dict(budget_s=2 ** 31 - 1.0),
     dict(max_eviction_ratio=0.0), dict(max_eviction_ratio=-math.inf), dict(deadline=Time(sec=2 ** 31 - 1)),
     sampling(top_k=2 ** 32 - 1, temperature=1.0), sampling(temperature=1e30), sampling(temperature=1e-30),
-    sampling(top_p=1e-30, temperature=1.0),
+    sampling(top_p=1e-30, temperature=1.0), sampling(min_p=1.0, temperature=1.0), sampling(repetition_penalty=100.0),
+    sampling(repetition_penalty=0.01, temperature=1.0), sampling(temperature=-3e38),
 ], ids=str)
 def test_extreme_values_are_valid(node, fields):
     status, result = node.ask(make_goal(**{'max_new_tokens': 20, **fields}))

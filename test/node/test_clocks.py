@@ -260,7 +260,7 @@ def test_a_step_of_the_systems_clock_moves_no_deadline(step_s):
     def request(goal):  # as the server does at release
         absolute_s = translation.seconds(goal.deadline)
         return translation.to_request(goal, 'ab' * 16, release_s=50.0, deadline_in_s=follower.left_s(absolute_s),
-                                      settings=defaults, margin_s=0.0)
+                                      settings=defaults, margin_s=0.0, model_sampling={})
 
     absolute = request(Generate.Goal(prompt='one', deadline=translation.stamp(1.7e9 + 2.0)))
     budget = request(Generate.Goal(prompt='one', time_budget=duration(3.0), deadline=translation.stamp(1.7e9 + 9.0)))

@@ -66,6 +66,7 @@ def goals(draw):
     if draw(st.booleans()):
         goal.sampling = SamplingConfig(
             temperature=draw(FLOAT32), top_p=draw(st.just(1.0) | FLOAT32), top_k=draw(UINT32),
+            min_p=draw(st.just(0.0) | FLOAT32), repetition_penalty=draw(st.just(1.0) | st.just(1.5) | FLOAT32),
             seed=draw(st.integers(0, 2 ** 64 - 1)), stop=draw(st.lists(TEXT, max_size=3)))
     return goal
 
@@ -75,7 +76,7 @@ def goals(draw):
 def test_a_goal_becomes_a_request_that_can_be_tried_or_a_sentence(goal, release_s, deadline_in_s):
     try:
         request = translation.to_request(goal, 'ab' * 16, release_s=release_s, deadline_in_s=deadline_in_s,
-                                         settings=SETTINGS, margin_s=0.03)
+                                         settings=SETTINGS, margin_s=0.03, model_sampling={})
     except GoalError as error:
         assert error.code in (ErrorCode.INVALID_GOAL, ErrorCode.PROMPT_TOO_LONG, ErrorCode.INFEASIBLE)
         assert 10 < len(str(error)) < 500
@@ -85,7 +86,9 @@ def test_a_goal_becomes_a_request_that_can_be_tried_or_a_sentence(goal, release_
     assert (request.max_overrun_s > 0) == (request.strategy is Strategy.SKIP_NEXT)
     assert 0 <= request.max_eviction_ratio < 1 and request.max_new_tokens >= 1 and 0 <= request.priority <= 255
     assert bool(request.prompt) != bool(request.messages)
-    assert math.isfinite(request.sampling.temperature) and 0 < request.sampling.top_p <= 1
+    assert 0 <= request.sampling.temperature < math.inf and 0 < request.sampling.top_p <= 1
+    assert 0 <= request.sampling.min_p <= 1 and 0.009 < request.sampling.repetition_penalty <= 100
+    assert request.sampling.seed > 0
 
 
 @given(goals())
@@ -93,7 +96,7 @@ def test_a_goal_becomes_a_request_that_can_be_tried_or_a_sentence(goal, release_
 def test_a_request_reaches_the_worker_as_it_is(goal):
     try:
         request = translation.to_request(goal, 'ab' * 16, release_s=1.0, deadline_in_s=2.0, settings=SETTINGS,
-                                         margin_s=0.03)
+                                         margin_s=0.03, model_sampling={})
     except GoalError:
         return
     ours, theirs = socket.socketpair()
