@@ -185,6 +185,17 @@ def test_what_requests_teach_is_used(harness):
     assert made.wcet_without_eviction_s == pytest.approx(3.0 * 0.8 + 2.0 * 20 * 0.1)
 
 
+def test_what_an_idle_worker_has_forgotten_is_forgotten_here_too(harness):
+    """Factors fade with time: an idle worker tells them whenever it is asked whether it hangs."""
+    for factor in (3.0, 1.0):
+        harness.worker.say({'event': 'pong', 'learned': {'timing_factor': factor, 'predicted_tokens': 20}})
+    harness.sync()
+    harness.submit(20.0)
+    future = harness.dispatcher.estimate(harness.job().request)
+    harness.sync()
+    assert future.result(0).wcet_without_eviction_s == pytest.approx(0.8 + 98 * 0.1)
+
+
 def test_a_worker_that_tells_no_costs_is_an_error_and_no_riddle(unconfigured):
     unconfigured.answer = {name: value for name, value in READY.items() if name != 'costs'}
     harness = unconfigured.configured()

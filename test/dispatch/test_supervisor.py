@@ -252,13 +252,13 @@ def test_a_profile_that_is_measured_at_every_start_belongs_to_a_restart(unconfig
     assert unconfigured.submit(25.0).outcome is None
 
 
-def fail(harness, **fatal):
-    """Run a goal that ends with UNKNOWN."""
+def fail(harness, code=ErrorCode.UNKNOWN, **fatal):
+    """Run a goal that ends with an error."""
     job = harness.submit()
-    outcome = to_dict(Outcome(ErrorCode.UNKNOWN, 'RuntimeError: CUDA error', '', FinishReason.ERROR))
+    outcome = to_dict(Outcome(code, 'RuntimeError: CUDA error', '', FinishReason.ERROR))
     harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': outcome, 'finished_s': 0.0, **fatal})
     harness.sync()
-    assert end_of(job)[0] is ErrorCode.UNKNOWN
+    assert end_of(job)[0] is code
     return job
 
 
@@ -269,16 +269,17 @@ def succeed(harness):
     assert end_of(job)[0] is ErrorCode.NONE
 
 
-def test_a_worker_whose_goals_all_fail_is_replaced(harness):
+@pytest.mark.parametrize('code', [ErrorCode.UNKNOWN, ErrorCode.OUT_OF_MEMORY])
+def test_a_worker_whose_goals_all_fail_is_replaced(harness, code):
     """One that fails now and then is not."""
     for _ in range(3):
         for _ in range(MAX_ERRORS - 1):
-            fail(harness)
+            fail(harness, code)
         succeed(harness)
     assert len(harness.workers) == 1
     harness.answer = None
     for _ in range(MAX_ERRORS):
-        fail(harness)
+        fail(harness, code)
     assert not harness.workers[0].alive and len(harness.workers) == 2
     assert not harness.dispatcher.is_ready  # so the node says that it is degraded
     waiting = harness.submit()
