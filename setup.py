@@ -109,6 +109,7 @@ setup(
     data_files=[],
     install_requires=['numpy', 'pyyaml', 'rich'],
     extras_require={'ros': ROS, 'worker': WORKER, 'plots': PLOTS, 'datasets': ['datasets'], 'torchao': ['torchao'],
+                    'gguf': ['gguf==0.17.1'],  # reads GGUF files, and the model of the demonstration
                     'accelerate': ['accelerate==1.15.0'],  # transformers reads weights to a GPU with it
                     'llamacpp': ['llama-cpp-python==0.3.36', 'gguf==0.17.1'], 'test': TEST},
     distclass=PlatformWheel,

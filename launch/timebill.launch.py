@@ -14,7 +14,7 @@
 
 """Start the timebill node. Unless autostart:=false, it configures and activates itself, once.
 
-ros2 launch timebill_ros timebill.launch.py model:=<path or hub id> worker_python:=<venv>/bin/python
+ros2 launch timebill_ros timebill.launch.py model:=<path, hub id or GGUF> worker_python:=<venv>/bin/python
 
 The node gets the parameters that were given and no others, so that a params_file, or a SetParameter of the group that
 includes this file, sets the rest. Transitions are the node's own: a launch that watches for states by the node's name
@@ -28,7 +28,7 @@ from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 
 # Launch arguments that override the parameter of the same name, if they are given.
 OVERRIDES = {
-    'model': 'directory or hub id of a Hugging Face causal LM',
+    'model': 'directory or hub id of a Hugging Face causal LM, a GGUF file, smollm2 or embedded',
     'length_predictor': 'directory of a trained length predictor',
     'profile': 'YAML profile of this device and model',
     'worker_python': 'Python interpreter with torch and transformers, for the inference process',

@@ -31,7 +31,7 @@ from timebill_ros.inference.control import Control
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.length.pessimistic_length import FixedFactor
 from timebill_ros.request import Request
-from timebill_ros.worker import loading
+from timebill_ros.worker import loading, model_choice
 
 # -- model and predictor ---------------------------------------------------------------------------------------------
 
@@ -127,26 +127,26 @@ def test_a_model_that_cannot_be_loaded_is_named(value, tmp_path):
 
 
 @pytest.mark.parametrize('named_predictor', [True, False])
-def test_without_a_model_the_embedded_one_is_taken_with_its_predictor(named_predictor, tmp_path, monkeypatch):
+def test_the_embedded_model_is_taken_with_its_predictor(named_predictor, tmp_path, monkeypatch):
     demo = tmp_path / 'demo'
     shutil.copytree(tiny_models.directory('llama'), demo / 'model')
     shutil.copytree(tiny_models.predictor_directory(), demo / 'length_predictor')
-    monkeypatch.setattr(loading, 'embedded_directory', lambda: demo)
+    monkeypatch.setattr(model_choice, 'embedded_directory', lambda: demo)
     other = str(shutil.copytree(demo / 'length_predictor', tmp_path / 'other')) if named_predictor else ''
     facts = json.loads((demo / 'length_predictor' / 'length_predictor.json').read_text())
     (demo / 'length_predictor' / 'length_predictor.json').write_text(json.dumps({**facts, 'max_input_tokens': 17}))
-    loaded, predictor, _ = loading.load_model(chosen(tmp_path, model='', length_predictor=other))
+    loaded, predictor, _ = loading.load_model(chosen(tmp_path, model='embedded', length_predictor=other))
     assert loaded.name == str(demo / 'model')
     assert predictor.predictor.max_input_tokens == (48 if named_predictor else 17)
 
 
-def test_no_model_and_no_embedded_one_is_said(tmp_path, monkeypatch):
+def test_a_missing_embedded_model_is_said(tmp_path, monkeypatch):
     def missing():
         raise FileNotFoundError('the embedded model is not installed beside here')
 
-    monkeypatch.setattr(loading, 'embedded_directory', missing)
-    with pytest.raises(ModelError, match='no model is named, and the embedded model is not installed'):
-        loading.load_model(chosen(tmp_path, model=''))
+    monkeypatch.setattr(model_choice, 'embedded_directory', missing)
+    with pytest.raises(ModelError, match='the embedded model is not installed'):
+        loading.load_model(chosen(tmp_path, model='embedded'))
 
 
 # -- places ----------------------------------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ class Node:
     def __init__(self, parameters: dict, log: Path | None = None):
         self._folder = tempfile.TemporaryDirectory(prefix='timebill_load_')
         params = Path(self._folder.name) / 'params.yaml'
-        params.write_text(yaml.safe_dump({'/**': {'ros__parameters': {'autostart': True, **parameters}}}))
+        values = {'autostart': True, 'model': 'embedded', **parameters}
+        params.write_text(yaml.safe_dump({'/**': {'ros__parameters': values}}))
         self._log = (log or Path(self._folder.name) / 'log').open('w')
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'timebill_ros.node.main', '--ros-args', '--params-file', str(params)],

@@ -26,6 +26,7 @@ from timebill_ros.cli.isolation import isolate
 from timebill_ros.cli.model_options import add_model_options, model_arguments, model_settings
 from timebill_ros.cli.task_options import add_task_options, task_source
 
+EMBEDDED = 'embedded'  # what benches measure where no model is named, whatever the cache holds
 FOLDER = Path('build/bench')  # results/ holds what was committed: only --out writes there
 # About how long each bench runs with its defaults, with the embedded model on the two cores of docs/results.md.
 TAKES = {
@@ -59,7 +60,7 @@ def _parser(benches, name: str, what: str) -> argparse.ArgumentParser:
 
 def _add_decode(benches) -> None:
     command = _parser(benches, 'decode', 'time per token against model.generate, with and without eviction')
-    add_model_options(command)
+    add_model_options(command, model=EMBEDDED)
     command.add_argument('--out', type=Path, default=FOLDER / 'decode.json')
     command.add_argument('--tokens', type=int, default=200, help='tokens per answer')
     command.add_argument('--rounds', type=int, default=9, help='interleaved repeats')
@@ -78,7 +79,7 @@ def _run_decode(options: argparse.Namespace) -> int:
 def _add_quality(benches) -> None:
     command = _parser(benches, 'quality', 'makes a quality table for the planner: of answers after evictions, in other '
                       'weights, and cut')
-    add_model_options(command)
+    add_model_options(command, model=EMBEDDED)
     add_task_options(command)
     command.add_argument('--out', type=Path, default=FOLDER / 'quality.json', help='the table, as JSON; beside it lie '
                          'the plot and the finished answers, from which a stopped run goes on')
@@ -98,7 +99,7 @@ def _run_quality(options: argparse.Namespace) -> int:
 def _add_budgets(benches) -> None:
     command = _parser(benches, 'budgets', 'what a client holds at its deadline: plain generation, fixed evictions and '
                       'other weights against both planners')
-    add_model_options(command)
+    add_model_options(command, model=EMBEDDED)
     add_task_options(command)
     table = settings.BY_NAME['quality_table']
     command.add_argument('--quality-table', default=table.default, metavar='FILE', help=table.description)
@@ -136,7 +137,7 @@ def _run_length_predictor(options: argparse.Namespace) -> int:
 
 def _add_execution_time(benches) -> None:
     command = _parser(benches, 'execution-time', 'how well a profile foretells times in another process')
-    add_model_options(command)
+    add_model_options(command, model=EMBEDDED)
     command.add_argument('--out', type=Path, default=FOLDER / 'execution_time.json')
     command.add_argument('--profile', type=Path, help='profile to judge (default: measured first, by another process)')
     command.add_argument('--seconds', type=float, default=60.0, help='longest time for measuring it')
@@ -163,7 +164,7 @@ def _run_execution_time(options: argparse.Namespace) -> int:
 
 def _add_miss_rate(benches) -> None:
     command = _parser(benches, 'miss-rate', 'whether the promised miss rate is kept, by which method')
-    add_model_options(command)
+    add_model_options(command, model=EMBEDDED)
     command.add_argument('--out', type=Path, default=FOLDER / 'miss_rate.json')
     command.add_argument('--profile', type=Path, default=Path('results/profile.yaml'), help='of this machine')
     command.add_argument('--recordings', type=Path, default=Path('build/recordings.json'),
@@ -191,7 +192,7 @@ def _run_miss_rate(options: argparse.Namespace) -> int:
 
 def _add_knobs(benches) -> None:
     command = _parser(benches, 'knobs', 'makes a quality table, and says what planning with it is worth')
-    add_model_options(command)
+    add_model_options(command, model=EMBEDDED)
     command.add_argument('--out', type=Path, default=FOLDER / 'knobs.json')
     command.add_argument('--table', type=Path, default=FOLDER / 'quality_table.json')
     command.add_argument('--prompts', type=int, default=200, metavar='N', help='recorded per split')

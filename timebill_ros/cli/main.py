@@ -18,13 +18,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from timebill_ros.cli import ask, bench, demo, forget, monitor, profile, train_length_predictor
+from timebill_ros.cli import ask, bench, cache, demo, forget, get_model, monitor, profile, train_length_predictor
 from timebill_ros.inference.threads import wait_briefly
 from timebill_ros.resources import version
 from timebill_ros.worker import process_tuning
 
 # Each has `add(commands)`: see the docstring of this package.
-SUBCOMMANDS = (ask, monitor, profile, forget, bench, train_length_predictor, demo)
+SUBCOMMANDS = (ask, monitor, profile, get_model, cache, forget, bench, train_length_predictor, demo)
 ROS_LIBRARIES = ('rclpy', 'rcl_interfaces', 'lifecycle_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'std_msgs',
                  'action_msgs', 'rosidl_parser', 'rosgraph_msgs')
 
@@ -106,7 +106,7 @@ def _expected_errors(options: argparse.Namespace) -> tuple[type[BaseException], 
 
         from timebill_ros.client import ServerUnavailable
         expected += (ServerUnavailable, RCLError)
-    elif options.command in ('profile', 'bench'):
+    elif options.command in ('profile', 'bench', 'get-model'):
         from timebill_ros.inference.model_directory import ModelError
         expected += (ModelError,)
     return expected

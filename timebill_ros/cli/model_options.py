@@ -20,15 +20,17 @@ import argparse
 from timebill_ros import settings
 
 # The node's parameters that choose model, device and cache.
-PARAMETERS = ('model', 'length_predictor', 'device', 'dtype', 'threads', 'predictor_threads', 'predictor_placement',
-              'max_context_tokens', 'prefill_chunk_tokens', 'compile_step', 'eviction_scorer', 'variants')
+PARAMETERS = ('model', 'model_revision', 'chat_template_args', 'length_predictor', 'device', 'dtype', 'threads',
+              'predictor_threads', 'predictor_placement', 'max_context_tokens', 'prefill_chunk_tokens', 'compile_step',
+              'eviction_scorer', 'variants')
 
 
-def add_model_options(command: argparse.ArgumentParser, but: tuple[str, ...] = ()) -> None:
-    """Add an option for each of PARAMETERS that is not in `but`."""
+def add_model_options(command: argparse.ArgumentParser, but: tuple[str, ...] = (), **defaults) -> None:
+    """Add an option for each of PARAMETERS that is not in `but`. `defaults`: other ones than the node's."""
     for name in (name for name in PARAMETERS if name not in but):
         parameter = settings.BY_NAME[name]
-        command.add_argument(option(name), dest=name, type=type(parameter.default), default=parameter.default,
+        command.add_argument(option(name), dest=name, type=type(parameter.default),
+                             default=defaults.get(name, parameter.default),
                              choices=parameter.choices or None, help=parameter.description.replace('%', '%%'))
 
 

@@ -25,7 +25,8 @@ HELP = """usage: timebill_node [--help] --ros-args [-p NAME:=VALUE ...] [--param
 A ROS 2 lifecycle node. Its action ~/generate answers prompts with a language model, each by its deadline.
 
   -p autostart:=true        configure and activate at once; without it the node waits for a lifecycle manager
-  -p model:=DIRECTORY       the model to serve, or its hub id; without it the small model that the package brings
+  -p model:=DIRECTORY       the model to serve, its hub id or a GGUF file; without it smollm2 where "timebill get-model
+                            smollm2" was run, otherwise the embedded model, which plans over a site log only
   -p worker_python:=FILE    a Python that has torch and transformers; without it the one that runs the node
   --params-file FILE        YAML file with parameters; config/timebill.yaml of the package has all of them
   -r __node:=NAME           another name than timebill

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import transformers
 
+from timebill_ros import disk_cache
 from timebill_ros.engine import Engine
 from timebill_ros.inference.hub import is_here, look_once
 from timebill_ros.inference.model import CausalLM
@@ -65,10 +66,10 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
     """Load the model and its length predictor, None where there is none. ModelError with a sentence on failure."""
     chunk, placement = _with_profile(settings)
     transformers.utils.logging.disable_progress_bar()  # a node's log is not a terminal
+    this_start.begin(MODEL)
     choice = choose_model(settings)
     name, predictor_name = choice.model, settings['length_predictor'] or choice.length_predictor
     revision = settings['model_revision']
-    this_start.begin(MODEL)
     look_once(name, revision)
     with one_time_work() as work:
         work.kept = not is_here(name, revision)  # a download, which takes most of the time
@@ -202,6 +203,7 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
         try:
             profile = Profile.load(path)
             profile.check(expected, str(path))
+            disk_cache.use(path)
             return profile, f'cached profile {path} of {profile.date}'
         except ProfileError as error:
             log.warning('%s; measuring again', error)

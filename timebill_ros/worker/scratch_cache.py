@@ -28,7 +28,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-FOLDERS = ('profiles', 'state', 'steps', 'steps/compiler', 'tuning')  # of cache_dir, for what is kept
+FOLDERS = ('models', 'profiles', 'state', 'steps', 'steps/compiler', 'tuning')  # of cache_dir, for what is kept
 PROBE_BYTES = 1 << 16  # on a full disk a file of a few bytes may still find room
 
 
@@ -72,7 +72,7 @@ def _stand_in(directory: Path) -> Path:
             continue  # PyTorch's own: many files, and code that it runs without asking whose it is
         with contextlib.suppress(OSError):  # it is not there, or may not be read
             for file in (directory / folder).iterdir():
-                if file.is_file() and (folder != 'steps' or _is_ours(directory / folder)):
+                if (file.is_file() or folder == 'models') and (folder != 'steps' or _is_ours(directory / folder)):
                     (stand_in / folder / file.name).symlink_to(file.absolute())
     return stand_in
 
