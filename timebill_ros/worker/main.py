@@ -45,7 +45,6 @@ from timebill_ros.resources import cache_directory, steps_directory
 from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning
 from timebill_ros.worker.cache_bound import hold_bound
-from timebill_ros.worker.cache_bound import hold_bound
 from timebill_ros.worker.empty_answers import EmptyAnswers
 from timebill_ros.worker.log_lines import send_to_node, take_transformers_along
 from timebill_ros.worker.scratch_cache import usable_cache
