@@ -21,6 +21,7 @@ import torch
 
 from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.inference.streams import Stream
+from timebill_ros.inference.token_chain import StepChain
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.prediction import Prediction
 from timebill_ros.request import Request
@@ -108,6 +109,9 @@ class MockModel:
         self._work(TIMES.step(self.n_kv))
         self.n_kv += 1
         return self._logits(n)
+
+    def chain(self, sampler):
+        return StepChain(self.step, sampler)
 
     def evict(self, n_keep) -> None:
         self.calls.append('evict')

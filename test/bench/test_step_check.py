@@ -37,12 +37,18 @@ def model(monkeypatch):
 @pytest.fixture
 def step(model, monkeypatch):
     monkeypatch.setattr(captured, 'capturer', step_check.stand_in)
-    return captured.CapturedStep(model._reader, model.cache, model._token, model._position)
+    return captured.CapturedStep(model._reader, model.cache)
 
 
 def test_every_planted_fault_is_refused_and_none_is_not(model, step):
     rows = step_check.check(model, step)
     assert [row['fault'] for row in rows if not row['refused']] == ['none']
+    assert all(row['right'] for row in rows)
+
+
+def test_every_fault_between_two_steps_is_refused_and_none_is_not(model, step):
+    rows = step_check.check_chain(model, step)
+    assert [row['fault'] for row in rows if not row['refused']] == ['none between steps']
     assert all(row['right'] for row in rows)
 
 

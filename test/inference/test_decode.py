@@ -25,6 +25,7 @@ from timebill_ros.inference.control import Control
 from timebill_ros.inference.decode import decode, no_collection
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
+from timebill_ros.inference.token_chain import StepChain
 from timebill_ros.request import Sampling
 
 EOS = 0
@@ -65,6 +66,9 @@ class ScriptedModel:
         if len(self.steps) == self.cancel_at_step:
             self.control.canceled = True
         return self.logits(len(self.steps))
+
+    def chain(self, sampler):
+        return StepChain(self.step, sampler)
 
     def run(self, *, budget_s=math.inf, margin_s=0.0, cap=50, cap_reason=FinishReason.LENGTH, step_s=lambda n_kv: 0.0,
             stop=(), position=10, n_kv=10, **options):

@@ -134,16 +134,17 @@ def test_a_window_that_the_capacity_does_not_reach_past_is_none():
     assert SlotCache(64, [None, 63, 64, 65]).evictable_layers() == [0, 2, 3]
 
 
-def test_with_clear_on_reset_a_sequence_starts_from_clear_values():
+def test_with_clear_on_reset_a_sequence_starts_from_clear_slots():
     cache = filled_cache(None, None)
     cache.reset()
     assert all(layer.values.any() for layer in cache.layers), 'without it, nothing is spent on that'
     cache.lengths = [2, 2]
     cache.clear_on_reset()
     assert cache.lengths == [2, 2] and not any(layer.values[:, :, 2:].any() for layer in cache.layers)
+    assert not any(layer.keys[:, :, 2:].any() for layer in cache.layers), 'a mask is added to products of keys'
     assert all(layer.values[:, :, 1].any() for layer in cache.layers)
     cache.reset()
-    assert not any(layer.values.any() for layer in cache.layers)
+    assert not any(layer.values.any() or layer.keys.any() for layer in cache.layers)
     for layer in cache.layers:
         fill(layer, 12)
         layer.keep(torch.arange(3).expand(HEADS, -1))

@@ -36,7 +36,7 @@ from timebill_ros.bench import shapes
 from timebill_ros.bench.machine import describe, write
 from timebill_ros.inference.devices import choose_device
 from timebill_ros.inference.model import CausalLM
-from timebill_ros.inference.steps import captured
+from timebill_ros.inference.steps import captured, chain_comparison
 from timebill_ros.inference.steps.comparison import Comparison, StepDiffers
 from timebill_ros.inference.steps.interface import Step
 
@@ -98,13 +98,40 @@ def notes() -> Iterator[list[str]]:
 def stand_in(device: torch.device) -> Callable:
     """Stand in for CUDA graphs (steps/captured.py) where there are none: run the call again, into the same tensors."""
     def capture(call):
-        outputs = tuple(tensor.clone() for tensor in call())
-
-        def replay():
-            for tensor, computed in zip(outputs, call(), strict=True):
-                tensor.copy_(computed)
-        return replay, outputs
+        call()  # as before a capture
+        return call
     return capture
+
+
+# What may go wrong between two steps, where the host sets nothing. fault(state) is done before each launch.
+CHAIN_FAULTS = {
+    'none between steps': lambda state: None,
+    'another token goes in': lambda state: state.token.fill_(3),
+    'the position is one too far': lambda state: state.position.add_(1),
+    'the slot is one too early': lambda state: state.slot.sub_(1),
+    'the host is told the token before': lambda state: state.count.sub_(1),
+}
+
+
+def check_chain(model: CausalLM, step: captured.CapturedStep) -> list[dict]:
+    """Plant every fault between the steps of tokens that `step` draws itself; rows as `check` returns them."""
+    launch, rows = step.launch, []
+    for name, fault in CHAIN_FAULTS.items():
+        def faulty(position, fault=fault):
+            fault(step.state)
+            launch(position)
+
+        step.launch, said = faulty, ''
+        model.reset()
+        model.prefill([(11 + 37 * i) % shapes.WORDS for i in range(N_PROMPT)], chunk_tokens=N_PROMPT)
+        try:
+            chain_comparison.check(step, model.cache, N_PROMPT)
+        except StepDiffers as error:
+            said = str(error)
+        rows.append({'fault': name, 'refused': bool(said), 'said': said,
+                     'right': bool(said) == (not name.startswith('none'))})
+    step.launch = launch
+    return rows
 
 
 def check(model: CausalLM, step: Step) -> list[dict]:
@@ -163,8 +190,10 @@ def run(shape: str, device: str, out: Path) -> bool:
         step, graphs = model.steps[model.variant], 'CUDA graphs'
         if on.type != 'cuda':
             captured.capturer, graphs = stand_in, 'a stand-in for CUDA graphs'
-            step = captured.CapturedStep(model._reader, model.cache, model._token, model._position)
+            step = captured.CapturedStep(model._reader, model.cache)
         rows = check(model, step)
+        if isinstance(step, captured.CapturedStep):
+            rows += check_chain(model, step)
         alike = answers_alike(model, step)
         kinds = {name: one.kind for name, one in model.steps.items()}
     right = all(row['right'] for row in rows) and alike['right']

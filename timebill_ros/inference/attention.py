@@ -29,6 +29,8 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from timebill_ros.inference.slot_attention import slot_attention
+
 log = logging.getLogger(__name__)
 
 NAME = 'timebill'
@@ -110,9 +112,7 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
         # a causal mask are needed. The cache layer shows no more than a sliding window reaches.
         query = query.view(1, n_kv_heads, -1, head_dim)
         if masked:
-            # With a mask, PyTorch's fused kernels do not divide the keys of one head among threads; matrix products do.
-            scores = (query @ key.transpose(2, 3)).to(torch.float32) * scaling
-            out = scores.where(attention_mask, float('-inf')).softmax(dim=-1).to(value.dtype) @ value
+            out = slot_attention(query, key, value, attention_mask, scaling)
         else:
             out = scaled_dot_product_attention(query, key, value, scale=scaling)
         return out.reshape(1, 1, n_heads, -1).to(computed_in), None

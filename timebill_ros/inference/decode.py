@@ -17,6 +17,10 @@
 The loop logs nothing, touches no disk, calls no ROS and allocates nothing per token beyond Python's own integers. It
 reads the clock once per token and counts; another thread turns the counted tokens into text and sends the text and any
 revised plan. Every `replan_tokens` tokens the plan is looked at again.
+
+On an accelerator the step after the next one is started before the next token is read, where that changes no answer:
+not where the plan is to be looked at first, which may evict, and only where two steps fit the time left. At the end of
+an answer a step may have been started whose token nobody reads.
 """
 from __future__ import annotations
 
@@ -51,22 +55,24 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
            replan: Callable[[int, int, float], int] | None = None) -> FinishReason:
     """Draw tokens until the answer ends, `cap` is reached, the client cancels or the next step would end too late.
 
-    `logits` [V] come from prefill and give token 0. `position` is the next token's position: the prompt length,
-    whatever was evicted. `n_kv` is the number of cached entries, `step_s(n_kv)` the estimated seconds of a step.
+    `model.chain(sampler)` is the TokenChain to draw from. `logits` [V] come from prefill and give token 0. `position`
+    is the next token's position: the prompt length, whatever was evicted. `n_kv` is the number of cached entries,
+    `step_s(n_kv)` the estimated seconds of a step.
     After every `replan_tokens` tokens (0: never), `replan(n_tokens, n_kv, median seconds of the last steps)` may evict
     more and returns the number of cached entries. It may set `control.dropped`; the loop then returns ERROR. GoalError
     where the model computes NaN or infinity.
     """
     tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
-    token = sampler.draw(logits)
+    chain = model.chain(sampler)
+    chain.start(logits)
+    started = 1  # tokens that are drawn, or will be once the steps are over that were started
     pace = 0.0
     before = 0.0
     recent, measured = [0.0] * RECENT, 0  # seconds of steps since the last eviction, and their number
     # Not before the second token: until then no step has been measured.
     next_plan = max(replan_tokens, 2) if replan is not None and replan_tokens > 0 else cap
     while True:
-        # The one wait for the device per token: it makes EOS and the deadline guard possible.
-        value = int(token)
+        value = chain.read()
         if value == NOT_A_TOKEN:
             raise GoalError(ErrorCode.UNKNOWN, f'the model computed NaN or infinite logits at token {control.n_tokens}')
         n = control.n_tokens
@@ -95,9 +101,15 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
                 return FinishReason.ERROR
             now = clock()  # the time that replanning took is no step time
         before = now
-        if now + max(pace, step_s(n_kv)) + control.margin_s > deadline.at_s + control.overrun_s:
+        expected_s = max(pace, step_s(n_kv))
+        ends_at = now + expected_s + control.margin_s
+        latest = deadline.at_s + control.overrun_s
+        if ends_at > latest:
             return FinishReason.DEADLINE
-        logits = model.step(token, position)
-        token = sampler.draw(logits)
-        position += 1
+        if started == n:
+            chain.launch(position)
+            started, position = n + 1, position + 1
+        if chain.ahead and n + 1 < cap and n + 1 < next_plan and ends_at + expected_s <= latest:
+            chain.launch(position)
+            started, position = n + 2, position + 1
         n_kv += 1

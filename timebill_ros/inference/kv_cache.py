@@ -32,14 +32,15 @@ class SlotLayer(CacheLayerMixin):
 
     is_compileable = False
 
-    def __init__(self, capacity: int, sliding_window: int | None = None):
+    def __init__(self, capacity: int, sliding_window: int | None = None, dtype: torch.dtype | None = None):
         super().__init__()
         self.is_initialized = False  # older transformers do not set it
         self.capacity = capacity
         self.sliding_window = sliding_window
         self.is_sliding = sliding_window is not None
         self.length = 0
-        self.clears = False  # whether `reset` clears values, see SlotCache
+        self._dtype = dtype
+        self.clears = False  # whether `reset` clears slots, see SlotCache
         self._touched = 0  # slots that were written since they were clear
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor | None = None) -> None:
@@ -118,6 +119,7 @@ class SlotLayer(CacheLayerMixin):
     def reset(self) -> None:
         """Forget the content; the slots stay allocated."""
         if self.clears and self.is_initialized:
+            self.keys[:, :, :self._touched] = 0.0
             self.values[:, :, :self._touched] = 0.0
             self._touched = 0
         self.length = 0
@@ -130,8 +132,8 @@ class SlotCache(Cache):
     its length stays theirs.
 
     Steps of fixed size (steps/step_module.py) read slots that are not filled, with weight 0. Zero times NaN is NaN, so
-    one request whose values became NaN would spoil all later ones. With `clear_on_reset`, every request starts from
-    clear values.
+    one request whose entries became NaN would spoil all later ones. With `clear_on_reset`, every request starts from
+    clear slots.
     """
 
     def __init__(self, capacity: int, windows: list[int | None]):
@@ -167,10 +169,11 @@ class SlotCache(Cache):
             layer.length = length
 
     def clear_on_reset(self) -> None:
-        """Have `reset` clear the values that were written, and clear the slots that are not filled now."""
+        """Have `reset` clear the slots that were written, and clear the slots that are not filled now."""
         for layer in self.layers:
             layer.clears, layer._touched = True, layer.length
             if layer.is_initialized:
+                layer.keys[:, :, layer.length:] = 0.0
                 layer.values[:, :, layer.length:] = 0.0
 
     def advance(self) -> None:

@@ -38,12 +38,14 @@ from timebill_ros.inference.model_loading import ModelFiles, explained
 from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.inference.query_recorder import QueryRecorder, recording
 from timebill_ros.inference.sampling import Sampler
+from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.start_progress import STEPS, this_start
 from timebill_ros.inference.steps import choice
 from timebill_ros.inference.steps.interface import Step
 from timebill_ros.inference.steps.modules import ModuleStep
 from timebill_ros.inference.streams import stream_on
 from timebill_ros.inference.threads import for_decoding
+from timebill_ros.inference.token_chain import Arrivals, StepChain, TokenChain
 from timebill_ros.request import Request
 
 log = logging.getLogger(__name__)
@@ -125,6 +127,7 @@ class CausalLM:
         self._use_threads(self.threads)
         self._token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         self._position = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        self._arrivals = Arrivals(self.device) if self.device.type == 'cuda' else None
         self.hidden: torch.Tensor | None = None  # [H], the last hidden state of the latest step or prefill
         self._attentions: dict[int, torch.nn.Module] = {}  # by layer; those that call our attention function
         self._recorders: dict[int, QueryRecorder] = {}
@@ -293,13 +296,18 @@ class CausalLM:
     def step(self, token: torch.Tensor, position: int) -> torch.Tensor:
         """Decode one step: token id (on the device, any shape of one element) at `position` -> logits [V].
 
+        NOT_A_TOKEN counts as token 0: a step that was started ahead may be given it, and nobody reads what comes of it.
         Positions go on from the original prompt length after eviction. No host synchronisation. The logits, and the
         last hidden state in `hidden`, are valid until the next step.
         """
-        self._token.copy_(token.view(1, 1))
+        torch.clamp(token.view(1, 1), min=0, out=self._token)
         self._position.fill_(position)
         logits, self.hidden = self._step(self._token, self._position)
         return logits
+
+    def chain(self, sampler: Sampler) -> TokenChain:
+        """Return what draws the tokens of one answer, with the weights in use now. `hidden` stays what it is."""
+        return self._step.chain(sampler) or StepChain(self.step, sampler, self._arrivals)
 
     @torch.inference_mode()
     def evict(self, n_keep: int) -> None:

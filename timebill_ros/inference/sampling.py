@@ -40,7 +40,7 @@ class Sampler:
     Before them comes the repetition penalty, for the token ids of `prompt` and those drawn here.
     """
 
-    # Whether a draw needs what only the host knows once it has read the token before, for instance the mask of a grammar.
+    # Whether a draw needs what only the host knows, once it has read the token before: the mask of a grammar is that.
     # Then no step is started ahead.
     waits_for_host = False
 
@@ -50,10 +50,11 @@ class Sampler:
             if sampling.repetition_penalty != 1 else None
         self.generator = None
         if sampling.temperature > 0:
-            self.generator = torch.Generator(device=device).manual_seed(sampling.seed)
+            # On the CPU: a seed gives the same numbers on every device, one by one or many at once.
+            self.generator = torch.Generator().manual_seed(sampling.seed)
             self._scores = torch.empty(0, dtype=torch.float32, device=device)  # [V] from the first token on
             self._mass = torch.empty(0, dtype=torch.float64, device=device)  # [V] from the first token on
-            self._random = torch.empty(1, dtype=torch.float64, device=device)
+            self._random = torch.empty(1, dtype=torch.float64)
         # Weights above this have at least min_p of the largest one's, which is 1.
         self._dropped = float(torch.nextafter(torch.tensor(sampling.min_p), torch.tensor(0.0)))
 
@@ -73,7 +74,7 @@ class Sampler:
             weights, ids = self._weights(logits, best)
             mass = self._mass if ids is None else torch.empty(len(weights), dtype=torch.float64, device=weights.device)
             torch.cumsum(weights, 0, dtype=torch.float64, out=mass)  # in float64: no token is too rare to be drawn
-            at = self._random.uniform_(generator=self.generator).mul_(mass[-1])
+            at = self._random.uniform_(generator=self.generator).to(mass.device, non_blocking=True).mul_(mass[-1])
             # The first whose cumulated mass is above the random number: never one of weight 0.
             chosen = torch.searchsorted(mass, at, right=True)[0].clamp(max=len(weights) - 1)
             # Not ids[chosen]: an index of no dimension is read by the host.

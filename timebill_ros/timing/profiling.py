@@ -187,13 +187,12 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
     if future is not None:
         points['prediction'] = [[min(n, predictor.predictor.max_input_tokens), future.result().seconds]]
     sampler = Sampler(Sampling(), model.device)
-    token = sampler.draw(logits)
-    token, logits = _steps(model, sampler, token, n, n, points, n_steps=n_steps)
+    logits = _steps(model, sampler, logits, n, n, points, n_steps=n_steps)
     if with_draws:
         add(points, draws(logits, n))
     for variant in other_variants(model):
         model.use_variant(variant)
-        _steps(model, sampler, token, n + n_steps, n + n_steps, points, f'step:{variant}', n_steps)
+        _steps(model, sampler, logits, n + n_steps, n + n_steps, points, f'step:{variant}', n_steps)
         model.use_variant(model.variant)
     n_generated = n_steps * (1 + len(other_variants(model)))
     if model.supports_eviction and n > SHORTEST:
@@ -202,7 +201,7 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
         model.evict(n_keep)
         model.synchronize()
         points['eviction'] = [[n, time.perf_counter() - start]]
-        _steps(model, sampler, token, n + n_generated, n_keep + n_generated, points, n_steps=n_steps)
+        _steps(model, sampler, logits, n + n_generated, n_keep + n_generated, points, n_steps=n_steps)
     return points
 
 
@@ -225,25 +224,31 @@ def other_variants(model: CausalLM) -> list[str]:
     return [name for name in model.variants if name != model.variant]
 
 
-def _steps(model: CausalLM, sampler: Sampler, token: torch.Tensor, position: int, n_kv: int,
-           points: Points, kind: str = 'step', n_steps: int = STEPS) -> tuple[torch.Tensor, torch.Tensor]:
-    """Time `n_steps` decode steps from `token` at `position`, over `n_kv` cached entries.
+def _steps(model: CausalLM, sampler: Sampler, logits: torch.Tensor, position: int, n_kv: int,
+           points: Points, kind: str = 'step', n_steps: int = STEPS) -> torch.Tensor:
+    """Time `n_steps` decode steps from the token that `logits` [V] give at `position`, over `n_kv` cached entries.
 
-    Returns the last token and the logits [V] that it was drawn from, which are valid until the next step.
+    They follow one another as in the token loop. Returns the logits [V] after them, which are valid until the next
+    step.
     """
-    seconds = []
-    for i in range(n_steps):
-        start = time.perf_counter()
-        logits = model.step(token, position + i)
-        token = sampler.draw(logits)
-        int(token)  # waits for the device, as the token loop does once per token
-        seconds.append(time.perf_counter() - start)
-        token = token.clamp(min=0)
+    chain, seconds = model.chain(sampler), []
+    chain.start(logits)
+    chain.read()
+    start, launched = time.perf_counter(), 0
+    for i in range(1, n_steps + 1):
+        while launched < min(i + chain.ahead, n_steps):
+            chain.launch(position + launched)
+            launched += 1
+        chain.read()
+        now = time.perf_counter()
+        seconds.append(now - start)
+        start = now
+    logits = chain.logits
     middle = n_kv + n_steps // 2
     points.setdefault(kind, []).append([middle, statistics.median(seconds)])
     if kind == 'step':
         points.setdefault('run', []).append([middle, statistics.fmean(seconds)])
-    return token, logits
+    return logits
 
 
 def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: Points,

@@ -29,7 +29,7 @@ def model(request):
         with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
             patch.setattr(captured, 'capturer', capturer)
             one.prefill(IDS, chunk_tokens=64)
-            one.steps['float32'] = captured.CapturedStep(one.steps['float32'], one.cache, one._token, one._position)
+            one.steps['float32'] = captured.CapturedStep(one.steps['float32'], one.cache)
         one.use_variant('float32')
     assert one._step.kind == request.param
     return one

@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 
 from timebill_ros.inference.kv_cache import SlotCache
-from timebill_ros.inference.steps import captured, compiled
+from timebill_ros.inference.steps import attention_choice, captured, chain_comparison, compiled
 from timebill_ros.inference.steps.comparison import N_STEPS, Comparison, StepDiffers
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
 from timebill_ros.inference.steps.modules import ModuleStep
@@ -62,6 +62,7 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
     refusal = capture_refusal(cache)
     if not refusal:
         cache.clear_on_reset()  # both kinds of fixed size below read slots that are not filled
+        _choose_attention(modules)
     try:
         best = compiled.prepare(modules.model, cache, facts, directory, bucketed=not refusal,
                                 judge=lambda step: judge_compiled(modules, step, token, position))
@@ -76,6 +77,14 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
     except StepUnavailable as error:
         _tell(f'decode steps of {name} are no CUDA graphs: {error}', error)
         return best
+
+
+def _choose_attention(modules: ModuleStep) -> None:
+    n_heads = modules.model.config.get_text_config(decoder=True).num_attention_heads
+    try:
+        attention_choice.choose(modules.cache, n_heads, captured.capturer(modules.cache.device))
+    except Exception as error:  # whatever a device lacks: attention goes on as where nothing was timed
+        log.info('attention could not be timed: %s', compiled.one_line(error))
 
 
 def _tell(sentence: str, error: StepUnavailable) -> None:
@@ -119,10 +128,11 @@ def capture(modules: ModuleStep, best: Step, token: torch.Tensor, position: torc
     known = [modules] if best is modules else [modules, best]
     with closing(Comparison(modules, token, position)) as comparison:
         try:
-            step = captured.CapturedStep(best, cache, token, position)
+            step = captured.CapturedStep(best, cache)
             *others_s, step_s = comparison.times([*known, step], comparison.n_entries)
             used_s = min(others_s)
             _check_graphs(comparison, step)
+            chain_comparison.check(step, cache, comparison.n_entries)
             for n in (comparison.n_entries, cache.capacity - 1):
                 *others_s, step_s = comparison.times([*known, step], n)
                 if step_s > SLOWER * min(others_s):

@@ -14,15 +14,18 @@
 
 """What a decode step is, whichever way it computes.
 
-Three things that decoding does are apart, so that each can be replaced alone: a `Step` computes logits and the last
-hidden state; `sampling.Sampler.draw` turns logits and, where a grammar restricts them, a mask into a token; and
-`decode.decode` loops.
+Four things that decoding does are apart, so that each can be replaced alone: a `Step` computes logits and the last
+hidden state; `sampling.Sampler.draw` turns logits and, where a grammar restricts them, a mask into a token; a
+`token_chain.TokenChain` takes the token to the next step; and `decode.decode` loops.
 """
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
 import torch
+
+from timebill_ros.inference.sampling import Sampler
+from timebill_ros.inference.token_chain import TokenChain
 
 
 class StepUnavailable(RuntimeError):
@@ -42,3 +45,7 @@ class Step(ABC):
         its own. Both tensors are valid until the next step. There is no host synchronisation. ValueError where the
         cache is full.
         """
+
+    def chain(self, sampler: Sampler) -> TokenChain | None:
+        """Return the chain in which this step draws tokens as `sampler` does; None: tokens are drawn outside of it."""
+        return None
