@@ -46,9 +46,9 @@ def test_the_rest_is_what_it_usually_takes_until_more_is_known(start, clock):
     clock.now += 2.0
     start.make('compiling', 40.0)
     assert start.report()['left_s'] == pytest.approx(40.0 + later_s)
-    clock.now += 30.0
-    assert start.report()['for_s'] == 30.0 and start.report()['left_s'] == pytest.approx(10.0 + later_s)
-    clock.now += 70.0  # much longer than usual
+    clock.now += 24.0
+    assert start.report()['for_s'] == 24.0 and start.report()['left_s'] == pytest.approx(16.0 + later_s)
+    clock.now += 76.0  # much longer than usual
     assert start.report()['left_s'] == pytest.approx(50.0 + later_s)
     start.tell('compiling piece 3 of 4', share=0.8)  # the pace is known now
     assert start.report()['left_s'] == pytest.approx(25.0 + later_s)

@@ -86,7 +86,7 @@ class StartProgress:
         later_s = sum(part.usual_s for part in PARTS[PARTS.index(self.part) + 1:])
         if self._share > 0:
             return for_s * (1 - self._share) / self._share + later_s
-        # Where it takes longer than usual, half as long again as so far.
+        # What has taken long may go on: half as long again as so far, at least.
         return max(self._usual_s - for_s, for_s / 2) + later_s
 
 

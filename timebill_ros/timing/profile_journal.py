@@ -72,7 +72,7 @@ class ProfileJournal:
 
 def _checked(visit: dict) -> dict:
     """Return a visit as it was written. ValueError, TypeError, KeyError or AttributeError for anything else."""
-    points = {str(kind): [[float(n), float(seconds)] for n, seconds in measured]
+    points = {str(kind): [[int(n), float(seconds)] for n, seconds in measured]
               for kind, measured in visit['points'].items()}
     if not points['prefill'] or not float(visit['seconds']) > 0:
         raise ValueError('no visit')
