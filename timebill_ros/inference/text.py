@@ -15,8 +15,9 @@
 """From token ids to text while the tokens arrive: incremental decoding and stop strings."""
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
+
+from timebill_ros.inference.token_bytes import byte_tokens, ends_inside_character, special_ids
 
 # Tokens before a piece that are decoded with it, so that merges and spaces come out as in the whole text.
 _CONTEXT = 6
@@ -28,37 +29,30 @@ _MAX_INCOMPLETE = 3
 def decode(tokenizer, ids: Sequence[int]) -> str:
     """Return the text of `ids`, without special tokens, spaces as the model wrote them.
 
-    Bytes that make no character become U+FFFD, and only these. Tokenizers with byte fallback (Llama 2, Gemma, Mistral)
-    spell rare characters in tokens of one byte, and their own decoder gives up a whole run of such tokens where a
-    single byte in it is wrong. Then half a character at the end would destroy all the characters before it.
+    Half a character at the end, whose other bytes an answer that was cut lacks, is left out. Other bytes that make no
+    character become U+FFFD.
+    """
+    text = _decode(tokenizer, ids)
+    return text[:-1] if text.endswith(_INCOMPLETE) and ends_inside_character(tokenizer, ids) else text
+
+
+def _decode(tokenizer, ids: Sequence[int]) -> str:
+    """Return the text of `ids` with U+FFFD for bytes that make no character, half a character at the end included.
+
+    Tokenizers with byte fallback (Llama 2, Gemma, Mistral) spell rare characters in tokens of one byte, and their own
+    decoder gives up a whole run of such tokens where a single byte in it is wrong. Then half a character at the end
+    would destroy all the characters before it.
     """
     ids = list(ids)
-    of_bytes = _byte_tokens(tokenizer)
+    of_bytes = byte_tokens(tokenizer)
     if of_bytes and not of_bytes.keys().isdisjoint(ids):
-        backend, special = tokenizer.backend_tokenizer, _special_ids(tokenizer)
+        backend, special = tokenizer.backend_tokenizer, special_ids(tokenizer)
         tokens = {i: backend.id_to_token(i) for i in ids}
         visible = [i for i in ids if i not in special and tokens[i] is not None]
         marked = _mark_invalid([tokens[i] for i in visible], [of_bytes.get(i) for i in visible])
         if _INCOMPLETE in marked:
             return backend.decoder.decode(marked)
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
-@functools.lru_cache(maxsize=4)
-def _byte_tokens(tokenizer) -> dict[int, int]:
-    """Return {token id: byte} of the tokens "<0x00>" to "<0xFF>"; empty for a tokenizer without byte fallback."""
-    backend = getattr(tokenizer, 'backend_tokenizer', None)
-    decoder = getattr(backend, 'decoder', None)
-    if decoder is None or decoder.decode(['<0x41>']) != 'A':
-        return {}
-    found = {backend.token_to_id(f'<0x{byte:02X}>'): byte for byte in range(256)}
-    return {token: byte for token, byte in found.items() if token is not None}
-
-
-@functools.lru_cache(maxsize=4)
-def _special_ids(tokenizer) -> frozenset[int]:
-    """Return the tokens that have no text in an answer."""
-    return frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
 
 
 def _mark_invalid(tokens: list[str], values: list[int | None]) -> list[str]:
@@ -86,7 +80,7 @@ def _mark_invalid(tokens: list[str], values: list[int | None]) -> list[str]:
 
 
 class TextStream:
-    """Decodes a growing sequence piece by piece; the pieces concatenate to the decoded whole.
+    """Decodes a growing sequence piece by piece; the pieces concatenate to what `decode` makes of the whole.
 
     A piece is held back while it ends inside a character. Each call decodes only the last few tokens, so the cost per
     token does not grow with the answer.
@@ -98,9 +92,12 @@ class TextStream:
         self._context, self._known = 0, ''
 
     def advance(self, ids: Sequence[int], n: int, *, last: bool = False) -> str:
-        """Return the text of ids[:n] that earlier calls have not returned. With `last`, nothing is held back."""
-        text = decode(self._tokenizer, ids[self._context:n])
-        sure = text if last else _certain(text, self._known)
+        """Return the text of ids[:n] that earlier calls have not returned.
+
+        With `last`, nothing is held back for later tokens.
+        """
+        text = _decode(self._tokenizer, ids[self._context:n])
+        sure = decode(self._tokenizer, ids[self._context:n]) if last else _certain(text, self._known)
         piece = sure[len(self._known):]
         if len(sure) > len(self._known):
             self._known = sure
@@ -112,7 +109,7 @@ class TextStream:
         context = n - _CONTEXT
         if context <= self._context:
             return
-        text = decode(self._tokenizer, ids[context:n])
+        text = _decode(self._tokenizer, ids[context:n])
         known = text.removesuffix(held) if held else text
         # Without visible text before it, the next word would be decoded as the first: without its space. And where the
         # context would begin inside the character that is held back, its text would differ.
