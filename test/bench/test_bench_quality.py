@@ -61,14 +61,15 @@ def model(directory):
 
 
 def test_a_restored_prompt_is_answered_as_a_fresh_one(model):
-    cells = quality.cells_of(list(model.variants), ['snapkv', 'recent'])
-    assert len(cells) == 2 * (1 + 2 * (len(RATIOS) - 1)) == len(set(cells))
+    assert len(quality.cells_of(['a', 'b'], ['snapkv', 'recent'])) == 2 * (1 + 2 * (len(RATIOS) - 1))
+    cells = [('float32', '', 0.0), ('float32', 'snapkv', 0.5), ('float32', 'recent', 0.9), ('int8', 'snapkv', 0.95)]
+    assert set(cells) <= set(quality.cells_of(list(model.variants), ['snapkv', 'recent']))
     for task in SOURCE.load()[:2]:
         request = request_for(task, N_NEW)
         ids = model.tokenize(model.render(request), is_chat=True)
         entries = list(quality.answers(model, task, cells, **OPTIONS))
         assert [tuple(entry['cell']) for entry in entries] == cells
-        assert len({entry['text'] for entry in entries}) > 6, 'answers that could not tell one cache from another'
+        assert len({entry['text'] for entry in entries}) > 2, 'answers that could not tell one cache from another'
         for entry in entries:
             variant, scorer, ratio = entry['cell']
             model.scorer = SCORERS[scorer or 'snapkv']()

@@ -55,7 +55,7 @@ def test_a_table_holds_the_means_of_each_variant():
 
 def test_prompts_of_different_lengths_have_tables_of_their_own():
     found = [answered(n, *([0.9] * 6)) for n in range(100, 140)] + \
-            [answered(n, .9, .5, .3, .2, .1, .0) for n in range(1000, 1040)]
+            [answered(n, .9, .5, .3, .2, .1, .1) for n in range(1000, 1040)]
     random.Random(0).shuffle(found)
     table = quality_table(found, ['bfloat16', 'int8'], 'snapkv')
     assert [(each.low, each.high) for each in table.classes] == [(100, 1000), (1000, 1040)]

@@ -29,6 +29,7 @@ that was stopped goes on.
 """
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -61,15 +62,15 @@ PLANNING = ('promise_quality', 'min_kept_tokens', 'miss_rate', 'pessimistic_leng
 
 
 class Measurement:
-    """What is finished, what is missing, and the model that does it."""
+    """What is finished, what is missing, and the model that does it. `between` is called after every answer."""
 
     def __init__(self, live: LiveMethods, journal: Journal, tasks: list[ScoredTask], n_live: int, margin_s: float,
-                 options: dict, advance: Callable[[], None]):
+                 options: dict, between: Callable[[], None]):
         self.live, self.journal, self.tasks, self.margin_s, self.options = live, journal, tasks, margin_s, options
         self.model: CausalLM = live.loaded.engine.model
         self.methods = methods_of(self.model)
         self.live_tasks = balanced(tasks, n_live) if n_live else []
-        self.advance = advance
+        self.between = between
         self.recorded: dict[tuple[str, str, int], TimedAnswer] = {}
         self.answered: dict[tuple[str, str, str, float], LiveAnswer] = {}
         self.budgets_s: list[float] = []
@@ -123,7 +124,7 @@ class Measurement:
         key = (task.key, method, when)
         if key not in self.recorded:
             self._add('recorded', key, record(self.model, task, self.methods[method], **self.options))
-            self.advance()
+            self.between()
 
     def _answer_live(self, task: ScoredTask) -> None:
         cases = [(strategy, i) for strategy in STRATEGIES for i in range(len(QUANTILES))]
@@ -134,7 +135,7 @@ class Measurement:
                 if key not in self.answered:
                     self._add('live', key, answer_live(self.live.engines[planner], task, budget_s=self.budgets_s[i],
                                                        strategy=strategy, margin_s=self.margin_s))
-                    self.advance()
+                    self.between()
         self.live.save()
 
     def results(self) -> Results:
@@ -177,9 +178,16 @@ def run(values: dict, out: Path, *, source: TaskSource, n_live: int) -> int:
     facts = {'model': model.fingerprint, 'precision': model.variant, 'variants': values['variants'],
              'device': machine['device'], 'tasks': key_of(task.key for task in tasks), 'delivery_margin_s': margin_s,
              'quality_table': key_of([table]), **{name: values[name] for name in PLANNING}, **options}
+    gc.collect()
+    gc.freeze()  # as in the worker: later collections need not walk what stays
     with Journal(beside(out), facts) as journal, Progress() as bar:
         answering = bar.add_task('answering', total=None)
-        measurement = Measurement(live, journal, tasks, n_live, margin_s, options, lambda: bar.advance(answering))
+
+        def between() -> None:
+            bar.advance(answering)
+            gc.collect()  # as the worker does between requests
+
+        measurement = Measurement(live, journal, tasks, n_live, margin_s, options, between)
         bar.update(answering, total=measurement.total, completed=measurement.done)
         measurement.run()
     results = measurement.results()

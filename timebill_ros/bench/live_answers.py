@@ -15,7 +15,6 @@
 """Tasks that the real engine answers by a deadline, one after the other, on the machine's own clock."""
 from __future__ import annotations
 
-import gc
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,7 +80,6 @@ def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: 
                 margin_s: float) -> LiveAnswer:
     """Send one task through the engine, `budget_s` seconds before its deadline, and wait for the result."""
     plans: list[Plan] = []
-    gc.collect()  # as the worker does between requests
     released = engine.clock()
     request = replace(request_for(task, task.max_new_tokens), request_id=task.key, release_s=released,
                       deadline_s=released + budget_s, strategy=strategy, delivery_margin_s=margin_s)

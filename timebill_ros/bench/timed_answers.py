@@ -19,7 +19,6 @@ runs is what the engine runs for a request, without a plan. Times count from whe
 """
 from __future__ import annotations
 
-import gc
 import time
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -53,7 +52,6 @@ def record(model: CausalLM, task: ScoredTask, method: tuple[str, float], *, chun
            max_eviction_ratio: float, clock: Clock = time.perf_counter) -> TimedAnswer:
     """Answer a task by a method of `methods_of`: with its weights, after evicting its share of the prompt's cache."""
     variant, ratio = method
-    gc.collect()  # as the worker does between requests
     started = clock()
     at: list[float] = []
 
