@@ -64,14 +64,17 @@ fi
 
 if "$python" -c 'import pytest, pytest_timeout' 2>/dev/null; then
     part tests 90 "$python" -m pytest -q -m 'not slow' test/inference/steps/test_comparison.py \
-        test/inference/steps/test_captured.py test/inference/test_devices.py test/inference/test_variants.py
+        test/inference/steps/test_captured.py test/inference/steps/test_captured_chain.py \
+        test/inference/steps/test_captured_draws.py test/inference/steps/test_attention_choice.py \
+        test/inference/test_slot_attention.py test/inference/test_devices.py test/inference/test_variants.py
 else
     unchecked+=("the test modules, because pytest is not installed")
 fi
 first=${shapes%% *}
 part steps 90 "$python" -m timebill_ros.bench.step_check --shape "$first" --out "$out"
 # shellcheck disable=SC2086  # several shapes are several words
-part device 200 "$python" -m timebill_ros.cli bench device --quick --shapes $shapes --out "$out/device.json"
+part device 200 "$python" -m timebill_ros.cli bench device --quick --minutes 2.5 --shapes $shapes \
+    --out "$out/device.json"
 
 rm -rf "$out/cache"
 echo "== result"

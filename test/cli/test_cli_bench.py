@@ -61,16 +61,20 @@ def test_bench_decode_of_a_shape_has_every_precision_and_what_it_costs_in_qualit
     assert {row['precision'] for row in result['quality']} == {'float32', 'bfloat16', 'float16', 'int8', 'int4'}
 
 
-def test_bench_device_on_a_cpu(tmp_path):
+def test_bench_device_on_a_cpu(tmp_path, capsys):
     out = tmp_path / 'device.json'
     assert run('bench', 'device', '--shapes', 'tiny', '--longest', 300, '--seconds', 2, '--tokens', 4, '--rounds', 1,
-               '--device', 'cpu', '--threads', 1, '--compile-step', 'never', '--out', out) == 0
+               '--device', 'cpu', '--threads', 1, '--compile-step', 'never', '--variants', 'int8', '--out', out) == 0
+    first = capsys.readouterr().out.splitlines()[:4]
+    assert first[:3] == ['tiny:', '  steps in bfloat16: not compiled, not captured as CUDA graphs',
+                         '  steps in int8: not compiled, not captured as CUDA graphs'] and 'GB/s' in first[3]
     result = json.loads(out.read_text())
     shape, = result['shapes']
     assert result['read_bandwidth_bytes_per_s'] > 0 and shape['held_out'] and shape['eviction']
     assert {(row['method'], row['eviction_ratio']) for row in shape['decode']} == {
-        ('model.generate', 0.0), ('timebill', 0.0), ('timebill', 0.5), ('timebill', 0.9)}
+        ('model.generate', 0.0), ('timebill', 0.0), ('timebill', 0.5), ('timebill', 0.9), ('timebill in int8', 0.0)}
     assert [row['setting'] for row in shape['prediction']] == ['alone', 'predictor on cpu']
+    assert 0.0 <= shape['prediction'][1]['hidden_share'] <= 1.0 and len(shape['goals']) >= 4
     assert out.with_suffix('.png').is_file()
     assert run('bench', 'device', '--shapes', 'Qwen9') == 1
 

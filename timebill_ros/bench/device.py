@@ -21,7 +21,10 @@ For models of public shapes with random weights (shapes.py) it measures
     bandwidth of this device, measured in the same run
     the embedded length predictor beside prefill, on the same device and on the CPU
 
-`--seconds` bounds the profile of each shape. `--quick` measures two shapes in a few minutes.
+    how much of the prediction prefill hides, and whether eviction shortens steps as the profile says
+
+`--seconds` bounds the profile of each shape, and `--minutes` the whole: 4 with `--quick`, otherwise 10. What it says
+first of a shape is which steps are used and, if not the quickest kind, why.
 """
 from __future__ import annotations
 
@@ -37,23 +40,22 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from timebill_ros import settings
-from timebill_ros.bench import shapes, token_times
+from timebill_ros.bench import device_report, shapes, token_times
 from timebill_ros.bench.machine import describe_device, write
 from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.bench.step_check import notes
-from timebill_ros.bench.tables import Table, print_table
 from timebill_ros.inference.devices import choose_device
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.length import length_predictor
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.resources import embedded_directory
 from timebill_ros.timing import fitting, profiling
-from timebill_ros.timing.execution_time import ProfileError
+from timebill_ros.timing.execution_time import ExecutionTimes, ProfileError
 from timebill_ros.worker.loading import load_model
 
 READ_BYTES = 1 << 30
 RATIOS = (0.0, 0.5, 0.9)
-LONG_PREFILL = 1024  # tokens from which prefill errors are reported apart
+PROFILE_SHARE = 0.35  # of the time for a shape, at most, may go into its profile
 
 
 def read_bandwidth(device: torch.device, repeats: int = 7) -> float:
@@ -67,14 +69,17 @@ def read_bandwidth(device: torch.device, repeats: int = 7) -> float:
     return READ_BYTES / best
 
 
-def bytes_of_step(model: CausalLM, n_kv: int) -> int:
+def bytes_of_step(model: CausalLM, n_kv: int, variant: str = '') -> int:
     """Return the bytes that one decode step must read: the weights and the `n_kv` cache entries.
 
-    An embedding that is not also the head does not count: a step reads one row of it.
+    An embedding that is not also the head does not count: a step reads one row of it. variant: the precision of the
+    weights; empty: the model's own.
     """
-    tied = model.model.get_input_embeddings().weight is model.model.get_output_embeddings().weight
-    skipped = None if tied else model.model.get_input_embeddings().weight
-    weights = sum(p.numel() * p.element_size() for p in model.model.parameters() if p is not skipped)
+    modules = model.variants[variant or model.variant]
+    embedding = model.model.get_input_embeddings().weight
+    tied = getattr(modules.get_output_embeddings(), 'weight', None) is embedding
+    weights = sum(tensor.numel() * tensor.element_size() for tensors in (modules.parameters(), modules.buffers())
+                  for tensor in tensors if tied or tensor is not embedding)
     entry = sum(2 * layer.keys.shape[1] * layer.keys.shape[3] * layer.keys.element_size()
                 for layer in model.cache.layers)
     return weights + n_kv * entry
@@ -88,7 +93,7 @@ def held_out(model: CausalLM, profile, chunk_tokens: int, repeats: int) -> list[
         for _ in range(repeats):
             profiling.add(points, profiling.visit(model, None, n, chunk_tokens, draw))
     rows = []
-    for kind, least in (('prefill', 0), ('prefill', LONG_PREFILL), ('step', 0)):
+    for kind, least in (('prefill', 0), ('prefill', device_report.LONG_PREFILL), ('step', 0)):
         chosen = {kind: [[n, seconds] for n, seconds in points[kind] if n >= least]}
         if chosen[kind]:
             rows.append({'kind': kind, 'from_tokens': least, 'lengths': len({n for n, _ in chosen[kind]}),
@@ -96,28 +101,41 @@ def held_out(model: CausalLM, profile, chunk_tokens: int, repeats: int) -> list[
     return rows
 
 
-def decode_rows(model: CausalLM, lengths: list[int], *, n_tokens: int, rounds: int, chunk_tokens: int,
-                bandwidth: float) -> list[dict]:
-    """Return a row per method, length and eviction: our token loop and `model.generate`, in interleaved rounds."""
+def decode_rows(model: CausalLM, times: ExecutionTimes, lengths: list[int], *, n_tokens: int, rounds: int,
+                chunk_tokens: int, bandwidth: float, until_s: float) -> list[dict]:
+    """Return a row per method, length and eviction: our token loop and `model.generate`, in interleaved rounds.
+
+    There is one row more for each other precision that the model can decode with. No round begins after `until_s`
+    (monotonic) but the first that counts.
+    """
     reference = AutoModelForCausalLM.from_pretrained(model.name, dtype=model.dtype).to(model.device).eval()
-    keys = [(method, n, ratio) for n in lengths for method, ratio in
-            [('model.generate', 0.0), *(('timebill', ratio) for ratio in RATIOS)]]
+    others = profiling.other_variants(model)
+    keys = [(method, n, ratio, variant) for n in lengths for method, ratio, variant in
+            [('model.generate', 0.0, ''), *(('timebill', ratio, '') for ratio in RATIOS),
+             *((f'timebill in {variant}', 0.0, variant) for variant in others)]]
     seconds: dict[tuple, list[float]] = {key: [] for key in keys}
     draw = random.Random(2)
     for index in range(rounds + 1):
-        for method, n, ratio in draw.sample(keys, len(keys)):
+        if index > 1 and time.monotonic() > until_s:
+            break
+        for key in draw.sample(keys, len(keys)):
+            method, n, ratio, variant = key
             prompt = [draw.randrange(1, shapes.WORDS) for _ in range(n)]
             taken = token_times.time_generate(reference, prompt, n_tokens) if method == 'model.generate' else \
-                token_times.time_ours(model, prompt, n_tokens, chunk_tokens, ratio)
+                token_times.time_ours(model, prompt, n_tokens, chunk_tokens, ratio, variant)
             if index:  # the first round warms up
-                seconds[method, n, ratio] += taken
+                seconds[key] += taken
     rows = []
-    for (method, n, ratio), taken in seconds.items():
+    for (method, n, ratio, variant), taken in seconds.items():
         n_kv = int((1 - ratio) * n) + n_tokens // 2
+        n_bytes = bytes_of_step(model, n_kv, variant)
         rows.append({'method': method, 'cache_tokens': n, 'eviction_ratio': ratio, **token_times.milliseconds(taken),
-                     'tokens_per_s': 1 / median(taken), 'estimated_bytes': bytes_of_step(model, n_kv),
-                     'share_of_bandwidth': bytes_of_step(model, n_kv) / median(taken) / bandwidth,
-                     'speedup': median(seconds['model.generate', n, 0.0]) / median(taken)})
+                     'tokens_per_s': 1 / median(taken), 'estimated_bytes': n_bytes,
+                     'share_of_bandwidth': n_bytes / median(taken) / bandwidth,
+                     'speedup': median(seconds['model.generate', n, 0.0, '']) / median(taken)})
+        if method != 'model.generate':
+            own = times.of_variant(variant) if variant else times
+            rows[-1]['profiled_ms'] = 1e3 * own.step(n_kv)
     return rows
 
 
@@ -135,94 +153,101 @@ def prediction_rows(model: CausalLM, n: int, chunk_tokens: int, rounds: int) -> 
         name = f'predictor on {model.device}'
         executors[f'{name}, equal priority'], stream_of[f'{name}, equal priority'] = executors[name], nullcontext
     prompt = [1 + i % (shapes.WORDS - 1) for i in range(n)]
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in executors}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in executors}
     for _ in range(rounds + 1):
         for name, executor in executors.items():
             model.reset()
             model.synchronize()
-            start = time.perf_counter()
+            start = time.monotonic()
             future = executor.submit('w1 ' * n, n) if executor else None
             with stream_of[name]():
                 model.prefill(prompt, chunk_tokens=chunk_tokens)
                 model.synchronize()
-            prefill_s = time.perf_counter() - start
-            found[name].append((prefill_s, future.result().seconds if future else 0.0))
+            end = time.monotonic()
+            predicted = future.result() if future else None
+            found[name].append((end - start, *((predicted.seconds, predicted.hidden_s(start, end)) if predicted else
+                                               (0.0, 0.0))))
     for executor in executors.values():
         if executor:
             executor.close()
-    return [{'setting': name, 'prompt_tokens': n, 'prefill_s': median(p for p, _ in taken[1:]),
-             'prediction_s': median(s for _, s in taken[1:])} for name, taken in found.items()]
+    return [{'setting': name, 'prompt_tokens': n, 'prefill_s': median(p for p, _, _ in taken[1:]),
+             'prediction_s': median(s for _, s, _ in taken[1:]),
+             'hidden_share': median(hidden / s for _, s, hidden in taken[1:]) if executors[name] else None}
+            for name, taken in found.items()]
 
 
-def of_shape(values: dict, directory: Path, shape: str, *, longest: int, seconds: float, n_tokens: int, rounds: int,
-             bandwidth: float) -> dict:
-    """Measure everything about one shape."""
+def load(values: dict, directory: Path, shape: str, *, longest: int, n_tokens: int) -> tuple[CausalLM, int, dict]:
+    """Load a shape, say which steps are used and why, and return the model, its chunk size and the result so far."""
     started = time.monotonic()
-    print(f'{shape}:')
-    values = settings.check({**values, 'model': str(directory), 'length_predictor': '', 'variants': '',
+    values = settings.check({**values, 'model': str(directory), 'length_predictor': '',
                              'max_context_tokens': longest + 4 * profiling.STEPS + n_tokens})
     with notes() as said:
         model, _, choices = load_model(values)
-    print(f'  steps are {", ".join(step.kind for step in model.steps.values())}')
-    for sentence in said:  # why another kind is not used
-        print(f'  {sentence}')
-    loaded_s, chunk = time.monotonic() - started, choices.prefill_chunk_tokens
+    kinds = {name: step.kind for name, step in model.steps.items()}
+    print(f'{shape}:')
+    for line in device_report.step_lines(kinds, said):
+        print(f'  {line}', flush=True)
+    return model, choices.prefill_chunk_tokens, {
+        'shape': shape, 'dtype': model.variant, 'on': model.device.type, 'steps': kinds, 'step_notes': said,
+        'load_s': time.monotonic() - started}
+
+
+def measure(model: CausalLM, chunk: int, result: dict, *, longest: int, seconds: float, n_tokens: int, rounds: int,
+            bandwidth: float, until_s: float) -> None:
+    """Measure everything about one shape, and add it to `result`; about until the monotonic instant `until_s`."""
+    seconds = min(seconds, max(PROFILE_SHARE * (until_s - time.monotonic()), 1.0))
     points = profiling.measure(model, None, chunk_tokens=chunk, budget_s=seconds, repeats=4, n_lengths=8,
                                longest=longest)
     profile = profiling.make_profile(model, None, points, chunk)
     seen = max(n for n, _ in points['prefill'])
     lengths = [n for n in (512, 4096, longest) if n <= seen] or [seen]
-    return {'shape': shape, 'dtype': model.variant, 'load_s': loaded_s,
-            'steps': {name: step.kind for name, step in model.fast_steps.items()}, 'step_notes': said,
-            'times': {name: value for name, value in vars(profile.times).items() if isinstance(value, (int, float))},
-            'fit_errors': profile.fit_errors, 'longest_profiled': seen,
-            'held_out': held_out(model, profile, chunk, repeats=2),
-            'eviction': [[n, s] for n, s in points.get('eviction', [])],
-            'decode': decode_rows(model, lengths, n_tokens=n_tokens, rounds=rounds, chunk_tokens=chunk,
-                                  bandwidth=bandwidth),
-            'prediction': prediction_rows(model, min(2048, seen), chunk, rounds),
-            'points': points}
+    result.update(
+        times={name: value for name, value in vars(profile.times).items() if isinstance(value, (int, float))},
+        fit_errors=profile.fit_errors, longest_profiled=seen, held_out=held_out(model, profile, chunk, repeats=2),
+        eviction=[[n, s] for n, s in points.get('eviction', [])], points=points)
+    result['prediction'] = prediction_rows(model, min(2048, seen), chunk, rounds)
+    with model.stream.entered():  # as the engine does
+        result['decode'] = decode_rows(model, profile.times, lengths, n_tokens=n_tokens, rounds=rounds,
+                                       chunk_tokens=chunk, bandwidth=bandwidth, until_s=until_s)
+    result['goals'] = device_report.goals(result)
 
 
 def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int, seconds: float, n_tokens: int,
-        rounds: int) -> int:
-    """Measure every shape, print and write. Without `out` the file is build/bench/device_<name of the device>.json."""
-    device = choose_device(values['device'])
-    bandwidth = read_bandwidth(device)
-    print(f'{describe_device(device)["device"]} reads {bandwidth / 1e9:.0f} GB/s')
-    found = []
-    for shape in shape_names:
+        rounds: int, minutes: float) -> int:
+    """Measure every shape, print and write, in about so many minutes; each has the same share of what is left.
+
+    Without `out` the file is build/bench/device_<name of the device>.json. It is written after each shape.
+    """
+    device, until_s = choose_device(values['device']), time.monotonic() + 60.0 * minutes
+    name = ''.join(c if c.isalnum() else '_' for c in describe_device(device)['device'].split(',')[0]).strip('_')
+    out = out or Path('build/bench') / f'device_{name}.json'
+    found: list[dict] = []
+    whole = {'machine': describe_device(device), 'shapes': found}
+    for i, shape in enumerate(shape_names):
+        share_s = (until_s - time.monotonic()) / (len(shape_names) - i)
+        ends_s = time.monotonic() + share_s
+        result = {'shape': shape}
+        found.append(result)
         with tempfile.TemporaryDirectory(prefix='timebill_shape_') as folder:
             directory = shapes.write(Path(folder) / shape, shape)
             try:
-                found.append(of_shape(values, directory, shape, longest=longest, seconds=seconds, n_tokens=n_tokens,
-                                      rounds=rounds, bandwidth=bandwidth))
-                _show(found[-1])
+                model, chunk, loaded = load(values, directory, shape, longest=longest, n_tokens=n_tokens)
+                result.update(loaded)
+                if 'read_bandwidth_bytes_per_s' not in whole:  # after the first lines, which say what steps are used
+                    bandwidth = whole['read_bandwidth_bytes_per_s'] = read_bandwidth(device)
+                    print(f'{whole["machine"]["device"]} reads {bandwidth / 1e9:.0f} GB/s', flush=True)
+                measure(model, chunk, result, longest=longest, seconds=seconds, n_tokens=n_tokens, rounds=rounds,
+                        bandwidth=bandwidth, until_s=ends_s)
+                device_report.show(result)
             except (ProfileError, RuntimeError) as error:  # too slow for two lengths, or too large for the memory
                 print(f'{shape} could not be measured: {error}')
-                found.append({'shape': shape, 'error': str(error)})
+                result['error'] = str(error)
+            model = None  # its memory is for the next one
         gc.collect()
         if device.type == 'cuda':
             torch.cuda.empty_cache()
-    name = ''.join(c if c.isalnum() else '_' for c in describe_device(device)['device'].split(',')[0]).strip('_')
-    out = out or Path('build/bench') / f'device_{name}.json'
-    write(out, {'machine': describe_device(device), 'read_bandwidth_bytes_per_s': bandwidth, 'shapes': found})
+        write(out, whole)
     measured = [one for one in found if 'decode' in one]
     if measured and (plots := plots_if_installed()):
         plots.device(measured, out.with_suffix('.png'))
     return 0 if all('error' not in one for one in found) else 1
-
-
-def _show(result: dict) -> None:
-    table = Table('method', 'cache', 'evicted', 'ms per token', 'p99.9 ms', 'against generate', 'of the bandwidth',
-                  title=f'{result["shape"]} in {result["dtype"]}, loaded in {result["load_s"]:.1f} s, '
-                  + result['steps'].get(result['dtype'], 'through its modules'))
-    for r in result['decode']:
-        table.add_row(r['method'], str(r['cache_tokens']), f'{r["eviction_ratio"]:.0%}', f'{r["median_ms"]:.3f}',
-                      f'{r["p99.9_ms"]:.3f}', f'{r["speedup"]:.2f}x', f'{r["share_of_bandwidth"]:.0%}')
-    print_table(table)
-    for r in result['held_out']:
-        print(f'{r["kind"]} at {r["lengths"]} held-out lengths from {r["from_tokens"]}: mean error {r["mape"]:.1%}')
-    for r in result['prediction']:
-        print(f'prefill of {r["prompt_tokens"]} tokens, {r["setting"]}: {1e3 * r["prefill_s"]:.1f} ms, prediction '
-              f'{1e3 * r["prediction_s"]:.1f} ms')

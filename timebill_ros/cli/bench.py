@@ -39,7 +39,7 @@ TAKES = {
     'knobs': '5 minutes',
     'load': '25 minutes: --minutes, and the start of the node',
     'utilisation': '25 minutes: 42 times --seconds, and the end of the last goals',
-    'device': 'twice --seconds for each shape, and longer for a large one',
+    'device': '10 minutes, and 4 with --quick',
 }
 
 
@@ -262,13 +262,14 @@ def _run_utilisation(options: argparse.Namespace) -> int:
 def _add_device(benches) -> None:
     command = _parser(benches, 'device', 'models of public shapes with random weights: profile, decoding, '
                                  'eviction and bandwidth of this device')
-    add_model_options(command, but=('model', 'length_predictor', 'variants', 'max_context_tokens'))
+    add_model_options(command, but=('model', 'length_predictor', 'max_context_tokens'))
     command.add_argument('--out', type=Path, help='(default: build/bench/device_<device>.json)')
-    command.add_argument('--quick', action='store_true', help='two shapes (one on a CPU), shorter prompts and '
-                         'profiles: about 4 minutes on a large GPU')
+    command.add_argument('--quick', action='store_true', help='two shapes (one on a CPU), shorter prompts and profiles')
+    command.add_argument('--minutes', type=float, help='about how long all of it may take, but for compiling steps '
+                         '(default: 10, quick: 4)')
     command.add_argument('--shapes', nargs='+', metavar='NAME',
-                         help='of Qwen2.5-7B, Qwen2.5-1.5B, Qwen2.5-0.5B and tiny (default: the first three on a GPU, '
-                         'the last two on a CPU)')
+                         help='of tiny, Qwen2.5-0.5B, Qwen2.5-1.5B and Qwen2.5-7B (default: the last three on a GPU, '
+                         'the first two on a CPU)')
     command.add_argument('--longest', type=int, help='prompt tokens (default: 32,000 on a GPU, quick: 8,192; 2,048 on '
                          'a CPU)')
     command.add_argument('--seconds', type=float, help='for the profile of each shape (default: 60, quick: 20)')
@@ -282,11 +283,13 @@ def _run_device(options: argparse.Namespace) -> int:
     from timebill_ros.bench.device import run
     from timebill_ros.inference.devices import choose_device
     on_cpu = choose_device(options.device).type == 'cpu'
-    usual = ['Qwen2.5-0.5B', 'tiny'] if on_cpu else ['Qwen2.5-7B', 'Qwen2.5-1.5B', 'Qwen2.5-0.5B']
+    # The largest last: it has the time that the others left.
+    usual = ['tiny', 'Qwen2.5-0.5B'] if on_cpu else ['Qwen2.5-0.5B', 'Qwen2.5-1.5B', 'Qwen2.5-7B']
     names = options.shapes or ((['tiny'] if on_cpu else ['Qwen2.5-0.5B', 'Qwen2.5-7B']) if options.quick else usual)
     if unknown := [name for name in names if name not in shapes.SHAPES]:
         raise ValueError(f'shape {unknown[0]!r} is none of {", ".join(shapes.SHAPES)}')
     return run(model_settings(options), options.out, shape_names=names,
                longest=options.longest or (2048 if on_cpu else 8192 if options.quick else 32_000),
                seconds=options.seconds or (20.0 if options.quick else 60.0), n_tokens=options.tokens,
-               rounds=options.rounds or (1 if options.quick else 3))
+               rounds=options.rounds or (1 if options.quick else 3),
+               minutes=options.minutes or (4.0 if options.quick else 10.0))

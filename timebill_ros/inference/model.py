@@ -38,7 +38,6 @@ from timebill_ros.inference.model_loading import ModelFiles, explained
 from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.inference.query_recorder import QueryRecorder, recording
 from timebill_ros.inference.sampling import Sampler
-from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.start_progress import STEPS, this_start
 from timebill_ros.inference.steps import choice
 from timebill_ros.inference.steps.interface import Step
