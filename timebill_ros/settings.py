@@ -99,8 +99,8 @@ PARAMETERS = (
     Parameter('worker_python', '', 'Python interpreter of the inference process. Name one where torch and transformers '
               'are installed in another environment than the node. Empty: the one that runs the node.'),
     Parameter('worker_start_timeout_s', 300.0, 'Longest time for which a start of the inference process may not get '
-              'on: read or write nothing, compile nothing, measure nothing. A start that gets on may take longer. After '
-              'this time configure fails, and a replacement of a lost process is ended and started again.',
+              'on: read or write nothing, compile nothing, measure nothing. A start that gets on may take longer. '
+              'After this time configure fails, and a replacement of a lost process is ended and started again.',
               's', 1.0, 3600.0),
     # Device, threads and cores.
     Parameter('device', 'auto', 'Device of the model, as torch names it, for instance cpu, cuda or cuda:1. auto: CUDA '

@@ -184,9 +184,9 @@ class CausalLM:
         n_tokens = self.model.get_input_embeddings().num_embeddings
         ids = [(11 + 37 * i) % n_tokens for i in range(MAX_WINDOW + 2)]
         for name, modules in self.steps.items():
+            this_start.begin(STEPS, name)
             facts = [self.fingerprint, name, str(self.dtype), device_name(self.device), *library_versions().values()]
             self.reset()
-            this_start.begin(STEPS, name)
             self.prefill(ids, chunk_tokens=len(ids))
             self.steps[name] = choice.choose(modules, self._token, self._position, name=f'{self.name} in {name}',
                                              facts=facts, directory=directory)

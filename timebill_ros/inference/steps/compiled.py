@@ -35,6 +35,7 @@ from torch import nn
 
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.one_time_work import one_time_work
+from timebill_ros.inference.start_progress import STEPS, this_start
 from timebill_ros.inference.steps import ahead_of_time, toolkit
 from timebill_ros.inference.steps.comparison import StepDiffers
 from timebill_ros.inference.steps.compiling import compile_step
@@ -166,6 +167,7 @@ def _make(model: nn.Module, cache: SlotCache, package: Path, weights: dict[str, 
     """
     toolkit.check(cache.device)
     log.info('compiling the decode step, once for this model and device')
+    this_start.make('compiling', STEPS.usual_s)
     start_s = time.monotonic()
     try:
         compile_step(model, cache, package, weights, bucketed=bucketed)
