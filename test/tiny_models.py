@@ -55,6 +55,8 @@ EVICTABLE = {
     'qwen2_sliding': ('Qwen2', dict(use_sliding_window=True, sliding_window=24, layer_types=_MIXED)),
     'gemma3': ('Gemma3', dict(sliding_window=24, layer_types=_MIXED, head_dim=16, query_pre_attn_scalar=16,
                               tie_word_embeddings=False)),
+    'gemma2': ('Gemma2', dict(head_dim=8, sliding_window=24, layer_types=_MIXED, query_pre_attn_scalar=8,
+                              attn_logit_softcapping=2.0, tie_word_embeddings=False)),
 }
 # Runs on the same cache and attention, but its windows leave nothing to evict.
 SLIDING_ONLY = {'mistral_sliding': ('Mistral', dict(sliding_window=24, head_dim=8))}
@@ -67,9 +69,6 @@ REFUSED = {
     'mamba': ('Mamba', dict(state_size=8, conv_kernel=4, expand=2), 'recurrent'),
     'falcon_h1': ('FalconH1', _MAMBA, 'recurrent'),
     'gpt_oss': ('GptOss', dict(head_dim=8, sliding_window=24, num_local_experts=4, num_experts_per_tok=2), 'sinks'),
-    'gemma2': ('Gemma2', dict(head_dim=8, sliding_window=24, query_pre_attn_scalar=8, attn_logit_softcapping=2.0,
-                              tie_word_embeddings=False),
-               'soft-capped'),
 }
 KINDS = {**EVICTABLE, **SLIDING_ONLY, **REFUSED}
 

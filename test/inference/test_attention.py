@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward as gemma2_attention_forward
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from timebill_ros.inference import attention as attention_module
@@ -109,13 +110,39 @@ def test_the_scaling_defaults_to_the_head_size():
     torch.testing.assert_close(ours, eager(query, key, value, HEAD_DIM ** -0.5))
 
 
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+@pytest.mark.parametrize(('n_heads', 'n_kv_heads'), [(4, 4), (8, 2)])
+@pytest.mark.parametrize(('n_query', 'n_key', 'window'), [(20, 20, None), (7, 20, None), (1, 20, None), (7, 14, 8),
+                                                          (1, 1, None)])
+def test_soft_capped_logits_are_gemmas(n_query, n_key, window, n_heads, n_kv_heads, dtype):
+    query, key, value = states(n_query, n_key, n_heads, n_kv_heads, dtype)
+    query = (3 * query).transpose(1, 2).contiguous().transpose(1, 2)  # as models lay them out
+    ours, _ = attention(SimpleNamespace(), query, key, value, None, scaling=0.5, sliding_window=window, softcap=2.0)
+    position = torch.arange(n_key - n_query, n_key)[:, None]
+    hidden = (torch.arange(n_key) > position) | (torch.arange(n_key) <= position - (window or n_key))
+    module = SimpleNamespace(num_key_value_groups=n_heads // n_kv_heads, training=False)
+    bias = torch.zeros(n_query, n_key).masked_fill(hidden, float('-inf'))[None, None].to(dtype)
+    expected = gemma2_attention_forward(module, query, key, value, bias, scaling=0.5, softcap=2.0)[0]
+    torch.testing.assert_close(ours, expected, rtol=TOLERANCE[dtype], atol=2 * TOLERANCE[dtype])
+    uncapped = attention(SimpleNamespace(), query, key, value, None, scaling=0.5, sliding_window=window)[0]
+    assert n_key == 1 or (uncapped - ours).abs().max() > 0.1, 'a cap that changes nothing'
+
+
+def test_soft_capped_logits_of_hidden_slots_are_not_seen():
+    query, key, value = states(1, 20, 8, 2)
+    visible = (torch.arange(20) < 13)[None, None, None]
+    ours, _ = attention(SimpleNamespace(), query, key, value, visible, softcap=2.0)
+    shown, _ = attention(SimpleNamespace(), query, key[:, :, :13], value[:, :, :13], None, softcap=2.0)
+    torch.testing.assert_close(ours, shown)
+
+
 @pytest.mark.parametrize(('mask', 'wanted'), [
-    (None, dict(softcap=30.0)), (None, dict(s_aux=torch.zeros(4))), (torch.ones(1, 1, 1, 5), {}),
-], ids=['softcap', 'sinks', 'mask'])
+    (None, dict(s_aux=torch.zeros(4))), (torch.ones(1, 1, 1, 5), {}),
+], ids=['sinks', 'mask'])
 @pytest.mark.parametrize('n_query', [1, 5])
 def test_what_it_does_not_compute_is_refused(mask, wanted, n_query):
     query, key, value = states(n_query, 5, 4, 2)
-    with pytest.raises(ValueError, match='soft-capped'):
+    with pytest.raises(ValueError, match='attention mask or attention sinks'):
         attention(SimpleNamespace(), query, key, value, mask, **wanted)
 
 

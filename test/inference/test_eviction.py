@@ -177,7 +177,8 @@ def reference_logits(kind, ids, kept):
 
     Tokens from N_X on see only the prompt entries `kept[layer][head]`; in layers that are not listed, all of them.
     """
-    def masked_attention(module, query, key, value, attention_mask, scaling, sliding_window=None, **kwargs):
+    def masked_attention(module, query, key, value, attention_mask, scaling, sliding_window=None, softcap=None,
+                         **kwargs):
         n, group = query.shape[2], query.shape[1] // key.shape[1]
         key, value = repeat_kv(key, group), repeat_kv(value, group)
         distance = torch.arange(n)[:, None] - torch.arange(n)[None]
@@ -189,8 +190,9 @@ def reference_logits(kind, ids, kept):
             row[:N_X] = False
             row[kept[module.layer_idx][head // group]] = True
             visible[head, N_X:] &= row
-        logits = (query @ key.transpose(2, 3) * scaling).masked_fill(~visible, float('-inf'))
-        return (logits.softmax(-1) @ value).transpose(1, 2), None
+        logits = query @ key.transpose(2, 3) * scaling
+        logits = softcap * torch.tanh(logits / softcap) if softcap else logits
+        return (logits.masked_fill(~visible, float('-inf')).softmax(-1) @ value).transpose(1, 2), None
 
     AttentionInterface.register('masked_reference', masked_attention)
     model = AutoModelForCausalLM.from_pretrained(tiny_models.directory(kind), attn_implementation='masked_reference')

@@ -61,7 +61,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(dead_hub):
 
 
 def test_a_local_copy_is_used_where_there_is_one(dead_hub, monkeypatch, caplog):
-    monkeypatch.setattr(huggingface_hub, 'try_to_load_from_cache', lambda *_: '/cache/config.json')
+    monkeypatch.setattr(huggingface_hub, 'try_to_load_from_cache', lambda *_, **options: '/cache/config.json')
     look_once('owner/name')
     assert 'cannot be reached' in caplog.text and constants.HF_HUB_OFFLINE
 

@@ -162,7 +162,7 @@ def test_a_step_beyond_the_context_is_refused():
 @pytest.mark.parametrize('kind', tiny_models.EVICTABLE)
 def test_full_attention_layers_can_be_evicted(kind):
     assert load(kind).supports_eviction and load(kind).eviction_refusal == ''
-    assert load(kind).cache.evictable_layers() == ([1] if kind in ('qwen2_sliding', 'gemma3') else [0, 1, 2])
+    assert load(kind).cache.evictable_layers() == ([1] if kind in ('qwen2_sliding', 'gemma3', 'gemma2') else [0, 1, 2])
 
 
 @pytest.mark.parametrize(('kind', 'reason'), [(kind, entry[2]) for kind, entry in tiny_models.REFUSED.items()]
@@ -240,7 +240,7 @@ def test_a_prompt_is_taken_as_it_is_and_messages_go_through_the_template():
     assert model.tokenize(text, is_chat=True) == [4, 3, 9, 10, 5, 3]
 
 
-@pytest.mark.parametrize(('chat', 'role', 'words'), [(True, 'system', 'role system is not known'),
+@pytest.mark.parametrize(('chat', 'role', 'words'), [(True, 'tool', 'role tool is not known'),
                                                      (False, 'user', 'no chat template')])
 def test_messages_that_cannot_be_rendered_are_an_invalid_goal(chat, role, words, tmp_path):
     model = CausalLM(str(tiny_models.build(tmp_path / 'model', 'qwen2', chat=chat)), device='cpu', threads=1)

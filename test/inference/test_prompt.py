@@ -13,6 +13,8 @@
 # limitations under the License.
 
 """From prompt or messages to token ids: as transformers does it, but a message cannot write the template's tokens."""
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.inference.prompt import PromptEncoder
+from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.request import Request
 
 
@@ -84,6 +87,25 @@ def test_a_raw_prompt_that_begins_with_bos_gets_no_second_one():
     assert tokenizer(START + 'the cup')['input_ids'][:2] == [tokenizer.bos_token_id] * 2, 'no trap at all'
     assert prompts.tokenize(START + 'the cup', is_chat=False) == prompts.tokenize('the cup', is_chat=False)
     assert prompts.tokenize('the cup', is_chat=False) == tokenizer('the cup')['input_ids']
+
+
+@pytest.mark.parametrize('writes_bos', [True, False])
+def test_a_tokenizer_that_adds_bos_never_doubles_that_of_the_chat_template(writes_bos, tmp_path):
+    """As Llama 3 and Gemma have it: add_bos_token is on, and the template begins with bos_token, too."""
+    tokenizer = bpe(bos_token=START, chat_template="{{ bos_token if WRITES }}{% for m in messages %}{{ m['content'] }}"
+                    "{% endfor %}".replace('WRITES', str(writes_bos).lower()))
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f'{START} $A', special_tokens=[(START, tokenizer.bos_token_id)])
+    tokenizer.save_pretrained(tmp_path)
+    declared = json.loads((tmp_path / 'tokenizer_config.json').read_text())
+    (tmp_path / 'tokenizer_config.json').write_text(json.dumps({**declared, 'add_bos_token': True}))
+    tokenizer = load_tokenizer(tmp_path)
+    prompts = PromptEncoder('a model', tokenizer, 1000)
+    ids = prompts.tokenize(prompts.render(Request('id', 0.0, 1.0, messages=chat('the cup'))), is_chat=True)
+    assert ids.count(tokenizer.bos_token_id) == writes_bos
+    raw = prompts.tokenize('the cup', is_chat=False)
+    assert raw == prompts.tokenize(START + 'the cup', is_chat=False)
+    assert raw.count(tokenizer.bos_token_id) == 1 and raw[1:] == ids[writes_bos:]
 
 
 @pytest.mark.parametrize('begun', ['It is', 'It <|eot_id|>', '', ' \n'])

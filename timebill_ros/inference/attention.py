@@ -85,20 +85,38 @@ def _masked(query, key, value, window: int | None, scaling: float, gqa: dict) ->
     return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, **gqa)
 
 
+def _soft_capped(query, key, value, window: int | None, scaling: float, softcap: float,
+                 visible: torch.Tensor | None) -> torch.Tensor:
+    """Compute causal attention whose logits stay below `softcap`: query [1, H_q, L, D] -> [1, H_q, L, D].
+
+    Gemma 2 has this, and PyTorch's fused kernels do not. `visible`: the mask of a single query, see `attention`.
+    """
+    n_query, n_kv_heads, n_key = query.shape[2], key.shape[1], key.shape[2]
+    grouped = query.reshape(1, n_kv_heads, -1, query.shape[3])  # [1, H_kv, group * L, D]: keys are not repeated
+    logits = softcap * torch.tanh((grouped @ key.transpose(2, 3)).to(torch.float32) * (scaling / softcap))
+    logits = logits.view(1, n_kv_heads, -1, n_query, n_key)
+    if n_query > 1:
+        visible = _masks.get(n_query, n_key, window, query.device)
+    if visible is not None:
+        logits = logits.where(visible, float('-inf'))
+    weights = logits.softmax(dim=-1).to(value.dtype).view(1, n_kv_heads, -1, n_key)
+    return (weights @ value).view(1, query.shape[1], n_query, -1)
+
+
 def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None, **kwargs):
     """Compute attention: query [1, H_q, L, D], key and value [1, H_kv, K, D] -> ([1, L, H_q, D], None).
 
     The queries belong to the last L keys. Without a mask, each looks at the keys up to its own. `attention_mask`, bool
     [1, 1, 1, K], says which slots a single query may look at: decode steps of fixed size show slots that are not
-    filled yet (steps/step_module.py). ValueError for what is not computed here (soft-capped logits, attention sinks,
-    masks that a model prepares itself): a model that needs it must not run without. The arguments are in the order of
-    transformers' own SDPA function, because some libraries pass the first of them by position.
+    filled yet (steps/step_module.py). ValueError for what is not computed here (attention sinks, masks that a model
+    prepares itself): a model that needs it must not run without. The arguments are in the order of transformers' own
+    SDPA function, because some libraries pass the first of them by position.
     """
     n_query, n_key = query.shape[2], key.shape[2]
     masked = attention_mask is not None
     if masked and (attention_mask.dtype != torch.bool or attention_mask.shape != (1, 1, 1, n_key) or n_query > 1) or \
-            kwargs.get('softcap') is not None or kwargs.get('s_aux') is not None:
-        raise ValueError('this model wants an attention mask, soft-capped logits or attention sinks')
+            kwargs.get('s_aux') is not None:
+        raise ValueError('this model wants an attention mask or attention sinks')
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
     recorder = getattr(module, 'timebill_recorder', None)
@@ -107,6 +125,9 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
     computed_in = query.dtype
     query = query.to(key.dtype)  # another precision than the cache's comes with other weights: see variants.py
     n_heads, n_kv_heads, head_dim = query.shape[1], key.shape[1], query.shape[3]
+    if (softcap := kwargs.get('softcap')) is not None:
+        out = _soft_capped(query, key, value, sliding_window, scaling, softcap, attention_mask)
+        return out.transpose(1, 2).contiguous().to(computed_in), None
     if n_query == 1:
         # Decoding: the query group of a KV head takes the place of the query length, so that neither repeated keys nor
         # a causal mask are needed. The cache layer shows no more than a sliding window reaches.

@@ -22,7 +22,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -38,6 +37,7 @@ from timebill_ros.inference.model_loading import ModelFiles, explained
 from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.inference.query_recorder import QueryRecorder, recording
 from timebill_ros.inference.sampling import Sampler
+from timebill_ros.inference.snapshot import Snapshot
 from timebill_ros.inference.start_progress import STEPS, this_start
 from timebill_ros.inference.steps import choice
 from timebill_ros.inference.steps.interface import Step
@@ -48,15 +48,6 @@ from timebill_ros.inference.token_chain import Arrivals, StepChain, TokenChain
 from timebill_ros.request import Request
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A prefilled prompt: what decoding attends to, and what a scorer chooses by."""
-
-    states: list[tuple[torch.Tensor, torch.Tensor]]  # per layer its filled keys and values, [1, H_kv, N, D] each
-    queries: dict[int, torch.Tensor | None]  # layer -> the prompt's last queries, [1, H_q, <= MAX_WINDOW, D]
-    n_prompt: int  # entries
 
 
 class CausalLM:
@@ -71,17 +62,18 @@ class CausalLM:
     """
 
     def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
-                 max_context_tokens: int = 8192, scorer: str = 'snapkv', trust_remote_code: bool = False,
-                 allow_unsafe_weights: bool = False, other_variants: str = '', compiled_steps: Path | None = None):
+                 max_context_tokens: int = 0, scorer: str = 'snapkv', trust_remote_code: bool = False,
+                 allow_unsafe_weights: bool = False, other_variants: str = '', compiled_steps: Path | None = None,
+                 revision: str = '', template_args: str = ''):
         self.name = name
         self.device = choose_device(device)
         self.stream = stream_on(self.device, urgent=True)
         self._requested_threads = threads
         self.scorer: Scorer = SCORERS[scorer]()
         files = ModelFiles(name, self.device, dtype, trust_remote_code=trust_remote_code,
-                           allow_unsafe_weights=allow_unsafe_weights)
+                           allow_unsafe_weights=allow_unsafe_weights, revision=revision, template_args=template_args)
         self.dtype, self.tokenizer, self.fingerprint = files.dtype, files.tokenizer, files.fingerprint
-        self.max_context = files.max_context(max_context_tokens)
+        self.max_context = files.max_context(max_context_tokens, other_variants)
         with explained(name, lambda error: files.does_not_fit(error, self.max_context)):
             self._prompts = PromptEncoder(name, self.tokenizer, self.max_context)
             self.eviction_refusal = layout_refusal(files.text_config)
@@ -119,7 +111,7 @@ class CausalLM:
         self._warm_up()
 
     def _prepare(self, model, config) -> None:
-        self.model = model.to(self.device).eval()
+        self.model = (model if model.timebill_quantized else model.to(self.device)).eval()
         self._n_prompt = 0  # entries of the prompt in the cache; what was generated follows them
         self.threads = self.prefill_threads = for_decoding(self._requested_threads, sum(
             p.numel() * p.element_size() for p in model.parameters()))

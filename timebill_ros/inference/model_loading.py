@@ -23,9 +23,13 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from timebill_ros.inference import hub, memory_budget, quantized, variants
+from timebill_ros.inference.chat_options import set_template_args
+from timebill_ros.inference.context_length import choose_context, settle_longrope
 from timebill_ros.inference.devices import choose_dtype
+from timebill_ros.inference.free_memory import free_bytes
 from timebill_ros.inference.memory import cache_bytes_per_token, does_not_fit, is_out_of_memory
-from timebill_ros.inference.model_directory import ModelError, check_directory, fingerprint
+from timebill_ros.inference.model_directory import ModelError, check_directory, fingerprint, layout_refusal
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.inference.weight_placement import WeightPlacement
 
@@ -35,57 +39,105 @@ log = logging.getLogger(__name__)
 class ModelFiles:
     """The files of a model directory or hub id. ModelError, with a sentence, for what cannot be loaded.
 
-    `dtype`: the parameter of that name; 'auto' leaves it to the config and the device.
+    `dtype`: the parameter of that name; 'auto' leaves it to the config and the device. `revision` (model_revision) and
+    `template_args` (chat_template_args): empty for none.
     """
 
     def __init__(self, name: str, device: torch.device, dtype: str, *, trust_remote_code: bool,
-                 allow_unsafe_weights: bool):
+                 allow_unsafe_weights: bool, revision: str = '', template_args: str = ''):
         if trust_remote_code:
             log.warning('trust_remote_code is on: code that ships with %s will run', name)
         if allow_unsafe_weights:
             log.warning('allow_unsafe_weights is on: loading pickled weights of %s can run code', name)
         check_directory(name, allow_unsafe_weights=allow_unsafe_weights)
         self._placement = WeightPlacement(device)
-        self.name = name
+        if revision and Path(name).exists():
+            raise ModelError(f'model_revision is {revision!r}, but model {name} is a directory: only hub ids have '
+                             'revisions')
+        self.name, self._device, self._revision, self._n_tokens = name, device, revision, 0
+        source = {'trust_remote_code': trust_remote_code, **({'revision': revision} if revision else {})}
         with explained(name):
-            self.config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+            self.config = AutoConfig.from_pretrained(name, **source)
             self.text_config = self.config.get_text_config(decoder=True)
-            self.dtype = choose_dtype(dtype, device, getattr(self.config, 'dtype', None))
-            self.tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
-        self._options = dict(config=self.config, dtype=self.dtype, trust_remote_code=trust_remote_code,
-                             use_safetensors=None if allow_unsafe_weights else True)
+            stored = getattr(self.config, 'dtype', None)
+            # The kernels of quantised weights are made for the precision that these were stored for.
+            keeps = dtype == 'auto' and stored and quantized.method_of(self.config)[0]
+            self.dtype = stored if keeps else choose_dtype(dtype, device, stored)
+            self.quantization = quantized.check(name, self.config, device, self.dtype)
+            self.tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code, revision=revision)
+            set_template_args(name, self.tokenizer, template_args)
+        self._options = dict(config=self.config, dtype=self.dtype, use_safetensors=None if allow_unsafe_weights else
+                             True, **source, **(self.quantization.options if self.quantization else {}))
 
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.name, getattr(self.config, '_commit_hash', None))
 
-    def max_context(self, max_context_tokens: int) -> int:
-        """Return the context in tokens: as long as the parameter and the model's positions allow."""
-        return min(max_context_tokens, getattr(self.text_config, 'max_position_embeddings', max_context_tokens))
+    def max_context(self, max_context_tokens: int, variant_names: str = '') -> int:
+        """Return the context in tokens: as long as the parameter, the model's positions and memory allow.
+
+        0 leaves it to the node. ModelError where model, cache and variants (comma-separated) do not fit into memory.
+        """
+        self._n_tokens = choose_context(self.name, self.text_config, max_context_tokens)
+        with explained(self.name):
+            need, free = self._need(variant_names), free_bytes(self._device)
+            self._n_tokens = memory_budget.fit_context(
+                self.name, need, free, self._n_tokens, chosen=not max_context_tokens, device=self._device,
+                dtype=self._dtype_name)
+        return self._n_tokens
+
+    @property
+    def _dtype_name(self) -> str:
+        return str(self.dtype).removeprefix('torch.') + (f' ({self.quantization.label})' if self.quantization else '')
+
+    @property
+    def _cache_bytes(self) -> int:
+        """Bytes of the KV cache for one token; 0 where the model has a cache of its own, which grows."""
+        return 0 if layout_refusal(self.text_config) else cache_bytes_per_token(self.text_config, self.dtype.itemsize)
+
+    def _need(self, variant_names: str) -> memory_budget.Need:
+        """Work out what the model takes. The weights of a hub id are downloaded for it."""
+        weights = self._weights()
+        try:
+            names = variants.parse(variant_names)
+        except ValueError as error:
+            raise ModelError(f'model {self.name}: {error}') from error
+        return memory_budget.Need(weights.n_bytes, memory_budget.variant_bytes(names, weights, self._device),
+                                  self._cache_bytes)
+
+    def _weights(self) -> memory_budget.Weights:
+        root = Path(self.name)
+        directory = root if root.is_dir() else hub.download_weights(self.name, self._revision)
+        return memory_budget.weights_of(
+            memory_budget.weight_files(directory), self.dtype, quantized=self.quantization is not None,
+            expanded=self.quantization is not None and self.quantization.expanded,
+            tied=bool(getattr(self.text_config, 'tie_word_embeddings', False)))
 
     def read_weights(self, attention: str = ''):
         """Return the model with its weights. `attention`: the implementation to use; empty: transformers' choice.
 
-        ModelError where the files lack weights; other exceptions are transformers' own.
+        Call this after `max_context`. ModelError where the files lack weights, or hold quantised ones that the config
+        does not tell of; other exceptions are transformers' own.
         """
         options = {**self._placement.options, **self._options}
         if attention:
             options['attn_implementation'] = attention
         model, info = AutoModelForCausalLM.from_pretrained(self.name, output_loading_info=True, **options)
+        quantized.check_loaded(self.name, info['unexpected_keys'])
         if info['missing_keys']:  # transformers fills them with random numbers
             raise ModelError(f'the weights of model {self.name} lack {", ".join(sorted(info["missing_keys"])[:5])}')
-        self._placement.complete(model)
+        stays = self.quantization is not None and not self.quantization.expanded
+        if not stays:  # quantised weights are where they belong, and are no ordinary tensors
+            self._placement.complete(model)
+        settle_longrope(model, self._n_tokens)
+        model.timebill_quantized = self.quantization.label if stays else ''
         return model
-
 
     def does_not_fit(self, error: Exception, n_tokens: int) -> str:
         """Return the sentence for a model that memory is too short for, with a context of `n_tokens`."""
-        stored = getattr(self.config, 'dtype', None) or self.dtype
-        weights = sum(path.stat().st_size for path in Path(self.name).glob('*.safetensors'))  # none for a hub id
-        return does_not_fit(
-            f'model {self.name}', error, n_tokens=n_tokens, dtype=str(self.dtype).removeprefix('torch.'),
-            cache_bytes=cache_bytes_per_token(self.text_config, self.dtype.itemsize) * (n_tokens + 1),  # the spare slot
-            weight_bytes=weights * self.dtype.itemsize / getattr(stored, 'itemsize', self.dtype.itemsize))
+        return does_not_fit(f'model {self.name}', error, n_tokens=n_tokens, dtype=self._dtype_name,
+                            cache_bytes=self._cache_bytes * (n_tokens + 1),  # the spare slot
+                            weight_bytes=self._weights().n_bytes)
 
 
 @contextlib.contextmanager

@@ -15,13 +15,17 @@
 """From a goal's prompt or messages to token ids."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference.chat_options import system_into_user, takes_system
 from timebill_ros.inference.prompt_length import WHOLE_CHARACTERS, PromptLength
 from timebill_ros.inference.special_tokens import SpecialTokens
 from timebill_ros.request import Request
+
+log = logging.getLogger(__name__)
 
 LOOK_S = 0.02  # how often a goal looks whether to stop while a long text is tokenized
 
@@ -36,6 +40,10 @@ class PromptEncoder:
     def __init__(self, name: str, tokenizer, max_context: int):
         self._name, self._tokenizer, self._max_context = name, tokenizer, max_context
         self._special_tokens = SpecialTokens(tokenizer)
+        self._takes_system = not getattr(tokenizer, 'chat_template', None) or takes_system(tokenizer)
+        if not self._takes_system:
+            log.info('the chat template of %s has no system role: the text of a system message goes in front of the '
+                     'next user message', name)
         self._length = PromptLength(tokenizer, max_context)
         self._executor = ThreadPoolExecutor(1, 'tokenizer')
         self._latest: Future[list[int]] = self._executor.submit(list)  # the thread starts now, not in a goal
@@ -44,7 +52,8 @@ class PromptEncoder:
     def render(self, request: Request) -> str:
         """Return the text that the model sees: the raw prompt, or the messages through the model's chat template.
 
-        Special tokens that a message's content spells out stay text. A last message of the role assistant is the
+        Special tokens that a message's content spells out stay text. Where the template has no system role, a system
+        message becomes the beginning of the next user message. A last message of the role assistant is the
         beginning of the answer: the text ends with it. GoalError where there is no template or the template refuses
         the messages.
         """
@@ -55,6 +64,8 @@ class PromptEncoder:
         quoted: list[str] = []
         messages = [{**message, 'content': self._special_tokens.quote(message['content'], quoted)}
                     for message in request.messages]
+        if not self._takes_system:
+            messages = system_into_user(messages)
         # The model goes on with an answer that was begun. A blank one begins nothing, and some templates trim it away.
         if messages[-1]['role'] == 'assistant' and not messages[-1]['content'].strip():
             messages.pop()

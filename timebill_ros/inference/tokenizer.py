@@ -24,8 +24,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 _GENERIC = ('PreTrainedTokenizerFast', 'TokenizersBackend')
 
 
-def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False):
-    """Return the tokenizer of a directory or hub id.
+def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False, revision: str = ''):
+    """Return the tokenizer of a directory or hub id, of the latter in a `revision`.
 
     For some architectures, Qwen2 among them, newer versions of transformers choose the tokenizer's class by the model's
     type, whatever the directory says. A word-level tokenizer then comes out as a byte-level one that knows no word. So
@@ -39,4 +39,5 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False):
     if (isinstance(declared, dict) and declared.get('tokenizer_class') in _GENERIC and 'auto_map' not in declared
             and (root / 'tokenizer.json').is_file()):
         return PreTrainedTokenizerFast.from_pretrained(root)
-    return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code,
+                                         **({'revision': revision} if revision else {}))

@@ -49,6 +49,8 @@ def make(model: nn.Module, variant: str, device: torch.device) -> nn.Module:
     model but its embedding, of which a step reads one row, and torchao quantizes the weights of linear layers to int8
     and int4. The profile tells which variant is faster.
     """
+    if label := getattr(model, 'timebill_quantized', ''):
+        raise ValueError(f'variants are made of weights that are not quantised yet, and these are ({label})')
     if variant in HALVES and model.dtype == getattr(torch, variant):
         raise ValueError(f'the model runs in {variant} already')
     if device.type == 'cpu':
