@@ -191,14 +191,22 @@ def test_half_precision_on_cuda_shares_the_embedding_and_keeps_the_tie_of_no_cop
 
 def test_torchao_is_given_a_model_whose_other_weights_are_shared(whole, monkeypatch):
     """The library replaces the weight of each linear layer; so does its stand-in."""
+    class Quantized(torch.nn.Parameter):
+        pass
+
+    class Config:
+        pass
+
     def quantize(model, config):
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
-                module.weight = torch.nn.Parameter((module.weight.detach() * 99).to(torch.int8), requires_grad=False)
+                module.weight = Quantized((module.weight.detach() * 99).to(torch.int8), requires_grad=False)
 
     monkeypatch.setitem(sys.modules, 'torchao', SimpleNamespace())
+    monkeypatch.setitem(sys.modules, 'torchao.utils', SimpleNamespace(unwrap_tensor_subclass=lambda model: model))
     monkeypatch.setitem(sys.modules, 'torchao.quantization', SimpleNamespace(
-        Int4WeightOnlyConfig=object, Int8WeightOnlyConfig=object, quantize_=quantize))
+        Int4WeightOnlyConfig=Config, Int8WeightOnlyConfig=Config, quantize_=quantize))
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 7))
     before = storages(whole)
     made = make(whole, 'int8', torch.device('cuda'))
     assert n_bytes(whole, made) == sum(before.values()) + linear_numbers(whole)
