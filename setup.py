@@ -108,7 +108,8 @@ setup(
     packages=find_packages(include=[NAME, NAME + '.*']),
     data_files=[],
     install_requires=['numpy', 'pyyaml', 'rich'],
-    extras_require={'ros': ROS, 'worker': WORKER, 'plots': PLOTS, 'datasets': ['datasets'], 'torchao': ['torchao'],
+    extras_require={'ros': ROS, 'worker': WORKER, 'plots': PLOTS, 'datasets': ['datasets'],
+                    'torchao': ['torchao>=0.12,<0.19'],  # int8 and int4 on CUDA; its interface changes between releases
                     'gguf': ['gguf==0.17.1'],  # reads GGUF files, and the model of the demonstration
                     'accelerate': ['accelerate==1.15.0'],  # transformers reads weights to a GPU with it
                     'llamacpp': ['llama-cpp-python==0.3.36', 'gguf==0.17.1'], 'test': TEST},

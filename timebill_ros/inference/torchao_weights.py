@@ -18,7 +18,8 @@ int4 goes through the kernel that is part of PyTorch (`_weight_int4pack_mm`, fro
 torchao packs by default since 0.14 needs another library, which has no kernels for an Orin. int8 is a matrix product
 whose conversion of the weights is fused by the compiler, so it is quick where decode steps are compiled.
 
-Written for torchao 0.12 to 0.18, by their sources.
+Written for torchao 0.12 to 0.18, by their sources. int8 of 0.15, 0.17 and 0.18 was tried on a CPU; int4 can be packed
+on a GPU only.
 """
 from __future__ import annotations
 

@@ -49,6 +49,9 @@ def compile_step(model: nn.Module, cache: SlotCache, package: Path, weights: dic
         # Headers compiled for later programs: 300 MB in the folder for temporary files, and with one or two programs
         # more time than they save (24 s instead of 18 for the embedded model on two cores).
         configs['aot_inductor.precompile_headers'] = False
+    if any(tensor.is_cuda for tensor in weights.values()):
+        # Products of one row become sums, whose loops are tuned on the GPU until they read at the memory's pace.
+        configs['coordinate_descent_tuning'] = True
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)  # of PyTorch about itself
         torch._inductor.aoti_compile_and_package(program, package_path=str(partial), inductor_configs=configs)
