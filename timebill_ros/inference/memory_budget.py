@@ -96,11 +96,10 @@ def _tensors(files: Iterable[Path]) -> Iterator[tuple[str, str, list[int]]]:
                 yield name, part.get_dtype(), part.get_shape()
 
 
-def variant_bytes(names: Iterable[str], weights: Weights, device: torch.device) -> int:
-    """Return what further precisions of the weights take (see variants.py), with the copies that make them."""
-    names, each = list(names), {'int8': 1.0, 'int4': 0.625, 'bfloat16': 2.0, 'float16': 2.0}
-    total = sum(each[name] * weights.linear for name in names)
-    return int(total + (weights.n_bytes if names and device.type == 'cuda' else 0))
+def variant_bytes(names: Iterable[str], weights: Weights) -> int:
+    """Return what further precisions of the weights take: their linear layers, all else is shared (variants.py)."""
+    each = {'int8': 1.0, 'int4': 0.625, 'bfloat16': 2.0, 'float16': 2.0}
+    return int(sum(each[name] * weights.linear for name in names))
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class ModelFiles:
             names = variants.parse(variant_names)
         except ValueError as error:
             raise ModelError(f'model {self.name}: {error}') from error
-        return memory_budget.Need(weights.n_bytes, memory_budget.variant_bytes(names, weights, self._device),
+        return memory_budget.Need(weights.n_bytes, memory_budget.variant_bytes(names, weights),
                                   self._cache_bytes)
 
     def _weights(self) -> memory_budget.Weights:

@@ -15,7 +15,14 @@
 """Loading what PyTorch compiled ahead of time (AOTInductor), with what the installed release has for it.
 
 A compiled step reads the model's own weights. A copy of them would take the model's memory a second time, so a PyTorch
-that can only copy is refused, before anything is compiled.
+that can only copy is refused, before anything is compiled. What came when, by the sources of the releases:
+
+    2.6   aoti_compile_and_package and aoti_load_package; weights outside of the file, which load_constants copies
+    2.7   run_single_threaded; boxed_run
+    2.8   load_constants(user_managed), which shares weights; device_index
+    2.13  load_constants(allow_h2d_copy), which excludes user_managed and is not used here
+
+Functions are asked for what they take, so that a later release is not judged by its number.
 """
 from __future__ import annotations
 
