@@ -112,6 +112,10 @@ setup(
                     'torchao': ['torchao>=0.12,<0.19'],  # int8 and int4 on CUDA; its interface changes between releases
                     'gguf': ['gguf==0.17.1'],  # reads GGUF files, and the model of the demonstration
                     'accelerate': ['accelerate==1.15.0'],  # transformers reads weights to a GPU with it
+                    # What transformers runs quantised checkpoints with; the others' libraries were not tried.
+                    'bitsandbytes': ['bitsandbytes==0.50.2', 'accelerate==1.15.0'],
+                    'compressed-tensors': ['compressed-tensors==0.20.0'],
+                    'fp8': ['accelerate==1.15.0', 'triton'],  # triton as the installed torch wants it
                     'llamacpp': ['llama-cpp-python==0.3.36', 'gguf==0.17.1'], 'test': TEST},
     distclass=PlatformWheel,
     cmdclass={'build_py': BuildWithInterfaces},

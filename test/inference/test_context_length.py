@@ -39,7 +39,7 @@ def config(positions, scaling, **more):
     (config(32768, YARN), 131072),  # as Qwen's model cards have users write it
     (config(131072, {**YARN, 'factor': 32.0, 'original_max_position_embeddings': 4096}), 131072),  # as gpt-oss has it
     (config(8192, dict(rope_type='yarn', factor=2.0)), 16384),
-    (SimpleNamespace(max_position_embeddings=32768, rope_scaling=YARN), 32768),  # transformers 4: scaled by their ratio
+    (SimpleNamespace(max_position_embeddings=32768, rope_scaling=YARN), 131072),  # its name in transformers 4
     (SimpleNamespace(max_position_embeddings=8192, rope_scaling=dict(type='yarn', factor=2.0)), 16384),
     (config(131072, LLAMA_3), 131072), (config(4096, dict(rope_type='dynamic', factor=4.0)), 4096),
     (config(16384, dict(rope_type='linear', factor=4.0)), 16384),

@@ -43,7 +43,9 @@ def files(tmp_path):
     (torch.float16, dict(quantized=False, expanded=False, tied=True), 2 * 40 + 2 * 64 + 32 + 32),
     (torch.float32, dict(quantized=False, expanded=False, tied=False), 4 * 80 + 4 * 64 + 32 + 32),
     (torch.float16, dict(quantized=True, expanded=False, tied=True), 2 * 40 + 64 + 32 + 32),
-    (torch.bfloat16, dict(quantized=True, expanded=True, tied=True), 2 * 40 + 2 * 64 + 2 * 2 * 32 + 2 * 8),
+    (torch.bfloat16, dict(quantized=True, expanded=True, tied=True, bits=4),
+     2 * 40 + 2 * 64 + 2 * 2 * 32 + 2 * 8 * 8),  # four bits: two in a byte, eight in an integer
+    (torch.bfloat16, dict(quantized=True, expanded=True, tied=True, bits=8), 2 * 40 + 2 * 64 + 2 * 2 * 32 + 4 * 2 * 8),
 ])
 def test_weights_count_as_they_will_be_in_memory(dtype, options, expected, files):
     weights = weights_of(files, dtype, **options)

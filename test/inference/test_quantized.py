@@ -31,7 +31,8 @@ from timebill_ros.inference.model_directory import ModelError
 CPU = torch.device('cpu')
 AWQ = {'quant_method': 'awq', 'bits': 4, 'group_size': 128, 'version': 'gemm', 'zero_point': True}
 GPTQ = {'quant_method': 'gptq', 'bits': 4, 'group_size': 128, 'desc_act': False, 'sym': True}
-COMPRESSED = {'quant_method': 'compressed-tensors', 'format': 'pack-quantized', 'config_groups': {}}
+COMPRESSED = {'quant_method': 'compressed-tensors', 'format': 'pack-quantized', 'config_groups': {
+    'group_0': {'targets': ['Linear'], 'weights': {'num_bits': 4, 'type': 'int'}, 'input_activations': None}}}
 BNB = {'load_in_4bit': True, 'bnb_4bit_quant_type': 'nf4', 'bnb_4bit_compute_dtype': 'bfloat16'}
 FP8 = {'quant_method': 'fp8', 'activation_scheme': 'dynamic', 'weight_block_size': [16, 16]}
 
@@ -49,10 +50,11 @@ def no_package(package):
 
 @pytest.mark.parametrize(('entries', 'label', 'packages'), [
     (AWQ, 'awq, 4 bits', (quantized._AWQ, 'accelerate')), (GPTQ, 'gptq, 4 bits', ('gptqmodel', 'optimum')),
-    (COMPRESSED, 'compressed-tensors', ('compressed-tensors',)),
+    (COMPRESSED, 'compressed-tensors, 4 bits', ('compressed-tensors',)),
     (BNB, 'bitsandbytes, 4 bits', ('bitsandbytes', 'accelerate')),
     ({'quant_method': 'bitsandbytes', 'load_in_8bit': True}, 'bitsandbytes, 8 bits', ('bitsandbytes', 'accelerate')),
-    (FP8, 'fp8', ('accelerate', 'triton')), ({'quant_method': 'fbgemm_fp8'}, 'fbgemm_fp8', ('fbgemm-gpu', 'accelerate')),
+    (FP8, 'fp8', ('accelerate', 'triton')),
+    ({'quant_method': 'fbgemm_fp8'}, 'fbgemm_fp8', ('fbgemm-gpu', 'accelerate')),
     ({'quant_method': 'torchao'}, 'torchao', ('torchao',))])
 def test_a_missing_package_is_named_with_what_serves_instead(entries, label, packages, monkeypatch):
     monkeypatch.setattr(quantized, 'is_installed', no_package)
@@ -85,9 +87,16 @@ def test_a_gpu_that_is_too_old_for_fp8_gets_expanded_weights(monkeypatch):
         check({'quant_method': 'fbgemm_fp8'}, torch.device('cuda'))
 
 
+def test_compressed_tensors_count_as_expanded_because_that_library_does_it(monkeypatch):
+    monkeypatch.setattr(quantized, 'is_installed', lambda package: True)
+    monkeypatch.setattr(quantized, '_ask_transformers', lambda *asked: False)
+    made = check(COMPRESSED)
+    assert made.expanded and made.bits == 4 and 'quantization_config' not in made.options
+
+
 def test_transformers_that_cannot_expand_is_said(monkeypatch):
     monkeypatch.setattr(quantized, 'is_installed', lambda package: True)
-    monkeypatch.setattr(transformers, 'FineGrainedFP8Config', lambda: None)  # it has no such option
+    monkeypatch.setattr(transformers, 'FineGrainedFP8Config', lambda **ignored: object())
     with pytest.raises(ModelError, match='cannot expand it: install a newer one'):
         check(FP8)
 

@@ -50,10 +50,7 @@ def longest_context(config) -> int | None:
     scaling = _scaling(config)
     if positions is None or _kind(scaling) != 'yarn' or not scaling.get('factor'):
         return positions
-    original = _original(config, scaling)
-    if original and not hasattr(config, 'rope_parameters'):
-        return positions  # transformers before 5 scale by the ratio of the two, whatever the factor
-    return int((original or positions) * scaling['factor'])
+    return int((_original(config, scaling) or positions) * scaling['factor'])
 
 
 def _original(config, scaling: dict) -> int | None:

@@ -38,6 +38,7 @@ SLACK_BYTES, SLACK_SHARE = 64 << 20, 0.03  # activations, logits and what an all
 # Bytes of a number in a safetensors file, and the kinds that are floating point.
 _BYTES = {'F64': 8, 'F32': 4, 'F16': 2, 'BF16': 2, 'I64': 8, 'I32': 4, 'I16': 2, 'U64': 8, 'U32': 4, 'U16': 2}
 _FLOATS = ('F64', 'F32', 'F16', 'BF16')
+_PACKS = ('U8', 'I32')  # hold several numbers each: bytes always two of 4 bits
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,13 @@ def weight_files(directory: Path) -> list[Path]:
     return sorted(directory.glob('*.safetensors'))
 
 
-def weights_of(files: Iterable[Path], dtype: torch.dtype, *, quantized: bool, expanded: bool, tied: bool) -> Weights:
+def weights_of(files: Iterable[Path], dtype: torch.dtype, *, quantized: bool, expanded: bool, tied: bool,
+               bits: int = 8) -> Weights:
     """Return the sizes of the weights in `files` once they are loaded in `dtype`; only headers are read.
 
-    `quantized`: numbers of other kinds than floating point stay as they are stored. `expanded`: each of them becomes a
-    number in `dtype`, a byte of two 4-bit numbers two. `tied`: the head is the embedding, also where both are stored.
+    `quantized`: numbers of other kinds than floating point stay as they are stored. `expanded`: each becomes a number
+    in `dtype`, and an integer as many as it holds numbers of `bits`. `tied`: the head is the embedding, also where both
+    are stored.
     """
     n_bytes = linear = 0
     for name, kind, shape in _tensors(files):
@@ -77,7 +80,8 @@ def weights_of(files: Iterable[Path], dtype: torch.dtype, *, quantized: bool, ex
         if tied and name == 'lm_head.weight':
             continue
         if expanded and kind not in _FLOATS:
-            n_bytes += n * (2 if kind == 'U8' else 1) * dtype.itemsize
+            packed = 8 * _BYTES.get(kind, 1) // (4 if kind == 'U8' else bits) if kind in _PACKS else 1
+            n_bytes += n * packed * dtype.itemsize
         elif kind in _FLOATS or not quantized and kind.startswith('F'):
             n_bytes += n * dtype.itemsize
         else:

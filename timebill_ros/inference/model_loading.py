@@ -111,6 +111,7 @@ class ModelFiles:
         return memory_budget.weights_of(
             memory_budget.weight_files(directory), self.dtype, quantized=self.quantization is not None,
             expanded=self.quantization is not None and self.quantization.expanded,
+            bits=self.quantization.bits if self.quantization else 8,
             tied=bool(getattr(self.text_config, 'tie_word_embeddings', False)))
 
     def read_weights(self, attention: str = ''):

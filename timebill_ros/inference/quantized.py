@@ -41,19 +41,21 @@ class Method:
     """What a method needs, by transformers' quantizers. The packages are those that pip installs.
 
     `gpu`: the lowest compute capability that its kernels run on; None: they run on a CPU too. `expander`: the class of
-    transformers' options that has the weights expanded while they are loaded, where there is no such GPU.
+    transformers' options that has the weights expanded while they are loaded, where there is no such GPU. `expands`:
+    the library has no kernels and expands weights before it uses them first.
     """
 
     packages: tuple[str, ...]
     gpu: tuple[int, int] | None = None
     expander: str = ''
+    expands: bool = False
 
 
 _AWQ = 'gptqmodel' if int(transformers.__version__.partition('.')[0]) >= 5 else 'autoawq'
 METHODS = {
     'awq': Method((_AWQ, 'accelerate'), gpu=None if _AWQ == 'gptqmodel' else (7, 5)),
     'gptq': Method(('gptqmodel', 'optimum')),
-    'compressed-tensors': Method(('compressed-tensors',)),
+    'compressed-tensors': Method(('compressed-tensors',), expands=True),
     'bitsandbytes': Method(('bitsandbytes', 'accelerate')),
     # transformers imports triton also where it only expands.
     'fp8': Method(('accelerate', 'triton'), gpu=(8, 9), expander='FineGrainedFP8Config'),
@@ -71,10 +73,14 @@ _PARTS = ('.qweight', '.qzeros', '.scales', '.weight_packed', '.weight_scale', '
 
 @dataclass(frozen=True)
 class Quantization:
-    """How the weights of a quantised checkpoint are loaded. `expanded`: as ordinary weights, which take more memory."""
+    """How the weights of a quantised checkpoint are loaded. `expanded`: as ordinary weights, which take more memory.
+
+    `bits`: of a weight as it is stored.
+    """
 
     label: str
     expanded: bool
+    bits: int
     options: dict = field(default_factory=dict)  # for from_pretrained
 
 
@@ -104,7 +110,7 @@ def check(name: str, config, device: torch.device, dtype: torch.dtype) -> Quanti
     method, entries = method_of(config)
     if not method:
         return None
-    bits = entries.get('bits') or 4 * bool(entries.get('load_in_4bit')) or 8 * bool(entries.get('load_in_8bit'))
+    bits = _bits(entries)
     label = f'{method}, {bits} bits' if bits else method
     known = METHODS.get(method, Method(()))
     if missing := [package for package in known.packages if not is_installed(package)]:
@@ -119,10 +125,19 @@ def check(name: str, config, device: torch.device, dtype: torch.dtype) -> Quanti
         options['quantization_config'] = _expanding(known.expander, name, label, lacks)
         entries['dequantize'] = True
     expanded = _ask_transformers(name, label, entries, device, dtype)
+    expanded = expanded or known.expands
+    why = '' if known.expands else f', because their kernels need {lacks or "more than there is here"}'
     log.log(logging.WARNING if expanded else logging.INFO, 'the weights of %s are quantised (%s)%s', name, label,
-            f': they are expanded to {str(dtype).removeprefix("torch.")}, because their kernels need '
-            f'{lacks or "more than there is here"}' if expanded else '')
-    return Quantization(label, expanded, options)
+            f': they are expanded to {str(dtype).removeprefix("torch.")}{why}' if expanded else '')
+    return Quantization(label, expanded, bits or 8, options)
+
+
+def _bits(entries: dict) -> int:
+    """Return the bits of a weight by the entries of config.json; 0 where they do not say."""
+    groups = entries.get('config_groups') or {}
+    of_groups = [group.get('weights') for group in groups.values() if isinstance(group, dict)]
+    bits = entries.get('bits') or min((int(weights['num_bits']) for weights in of_groups if weights), default=0)
+    return bits or 4 * bool(entries.get('load_in_4bit')) or 8 * bool(entries.get('load_in_8bit'))
 
 
 def _gpu_that_lacks(capability: tuple[int, int] | None, device: torch.device) -> str:
@@ -134,11 +149,11 @@ def _gpu_that_lacks(capability: tuple[int, int] | None, device: torch.device) ->
 
 def _expanding(kind: str, name: str, label: str, lacks: str):
     """Return the options that have weights expanded. ModelError where this version of transformers cannot do that."""
-    try:
-        return getattr(transformers, kind)(dequantize=True)
-    except (AttributeError, TypeError) as error:
+    options = getattr(transformers, kind, dict)(dequantize=True)
+    if not hasattr(options, 'dequantize'):  # older ones ignore what they do not know
         raise ModelError(f'model {name} is quantised ({label}), whose kernels need {lacks}, and transformers '
-                         f'{transformers.__version__} cannot expand it: install a newer one, or {_REMEDY}') from error
+                         f'{transformers.__version__} cannot expand it: install a newer one, or {_REMEDY}')
+    return options
 
 
 def _ask_transformers(name: str, label: str, entries: dict, device: torch.device, dtype: torch.dtype) -> bool:
