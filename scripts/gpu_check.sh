@@ -72,6 +72,7 @@ else
 fi
 first=${shapes%% *}
 part steps 90 "$python" -m timebill_ros.bench.step_check --shape "$first" --out "$out"
+part streams 60 "$python" -m timebill_ros.bench.stream_check --shape "$first" --out "$out"
 # shellcheck disable=SC2086  # several shapes are several words
 part device 200 "$python" -m timebill_ros.cli bench device --quick --minutes 2.5 --shapes $shapes \
     --out "$out/device.json"

@@ -30,6 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import transformers
 
 from timebill_ros.bench import shapes
 from timebill_ros.bench.machine import describe, write
@@ -117,6 +118,7 @@ def facts(device: torch.device) -> dict:
 def run(shape: str, name: str, out: Path) -> bool:
     """Check one shape and write `out`/streams_<shape>.json; return whether everything was right."""
     device = choose_device(name)
+    transformers.utils.logging.disable_progress_bar()  # the output is a log
     with tempfile.TemporaryDirectory(prefix='timebill_streams_') as folder:
         directory = shapes.write(Path(folder) / shape, shape)
         model, loaded = memory(lambda: CausalLM(str(directory), device=name, max_context_tokens=2048), device)
