@@ -90,7 +90,8 @@ def test_a_restored_prompt_is_answered_as_a_fresh_one(model):
 def test_the_command_makes_a_table_and_goes_on_where_it_stopped(directory, tmp_path, capsys):
     out = tmp_path / 'made' / 'quality.json'
     arguments = ['bench', 'quality', '--model', str(directory), '--max-new-tokens', str(N_NEW), '--processes', '2',
-                 '--compile-step', 'never', '--scorers', 'snapkv', 'random', '--out', str(out)]
+                 '--compile-step', 'never', '--prefill-chunk-tokens', '128', '--scorers', 'snapkv', 'random', '--out',
+                 str(out)]
     assert main([*arguments, '--limit', str(N_TASKS - 1)]) == 0
     journal = out.with_suffix('.answers.jsonl')
     first = journal.read_text()
@@ -113,7 +114,7 @@ def test_the_command_makes_a_table_and_goes_on_where_it_stopped(directory, tmp_p
     assert out.with_suffix('.png').read_bytes().startswith(b'\x89PNG')
     with pytest.raises(SystemExit):
         main([*arguments, '--scorers', 'nothing'])
-    assert main([*arguments, '--prefill-chunk-tokens', '64']) == 1
+    assert main([*arguments, '--limit', '1', '--prefill-chunk-tokens', '64']) == 1
     assert "holds answers of {'chunk_tokens'" in capsys.readouterr().err
 
 

@@ -155,7 +155,7 @@ def run(values: dict, out: Path, *, source: TaskSource, scorers: list[str], proc
         missing = [(key, wanted) for key, wanted in missing if wanted]
         total = len(tasks) * len(cells)
         left = sum(len(wanted) for _, wanted in missing)
-        print(f'{total - left} of {total} answers are in {journal.path}')
+        print(f'{total - left} of {total} answers are in {journal.path}', flush=True)
         with Progress() as bar:
             answering = bar.add_task('answering', total=total, completed=total - left)
             for entry in spread(answer_share, missing, min(len(missing), processes), values, source, options):
