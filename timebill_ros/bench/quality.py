@@ -47,6 +47,8 @@ from timebill_ros.tasks.task_source import TaskSource
 from timebill_ros.training.parallel import spread
 from timebill_ros.worker.loading import load_model
 
+CHUNK_TOKENS = 512  # nothing here needs to stop within a prompt, so a node's smaller chunks would only take longer
+
 
 def cells_of(variants: list[str], scorers: list[str]) -> list[Cell]:
     """Return what each task is answered with; without eviction the answer is the same for every scorer."""
@@ -137,9 +139,9 @@ def run(values: dict, out: Path, *, source: TaskSource, scorers: list[str], proc
     if processes < 0:
         raise ValueError(f'nothing can be measured by {processes} processes')
     tasks = source.load()
-    values = {**values, 'threads': values['threads'] or 1}
-    model, _, choices = load_model(values)
-    values['prefill_chunk_tokens'] = choices.prefill_chunk_tokens  # the processes take the same
+    values = {**values, 'threads': values['threads'] or 1,
+              'prefill_chunk_tokens': values['prefill_chunk_tokens'] or CHUNK_TOKENS}
+    model, *_ = load_model(values)
     if not model.supports_eviction:
         raise ModelError(f'nothing to compare: {model.eviction_refusal}')
     tasks = that_fit(model, tasks)
