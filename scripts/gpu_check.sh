@@ -36,7 +36,11 @@ part() {  # part NAME SECONDS COMMAND...: run it with a time limit; its output g
     echo "== $name"
     timeout "$limit" "$@" 2>&1 | tee "$out/$name.log"
     local status=${PIPESTATUS[0]}
-    [ "$status" -eq 0 ] || failed+=("$name (exit $status)")
+    case $status in
+        0) ;;
+        124) failed+=("$name (stopped after $limit s, its limit)") ;;
+        *) failed+=("$name (exit $status)") ;;
+    esac
     return "$status"
 }
 

@@ -23,7 +23,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_compiled import IDS, answers, fill_to_the_end, load
+from test_compiled import IDS, answers, fill_to_the_end
+from test_compiled import load as load_with
 
 from timebill_ros.inference.steps import captured as captured_steps
 from timebill_ros.inference.steps import choice
@@ -34,6 +35,11 @@ from timebill_ros.inference.steps.interface import Step, StepUnavailable
 from timebill_ros.timing.profiling import identity
 
 WINDOW = 100  # tokens, more than IDS and what is generated
+CONTEXT = 512  # tokens: each bucket is a graph to make
+
+
+def load(kind: str = 'qwen2', directory=None, **options):
+    return load_with(kind, directory, **{'max_context_tokens': CONTEXT, **options})
 
 
 def capturer(device):
