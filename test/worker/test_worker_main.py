@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The inference process without a node: what it streams, saves, and says when something is wrong."""
+"""The inference process without a node: what it streams, and what it says when something is wrong."""
 from __future__ import annotations
 
 import json
@@ -34,7 +34,6 @@ from timebill_ros import settings
 from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.dispatch.worker_process import WorkerProcess
-from timebill_ros.planning.forgetting import forget
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.worker.main import Worker
@@ -120,72 +119,6 @@ def test_an_idle_worker_answers_that_it_lives(worker):
     process, listener = worker
     process.send({'op': 'ping'})
     assert listener.wait('pong')
-
-
-def learning(cache_dir):
-    return {**_settings(), 'cache_dir': str(cache_dir), 'pessimistic_length': 'adaptive', 'track_timing': True,
-            'keep_state': True}
-
-
-def learn(settings, n, **changed):
-    """A worker that serves `n` requests and ends; its listener."""
-    listener = Listener()
-    process = WorkerProcess('', listener)
-    process.send({'op': 'configure', 'settings': settings})
-    listener.wait('ready')
-    if changed:
-        process.send({'op': 'set', 'settings': changed})
-    for i in range(n):
-        done(run((process, listener), f'{i}', prompt='w1', max_new_tokens=200), f'{i}')
-    process.close()
-    return listener
-
-
-@pytest.mark.slow
-def test_what_requests_taught_survives_a_restart(tmp_path):
-    settings = learning(tmp_path)
-    first = learn(settings, 3)
-    assert 'earlier requests' not in first.wait('ready')['description']
-    assert {'timing_factor', 'prefill_factor', 'time_bound', 'unusual'} <= first.wait('done')['tracked'].keys()
-    path, = (tmp_path / 'state').iterdir()
-    state = json.loads(path.read_text())
-    assert len(state['factors']['prefill']) == 3
-    assert 'with what earlier requests taught' in learn(settings, 1).wait('ready')['description']
-    assert len(json.loads(path.read_text())['factors']['prefill']) == 4, 'it went on from there'
-    path.write_text('{')
-    assert 'earlier requests' not in learn(settings, 1).wait('ready')['description']
-    assert len(json.loads(path.read_text())['factors']['prefill']) == 1
-    assert path.with_name(path.name + '.corrupt').read_text() == '{'
-
-
-@pytest.mark.slow
-def test_a_running_worker_forgets_before_its_next_request(tmp_path):
-    settings = learning(tmp_path)
-    learn(settings, 3)
-    listener = Listener()
-    process = WorkerProcess('', listener)
-    process.send({'op': 'configure', 'settings': settings})
-    assert 'with what earlier requests taught' in listener.wait('ready')['description']
-    path, = (tmp_path / 'state').iterdir()
-    assert [one.path for one in forget(tmp_path)] == [path]
-    done(run((process, listener), 'next', prompt='w1', max_new_tokens=200), 'next')
-    process.close()
-    assert len(json.loads(path.read_text())['factors']['prefill']) == 1, 'it knows the request after that alone'
-
-
-def test_a_node_that_is_to_keep_nothing_keeps_nothing(tmp_path):
-    learn({**learning(tmp_path), 'keep_state': False}, 1)
-    assert not (tmp_path / 'state').exists()
-
-
-@pytest.mark.slow
-def test_another_promise_takes_effect_at_once_and_keeps_what_is_known_of_the_device(tmp_path):
-    settings = learning(tmp_path)
-    learn(settings, 2)
-    learn(settings, 1, miss_rate=0.2)
-    path, = (tmp_path / 'state').iterdir()
-    state = json.loads(path.read_text())
-    assert state['miss_rate'] == 0.2 and len(state['factors']['prefill']) == 3
 
 
 def test_it_ends_with_its_pipe():
