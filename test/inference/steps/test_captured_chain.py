@@ -22,6 +22,7 @@ import tiny_models
 import torch
 from test_captured import capturer, replays
 from test_compiled import IDS
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from timebill_ros.codes import FinishReason, GoalError
 from timebill_ros.deadline import Deadline
@@ -30,7 +31,9 @@ from timebill_ros.inference.decode import decode
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.steps import captured as captured_steps
+from timebill_ros.inference.steps import chain_comparison
 from timebill_ros.inference.steps.captured import CapturedChain, CapturedStep
+from timebill_ros.inference.steps.captured_draws import DRAWS
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.token_chain import StepChain
 from timebill_ros.request import Sampling
@@ -224,6 +227,35 @@ def test_what_a_graph_cannot_draw_is_drawn_outside(captured, modules, monkeypatc
     chain = captured.chain(Sampler(Sampling(), captured.device))
     assert type(chain) is StepChain and not chain.ahead
     assert run(captured)[:2] == run(modules)[:2]
+
+
+def test_kernels_alone_draw_the_tokens(monkeypatch):
+    """A trace of each call, which holds kernels and tensors and no Python, does what the call does.
+
+    A CUDA graph is such a trace: a number that the host had put in would be repeated for ever.
+    """
+    def tracer(device):
+        def capture(call):
+            with torch.inference_mode(False), torch.no_grad():
+                trace = make_fx(lambda: (call(), ())[1])()
+            traced.append([str(node.target) for node in trace.graph.nodes])
+
+            def replay():
+                with torch.inference_mode(False), torch.no_grad():
+                    trace()
+            return replay
+        return capture
+
+    traced = []
+    monkeypatch.setattr(captured_steps, 'capturer', tracer)
+    one = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', dtype='float32', threads=1,
+                   max_context_tokens=144)
+    one.cache.clear_on_reset()
+    one.prefill(IDS, chunk_tokens=64)
+    step = CapturedStep(one.steps['float32'], one.cache)
+    assert len(traced) == 2 + len(DRAWS) and all('aten.index_copy_.default' in names for names in traced)
+    for n in (len(IDS), 124):  # the second row goes on from the first bucket into the next
+        chain_comparison.check(step, one.cache, n)
 
 
 def test_steps_from_outside_may_come_between_two_answers(captured, modules):
