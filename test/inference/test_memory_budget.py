@@ -21,7 +21,15 @@ import torch
 from safetensors.torch import save_file
 
 from timebill_ros.inference import memory_budget, model_loading
-from timebill_ros.inference.memory_budget import Need, Weights, fit_context, variant_bytes, weight_files, weights_of
+from timebill_ros.inference.memory_budget import (
+    Need,
+    Weights,
+    fit_context,
+    quantized_bytes,
+    variant_bytes,
+    weight_files,
+    weights_of,
+)
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 
@@ -51,6 +59,7 @@ def test_weights_count_as_they_will_be_in_memory(dtype, options, expected, files
     weights = weights_of(files, dtype, **options)
     assert weights.n_bytes == expected
     assert weights.linear == 64 + 40, 'the head of a variant has numbers of its own, tied or not'
+    assert weights.layers == 64 + 40 * (not options['tied'])
 
 
 @pytest.mark.parametrize('kind', ['qwen2', 'gemma3'])
@@ -80,7 +89,17 @@ def test_only_the_files_that_an_index_names_count(tmp_path):
 
 @pytest.mark.parametrize(('names', 'expected'), [([], 0), (['int8', 'int4'], 1625), (['float16'], 2000)])
 def test_variants_take_memory_for_their_linear_layers(names, expected):
-    assert variant_bytes(names, Weights(n_bytes=3000, linear=1000)) == expected
+    assert variant_bytes(names, Weights(n_bytes=3000, layers=900, linear=1000)) == expected
+
+
+def test_weights_that_are_quantised_after_reading_take_less_than_while_they_are_read():
+    weights = Weights(n_bytes=3000, layers=900, linear=1000)
+    assert quantized_bytes('int8', weights, torch.bfloat16) == 3000 - 1800 + 1000
+    need = Need(weights=GIB, variants=0, cache=1 << 17, loading=2 * GIB)
+    assert need.total(0) == need.total(8000) > 2 * GIB and need.total(9000) > need.total(0)
+    free = need.total(8000)
+    assert need.total(need.context_within(free)) <= free < need.total(need.context_within(free) + 1)
+    assert need.context_within(free - 1) == -1, 'not even what is read fits'
 
 
 NEED = Need(weights=GIB, variants=0, cache=1 << 17)  # 1 GiB for 8192 tokens

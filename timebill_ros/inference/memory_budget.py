@@ -38,15 +38,21 @@ SLACK_BYTES, SLACK_SHARE = 64 << 20, 0.03  # activations, logits and what an all
 # Bytes of a number in a safetensors file, and the kinds that are floating point.
 _BYTES = {'F64': 8, 'F32': 4, 'F16': 2, 'BF16': 2, 'I64': 8, 'I32': 4, 'I16': 2, 'U64': 8, 'U32': 4, 'U16': 2}
 _FLOATS = ('F64', 'F32', 'F16', 'BF16')
+_EACH = {'int8': 1.0, 'int4': 0.625, 'bfloat16': 2.0, 'float16': 2.0}  # bytes of a weight with its scale, by variant
 _PACKS = ('U8', 'I32')  # hold several numbers each: bytes always two of 4 bits
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Sizes of a model's weights in memory, in bytes: all of them, and `linear` numbers in matrices."""
+    """Sizes of a model's weights in memory: bytes of all of them, and numbers in matrices.
+
+    `layers`: those in matrices but for the embedding. `linear`: those that a copy in another precision has, for which a
+    head that is the embedding too counts.
+    """
 
     n_bytes: int
-    linear: int  # numbers, not bytes
+    layers: int
+    linear: int
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -74,7 +80,7 @@ def weights_of(files: Iterable[Path], dtype: torch.dtype, *, quantized: bool, ex
     in `dtype`, and an integer as many as it holds numbers of `bits`. `tied`: the head is the embedding, also where both
     are stored.
     """
-    n_bytes = linear = 0
+    n_bytes = layers = embedding = 0
     for name, kind, shape in _tensors(files):
         n = math.prod(shape)
         if tied and name == 'lm_head.weight':
@@ -86,9 +92,11 @@ def weights_of(files: Iterable[Path], dtype: torch.dtype, *, quantized: bool, ex
             n_bytes += n * dtype.itemsize
         else:
             n_bytes += n * _BYTES.get(kind, 1)
-        # A variant's head has weights of its own, also where the model's is its embedding.
-        linear += n if len(shape) == 2 and (tied or 'embed' not in name) else 0
-    return Weights(n_bytes, linear)
+        if len(shape) == 2 and 'embed' in name:
+            embedding += n
+        elif len(shape) == 2:
+            layers += n
+    return Weights(n_bytes, layers, layers + (embedding if tied else 0))
 
 
 def _tensors(files: Iterable[Path]) -> Iterator[tuple[str, str, list[int]]]:
@@ -102,27 +110,41 @@ def _tensors(files: Iterable[Path]) -> Iterator[tuple[str, str, list[int]]]:
 
 def variant_bytes(names: Iterable[str], weights: Weights) -> int:
     """Return what further precisions of the weights take: their linear layers, all else is shared (variants.py)."""
-    each = {'int8': 1.0, 'int4': 0.625, 'bfloat16': 2.0, 'float16': 2.0}
-    return int(sum(each[name] * weights.linear for name in names))
+    return int(sum(_EACH[name] * weights.linear for name in names))
+
+
+def quantized_bytes(precision: str, weights: Weights, dtype: torch.dtype) -> int:
+    """Return what is left of weights in `dtype` once their matrices are in `precision`, int8 or int4."""
+    return int(weights.n_bytes - weights.layers * dtype.itemsize + _EACH[precision] * weights.linear)
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a model takes, in bytes. `cache`: for one token in all layers; 0 for a cache that is not allocated once."""
+    """What a model takes, in bytes. `cache`: for one token in all layers; 0 for a cache that is not allocated once.
+
+    `loading`: what weights take while they are read, where they take less later; the cache comes after that.
+    """
 
     weights: int
     variants: int
     cache: int
+    loading: int = 0
 
     def total(self, n_tokens: int) -> int:
         """Return what the model takes with a context of `n_tokens`."""
-        slack = SLACK_BYTES + int(SLACK_SHARE * self.weights)
-        return self.weights + self.variants + self.cache * (n_tokens + 1) + slack  # the cache has a spare slot
+        later = self.weights + self.variants + self.cache * (n_tokens + 1)  # the cache has a spare slot
+        return max(self.loading, later) + self._slack
+
+    @property
+    def _slack(self) -> int:
+        return SLACK_BYTES + int(SLACK_SHARE * max(self.weights, self.loading))
 
     def context_within(self, free: int) -> int:
         """Return the longest context that `free` bytes hold; negative where not even the weights fit."""
-        left = free - self.total(0)
-        return left // self.cache if self.cache else (1 << 30 if left >= 0 else -1)
+        if free < self.total(0):
+            return -1
+        left = free - self.weights - self.variants - self._slack
+        return left // self.cache - 1 if self.cache else 1 << 30
 
 
 def fit_context(name: str, need: Need, free: int | None, n_tokens: int, *, chosen: bool, device: torch.device,
