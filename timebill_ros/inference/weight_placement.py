@@ -72,7 +72,10 @@ def _own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
 
 
 def give_back() -> None:
-    """Have glibc return freed memory to the system; the worker has told it to keep much (process_tuning.py)."""
+    """Have glibc return freed memory to the system; the worker has told it to keep much (process_tuning.py).
+
+    Otherwise 400 MiB of SmolLM2-135M in float32 (513 MiB) were left behind.
+    """
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):
