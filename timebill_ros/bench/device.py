@@ -219,7 +219,9 @@ def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int,
     Without `out` the file is build/bench/device_<name of the device>.json. It is written after each shape.
     """
     device, until_s = choose_device(values['device']), time.monotonic() + 60.0 * minutes
-    name = ''.join(c if c.isalnum() else '_' for c in describe_device(device)['device'].split(',')[0]).strip('_')
+    called = describe_device(device)['device']
+    called = called if device.type == 'cuda' else called.split(',')[0]  # a GPU with its board, a CPU without its threads
+    name = ''.join(c if c.isalnum() else '_' for c in called).strip('_')
     out = out or Path('build/bench') / f'device_{name}.json'
     found: list[dict] = []
     whole = {'machine': describe_device(device), 'shapes': found}
