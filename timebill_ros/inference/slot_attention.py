@@ -84,6 +84,11 @@ def use(shape: Shape, ways: dict[int, str]) -> None:
     _chosen[shape] = lengths, [ways[n] for n in lengths]
 
 
+def is_timed(shape: Shape) -> bool:
+    """Tell whether there is a choice for `shape`."""
+    return shape in _chosen
+
+
 def way_for(shape: Shape, n_slots: int) -> str:
     """Return the name of the way over so many slots; UNTIMED where nothing was timed."""
     lengths, names = _chosen.get(shape, ([], []))

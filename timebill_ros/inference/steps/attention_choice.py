@@ -43,13 +43,16 @@ Capture = Callable[[Callable[[], object]], Callable[[], object]]
 def choose(cache: SlotCache, n_heads: int, capture: Capture) -> None:
     """Time each way over some lengths of `cache`, and use the quickest from each length on.
 
-    `n_heads`: query heads of the model. `capture`: see captured.capturer. A way that fails is left out.
+    `n_heads`: query heads of the model. `capture`: see captured.capturer. A way that fails is left out. What was chosen
+    before for attention of the same shape stays, for instance for weights of another precision.
     """
     layer = cache.layers[0]
     n_kv, width = layer.keys.shape[1], layer.keys.shape[3]
     if layer.values.shape[3] != width or n_heads % n_kv:
         return
     query = torch.randn(1, n_kv, n_heads // n_kv, width, device=cache.device).to(layer.keys.dtype)
+    if slot_attention.is_timed(slot_attention.shape_of(query)):
+        return
     ways, said = {}, []
     for n in lengths(cache.capacity):
         seconds = _times(query, n, cache, capture)
