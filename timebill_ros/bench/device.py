@@ -220,7 +220,7 @@ def run(values: dict, out: Path | None, *, shape_names: list[str], longest: int,
     """
     device, until_s = choose_device(values['device']), time.monotonic() + 60.0 * minutes
     called = describe_device(device)['device']
-    called = called if device.type == 'cuda' else called.split(',')[0]  # a GPU with its board, a CPU without its threads
+    called = called if device.type == 'cuda' else called.split(',')[0]  # no thread count
     name = ''.join(c if c.isalnum() else '_' for c in called).strip('_')
     out = out or Path('build/bench') / f'device_{name}.json'
     found: list[dict] = []
