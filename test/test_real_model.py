@@ -38,9 +38,13 @@ from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.special_tokens import SpecialTokens
 from timebill_ros.inference.text import StopStrings, TextStream, decode
+from timebill_ros.planning.quality_rule import QualityRule
+from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Request, Sampling
+from timebill_ros.resources import quality_table_path
 from timebill_ros.timing.execution_time import ExecutionTimes
+from timebill_ros.timing.profiling import make_profile, measure
 
 NAME = os.environ.get('TIMEBILL_REAL_MODEL', '')
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not NAME, reason='TIMEBILL_REAL_MODEL names no model')]
@@ -233,3 +237,40 @@ def test_draws_on_real_logits_are_distributed_as_those_of_transformers(prompt, v
     freedom = int(often.sum())
     print(f'chi-square {chi2:.1f} of {freedom} degrees of freedom, {int((drawn > 0).sum())} tokens drawn')
     assert chi2 < freedom + 5 * (2 * freedom) ** 0.5 + 10
+
+
+# -- budgets ---------------------------------------------------------------------------------------------------------
+
+@functools.cache
+def engine() -> Engine:
+    """Return an engine that plans by the shipped table, without a length predictor, as the node does."""
+    points = measure(model(), None, chunk_tokens=256, budget_s=10.0, repeats=2)
+    profile = make_profile(model(), None, points, 256)
+    return Engine(model(), None, profile.times, Tracker.of(profile), prefill_chunk_tokens=256,
+                  rule=QualityRule(QualityTable.load(quality_table_path())))
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize('prompt', ['What is the capital of France?', 'Name three primary colors.', 'What is 7 times 8?'])
+def test_an_answer_is_whole_or_a_beginning_of_it_at_every_budget(prompt):
+    """A short prompt is never evicted. Where the time is short, the answer is cut or the goal refused."""
+    def ask(budget_s):
+        now = time.monotonic()
+        request = Request('id', now, now + budget_s, messages=[{'role': 'user', 'content': prompt}],
+                          delivery_margin_s=0.0)
+        outcome = engine().run(request, Control(Deadline(request.deadline_s)))
+        return outcome, time.monotonic() - now
+
+    ask(600.0)
+    whole, unhurried_s = ask(600.0)
+    assert whole.finish_reason is FinishReason.EOS and whole.text
+    for share in (10.0, 4.0, 2.0, 1.5, 0.8, 0.5, 0.25):
+        outcome, _ = ask(share * unhurried_s)
+        assert not outcome.timing.eviction_ratio > 0
+        if outcome.finish_reason is FinishReason.EOS:
+            assert outcome.text == whole.text
+        elif outcome.error_code is ErrorCode.NONE:
+            assert outcome.finish_reason is FinishReason.DEADLINE and whole.text.startswith(outcome.text)
+        else:
+            assert outcome.error_code in (ErrorCode.INFEASIBLE, ErrorCode.DEADLINE_MISSED) and outcome.text == ''
+        assert share < 10 or outcome.finish_reason is FinishReason.EOS, 'ten times the time is enough on any machine'
