@@ -73,7 +73,7 @@ def test_a_start_goes_on_with_a_profile_that_was_interrupted(tmp_path, monkeypat
     assert 'going on' not in caplog.text
     find_profile(values)
     assert taken == [None, ({'prefill': [[64.0, 0.5]]}, 1.0)]
-    assert 'going on with a profile of which 1 visits were made before an interruption' in caplog.text
+    assert 'going on with a profile that was interrupted; visits made before: 1' in caplog.text
     assert list((tmp_path / 'profiles').iterdir()) == [cached_path(values)]
 
 

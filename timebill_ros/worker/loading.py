@@ -80,7 +80,7 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
                          other_variants=_other_variants(settings),
                          revision=revision, template_args=settings['chat_template_args'],
                          compiled_steps=None if settings['compile_step'] == 'never' else
-                         steps_directory(settings['cache_dir']))
+                         steps_directory(settings['cache_dir']), compiles=settings['compile_step'] == 'auto')
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     this_start.begin(CHUNKS)
     chunk = chunk or tuning.chunk_tokens(model, tuned)
@@ -223,7 +223,7 @@ def _measure_profile(settings: dict, model: CausalLM, predictor: PredictionExecu
     started = time.monotonic()
     journal = ProfileJournal(path.with_suffix('.part.json'))
     if journal.n_found:
-        log.info('going on with a profile of which %d visits were made before an interruption', journal.n_found)
+        log.info('going on with a profile that was interrupted; visits made before: %d', journal.n_found)
     this_start.make('', settings['self_profile_s'])
     points = measure(model, predictor, chunk_tokens=chunk_tokens, budget_s=settings['self_profile_s'], repeats=4,
                      progress=lambda share: this_start.tell(f'{share:.0%}', share=share), journal=journal)
