@@ -179,12 +179,12 @@ def prediction_rows(model: CausalLM, n: int, chunk_tokens: int, rounds: int) -> 
 def load(values: dict, directory: Path, shape: str, *, longest: int, n_tokens: int) -> tuple[CausalLM, int, dict]:
     """Load a shape, say which steps are used and why, and return the model, its chunk size and the result so far."""
     started = time.monotonic()
+    print(f'{shape}:', flush=True)
     values = settings.check({**values, 'model': str(directory), 'length_predictor': '',
                              'max_context_tokens': longest + 4 * profiling.STEPS + n_tokens})
     with notes() as said:
         model, _, choices = load_model(values)
     kinds = {name: step.kind for name, step in model.steps.items()}
-    print(f'{shape}:')
     for line in device_report.step_lines(kinds, said):
         print(f'  {line}', flush=True)
     return model, choices.prefill_chunk_tokens, {

@@ -56,6 +56,7 @@ class CausalLM:
     `supports_eviction` is false, and `eviction_refusal` says why, for models whose cache is not one full-attention
     key and value per token. Models that SlotCache does not fit run on their own cache and attention, some of them
     without chunks in prefill. `compiled_steps`: folder of compiled decode steps; None: steps run through the modules.
+    Without `compiles`, none are compiled, and CUDA graphs are those of the modules.
 
     `stream`: where requests put their work, which goes before the length predictor's. Whoever times something enters
     it, as the engine does.
@@ -64,7 +65,7 @@ class CausalLM:
     def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
                  max_context_tokens: int = 0, scorer: str = 'snapkv', trust_remote_code: bool = False,
                  allow_unsafe_weights: bool = False, other_variants: str = '', compiled_steps: Path | None = None,
-                 revision: str = '', template_args: str = ''):
+                 compiles: bool = True, revision: str = '', template_args: str = ''):
         self.name = name
         self.device = choose_device(device)
         self.stream = stream_on(self.device, urgent=True)
@@ -84,7 +85,7 @@ class CausalLM:
             self._add_variants(other_variants)
         if compiled_steps is not None and self._foreign is None:
             with self.stream.entered():
-                self._choose_steps(compiled_steps)
+                self._choose_steps(compiled_steps if compiles else None)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
         self.sampling = generation_config.sampling(name, getattr(self.model, 'generation_config', None))
 
@@ -170,7 +171,7 @@ class CausalLM:
             raise ModelError(f'model {self.name}: {error}') from error
         self.use_variant(self.variant)
 
-    def _choose_steps(self, directory: Path) -> None:
+    def _choose_steps(self, directory: Path | None) -> None:
         """Replace the steps of each variant by the fastest kind that computes the same."""
         # Varied tokens: after equal ones all values are equal, and wrong attention or positions would not show.
         n_tokens = self.model.get_input_embeddings().num_embeddings

@@ -199,6 +199,19 @@ def test_a_failed_capture_leaves_the_compiled_step(on_buckets, monkeypatch, tmp_
     assert 'are no CUDA graphs: RuntimeError: operation not permitted when stream is capturing\n' in caplog.text
 
 
+def test_graphs_can_be_had_without_compiling(on_buckets, monkeypatch, tmp_path, caplog, modules):
+    monkeypatch.setattr(compiled_steps, 'prepare', None)  # not called
+    with caplog.at_level('INFO'):
+        one = load(directory=tmp_path, compiles=False)
+    assert one.fast_steps['float32'].kind == 'captured' and 'so nothing is compiled' in caplog.text
+    assert answers(one, 20)[0] == answers(modules, 20)[0]
+
+
+def test_without_graphs_nothing_is_compiled_either(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiled_steps, 'prepare', None)  # not called
+    assert not load(directory=tmp_path, compiles=False).fast_steps
+
+
 def test_models_with_sliding_windows_are_not_captured(on_buckets):
     assert 'sliding window' in choice.capture_refusal(load('qwen2_sliding', None).cache)
     assert choice.capture_refusal(load('qwen2', None).cache) == ''

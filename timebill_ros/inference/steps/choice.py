@@ -51,12 +51,12 @@ class Judgement:
 
 
 def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, name: str, facts: list[str],
-           directory: Path) -> Step:
+           directory: Path | None) -> Step:
     """Return the fastest step that computes what `modules` computes, on the same cache.
 
     `token` and `position`, int64 [1, 1], are the tensors that later calls pass. `name` is the model's, for the log.
-    `facts` identify model, precision, device and versions: compiled steps in `directory` are kept for them. The cache
-    holds entries of varied tokens, two or more, and room for as many; they stay.
+    `facts` identify model, precision, device and versions: compiled steps in `directory` are kept for them; None:
+    nothing is compiled. The cache holds entries of varied tokens, two or more, and room for as many; they stay.
     """
     cache, best = modules.cache, modules
     refusal = capture_refusal(cache)
@@ -64,6 +64,8 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
         cache.clear_on_reset()  # both kinds of fixed size below read slots that are not filled
         _choose_attention(modules)
     try:
+        if directory is None:
+            raise StepUnavailable('compile_step is graphs, so nothing is compiled')
         best = compiled.prepare(modules.model, cache, facts, directory, bucketed=not refusal,
                                 judge=lambda step: judge_compiled(modules, step, token, position))
     except StepUnavailable as error:
