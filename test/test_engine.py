@@ -13,7 +13,6 @@
 # limitations under the License.
 
 """The whole flow of one request, on a model that answers a script and a clock that its work moves on."""
-import math
 
 import pytest
 from engine_bench import ANSWER, GENEROUS, N_X, Bench
@@ -215,53 +214,6 @@ def test_an_answer_that_is_only_the_end_of_text_says_so():
     assert (outcome.finish_reason, outcome.text, outcome.timing.generated_tokens) == (FinishReason.EOS, '', 1)
 
 
-# -- predictions -----------------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize(('predictions', 'predicted', 'reported'), [
-    (dict(length=20), 20, True), (dict(length=5000), 256, True),
-    (dict(late=True), 50, False), (dict(error=RuntimeError('no memory for it')), 50, False),  # the marginal median
-    (None, 128, False),  # half of what the request allows: nothing is known
-], ids=str)
-def test_the_plan_uses_the_best_prediction_there_is(predictions, predicted, reported):
-    outcome = Bench(predictions=predictions).run()
-    assert outcome.timing.predicted_tokens == predicted and outcome.error_code is ErrorCode.NONE
-    assert math.isnan(outcome.timing.prediction_s) == math.isnan(outcome.timing.hidden_prediction_s) == (not reported)
-
-
-def test_without_a_predictor_the_lengths_of_earlier_answers_are_learned():
-    bench = Bench()
-    first = bench.run().timing
-    for _ in range(12):
-        last = bench.run().timing
-    assert first.predicted_tokens == 128 and abs(last.predicted_tokens - last.generated_tokens) <= 4
-    other = Bench()
-    other.engine.tracker.restore(bench.engine.tracker.state())
-    assert other.run().timing.predicted_tokens == last.predicted_tokens, 'kept over a restart'
-
-
-@pytest.mark.parametrize('drop', ['kill', 'all'])
-def test_nothing_is_refused_for_a_length_that_nobody_knows(drop):
-    """Half of 256 tokens would take 2.5 s; the answer has 30 and is there in time."""
-    bench = Bench()
-    bench.engine.drop_infeasible = drop
-    outcome = bench.run(1.0, strategy=Strategy.KILL)
-    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.NONE, FinishReason.EOS)
-
-
-@pytest.mark.parametrize(('seconds', 'hidden'), [(0.03, 0.03), (0.11, 0.11), (0.5, 0.11)])
-def test_the_hidden_part_of_a_prediction_is_what_prefill_covers(seconds, hidden):
-    timing = Bench(predictions=dict(seconds=seconds)).run().timing
-    assert timing.prediction_s == pytest.approx(seconds) and timing.hidden_prediction_s == pytest.approx(hidden)
-
-
-@pytest.mark.parametrize(('n_x', 'setting', 'bound'), [(1000, 0, 1000), (1000, 300, 300), (40, 0, 64)])
-def test_the_predictor_reads_what_prefill_hides(n_x, setting, bound):
-    bench = Bench(predictions={})
-    bench.engine.predictor_max_tokens = setting
-    bench.run(n_x=n_x)
-    assert bench.predictions.bounds == [bound]
-
-
 # -- the account -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('budget_s', BUDGETS)
@@ -356,9 +308,3 @@ def test_an_infeasible_goal_ends_early_where_the_parameter_says_so(strategy, dro
         assert '20 more tokens' in outcome.error_msg and '0.250 s' in outcome.error_msg
         assert bench.lateness_s < -0.05
     assert bench.run(GENEROUS, strategy=strategy).finish_reason is FinishReason.EOS
-
-
-def test_without_a_prediction_nothing_is_dropped():
-    bench = Bench()
-    bench.engine.drop_infeasible = 'all'
-    assert bench.run(0.25).finish_reason is FinishReason.DEADLINE

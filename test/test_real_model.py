@@ -251,7 +251,8 @@ def engine() -> Engine:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize('prompt', ['What is the capital of France?', 'Name three primary colors.', 'What is 7 times 8?'])
+@pytest.mark.parametrize('prompt', [
+    'What is the capital of France?', 'Name three primary colors.', 'What is 7 times 8?'])
 def test_an_answer_is_whole_or_a_beginning_of_it_at_every_budget(prompt):
     """A short prompt is never evicted. Where the time is short, the answer is cut or the goal refused."""
     def ask(budget_s):

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Lengths where nothing predicts them: the prior, what replaces it, and answers that were cut."""
 import numpy as np
 import pytest

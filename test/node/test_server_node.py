@@ -95,7 +95,7 @@ def test_status_tells_each_phase_with_the_goals_uuid(node):
         RequestStatus.PHASE_DECODE, RequestStatus.PHASE_DONE]
     queued, _, planned, _, done = messages
     assert (queued.verdict, queued.error_code) == (Timing.VERDICT_UNKNOWN, 0)
-    assert (planned.verdict, planned.predicted_tokens) == (Timing.VERDICT_FITS, 20)
+    assert (planned.verdict, planned.predicted_tokens, planned.pessimistic_tokens) == (Timing.VERDICT_FITS, 10, 20)
     assert planned.slack_s > 0 and planned.predicted_finish.sec > 0
     assert planned.predicted_finish.sec <= planned.deadline.sec
     assert (done.finish_reason, done.generated_tokens, done.overrun) == (Result.FINISH_LENGTH, 20, False)

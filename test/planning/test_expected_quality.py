@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Expected quality: times of ways to go on against sums of steps, and worth against cases worked out by hand."""
 import random
 

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Which eviction, weights, cap and instant are chosen by quality: a table of cases, and what every choice keeps to."""
 import random
 from dataclasses import replace

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Response lengths where nothing predicts them: a broad prior, replaced by what was observed of similar goals. numpy.
 
 Similar is a goal whose prompt and whose own limit (max_new_tokens) are about as long, on a scale of factors. A response

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """The expected quality of what the client holds at the deadline, for each way to go on with a request.
 
     quality over the kept entries x what is left of it where the answer is cut, over the distribution of lengths

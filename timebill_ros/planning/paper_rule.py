@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """The paper's rule: the least eviction that lets the pessimistic length fit, on the model's own weights."""
 from __future__ import annotations
 

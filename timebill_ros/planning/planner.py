@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """The one entry to planning: the engine's first plan, estimates, and plans made again while decoding.
 
     Situation (what is known) + time left -> Planner.plan                      how much to keep, which weights, what to

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """The rule by quality: what the client can be expected to hold at the deadline is to be worth the most.
 
 Ways to go on are compared by expected quality (expected_quality.py): the whole cache, evictions at once or at one of

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """What one request is planned from: what is known of it, what earlier requests taught, how far it has come."""
 from __future__ import annotations
 
