@@ -32,7 +32,7 @@ FOLDER = Path('build/bench')  # results/ holds what was committed: only --out wr
 TAKES = {
     'decode': '2 minutes, with --shape Qwen2.5-0.5B 4',
     'quality': '2 minutes, 8 with all --scorers, and longer with a larger model',
-    'budgets': 'a few minutes, and 3 hours for 500 tasks of real text with a model of 135 million weights',
+    'budgets': '20 minutes, and 2 to 5 hours with 500 tasks of real text and a model of 135 million weights',
     'length-predictor': '10 minutes',
     'execution-time': '3 minutes',
     'miss-rate': '10 minutes',
