@@ -67,7 +67,7 @@ else
 fi
 
 if "$python" -c 'import pytest, pytest_timeout' 2>/dev/null; then
-    part tests 90 "$python" -m pytest -q -m 'not slow' test/inference/steps/test_comparison.py \
+    part tests 120 "$python" -m pytest -q -m 'not slow' test/inference/steps/test_comparison.py \
         test/inference/steps/test_captured.py test/inference/steps/test_captured_chain.py \
         test/inference/steps/test_captured_draws.py test/inference/steps/test_attention_choice.py \
         test/inference/test_slot_attention.py test/inference/test_devices.py test/inference/test_variants.py
