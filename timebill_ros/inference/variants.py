@@ -27,6 +27,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from timebill_ros.inference import torchao_weights
+
 HALVES = ('bfloat16', 'float16')
 VARIANTS = ('int8', 'int4', *HALVES)
 
@@ -57,7 +59,7 @@ def make(model: nn.Module, variant: str, device: torch.device) -> nn.Module:
         return _with_linears(model, LINEARS[variant])
     if variant in HALVES:
         return _in_half(model, getattr(torch, variant))
-    return _weight_only(model, variant)
+    return _quantized_by_torchao(_sharing_copy(model), variant)
 
 
 def _sharing_copy(model: nn.Module) -> nn.Module:
@@ -194,14 +196,7 @@ def _in_half(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return made.eval()
 
 
-def _weight_only(model: nn.Module, variant: str) -> nn.Module:
-    try:
-        from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
-    except ImportError as error:
-        raise ValueError(f'variant {variant} on CUDA needs the package torchao: {error}') from error
-    quantized = _sharing_copy(model)  # torchao gives each linear layer a new weight
-    try:
-        quantize_(quantized, Int8WeightOnlyConfig() if variant == 'int8' else Int4WeightOnlyConfig())
-    except Exception as error:  # torchao raises many kinds for what a device lacks
-        raise ValueError(f'variant {variant} cannot be made: {type(error).__name__}: {error}') from error
-    return quantized.eval()
+def _quantized_by_torchao(model: nn.Module, precision: str) -> nn.Module:
+    """Give the linear layers of `model` weights in that precision; torchao gives each a new tensor."""
+    torchao_weights.quantize(model, precision)
+    return model.eval()
