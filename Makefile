@@ -1,4 +1,4 @@
-# make demo    environment, package, then the demonstration
+# make demo    environment, package, a small real model, then the demonstration
 # make test    environment, package, then the linter and the tests but for the slow ones
 # make test-slow   the same, then the slow tests, one after the other
 # make test-jazzy  the tests of the node, of dispatch/ and of the whole package on ROS 2 Jazzy, in .venv-jazzy
@@ -21,7 +21,9 @@ SOURCES := $(FILES) $(shell find $(FOLDERS) -type f -not -path '*/__pycache__/*'
 .DELETE_ON_ERROR:
 .PHONY: demo test test-slow test-jazzy lint docs clean always
 
+# Where the model cannot be had, get-model says why, and the embedded one is shown.
 demo: $(VENV)/.package
+	$(BIN)/python -m timebill_ros.cli get-model smollm2 || true
 	$(BIN)/python -m timebill_ros.cli demo
 
 # Two files at a time: most tests wait for a node or a worker. Tests of one file share what they start.

@@ -50,7 +50,7 @@ def demo() -> str:
         evicted = percent(r['eviction_ratio']) if r['eviction_ratio'] is not None else ''
         lengths = f'{r["predicted_tokens"]} / {r["pessimistic_tokens"]} / {r["generated_tokens"]}'
         rows.append((r['prompt'], r['overrun_strategy'], r['verdict'], f'{r["budget_s"]:.3f}',
-                     f'{r["response_time_s"]:.3f}', evicted, lengths, finish, percent(r['step_accuracy'])))
+                     f'{r["response_time_s"]:.3f}', evicted, lengths, finish, percent(r['score'])))
     return table(['prompt', 'strategy', 'verdict', 'budget s', 'response s', 'evicted', 'N_hat / N_W / N', 'finish',
                   'steps right'], rows, left=3)
 

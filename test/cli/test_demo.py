@@ -25,7 +25,8 @@ from test_demo_goals import make_row
 
 from timebill_ros import client
 from timebill_ros.bench import optional_plots, plots
-from timebill_ros.cli import demo, demo_goals
+from timebill_ros.cli import demo, demo_site_log, demo_text
+from timebill_ros.inference import named_models
 
 
 def test_timeline_is_drawn(tmp_path):
@@ -46,16 +47,19 @@ def test_stop_ends_a_process_that_ignores_ctrl_c(monkeypatch):
 @pytest.fixture
 def without_node(monkeypatch):
     """The demonstration with a node that is active at once and two goals that have been answered."""
+    commands = []
     node = SimpleNamespace(wait_until_active=lambda timeout_s, alive: None)
     monkeypatch.setattr(demo, 'isolate', lambda: None)
     monkeypatch.setattr(demo, 'stop', lambda process: None)
-    monkeypatch.setattr(demo.subprocess, 'Popen', lambda *arguments, **options: None)
+    monkeypatch.setattr(demo.subprocess, 'Popen', lambda arguments, **options: commands.append(arguments))
     monkeypatch.setattr(client, 'Client', lambda: nullcontext(node))
-    monkeypatch.setattr(demo_goals, 'send_goals', lambda client: [make_row(), make_row(finish_reason='DEADLINE')])
+    for asks in (demo_site_log, demo_text):
+        monkeypatch.setattr(asks, 'send_goals', lambda client: [make_row(), make_row(finish_reason='DEADLINE')])
+    return commands
 
 
-def run(out: Path) -> int:
-    return demo.run(SimpleNamespace(out=out))
+def run(out: Path, model: str = 'embedded') -> int:
+    return demo.run(SimpleNamespace(out=out, model=model))
 
 
 def test_answers_are_written_shown_and_drawn(without_node, tmp_path, capsys):
@@ -78,5 +82,20 @@ def test_without_matplotlib_answers_are_written_and_shown(without_node, tmp_path
 
 def test_too_many_broken_promises_are_an_exit_status(without_node, tmp_path, monkeypatch):
     monkeypatch.setattr(optional_plots, 'plots_if_installed', lambda: None)
-    monkeypatch.setattr(demo_goals, 'send_goals', lambda client: [make_row(finish_reason='DEADLINE')] * 2)
+    monkeypatch.setattr(demo_site_log, 'send_goals', lambda client: [make_row(finish_reason='DEADLINE')] * 2)
     assert run(tmp_path) == 1
+
+
+@pytest.mark.parametrize(('named', 'is_in_cache', 'served'), [
+    ('', True, 'smollm2'), ('', False, 'embedded'), ('embedded', True, 'embedded'), ('/a/model', True, '/a/model')])
+def test_the_real_model_is_shown_where_it_is_here(named, is_in_cache, served, without_node, tmp_path, capsys,
+                                                  monkeypatch):
+    monkeypatch.setattr(named_models, 'find_named', lambda name, cache: tmp_path if is_in_cache else None)
+    monkeypatch.setattr(optional_plots, 'plots_if_installed', lambda: None)
+    assert run(tmp_path, named) == 0
+    assert f'model:={served}' in without_node[0]
+    told = capsys.readouterr().out
+    assert ('"timebill get-model smollm2" takes it there' in told) is (not named and not is_in_cache)
+    assert ('a robot uses a larger model' in told) is (served != 'embedded')
+    assert ('steps right' in told) is (served == 'embedded')
+    assert ('  1.000 s  generous' in told) is (served != 'embedded')
