@@ -29,7 +29,7 @@ from timebill_ros.codes import Strategy
 STRATEGIES = {'kill': Strategy.KILL, 'skip_next': Strategy.SKIP_NEXT, 'truncate': Strategy.TRUNCATE}
 POLICIES = ('adaptive', 'conformal', 'fixed')
 PLANNERS = ('quality', 'paper')
-DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
+DTYPES = ('auto', 'float32', 'bfloat16', 'float16', 'int8', 'int4')
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ PARAMETERS = (
     Parameter('device', 'auto', 'Device of the model, as torch names it, for instance cpu, cuda or cuda:1. auto: CUDA '
               'where there is a GPU, otherwise the CPU.'),
     Parameter('dtype', 'auto', 'Precision of weights and cache. auto: on CUDA bfloat16 where the hardware has it '
-              '(compute capability 8.0 and later), otherwise float16; on a CPU as the weights are stored.',
-              choices=DTYPES),
+              '(compute capability 8.0 and later), otherwise float16; on a CPU as the weights are stored. int8 and int4 '
+              'are for the weights of linear layers, of prefill and decoding alike; everything else is then as with '
+              'auto. Where memory allows, variants keep the quality of prefill.', choices=DTYPES),
     Parameter('threads', 0, 'CPU threads for the model. 0: as many as there are cores that the process may use, or one '
               'for weights of at most 16 MiB, which more threads do not make faster. Lower it to leave cores to other '
               'programs.', 'threads', 0, 1024),

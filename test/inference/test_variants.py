@@ -22,6 +22,7 @@ import tiny_models
 import torch
 import transformers
 
+from timebill_ros.inference import variants
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.steps.comparison import in_float32
@@ -85,12 +86,64 @@ def test_int4_holds_the_level_nearest_to_every_weight_by_the_scale_of_its_group(
     assert isinstance(make(narrow, 'int4', torch.device('cpu'))[0], Int8Linear)
 
 
+@pytest.mark.parametrize('words', [True, False])
+@pytest.mark.parametrize('k', [8, 96, 4 * 5000, 33])
+def test_int8_multiplies_by_its_levels_for_one_token_and_for_several(k, words, monkeypatch):
+    monkeypatch.setattr(variants, 'WORDS', words)
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(k, 8).requires_grad_(False)
+    quantized = Int8Linear(linear)
+    assert quantized.weight.dtype == (torch.int32 if words and k % 4 == 0 else torch.int8)
+    weight = quantized.levels * quantized.scale[:, None]
+    assert (weight - linear.weight).abs().max() <= 0.51 * quantized.scale.max()
+    for shape in ((1, 1, k), (1, 3, k)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(quantized(x), x @ weight.T + linear.bias, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('kind', ['qwen2', 'gemma3'])
+@pytest.mark.parametrize('dtype', ['int8', 'int4'])
+def test_a_model_may_have_such_weights_itself(kind, dtype):
+    """Prefill goes through them too; the cache keeps the precision of the checkpoint."""
+    name, ids = str(tiny_models.directory(kind)), tiny_models.prompt_ids(60)
+    model, whole = (CausalLM(name, device='cpu', threads=1, dtype=each) for each in (dtype, 'auto'))
+    assert list(model.variants) == [dtype] and model.variant == dtype and model.dtype == whole.dtype
+    assert not any(isinstance(module, torch.nn.Linear) for module in model.model.modules())
+    assert {layer.keys.dtype for layer in model.cache.layers} == {whole.dtype}
+    found = []
+    for each in (model, whole):
+        each.reset()
+        logits = each.prefill(ids, chunk_tokens=37)
+        each.evict(40)
+        found.append(torch.cat([logits, each.step(torch.tensor(ids[0]), 60)]).float())
+    assert not torch.equal(*found)
+    assert torch.nn.functional.cosine_similarity(*found, dim=0) > (0.8 if dtype == 'int4' else 0.99)
+
+
+def test_the_cache_of_quantized_weights_is_in_the_precision_of_the_checkpoint(tmp_path):
+    name = tiny_models.copy_of('qwen2', tmp_path / 'half')
+    stored = CausalLM(str(name), device='cpu', threads=1).model.to(torch.bfloat16)
+    stored.save_pretrained(name)
+    model = CausalLM(str(name), device='cpu', threads=1, dtype='int8')
+    model.prefill(tiny_models.prompt_ids(20), chunk_tokens=20)
+    assert {layer.keys.dtype for layer in model.cache.layers} == {torch.bfloat16}
+    assert model.step(torch.tensor(7), 20).dtype == torch.float32
+
+
+@pytest.mark.parametrize(('kind', 'options', 'sentence'), [
+    ('qwen2', {'dtype': 'int8', 'other_variants': 'int4'}, r'not quantised yet, and these are \(int8\)'),
+    ('mamba', {'dtype': 'int8'}, 'dtype int8 needs a cache of ours')])
+def test_quantized_weights_that_cannot_be_had_are_refused(kind, options, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        CausalLM(str(tiny_models.directory(kind)), device='cpu', threads=1, **options)
+
+
 def test_int8_rounds_each_row_by_its_own_scale_and_shares_what_it_does_not_quantize():
     linear = torch.nn.Linear(3, 2)
     with torch.no_grad():
         linear.weight.copy_(torch.tensor([[127.0, -63.6, 0.4], [0.0, 0.0, 0.0]]))
     quantized = Int8Linear(linear)
-    assert quantized.weight.tolist() == [[127, -64, 0], [0, 0, 0]] and quantized.scale[0] == 1.0
+    assert quantized.levels.tolist() == [[127, -64, 0], [0, 0, 0]] and quantized.scale[0] == 1.0
     x = torch.tensor([[1.0, 2.0, 3.0]])
     torch.testing.assert_close(quantized(x), torch.tensor([[127.0 - 128.0, 0.0]]) + linear.bias)
     model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')

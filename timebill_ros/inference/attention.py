@@ -121,7 +121,7 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
         scaling = query.shape[-1] ** -0.5
     recorder = getattr(module, 'timebill_recorder', None)
     if recorder is not None and recorder.recording:
-        recorder.push(query, scaling)
+        recorder.push(query.to(key.dtype), scaling)  # scorers compare it with the cache
     computed_in = query.dtype
     query = query.to(key.dtype)  # another precision than the cache's comes with other weights: see variants.py
     n_heads, n_kv_heads, head_dim = query.shape[1], key.shape[1], query.shape[3]

@@ -27,7 +27,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 class SlotLayer(CacheLayerMixin):
     """One layer's keys and values, [1, H_kv, capacity + 1, D]; slots 0 .. length-1 are filled, the last one is spare.
 
-    A sliding-window layer stores every token too, but shows only the slots that its window reaches.
+    A sliding-window layer stores every token too, but shows only the slots that its window reaches. `dtype`: what is
+    stored; None: as the first states come.
     """
 
     is_compileable = False
@@ -48,8 +49,9 @@ class SlotLayer(CacheLayerMixin):
         _, heads, _, k_dim = key_states.shape
         with torch.inference_mode(False):  # tensors made in inference mode cannot be traced
             # One spare slot: a trace of the filled slots must not take them for the whole buffer (steps/compiling.py).
-            self.keys = key_states.new_zeros(1, heads, self.capacity + 1, k_dim)
-            self.values = value_states.new_zeros(1, value_states.shape[1], self.capacity + 1, value_states.shape[3])
+            self.keys = key_states.new_zeros(1, heads, self.capacity + 1, k_dim, dtype=self._dtype)
+            self.values = value_states.new_zeros(1, value_states.shape[1], self.capacity + 1, value_states.shape[3],
+                                                 dtype=self._dtype)
         self.is_initialized = True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
@@ -136,9 +138,9 @@ class SlotCache(Cache):
     clear slots.
     """
 
-    def __init__(self, capacity: int, windows: list[int | None]):
-        super().__init__(layers=[SlotLayer(capacity, window if window is not None and window < capacity else None)
-                                 for window in windows])
+    def __init__(self, capacity: int, windows: list[int | None], dtype: torch.dtype | None = None):
+        super().__init__(layers=[SlotLayer(capacity, window if window is not None and window < capacity else None,
+                                           dtype) for window in windows])
         self.capacity = capacity
 
     @classmethod

@@ -81,7 +81,10 @@ class CausalLM:
             self._load(files)
             if not self.eviction_refusal and not self.cache.evictable_layers():
                 self.eviction_refusal = 'all its layers have a sliding window, which bounds their cache already'
-            self.variant = str(self.dtype).removeprefix('torch.')
+            # How decoding names these weights: other precisions are beside it, see `variants`.
+            self.variant = files.quantize_to or str(self.dtype).removeprefix('torch.')
+            if files.quantize_to and self._foreign:
+                raise ModelError(f'dtype {files.quantize_to} needs a cache of ours, but {self.eviction_refusal}')
             self._add_variants(other_variants)
         if compiled_steps is not None and self._foreign is None:
             with self.stream.entered():
@@ -128,7 +131,7 @@ class CausalLM:
             ids = torch.arange(MAX_WINDOW + 2, device=self.device)[None] % config.vocab_size
             self._foreign = self._reader = self._step = foreign_cache.choose(model, config, ids)
             return
-        self.cache = SlotCache(self.max_context, sliding_windows(config))
+        self.cache = SlotCache(self.max_context, sliding_windows(config), self.dtype)
         # Prefill goes through the modules, whatever decode steps go through later.
         self._reader = self._step = ModuleStep(self.model, self.cache)
         for module in model.modules():

@@ -60,6 +60,8 @@ class ModelFiles:
             self.config = AutoConfig.from_pretrained(name, **source)
             self.text_config = self.config.get_text_config(decoder=True)
             stored = getattr(self.config, 'dtype', None)
+            # int8 and int4 are of weights; all else is in the precision that 'auto' chooses.
+            self.quantize_to, dtype = (dtype, 'auto') if dtype in variants.QUANTIZED else ('', dtype)
             # The kernels of quantised weights are made for the precision that these were stored for.
             keeps = dtype == 'auto' and stored and quantized.method_of(self.config)[0]
             self.dtype = stored if keeps else choose_dtype(dtype, device, stored)
@@ -102,8 +104,10 @@ class ModelFiles:
             names = variants.parse(variant_names)
         except ValueError as error:
             raise ModelError(f'model {self.name}: {error}') from error
-        return memory_budget.Need(weights.n_bytes, memory_budget.variant_bytes(names, weights),
-                                  self._cache_bytes)
+        kept = memory_budget.quantized_bytes(self.quantize_to, weights, self.dtype) if self.quantize_to else \
+            weights.n_bytes
+        return memory_budget.Need(kept, memory_budget.variant_bytes(names, weights), self._cache_bytes,
+                                  loading=weights.n_bytes)
 
     def _weights(self) -> memory_budget.Weights:
         root = Path(self.name)
@@ -132,6 +136,9 @@ class ModelFiles:
             self._placement.complete(model)
         settle_longrope(model, self._n_tokens)
         model.timebill_quantized = self.quantization.label if stays else ''
+        if self.quantize_to:
+            variants.quantize(model, self.quantize_to, self._device)
+            model.timebill_quantized = self.quantize_to
         return model
 
     def does_not_fit(self, error: Exception, n_tokens: int) -> str:

@@ -28,9 +28,17 @@ import torch
 from torch import nn
 
 from timebill_ros.inference import torchao_weights
+from timebill_ros.inference.packed_int4 import PackedInt4Linear, packs
+from timebill_ros.inference.row_products import row_products
 
 HALVES = ('bfloat16', 'float16')
-VARIANTS = ('int8', 'int4', *HALVES)
+QUANTIZED = ('int8', 'int4')
+VARIANTS = (*QUANTIZED, *HALVES)
+
+
+# Whether int8 weights are stored as words. With vectors of AVX2, PyTorch's compiler loads bytes through memory: a layer
+# of SmolLM2-135M took 2.4 times as long as from words. With AVX512 that was not tried.
+WORDS = torch.backends.cpu.get_cpu_capability() == 'AVX2'
 
 
 def parse(names: str) -> list[str]:
@@ -56,10 +64,19 @@ def make(model: nn.Module, variant: str, device: torch.device) -> nn.Module:
     if variant in HALVES and model.dtype == getattr(torch, variant):
         raise ValueError(f'the model runs in {variant} already')
     if device.type == 'cpu':
-        return _with_linears(model, LINEARS[variant])
+        return _with_linears(_sharing_copy(model), LINEARS[variant])
     if variant in HALVES:
         return _in_half(model, getattr(torch, variant))
     return _quantized_by_torchao(_sharing_copy(model), variant)
+
+
+def quantize(model: nn.Module, precision: str, device: torch.device) -> nn.Module:
+    """Give `model` itself weights in one of QUANTIZED, layer by layer: the others are let go of. See `make`."""
+    if label := getattr(model, 'timebill_quantized', ''):
+        raise ValueError(f'dtype {precision} is for weights that are not quantised yet, and these are ({label})')
+    if device.type == 'cpu':
+        return _with_linears(model, LINEARS[precision])
+    return _quantized_by_torchao(model, precision)
 
 
 def _sharing_copy(model: nn.Module) -> nn.Module:
@@ -83,20 +100,41 @@ class HalfLinear(nn.Module):
 class Int8Linear(nn.Module):
     """A linear layer, weight [N, K], with 8 bits a weight and one float32 scale a row.
 
-    Quantization is symmetric and rounds to nearest.
+    Quantization is symmetric and rounds to nearest. `weight` is int8, [N, K], or int32 words, [N, K / 4], where K is a
+    multiple of 4 and the processor wants them (WORDS). Word i of a row has columns i, i + K / 4, i + K / 2 and
+    i + 3 K / 4 from its lowest byte up.
     """
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
         weight = linear.weight.detach().to(torch.float32)
         scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
-        self.register_buffer('weight', (weight / scale[:, None]).round().to(torch.int8))
+        levels = (weight / scale[:, None]).round().to(torch.int8)
+        if WORDS and not levels.shape[1] % 4:
+            levels = levels.view(len(levels), 4, -1).transpose(1, 2).contiguous().view(torch.int32).squeeze(2)
+        self.register_buffer('weight', levels)
         self.register_buffer('scale', scale)
         self.bias = linear.bias
 
+    @property
+    def levels(self) -> torch.Tensor:
+        """The quantized weights, int8 [N, K]."""
+        if self.weight.dtype == torch.int8:
+            return self.weight
+        return self.weight.view(torch.int8).view(len(self.weight), -1, 4).transpose(1, 2).flatten(1)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = nn.functional.linear(x, self.weight.to(x.dtype)) * self.scale
+        if x.numel() > x.shape[-1] or self.weight.dtype == torch.int8:
+            y = nn.functional.linear(x, self.levels.to(x.dtype))
+        else:  # one token: once compiled, this unpacks no weights to memory
+            y = row_products(x, self.weight, _of_words).to(x.dtype).view(*x.shape[:-1], -1)
+        y = y * self.scale
         return y if self.bias is None else y + self.bias
+
+
+def _of_words(x: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """Return the products of each word's four bytes, summed; see row_products."""
+    return sum(((words << (24 - 8 * i)) >> 24).to(torch.float32) * x[i] for i in range(4))
 
 
 class Int4Linear(nn.Module):
@@ -136,7 +174,7 @@ class _InFloat32(nn.Module):
 
     def __init__(self, embedding: nn.Module):
         super().__init__()
-        self.embedding = embedding
+        self.embedding, self.num_embeddings = embedding, embedding.num_embeddings
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return self.embedding(ids).to(torch.float32)
@@ -154,27 +192,33 @@ class _InHalf(_InFloat32):
         return self.embedding(ids).to(self.like.dtype)
 
 
+def _int4_class(linear: nn.Linear) -> type[nn.Module]:
+    """Return the class for a layer in int4: PyTorch's own product where it can be had; 8 bits where rows do not fit."""
+    if packs(linear):
+        return PackedInt4Linear
+    return Int8Linear if linear.in_features % Int4Linear.GROUP else Int4Linear
+
+
 LINEARS = {
     'int8': Int8Linear,
-    'int4': lambda linear: (Int8Linear if linear.in_features % Int4Linear.GROUP else Int4Linear)(linear),
+    'int4': lambda linear: _int4_class(linear)(linear),
     **{name: functools.partial(HalfLinear, dtype=getattr(torch, name)) for name in HALVES},
 }
 
 
 def _with_linears(model: nn.Module, make_linear: Callable[[nn.Linear], nn.Module]) -> nn.Module:
-    """Return a copy of the model with other linear layers, and with activations in float32."""
-    made = _sharing_copy(model)
-    for name, module in list(made.named_modules()):
-        if isinstance(module, nn.Linear):
-            parent, _, leaf = name.rpartition('.')
-            setattr(made.get_submodule(parent), leaf, make_linear(module))
-    if model.dtype != torch.float32:
-        made.set_input_embeddings(_InFloat32(made.get_input_embeddings()))
-        for module in made.modules():  # norms and biases
+    """Give the model other linear layers, and activations in float32."""
+    was_float32 = model.dtype == torch.float32
+    for name in [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]:
+        parent, _, leaf = name.rpartition('.')
+        setattr(model.get_submodule(parent), leaf, make_linear(model.get_submodule(name)))
+    if not was_float32:
+        model.set_input_embeddings(_InFloat32(model.get_input_embeddings()))
+        for module in model.modules():  # norms and biases
             for name, parameter in list(module.named_parameters(recurse=False)):
                 if parameter.dim() == 1:
                     setattr(module, name, nn.Parameter(parameter.to(torch.float32), requires_grad=False))
-    return made.eval()
+    return model.eval()
 
 
 def _in_half(model: nn.Module, dtype: torch.dtype) -> nn.Module:

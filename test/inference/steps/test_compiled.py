@@ -181,7 +181,11 @@ def test_what_cannot_be_traced_is_noted_and_tried_once_more(tmp_path, monkeypatc
         tried.append(1)
         raise RuntimeError('control flow of the test')
 
+    def unsplit(*arguments):
+        raise ValueError('no layers in the test')
+
     monkeypatch.setattr(compiled_steps, 'compile_step', fails)
+    monkeypatch.setattr(compiled_steps, 'split', unsplit)
     for _ in range(4):
         with caplog.at_level('INFO'):
             caplog.clear()
@@ -227,11 +231,11 @@ def test_a_file_that_is_damaged_is_made_again(tmp_path, monkeypatch, compiled, d
     copy_of_steps(tmp_path)
     made, real = [], compiled_steps._make
 
-    def make(model, cache, package, weights, facts, bucketed, judge):
+    def make(recipes, cache, facts, judge):
         made.append(1)
+        package, = recipes[0].files
         shutil.copy(STEPS / package.name, package)
-        return (json.loads((STEPS / package.name).with_suffix('.json').read_text()),
-                compiled_steps.CompiledStep(package, weights, cache, bucketed=bucketed))
+        return json.loads((STEPS / package.name).with_suffix('.json').read_text()), recipes[0].load()
 
     monkeypatch.setattr(compiled_steps, '_make', make)
     assert real is not make

@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from timebill_ros.inference.kv_cache import SlotCache
+from timebill_ros.inference.packed_int4 import PackedInt4Linear
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
 from timebill_ros.inference.steps.modules import ModuleStep
 
@@ -207,7 +208,7 @@ def in_float32(model: nn.Module) -> Iterator[None]:
     """Have each module of `model` compute in float32, with its weights taken there only while it runs.
 
     So it needs memory for one module's weights, not for a second model. Weights of other classes than torch's own
-    (quantized ones) stay as they are.
+    (quantized ones) stay as they are; products of packed weights are computed in float32 too.
     """
     saved: dict[nn.Module, dict] = {}
 
@@ -222,14 +223,19 @@ def in_float32(model: nn.Module) -> Iterator[None]:
     def after(module, inputs, outputs):
         module._parameters.update(saved.pop(module))
 
+    products = [module for module in model.modules() if isinstance(module, PackedInt4Linear)]
     hooks = []
     for module in model.modules():
         if module._parameters:
             hooks.append(module.register_forward_pre_hook(before))
             hooks.append(module.register_forward_hook(after, always_call=True))
     try:
+        for module in products:
+            module.computes_in = torch.float32
         yield
     finally:
+        for module in products:
+            del module.computes_in  # the class has it
         for hook in hooks:
             hook.remove()
         for module, tensors in saved.items():  # one whose call failed before its hook could run

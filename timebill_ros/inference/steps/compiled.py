@@ -27,24 +27,26 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.one_time_work import one_time_work
 from timebill_ros.inference.start_progress import STEPS, this_start
-from timebill_ros.inference.steps import ahead_of_time, toolkit
+from timebill_ros.inference.steps import ahead_of_time, layered, toolkit
 from timebill_ros.inference.steps.comparison import StepDiffers
 from timebill_ros.inference.steps.compiling import compile_step
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
+from timebill_ros.inference.steps.layer_modules import split
+from timebill_ros.inference.steps.program import Program
 from timebill_ros.resources import key_of, write_whole
 
 log = logging.getLogger(__name__)
 
-REVISION = 8  # of what is compiled; files of another revision are not loaded
+REVISION = 9  # of what is compiled; files of another revision are not loaded
 TRIES = 2  # starts that may fail to compile a step (memory or disk may be full) before it is given up
 
 
@@ -58,11 +60,9 @@ class CompiledStep(Step):
     kind = 'compiled'
 
     def __init__(self, package: Path, weights: dict[str, torch.Tensor], cache: SlotCache, *, bucketed: bool):
-        self._compiled = ahead_of_time.load(package, cache.device)
-        constants = package.with_suffix('.safetensors')
-        self._weights = {**weights, **(load_file(constants, str(cache.device)) if constants.is_file() else {})}
-        ahead_of_time.share_weights(self._compiled, self._weights)
-        self._run = ahead_of_time.runner(self._compiled)
+        program = Program(package, weights, cache.device)
+        self._weights, self._run = program.weights, program.run
+        self._program = program
         self._cache = cache
         self._states = [*(layer.keys for layer in cache.layers), *(layer.values for layer in cache.layers)]
         self._sliding = [(3 + i, layer) for i, layer in enumerate(cache.layers) if layer.is_sliding]
@@ -98,7 +98,7 @@ class CompiledStep(Step):
 
 
 def prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Path, *, bucketed: bool,
-            judge: Callable) -> CompiledStep:
+            judge: Callable) -> Step:
     """Return the compiled step of `model`, from `directory` or made now.
 
     StepUnavailable with a sentence where it cannot be had. `cache` holds two entries of a sequence or more; `facts`
@@ -115,24 +115,18 @@ def prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Pat
 
 
 def _prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Path, bucketed: bool,
-             judge: Callable) -> CompiledStep:
+             judge: Callable) -> Step:
     _check_owner(directory)
     key = key_of([*facts, str(cache.capacity), str(REVISION)])
-    package, notes = directory / f'{key}.pt2', directory / f'{key}.json'
-    weights = {name: tensor for tensors in (model.named_parameters, model.named_buffers)
-               for name, tensor in tensors(prefix='model', remove_duplicate=False)}
+    notes = directory / f'{key}.json'
     known = _read(notes)
-    if known is not None and not known['reason'] and package.is_file():
-        try:
-            return CompiledStep(package, weights, cache, bucketed=bucketed)
-        except Exception as error:  # whatever has become of the file
-            log.warning('%s cannot be loaded and is made again: %s', package, one_line(error))
-            known = None
-    step = None
     if known is None or not known['reason'] or known.get('tried', TRIES) < TRIES:
-        tried = known.get('tried', 0) if known else 0
+        recipes = _recipes(model, cache, directory / f'{key}.pt2', bucketed)
+        if known is not None and not known['reason'] and (step := _load(recipes)) is not None:
+            return step
         with one_time_work() as work:
-            known, step = _make(model, cache, package, weights, facts, bucketed, judge)
+            tried = known.get('tried', 0) if known else 0
+            known, step = _make(recipes, cache, facts, judge)
             if 'tried' in known:
                 known['tried'] += tried
             write_whole(notes, json.dumps(known, indent=1) + '\n')
@@ -141,6 +135,47 @@ def _prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Pa
         kind = StepDiffers if known.get('differs') else StepUnavailable
         raise kind(f'{known["reason"]} (noted in {notes})')
     return step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to compile a step: `compile` makes `files`, `load` returns the step that is in them."""
+
+    files: list[Path]
+    compile: Callable[[], None]
+    load: Callable[[], Step]
+
+
+def _recipes(model: nn.Module, cache: SlotCache, package: Path, bucketed: bool) -> list[Recipe]:
+    """Return the ways to compile this step, the best first."""
+    weights = {name: tensor for tensors in (model.named_parameters, model.named_buffers)
+               for name, tensor in tensors(prefix='model', remove_duplicate=False)}
+    recipes = [Recipe([package], lambda: compile_step(model, cache, package, weights, bucketed=bucketed),
+                      lambda: CompiledStep(package, weights, cache, bucketed=bucketed))]
+    if not bucketed:
+        try:
+            parts = split(model, cache)
+            files = layered.packages(package, parts)
+            recipes.append(Recipe(files, lambda: layered.compile_layers(parts, cache, files),
+                                  lambda: layered.LayeredStep(parts, files, cache)))
+            if len(cache.layers) >= layered.MANY:
+                recipes.reverse()
+        except Exception as error:  # models do anything between their layers
+            log.info('the decode step is compiled as a whole, or not: %s', one_line(error))
+    return recipes
+
+
+def _load(recipes: list[Recipe]) -> Step | None:
+    """Return the step that is on disk; None where it has to be made again."""
+    for recipe in recipes:
+        if all(file.is_file() for file in recipe.files):
+            try:
+                return recipe.load()
+            except Exception as error:  # whatever has become of the files
+                log.warning('%s cannot be loaded and is made again: %s', recipe.files[0], one_line(error))
+                for file in recipe.files:
+                    file.unlink(missing_ok=True)
+    return None
 
 
 def _check_owner(directory: Path) -> None:
@@ -159,9 +194,8 @@ def _read(notes: Path) -> dict | None:
         return None
 
 
-def _make(model: nn.Module, cache: SlotCache, package: Path, weights: dict[str, torch.Tensor], facts: list[str],
-          bucketed: bool, judge: Callable) -> tuple[dict, CompiledStep | None]:
-    """Compile to `package`: (what was found out, the step).
+def _make(recipes: list[Recipe], cache: SlotCache, facts: list[str], judge: Callable) -> tuple[dict, Step | None]:
+    """Compile by the first recipe that works: (what was found out, the step).
 
     ToolkitMissing where this machine lacks something that can be installed: so it is not noted.
     """
@@ -169,13 +203,20 @@ def _make(model: nn.Module, cache: SlotCache, package: Path, weights: dict[str, 
     log.info('compiling the decode step, once for this model and device')
     this_start.make('compiling', STEPS.usual_s)
     start_s = time.monotonic()
-    try:
-        compile_step(model, cache, package, weights, bucketed=bucketed)
-        step = CompiledStep(package, weights, cache, bucketed=bucketed)
-        judgement = judge(step)
-    except Exception as error:  # tracers and compilers raise errors of many kinds
-        toolkit.check_error(error)
-        return {'reason': f'its step cannot be compiled ({one_line(error)})', 'tried': 1, 'facts': facts}, None
+    for recipe in recipes:
+        try:
+            recipe.compile()
+            step = recipe.load()
+            this_start.tell('comparing with the modules', share=0.9)
+            judgement = judge(step)
+            break
+        except Exception as error:  # tracers and compilers raise errors of many kinds
+            toolkit.check_error(error)
+            reason = f'its step cannot be compiled ({one_line(error)})'
+            if recipe is not recipes[-1]:
+                log.info('the decode step is compiled in another way: %s', one_line(error))
+    else:
+        return {'reason': reason, 'tried': 1, 'facts': facts}, None
     log.info('compiled in %.1f s: a step takes %.3f ms, through the modules %.3f ms', time.monotonic() - start_s,
              1e3 * judgement.step_s, 1e3 * judgement.modules_s)
     return {'reason': judgement.objection, 'differs': judgement.differs, 'compiled_s': judgement.step_s,

@@ -1,0 +1,86 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Weights of 4 bits: how they are quantized, and that PyTorch's packed product multiplies by what they stand for."""
+import pytest
+import torch
+
+from timebill_ros.inference import packed_int4
+from timebill_ros.inference.packed_int4 import GROUP, PackedInt4Linear, dequantized, packs, quantized
+from timebill_ros.inference.variants import Int4Linear, Int8Linear, make
+
+needs_product = pytest.mark.skipif(not packed_int4.is_available(), reason='this PyTorch has no packed product')
+
+
+def linear(n: int = 64, k: int = 96, bias: bool = True) -> torch.nn.Linear:
+    torch.manual_seed(0)
+    return torch.nn.Linear(k, n, bias=bias).requires_grad_(False)
+
+
+def test_each_weight_takes_the_nearest_level_of_its_group():
+    weight = torch.randn(8, 3 * GROUP) + 0.5
+    levels, scale, zero = quantized(weight)
+    assert levels.dtype == torch.int32 and int(levels.min()) == 0 and int(levels.max()) == 15
+    assert scale.shape == zero.shape == (8, 3)
+    error = (dequantized(levels, scale, zero) - weight).abs().view(8, 3, GROUP)
+    # Half a level, and what bfloat16 makes of the scale and the zero
+    assert (error <= 0.5 * scale[..., None].float() + 0.01 * weight.abs().max()).all()
+
+
+def test_a_group_of_equal_weights_stays_what_it_is():
+    weight = torch.full((1, GROUP), 0.5)
+    torch.testing.assert_close(dequantized(*quantized(weight)), weight)
+    assert not dequantized(*quantized(torch.zeros(1, GROUP))).any()
+
+
+@needs_product
+@pytest.mark.parametrize(('n', 'k'), [(64, 32), (192, 96), (256, 576)])
+@pytest.mark.parametrize('bias', [True, False])
+def test_the_product_is_that_of_the_quantized_weights(n, k, bias):
+    layer = linear(n, k, bias)
+    packed, weight = PackedInt4Linear(layer), dequantized(*quantized(layer.weight))
+    for shape in ((1, 1, k), (1, 5, k), (k,)):
+        x = torch.randn(shape)
+        expected = x @ weight.T + (layer.bias if bias else 0.0)
+        got = packed(x)
+        assert got.dtype == torch.float32 and got.shape == expected.shape
+        assert (got - expected).norm() < 0.01 * expected.norm()
+        packed.computes_in = torch.float32
+        torch.testing.assert_close(packed(x), expected, rtol=1e-4, atol=1e-5)
+        del packed.computes_in
+        assert packed.computes_in == torch.bfloat16
+
+
+@needs_product
+def test_int4_is_packed_where_the_shape_allows_and_otherwise_not():
+    def made(layer: torch.nn.Linear) -> type:
+        model = torch.nn.Sequential(layer)
+        model.dtype = torch.float32
+        return type(make(model, 'int4', torch.device('cpu'))[0])
+
+    assert made(linear(64, 96)) is PackedInt4Linear
+    assert made(linear(65, 96)) is Int4Linear and made(linear(64, 97)) is Int8Linear
+
+
+def test_without_the_product_nothing_is_packed(monkeypatch):
+    def missing(*arguments):
+        raise AttributeError('no such operator')
+
+    monkeypatch.setattr(packed_int4, 'PackedInt4Linear', missing)
+    packed_int4.is_available.cache_clear()
+    try:
+        assert not packs(linear())
+    finally:
+        monkeypatch.undo()
+        packed_int4.is_available.cache_clear()
