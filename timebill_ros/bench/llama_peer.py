@@ -18,12 +18,13 @@ The weights are random: for times, only shape and precision count.
 """
 from __future__ import annotations
 
+import ctypes
 import time
 from pathlib import Path
 
 import numpy as np
 
-PRECISIONS = ('F16', 'Q8_0', 'Q4_0')
+PRECISIONS = {'F16': 1, 'Q8_0': 7, 'Q4_1': 3}  # with llama.cpp's numbers for them (llama_ftype in llama.h)
 
 
 def is_installed() -> bool:
@@ -36,10 +37,18 @@ def is_installed() -> bool:
         return False
 
 
-def write(path: Path, shape: dict, precision: str, seed: int = 0) -> None:
-    """Write a GGUF file of a Qwen2 model of `shape` (entries of its config) with random weights in `precision`."""
+def requantize(source: Path, target: Path, precision: str, *, threads: int) -> None:
+    """Write the weights of the GGUF file `source` in one of PRECISIONS to `target`. RuntimeError where that fails."""
+    import llama_cpp
+    wanted = llama_cpp.llama_model_quantize_default_params()
+    wanted.ftype, wanted.nthread, wanted.allow_requantize = PRECISIONS[precision], threads, True
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(wanted)):
+        raise RuntimeError(f'llama.cpp cannot write {source} in {precision}')
+
+
+def write(path: Path, shape: dict, seed: int = 0) -> None:
+    """Write a GGUF file of a Qwen2 model of `shape` (entries of its config) with random weights in float16."""
     import gguf
-    kind = gguf.GGMLQuantizationType[precision]
     rng = np.random.default_rng(seed)
     width, layers, inner = shape['hidden_size'], shape['num_hidden_layers'], shape['intermediate_size']
     heads, kv_heads = shape['num_attention_heads'], shape['num_key_value_heads']
@@ -53,8 +62,7 @@ def write(path: Path, shape: dict, precision: str, seed: int = 0) -> None:
     file.add_head_count_kv(kv_heads)
     file.add_rope_freq_base(float(shape['rope_theta']))
     file.add_layer_norm_rms_eps(1e-6)
-    file.add_file_type({'F16': gguf.LlamaFileType.MOSTLY_F16, 'Q8_0': gguf.LlamaFileType.MOSTLY_Q8_0,
-                        'Q4_0': gguf.LlamaFileType.MOSTLY_Q4_0}[precision])
+    file.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     file.add_tokenizer_model('gpt2')
     file.add_tokenizer_pre('qwen2')
     file.add_token_list([f'w{i}' for i in range(shape['vocab_size'])])
@@ -63,9 +71,7 @@ def write(path: Path, shape: dict, precision: str, seed: int = 0) -> None:
     file.add_eos_token_id(1)
 
     def add(name: str, rows: int, columns: int) -> None:
-        weight = (0.02 * rng.standard_normal((rows, columns), dtype=np.float32))
-        data = weight.astype(np.float16) if precision == 'F16' else gguf.quants.quantize(weight, kind)
-        file.add_tensor(name, data, raw_dtype=kind)
+        file.add_tensor(name, (0.02 * rng.standard_normal((rows, columns), dtype=np.float32)).astype(np.float16))
 
     def add_vector(name: str, n: int, value: float) -> None:
         file.add_tensor(name, np.full(n, value, dtype=np.float32))

@@ -64,16 +64,24 @@ def _add_decode(benches) -> None:
     command.add_argument('--out', type=Path, default=FOLDER / 'decode.json')
     command.add_argument('--tokens', type=int, default=200, help='tokens per answer')
     command.add_argument('--rounds', type=int, default=9, help='interleaved repeats')
+    command.add_argument('--speed', dest='speed_of', default='', nargs='?', const=True, metavar='MODEL',
+                         help='also prefill and steps of this model (by default --model) in every precision, beside '
+                         'transformers and llama.cpp')
+    command.add_argument('--gguf', type=Path, help='the weights of that model as a GGUF file, which llama.cpp '
+                         'requantizes (default: MODEL, where that is one; needs llama-cpp-python)')
+    command.add_argument('--only-speed', action='store_true', help='leave the comparison with model.generate out')
     command.add_argument('--shape', default='', choices=['', 'Qwen2.5-0.5B', 'Qwen2.5-1.5B', 'tiny'],
-                         help='also a model of this shape with random weights, in every precision, beside llama.cpp '
-                         'where llama-cpp-python and gguf are installed')
+                         help='also the speed of a model of this shape with random weights; beside llama.cpp where '
+                         'llama-cpp-python and gguf are installed')
     command.set_defaults(run=_run_decode)
 
 
 def _run_decode(options: argparse.Namespace) -> int:
     from timebill_ros.bench.decode import run
+    speed_of = options.model if options.speed_of is True else options.speed_of
+    gguf = options.gguf or (Path(speed_of) if speed_of.endswith('.gguf') else None)
     return run(model_settings(options), options.out, n_tokens=options.tokens, rounds=options.rounds,
-               shape=options.shape)
+               shape=options.shape, speed_of=speed_of, gguf=gguf, only_speed=options.only_speed)
 
 
 def _add_quality(benches) -> None:
