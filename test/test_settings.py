@@ -76,7 +76,7 @@ def test_bounds_are_kept(parameter):
     ('feedback_rate', '20', "feedback_rate must be of type float, got '20'"),
     ('feedback_rate', [20.0], r'feedback_rate must be of type float, got \[20.0\]'),
     ('max_eviction_ratio', 1.0, 'max_eviction_ratio must be from 0.0 to 0.99, got 1.0'),
-    ('dtype', 'int8', "dtype must be one of auto, float32, bfloat16, float16, got 'int8'"),
+    ('dtype', 'int2', "dtype must be one of auto, float32, bfloat16, float16, int8, int4, got 'int2'"),
     ('default_overrun_strategy', 'skip_late', "got 'skip_late'"),
     ('delivery_margin_s', math.nan, 'delivery_margin_s must be finite, got nan'),
     ('delivery_margin_s', math.inf, 'delivery_margin_s must be finite, got inf'),
