@@ -66,7 +66,7 @@ class Supervisor:
         self._start = StartWatch(clock)
         self._quickest_s = 0.0  # quickest start, less the work that is done once; 0 until there was one
         self._failures = 0  # restarts since a worker was ready
-        self._errors = self._relapses = 0  # since a goal succeeded: goals with UNKNOWN; restarts because of errors
+        self._errors = self._relapses = 0  # since a goal succeeded: goals with an error; restarts because of errors
         self._verdict = ''  # why the worker is to be ended as soon as its last message has been dealt with
         self._condemned: tuple[str, float] | None = None  # (why the worker was killed, when)
         self._life = SignsOfLife(clock)
@@ -187,7 +187,7 @@ class Supervisor:
                 return True
             self._abandoned = None  # the worker is free again; the goal has had its result
         else:
-            return kind not in ('alive', 'pong')
+            return kind != 'alive'
         return False
 
     def _judge(self, event: dict) -> None:
@@ -196,11 +196,11 @@ class Supervisor:
         code = outcome.get('error_code') if isinstance(outcome, dict) else ErrorCode.UNKNOWN
         if code == ErrorCode.NONE:
             self._errors = self._relapses = 0
-        self._errors += code == ErrorCode.UNKNOWN
+        self._errors += code in (ErrorCode.UNKNOWN, ErrorCode.OUT_OF_MEMORY)  # memory may be lost or in pieces
         if event.get('fatal'):
             self._verdict = f'it could not go on after an error: {event["fatal"]}'
         elif self._errors >= MAX_ERRORS:
-            self._verdict = f'{self._errors} goals ended with UNKNOWN, and none succeeded between them'
+            self._verdict = f'{self._errors} goals ended with UNKNOWN or OUT_OF_MEMORY, and none succeeded between them'
 
     def _condemn(self, reason: str) -> None:
         """Kill the worker. Its 'lost' event does the rest; the next goal waits for the next worker."""

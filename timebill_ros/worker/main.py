@@ -151,8 +151,11 @@ class Worker:
         return max(engine.longest_pause_s(), engine.times.eviction(engine.model.max_context))
 
     def _pong(self, message: dict) -> None:
-        """Answer the node, which asks an idle worker whether it hangs. Only the thread that computes can answer."""
-        self.channel.send({'event': 'pong'})
+        """Answer the node, which asks an idle worker whether it hangs. Only the thread that computes can answer.
+
+        What requests taught goes with it, because it fades with time.
+        """
+        self.channel.send({'event': 'pong', 'learned': self._learned() if self.engine is not None else {}})
 
     def _set(self, message: dict) -> None:
         before = {name: self.settings.get(name) for name in TRACKER_SETTINGS}
