@@ -116,7 +116,7 @@ def load() -> str:
         return f'{d[name]["per_hour"]:+.1f} ({low:+.0f} to {high:+.0f})'
 
     late = ', '.join(f'{n} {code}' for code, n in d['late_codes'].items())
-    pauses = d['host_pauses']
+    pauses = d.get('host_pauses')  # results of before had none
     rows = [
         ('goals', f'{d["goals"]:,} from {d["clients"]} client processes in {d["seconds"] / 60:.0f} minutes'),
         ('offered load', f'{d["offered_load"]:.2f}'),
@@ -126,10 +126,10 @@ def load() -> str:
         ('wrong codes', d['wrong_code']),
         ('set by the node after the deadline (KILL, TRUNCATE)',
          f'{d["late"]} ({late}), by {1e3 * d["late_by_s"]["max"]:.0f} ms at most' if d['late'] else '0'),
-        ('more than 5 ms after it; the same outside pauses of the machine',
-         f'{d["late_over_5_ms"]}; {d["late_over_5_ms_outside_pauses"]}'),
-        ("pauses of the machine's cores of more than 3 ms",
-         f'{pauses["n"]}' + (f', {1e3 * pauses["max"]:.0f} ms at most' if pauses['n'] else '')),
+        *([('more than 5 ms after it; the same outside pauses of the machine',
+            f'{d["late_over_5_ms"]}; {d["late_over_5_ms_outside_pauses"]}'),
+           ("pauses of the machine's cores of more than 3 ms",
+            f'{pauses["n"]}' + (f', {1e3 * pauses["max"]:.0f} ms at most' if pauses['n'] else ''))] if pauses else []),
         ('share of the valid goals that ended on time', percent(d['on_time_share'])),
         ('more than 20 ms late at the client', f'{client["over_20_ms"]} of {client["goals"]:,} '
          f'({percent(client["over_20_ms"] / client["goals"], 2)})'),

@@ -106,9 +106,10 @@ PARAMETERS = (
     Parameter('device', 'auto', 'Device of the model, as torch names it, for instance cpu, cuda or cuda:1. auto: CUDA '
               'where there is a GPU, otherwise the CPU.'),
     Parameter('dtype', 'auto', 'Precision of weights and cache. auto: on CUDA bfloat16 where the hardware has it '
-              '(compute capability 8.0 and later), otherwise float16; on a CPU as the weights are stored. int8 and int4 '
-              'are for the weights of linear layers, of prefill and decoding alike; everything else is then as with '
-              'auto. Where memory allows, variants keep the quality of prefill.', choices=DTYPES),
+              '(compute capability 8.0 and later), otherwise float16; on a CPU as the weights are stored, or float32 '
+              'where the CPU only emulates that and memory allows it. int8 and int4 are for the weights of linear '
+              'layers, of prefill and decoding alike; everything else is then as with auto. Where memory allows, '
+              'variants keep the quality of prefill.', choices=DTYPES),
     Parameter('threads', 0, 'CPU threads for the model. 0: as many as there are cores that the process may use, or one '
               'for weights of at most 16 MiB, which more threads do not make faster. Lower it to leave cores to other '
               'programs.', 'threads', 0, 1024),

@@ -37,7 +37,8 @@ def costs(**changed):
     counts = [0, TIMES.knee, CONTEXT]
     return Costs({'prefill': [(n, TIMES.prefill(n)) for n in counts], 'step': [(n, TIMES.step(n)) for n in counts],
                   'eviction': [(n, TIMES.eviction(n)) for n in counts], 'draws': {'top_p': 0.5}, 'window': WINDOW,
-                  'min_kept': 1, 'max_ratio': 1.0, 'max_context': CONTEXT, 'template_tokens': 0, 'message_tokens': 0, **changed})
+                  'min_kept': 1, 'max_ratio': 1.0, 'max_context': CONTEXT, 'template_tokens': 0, 'message_tokens': 0,
+                  **changed})
 
 
 def goal(budget_s=10.0, n=100, **fields):

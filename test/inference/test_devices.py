@@ -34,11 +34,33 @@ def test_the_cpu_is_there_and_its_name_counts_threads():
     assert device_name(torch.device('cpu')).endswith(', 1 thread')
 
 
-@pytest.mark.parametrize(('name', 'stored', 'chosen'), [
-    ('auto', torch.bfloat16, torch.bfloat16), ('auto', None, torch.float32), ('float16', torch.bfloat16, torch.float16),
+@pytest.mark.parametrize(('name', 'stored', 'emulated', 'chosen'), [
+    ('auto', torch.bfloat16, False, torch.bfloat16), ('auto', None, False, torch.float32),
+    ('float16', torch.bfloat16, False, torch.float16), ('auto', torch.bfloat16, True, torch.float32),
+    ('bfloat16', torch.float32, True, torch.bfloat16), ('auto', torch.float64, True, torch.float64),
 ])
-def test_on_a_cpu_the_precision_is_the_stored_one_unless_named(name, stored, chosen):
+def test_on_a_cpu_the_precision_is_the_stored_one_unless_named_or_emulated(name, stored, emulated, chosen, monkeypatch):
+    monkeypatch.setattr(devices, 'is_emulated', lambda dtype: emulated and dtype is torch.bfloat16)
     assert choose_dtype(name, torch.device('cpu'), stored) is chosen
+
+
+@pytest.mark.parametrize(('half_s', 'emulated'), [(0.5, False), (1.0, False), (1.9, False), (4.0, True)])
+def test_a_precision_is_emulated_where_it_takes_much_longer(half_s, emulated, monkeypatch):
+    """One product in five is disturbed in either precision."""
+    now, calls = [0.0], []
+
+    def linear(rows, weights):
+        calls.append(rows.dtype)
+        seconds = half_s if rows.dtype is torch.float16 else 1.0
+        now[0] += seconds * (30.0 if len(calls) in (3, 8) else 1.0)
+    monkeypatch.setattr(torch.nn.functional, 'linear', linear)
+    monkeypatch.setattr(devices.time, 'perf_counter', lambda: now[0])
+    devices.is_emulated.cache_clear()
+    try:
+        assert devices.is_emulated(torch.float16) == emulated
+        assert not devices.is_emulated(torch.float32)
+    finally:
+        devices.is_emulated.cache_clear()
 
 
 @pytest.mark.parametrize(('capability', 'hip', 'chosen'), [

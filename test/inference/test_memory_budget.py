@@ -14,13 +14,14 @@
 
 """What a model takes is worked out from the headers of its files, and judged against what is free."""
 import json
+import shutil
 
 import pytest
 import tiny_models
 import torch
 from safetensors.torch import save_file
 
-from timebill_ros.inference import memory_budget, model_loading
+from timebill_ros.inference import devices, memory_budget, model_loading
 from timebill_ros.inference.memory_budget import (
     Need,
     Weights,
@@ -145,3 +146,27 @@ def test_nothing_is_loaded_where_memory_is_too_short(max_context_tokens, monkeyp
                         lambda *args, **options: pytest.fail('weights were read'))
     with pytest.raises(ModelError, match='OUT_OF_MEMORY.*does not fit into memory'):
         CausalLM(str(tiny_models.directory('qwen2')), device='cpu', max_context_tokens=max_context_tokens)
+
+
+@pytest.mark.parametrize(('fits', 'computed'), [(True, torch.float32), (False, torch.bfloat16)])
+def test_a_precision_that_the_cpu_emulates_is_left_for_float32_where_that_fits(fits, computed, tmp_path, monkeypatch,
+                                                                               caplog):
+    model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', max_context_tokens=64).model.to(torch.bfloat16)
+    model.config.dtype = torch.bfloat16
+    path = tmp_path / 'stored'
+    shutil.copytree(tiny_models.directory('qwen2'), path)
+    model.save_pretrained(path)
+    monkeypatch.setattr(devices, 'is_emulated', lambda dtype: dtype is torch.bfloat16)
+
+    def files(free):
+        monkeypatch.setattr(model_loading, 'free_bytes', lambda device: free)
+        found = model_loading.ModelFiles(str(path), CPU, 'auto', trust_remote_code=False, allow_unsafe_weights=False)
+        with caplog.at_level('INFO'):
+            found.max_context(64)
+        return found
+
+    needed = files(GIB)._need('').total(64)
+    found = files(needed if fits else needed - 1)
+    assert found.dtype is found.read_weights().dtype is computed
+    said = caplog.records[-1].message
+    assert 'emulate' in said and 'bfloat16' in said and ('several times slower' in said) != fits

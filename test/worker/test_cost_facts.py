@@ -75,5 +75,6 @@ def test_no_prompt_has_more_tokens_than_the_bound(tokenizer, text, n_messages):
     messages = [{'role': 'user' if i % 2 == 0 else 'assistant', 'content': text + ' a'} for i in range(n_messages)]
     request = Request('asked', 0.0, 1.0, messages=messages)
     costs = Costs({**{name: [(0, 0.0), (1, 0.0)] for name in ('prefill', 'step', 'eviction')}, 'draws': {},
-                   'window': None, 'min_kept': 1, 'max_ratio': 1.0, 'max_context': 1 << 20, 'template_tokens': once, 'message_tokens': each})
+                   'window': None, 'min_kept': 1, 'max_ratio': 1.0, 'max_context': 1 << 20,
+                   'template_tokens': once, 'message_tokens': each})
     assert len(model.tokenize(model.render(request), is_chat=True)) <= costs.token_bound(request)

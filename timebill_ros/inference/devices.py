@@ -15,7 +15,9 @@
 """Which device and precision to compute on, and what a device is called."""
 from __future__ import annotations
 
+import functools
 import platform
+import time
 from pathlib import Path
 
 import torch
@@ -40,13 +42,14 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(name: str, device: torch.device, stored: torch.dtype | None) -> torch.dtype:
     """Return the dtype of this name. `stored`: the one that the weights are stored in, if known.
 
-    'auto': bfloat16 on a CUDA device that computes in it, float16 on other CUDA devices, `stored` on a CPU.
+    'auto': bfloat16 on a CUDA device that computes in it, float16 on other CUDA devices; on a CPU `stored`, or float32
+    where this CPU only emulates that.
     """
     if name != 'auto':
         return getattr(torch, name)
     if device.type == 'cuda':
         return torch.bfloat16 if computes_in_bfloat16(device) else torch.float16
-    return stored or torch.float32
+    return torch.float32 if stored is None or is_emulated(stored) else stored
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
@@ -56,6 +59,27 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     slower than float16), and it is about the current device.
     """
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+SLOWER = 2.0  # times as long as in float32: far above what the hardware has, below what it emulates (4 and more)
+
+
+@functools.cache
+def is_emulated(dtype: torch.dtype) -> bool:
+    """Tell whether the CPU lacks a floating-point precision, so that prefill is several times slower in it.
+
+    No public API of PyTorch tells, so a product as large as prefill's is timed in both precisions, in turns.
+    """
+    if dtype not in (torch.bfloat16, torch.float16):
+        return False
+    seconds = {torch.float32: [], dtype: []}
+    for _ in range(5):
+        for kind, found in seconds.items():
+            rows, weights = torch.ones(64, 512, dtype=kind), torch.ones(512, 512, dtype=kind)
+            started = time.perf_counter()
+            torch.nn.functional.linear(rows, weights)
+            found.append(time.perf_counter() - started)
+    return min(seconds[dtype]) > SLOWER * min(seconds[torch.float32])
 
 
 def device_name(device: torch.device) -> str:

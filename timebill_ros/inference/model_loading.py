@@ -65,6 +65,7 @@ class ModelFiles:
             # The kernels of quantised weights are made for the precision that these were stored for.
             keeps = dtype == 'auto' and stored and quantized.method_of(self.config)[0]
             self.dtype = stored if keeps else choose_dtype(dtype, device, stored)
+            self._stored = stored if dtype == 'auto' and device.type == 'cpu' else None
             self.quantization = quantized.check(name, self.config, device, self.dtype)
             self.tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code, revision=revision)
             set_template_args(name, self.tokenizer, template_args)
@@ -83,10 +84,24 @@ class ModelFiles:
         self._n_tokens = choose_context(self.name, self.text_config, max_context_tokens)
         with explained(self.name):
             need, free = self._need(variant_names), free_bytes(self._device)
+            if self._stored not in (None, self.dtype):
+                need = self._as_stored_if_needed(need, free, variant_names)
             self._n_tokens = memory_budget.fit_context(
                 self.name, need, free, self._n_tokens, chosen=not max_context_tokens, device=self._device,
                 dtype=self._dtype_name)
         return self._n_tokens
+
+    def _as_stored_if_needed(self, need: memory_budget.Need, free: int | None, names: str) -> memory_budget.Need:
+        """Stay with the stored precision, though this CPU emulates it, where float32 does not fit."""
+        if free is None or need.total(self._n_tokens) <= free:
+            log.info('%s is stored in %s, which this CPU has to emulate: it is computed in float32', self.name,
+                     str(self._stored).removeprefix('torch.'))
+            return need
+        self.dtype = self._options['dtype'] = self._stored
+        log.warning('this CPU has to emulate %s, and %s does not fit into memory in float32: prefill is several times '
+                    'slower. A quantized dtype (int8, int4) or a smaller model is quicker',
+                    str(self._stored).removeprefix('torch.'), self.name)
+        return self._need(names)
 
     @property
     def _dtype_name(self) -> str:
