@@ -24,6 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from timebill_ros.inference import devices
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError, fingerprint
 
@@ -209,7 +210,8 @@ def test_a_hub_model_is_identified_by_its_commit():
 
 # -- device and precision --------------------------------------------------------------------------------------------
 
-def test_weights_stored_in_half_precision_stay_so(directory):
+def test_weights_stored_in_half_precision_stay_so_where_the_cpu_computes_in_it(directory, monkeypatch):
+    monkeypatch.setattr(devices, 'is_emulated', lambda dtype: False)
     AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16).save_pretrained(directory)
     model = load(directory)
     assert model.variant == 'bfloat16' and model.model.dtype == torch.bfloat16

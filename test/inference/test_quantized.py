@@ -96,7 +96,7 @@ def test_compressed_tensors_count_as_expanded_because_that_library_does_it(monke
 
 def test_transformers_that_cannot_expand_is_said(monkeypatch):
     monkeypatch.setattr(quantized, 'is_installed', lambda package: True)
-    monkeypatch.setattr(transformers, 'FineGrainedFP8Config', lambda **ignored: object())
+    monkeypatch.setattr(quantized.transformers, 'FineGrainedFP8Config', lambda **ignored: object())
     with pytest.raises(ModelError, match='cannot expand it: install a newer one'):
         check(FP8)
 

@@ -22,7 +22,7 @@ import tiny_models
 import torch
 import transformers
 
-from timebill_ros.inference import variants
+from timebill_ros.inference import devices, variants
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.steps.comparison import in_float32
@@ -120,7 +120,8 @@ def test_a_model_may_have_such_weights_itself(kind, dtype):
     assert torch.nn.functional.cosine_similarity(*found, dim=0) > (0.8 if dtype == 'int4' else 0.99)
 
 
-def test_the_cache_of_quantized_weights_is_in_the_precision_of_the_checkpoint(tmp_path):
+def test_the_cache_of_quantized_weights_is_in_the_precision_of_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, 'is_emulated', lambda dtype: False)
     name = tiny_models.copy_of('qwen2', tmp_path / 'half')
     stored = CausalLM(str(name), device='cpu', threads=1).model.to(torch.bfloat16)
     stored.save_pretrained(name)

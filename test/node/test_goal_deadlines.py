@@ -38,7 +38,8 @@ def test_truncate_succeeds_at_the_deadline_with_text(node):
     assert (status, result.error_code, result.finish_reason) == (SUCCEEDED, Result.NONE, Result.FINISH_DEADLINE)
     assert result.text and 0 < result.timing.generated_tokens < LONG
     assert result.timing.tardiness_s == 0 and result.timing.response_time_s <= 1.5
-    assert result.timing.verdict == Timing.VERDICT_INFEASIBLE  # no predictor: all LONG tokens are expected
+    # Nothing predicts lengths, so LONG tokens are possible and half of them expected. That is no reason to refuse.
+    assert result.timing.verdict == Timing.VERDICT_AT_RISK
     node.wait_for_phase(sent, RequestStatus.PHASE_DONE)
     assert [message.overrun for message in node.statuses if message.request_id == sent.id][-1]
 

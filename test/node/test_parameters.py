@@ -59,6 +59,8 @@ def other_value(parameter):
     kind = type(parameter.default)
     if kind is bool:
         return not parameter.default
+    if parameter.is_json:
+        return '{"a": 1}'
     if kind is str:
         return '/elsewhere'
     return kind(parameter.high if parameter.default == parameter.low else parameter.low)

@@ -46,7 +46,7 @@ def test_a_goal_with_only_prompt_and_time_budget_is_valid(node):
     assert 0 <= timing.queue_s <= timing.time_to_first_token_s <= timing.response_time_s
     assert timing.queue_s + timing.prefill_s + timing.eviction_s + timing.decode_s <= timing.response_time_s
     assert timing.response_time_s <= sent.arrived_s - sent.sent_s
-    assert 255 * STEP_S <= timing.wcet_s < 30.0
+    assert (timing.pessimistic_tokens - 1) * STEP_S <= timing.wcet_s < 30.0
 
 
 def test_the_collector_of_garbage_stops_no_goal_for_long(tmp_path):
@@ -95,7 +95,9 @@ def test_status_tells_each_phase_with_the_goals_uuid(node):
         RequestStatus.PHASE_DECODE, RequestStatus.PHASE_DONE]
     queued, _, planned, _, done = messages
     assert (queued.verdict, queued.error_code) == (Timing.VERDICT_UNKNOWN, 0)
-    assert (planned.verdict, planned.predicted_tokens, planned.pessimistic_tokens) == (Timing.VERDICT_FITS, 10, 20)
+    # What is expected depends on the answers to goals like this one that there were before.
+    assert planned.verdict == Timing.VERDICT_FITS
+    assert 1 <= planned.predicted_tokens <= planned.pessimistic_tokens <= 20
     assert planned.slack_s > 0 and planned.predicted_finish.sec > 0
     assert planned.predicted_finish.sec <= planned.deadline.sec
     assert (done.finish_reason, done.generated_tokens, done.overrun) == (Result.FINISH_LENGTH, 20, False)
