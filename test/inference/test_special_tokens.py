@@ -20,6 +20,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference import special_tokens
 from timebill_ros.inference.special_tokens import SpecialTokens
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.resources import embedded_directory
@@ -194,6 +195,15 @@ def test_no_arrangement_gives_one_of_tokens_that_overlap_and_are_normalized(cont
     ids = encoded(OVERLAPPING, content, OVERLAPS)
     assert not specials(OVERLAPPING, ids, START, END, PAD, 'aa', 'aba', 'b b', '<|im_ ', ' |')
     assert OVERLAPPING.decode(ids) == normalizers.NFKC().normalize_str(content)
+
+
+def test_no_special_text_is_part_of_the_marks(monkeypatch):
+    """A mark that held one would be cut in pieces by the tokenizer."""
+    drawn = iter(['00aa0000000000bb', 'bbaa', '0123456789abcdef'])
+    monkeypatch.setattr(special_tokens.secrets, 'token_hex', lambda n: next(drawn))
+    again = SpecialTokens(OVERLAPPING)
+    assert not specials(OVERLAPPING, encoded(OVERLAPPING, LOOK_ALIKE, again), END, 'aa')
+    assert next(drawn, None) is None
 
 
 @given(st.text(max_size=200))

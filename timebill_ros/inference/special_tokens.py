@@ -66,7 +66,7 @@ class SpecialTokens:
         late = [text for text in self.texts if text in added and added[text].normalized] if normalizer else []
         self._normalize = normalizer.normalize_str if late else None
         self._late_pattern = _any_of({self._normalize(text) for text in late} if late else ())
-        self._secret = secrets.token_hex(8)  # so that no client can write a mark or a name
+        self._secret = _secret(self.texts)  # so that no client can write a mark or a name
         self._mark = re.compile(f'{_MARK}{self._secret}:(\\d+){_MARK}')
         self._names = {text: f'{_MARK}{self._secret}={i}{_MARK}' for i, text in enumerate(self.texts)}
         self._copy = _renamed_copy(backend, self._names) if backend is not None else None
@@ -179,6 +179,15 @@ def _role_markers(tokenizer, added: dict) -> set[str]:
             log.debug('the chat template refuses the roles %s', roles)
     # A plain word or a colon among the added tokens is no marker: people write "user:", too.
     return {text for text in added if text in written and len(text.strip()) > 2 and not text.isalnum()}
+
+
+def _secret(texts: Iterable[str]) -> str:
+    """Return a random name that holds none of `texts`, which the tokenizer would cut out of it, if there can be one."""
+    for _ in range(1000):
+        drawn = secrets.token_hex(8)
+        if not any(text in drawn for text in texts):
+            break
+    return drawn
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern:
