@@ -154,10 +154,12 @@ def declared():
 def test_what_a_node_is_given_at_the_start_is_checked(declared, parameter):
     value = other_value(parameter)
     assert declared(Parameter(parameter.name, value=value)) == check({parameter.name: value})
-    for value in bad_values(parameter):
-        with pytest.raises((InvalidParameterTypeException, InvalidParameterValueException, ValueError)) as caught:
-            declared(Parameter(parameter.name, value=value))
-        assert parameter.name in str(caught.value) and str(value) in str(caught.value)
+    # One bad value: the running node has refused the others. Each takes a ROS node, and hundreds of them made and
+    # destroyed in one process have been seen to hang in the middleware.
+    value = bad_values(parameter)[-1]
+    with pytest.raises((InvalidParameterTypeException, InvalidParameterValueException, ValueError)) as caught:
+        declared(Parameter(parameter.name, value=value))
+    assert parameter.name in str(caught.value) and str(value) in str(caught.value)
 
 
 def test_a_file_shared_with_other_nodes_does_not_stop_this_one(declared, tmp_path, capfd):
