@@ -21,7 +21,6 @@ repeats the same kernels into the same tensors. So there the comparison is check
 """
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
 import sys
@@ -34,6 +33,7 @@ import torch
 import transformers
 
 from timebill_ros.bench import shapes
+from timebill_ros.bench.check_command import run_check
 from timebill_ros.bench.machine import describe, write
 from timebill_ros.inference.devices import choose_device
 from timebill_ros.inference.model import CausalLM
@@ -213,15 +213,5 @@ def run(shape: str, device: str, out: Path) -> bool:
     return right
 
 
-def main() -> int:
-    """Run the check; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--shape', default='tiny', choices=shapes.SHAPES)
-    parser.add_argument('--device', default='auto')
-    parser.add_argument('--out', type=Path, required=True, help='folder for the JSON')
-    options = parser.parse_args()
-    return 0 if run(options.shape, options.device, options.out) else 1
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_check(__doc__, run))

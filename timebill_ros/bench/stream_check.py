@@ -21,7 +21,6 @@ for in vain; how waits tell streams apart only a GPU can show.
 """
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 import tempfile
@@ -33,6 +32,7 @@ import torch
 import transformers
 
 from timebill_ros.bench import shapes
+from timebill_ros.bench.check_command import run_check
 from timebill_ros.bench.machine import describe, write
 from timebill_ros.inference.board import board, clock_limits, power_mode
 from timebill_ros.inference.devices import choose_device, computes_in_bfloat16
@@ -140,15 +140,5 @@ def _prompt(n: int) -> list[int]:
     return [(11 + 37 * i) % shapes.WORDS for i in range(n)]
 
 
-def main() -> int:
-    """Run the check; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--shape', default='tiny', choices=shapes.SHAPES)
-    parser.add_argument('--device', default='auto')
-    parser.add_argument('--out', type=Path, required=True, help='folder for the JSON')
-    options = parser.parse_args()
-    return 0 if run(options.shape, options.device, options.out) else 1
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_check(__doc__, run))

@@ -61,9 +61,13 @@ class QualityRule:
     promise_quality: float = 0.9
     min_kept: int = 128
 
+    def measured(self, variant: str) -> str:
+        """Return the variant whose curve counts: the model's own weights have some curve in any case."""
+        return variant if self.table.has(variant) else UNQUANTISED[0]
+
     def promised_ratio(self, variant: str) -> float:
         """Return the largest measured eviction ratio for which a promise is made, were it evicted at once."""
-        measured = variant if self.table.has(variant) else UNQUANTISED[0]
+        measured = self.measured(variant)
         least = self.promise_quality * self.table.of(measured, 0.0)
         return max((r for r in self.table.ratios(measured) if self.table.of(measured, r) >= least), default=0.0)
 
@@ -138,7 +142,7 @@ class _Case:
         if self.floor >= self.stand.n_keep or self._fit(option, Way(self.floor)) < least:
             return  # the largest eviction gains too little, so that each does
         keeps = {self.floor, *(math.floor((1 - ratio) * self.known.n_x)
-                               for ratio in self.rule.table.ratios(self._measured(option)))}
+                               for ratio in self.rule.table.ratios(self.rule.measured(option.variant)))}
         keeps = sorted((n for n in keeps if self.floor <= n < self.stand.n_keep), reverse=True)
         for after in self._afters():
             yield from (Way(n_keep, after) for n_keep in keeps)
@@ -182,10 +186,6 @@ class _Case:
         fitting = bisect_right(keeps, left_s, key=lambda n_keep: stand.decode_s(steps, Way(n_keep, after), n))
         return Way(keeps[fitting - 1], after) if fitting else None
 
-    def _measured(self, option: Option) -> str:
-        """Return the variant whose curve counts: the model's own weights have some curve in any case."""
-        return option.variant if self.rule.table.has(option.variant) else UNQUANTISED[0]
-
     def _fit(self, option: Option, way: Way) -> int:
         """Return N_fit in expected times: tokens in all."""
         return self.written + self.stand.longest_fit(option.steps, way, self.left_s, self.most)
@@ -200,7 +200,7 @@ class _Case:
 
     def _valued(self, option: Option, ways: list[Way]) -> list[_Choice]:
         """Return what each way gives on these weights."""
-        n_x, of, measured = self.known.n_x, self.rule.table.of, self._measured(option)
+        n_x, of, measured = self.known.n_x, self.rule.table.of, self.rule.measured(option.variant)
         steps, stand, left_s = option.steps, self.stand, self.left_s
         if self.caps:
             steps, stand, left_s = steps.scaled(self.caution), self._slow_stand(self.caution), self.worst_left_s
