@@ -142,10 +142,10 @@ PARAMETERS = (
               'measured, or else the quickest of those that let prefill look at cancels and the deadline every 40 ms.',
               'tokens', 0, 1 << 17),
     Parameter('compile_step', 'auto', 'Whether a decode step runs as one compiled program, which is kept in cache_dir, '
-              'and on CUDA as graphs. auto: where a compiler is installed and the model allows it; graphs: not '
+              'and on CUDA as graphs. compiled: where a compiler is installed and the model allows it; graphs: not '
               'compiled, on CUDA as graphs of the modules of the model, which needs no compiler and starts sooner; '
-              'never: always kernel by kernel through these modules, which is slower.',
-              choices=('auto', 'graphs', 'never')),
+              'auto: compiled on a CPU, graphs on CUDA; never: always kernel by kernel through these modules, which '
+              'is slower.', choices=('auto', 'compiled', 'graphs', 'never')),
     # Eviction.
     Parameter('eviction_scorer', 'snapkv', 'Which entries of the prompt stay in the cache when some are evicted. '
               'snapkv: those that the end of the prompt attends to most; key_norm: those whose keys have the smallest '

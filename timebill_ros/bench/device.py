@@ -85,8 +85,11 @@ def bytes_of_step(model: CausalLM, n_kv: int, variant: str = '') -> int:
     return weights + n_kv * entry
 
 
-def held_out(model: CausalLM, profile, chunk_tokens: int, repeats: int) -> list[dict]:
-    """Return the errors of the profile's estimates at lengths between its own, against medians by length."""
+def held_out(model: CausalLM, profile, chunk_tokens: int, repeats: int) -> tuple[list[dict], fitting.Points]:
+    """Return the errors of the profile's estimates at lengths between its own, and what was measured there.
+
+    The errors are against medians by length.
+    """
     points: fitting.Points = {}
     draw = random.Random(1)
     for n in token_times.between([n for n, _ in profile.points['prefill']]):
@@ -98,7 +101,7 @@ def held_out(model: CausalLM, profile, chunk_tokens: int, repeats: int) -> list[
         if chosen[kind]:
             rows.append({'kind': kind, 'from_tokens': least, 'lengths': len({n for n, _ in chosen[kind]}),
                          'mape': fitting.errors(profile.times, chosen)[kind]})
-    return rows
+    return rows, points
 
 
 def decode_rows(model: CausalLM, times: ExecutionTimes, lengths: list[int], *, n_tokens: int, rounds: int,
@@ -201,9 +204,10 @@ def measure(model: CausalLM, chunk: int, result: dict, *, longest: int, seconds:
     profile = profiling.make_profile(model, None, points, chunk)
     seen = max(n for n, _ in points['prefill'])
     lengths = [n for n in (512, 4096, longest) if n <= seen] or [seen]
+    errors, between = held_out(model, profile, chunk, repeats=2)
     result.update(
         times={name: value for name, value in vars(profile.times).items() if isinstance(value, (int, float))},
-        fit_errors=profile.fit_errors, longest_profiled=seen, held_out=held_out(model, profile, chunk, repeats=2),
+        fit_errors=profile.fit_errors, longest_profiled=seen, held_out=errors, held_out_points=between,
         eviction=[[n, s] for n, s in points.get('eviction', [])], points=points)
     result['prediction'] = prediction_rows(model, min(2048, seen), chunk, rounds)
     with model.stream.entered():  # as the engine does

@@ -273,7 +273,7 @@ def _add_device(benches) -> None:
     add_model_options(command, but=('model', 'length_predictor', 'max_context_tokens'))
     command.add_argument('--out', type=Path, help='(default: build/bench/device_<device>.json)')
     command.add_argument('--quick', action='store_true', help='two shapes (one on a CPU), shorter prompts and '
-                         'profiles; on a GPU steps are captured and not compiled')
+                         'profiles')
     command.add_argument('--minutes', type=float, help='about how long all of it may take, but for compiling steps '
                          '(default: 10, quick: 4)')
     command.add_argument('--shapes', nargs='+', metavar='NAME',
@@ -298,8 +298,6 @@ def _run_device(options: argparse.Namespace) -> int:
     if unknown := [name for name in names if name not in shapes.SHAPES]:
         raise ValueError(f'shape {unknown[0]!r} is none of {", ".join(shapes.SHAPES)}')
     values = model_settings(options)
-    if options.quick and not on_cpu and values['compile_step'] == 'auto':
-        values['compile_step'] = 'graphs'  # compiling a step of many layers takes longer than all the rest
     return run(values, options.out, shape_names=names,
                longest=options.longest or (2048 if on_cpu else 8192 if options.quick else 32_000),
                seconds=options.seconds or (20.0 if options.quick else 60.0), n_tokens=options.tokens,

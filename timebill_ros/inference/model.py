@@ -56,7 +56,7 @@ class CausalLM:
     `supports_eviction` is false, and `eviction_refusal` says why, for models whose cache is not one full-attention
     key and value per token. Models that SlotCache does not fit run on their own cache and attention, some of them
     without chunks in prefill. `compiled_steps`: folder of compiled decode steps; None: steps run through the modules.
-    Without `compiles`, none are compiled, and CUDA graphs are those of the modules.
+    `compiles`: whether they are compiled; None: on a CPU only. CUDA graphs are of the modules where they are not.
 
     `stream`: where requests put their work, which goes before the length predictor's. Whoever times something enters
     it, as the engine does.
@@ -65,7 +65,7 @@ class CausalLM:
     def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
                  max_context_tokens: int = 0, scorer: str = 'snapkv', trust_remote_code: bool = False,
                  allow_unsafe_weights: bool = False, other_variants: str = '', compiled_steps: Path | None = None,
-                 compiles: bool = True, revision: str = '', template_args: str = ''):
+                 compiles: bool | None = None, revision: str = '', template_args: str = ''):
         self.name = name
         self.device = choose_device(device)
         self.stream = stream_on(self.device, urgent=True)
@@ -83,11 +83,10 @@ class CausalLM:
                 self.eviction_refusal = 'all its layers have a sliding window, which bounds their cache already'
             # How decoding names these weights: other precisions are beside it, see `variants`.
             self.variant = files.quantize_to or str(self.dtype).removeprefix('torch.')
-            if files.quantize_to and self._foreign:
-                raise ModelError(f'dtype {files.quantize_to} needs a cache of ours, but {self.eviction_refusal}')
             self._add_variants(other_variants)
         if compiled_steps is not None and self._foreign is None:
             with self.stream.entered():
+                compiles = self.device.type == 'cpu' if compiles is None else compiles
                 self._choose_steps(compiled_steps if compiles else None)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
         self.sampling = generation_config.sampling(name, getattr(self.model, 'generation_config', None))
@@ -106,6 +105,8 @@ class CausalLM:
                 if is_out_of_memory(error):
                     raise  # another cache would take as much, and eviction could not be had
                 self.eviction_refusal = f'its attention does not go through the common interface ({error})'
+        if files.quantize_to:
+            raise ModelError(f'dtype {files.quantize_to} needs a cache of ours, but {self.eviction_refusal}')
         log.warning('KV eviction is off for %s: %s', self.name, self.eviction_refusal)
         # Let go of the weights read first, so that they are not held twice.
         self.model = self.cache = self._reader = self._step = model = None
@@ -155,7 +156,7 @@ class CausalLM:
                 raise ValueError(f'layers {missing} did not call it')
             if self.supports_eviction:
                 self.evict(MAX_WINDOW)
-            self.step(torch.tensor(ids[0]), len(ids))
+            self.step(self._token.fill_(ids[0]), len(ids))
             self.reset()
 
     def _add_variants(self, names: str) -> None:
@@ -188,7 +189,7 @@ class CausalLM:
                                              facts=facts, directory=directory)
             if self.steps[name] is not modules:
                 self.use_variant(name)
-                self.step(torch.tensor(ids[0]), len(ids))  # the first call of what was loaded
+                self.step(self._token.fill_(ids[0]), len(ids))  # the first call of what was loaded
         self.use_variant(self.variant)
         self.reset()
 

@@ -80,7 +80,8 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
                          other_variants=_other_variants(settings),
                          revision=revision, template_args=settings['chat_template_args'],
                          compiled_steps=None if settings['compile_step'] == 'never' else
-                         steps_directory(settings['cache_dir']), compiles=settings['compile_step'] == 'auto')
+                         steps_directory(settings['cache_dir']),
+                         compiles={'auto': None, 'compiled': True}.get(settings['compile_step'], False))
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     this_start.begin(CHUNKS)
     chunk = chunk or tuning.chunk_tokens(model, tuned)

@@ -203,7 +203,7 @@ def test_graphs_can_be_had_without_compiling(on_buckets, monkeypatch, tmp_path, 
     monkeypatch.setattr(compiled_steps, 'prepare', None)  # not called
     with caplog.at_level('INFO'):
         one = load(directory=tmp_path, compiles=False)
-    assert one.fast_steps['float32'].kind == 'captured' and 'so nothing is compiled' in caplog.text
+    assert one.fast_steps['float32'].kind == 'captured' and 'asks for none that are compiled' in caplog.text
     assert answers(one, 20)[0] == answers(modules, 20)[0]
 
 

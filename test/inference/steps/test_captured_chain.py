@@ -263,5 +263,5 @@ def test_steps_from_outside_may_come_between_two_answers(captured, modules):
     expected = run(modules)
     captured.reset()
     captured.prefill(IDS[:20], chunk_tokens=64)
-    captured.step(torch.tensor(7), 20)
+    captured.step(torch.tensor(7, device=captured.device), 20)
     assert run(captured)[:2] == expected[:2]

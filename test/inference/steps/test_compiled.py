@@ -194,6 +194,22 @@ def test_what_cannot_be_traced_is_noted_and_tried_once_more(tmp_path, monkeypatc
     assert len(tried) == 2
 
 
+def test_a_step_that_ends_the_process_is_given_up(tmp_path, monkeypatch, caplog):
+    compiled = []
+
+    def ends_the_process(*arguments, **options):
+        raise SystemExit  # as far as a test can go: nothing after it runs
+
+    monkeypatch.setattr(compiled_steps, 'compile_step', lambda *arguments, **options: compiled.append(1))
+    monkeypatch.setattr(compiled_steps, 'CompiledStep', ends_the_process)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            load(directory=tmp_path)
+    with caplog.at_level('INFO'):
+        assert not load(directory=tmp_path).fast_steps
+    assert 'the process ended when its compiled step ran for the first time' in caplog.text and len(compiled) == 2
+
+
 def copy_of_steps(directory: Path) -> Path:
     """The files of one model, of which there may be more in STEPS."""
     load()
@@ -231,7 +247,7 @@ def test_a_file_that_is_damaged_is_made_again(tmp_path, monkeypatch, compiled, d
     copy_of_steps(tmp_path)
     made, real = [], compiled_steps._make
 
-    def make(recipes, cache, facts, judge):
+    def make(recipes, cache, facts, judge, about_to_run):
         made.append(1)
         package, = recipes[0].files
         shutil.copy(STEPS / package.name, package)

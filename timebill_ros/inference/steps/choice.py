@@ -65,7 +65,7 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
         _choose_attention(modules)
     try:
         if directory is None:
-            raise StepUnavailable('compile_step is graphs, so nothing is compiled')
+            raise StepUnavailable('compile_step asks for none that are compiled')
         best = compiled.prepare(modules.model, cache, facts, directory, bucketed=not refusal,
                                 judge=lambda step: judge_compiled(modules, step, token, position))
     except StepUnavailable as error:

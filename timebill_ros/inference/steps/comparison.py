@@ -27,6 +27,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import operator
 import time
 from collections.abc import Iterator, Sequence
 from statistics import median
@@ -72,7 +73,8 @@ class Comparison:
         self._n_tokens = modules.model.get_input_embeddings().num_embeddings
         most = self.cache.capacity - N_STEPS
         self.tolerance_real = self._measure_tolerance([self.n_entries])
-        self.tolerance = self._measure_tolerance(sorted({min(n, most) for n in MEASURED} - {self.n_entries}))
+        self._measured = sorted({min(n, most) for n in MEASURED} - {self.n_entries})
+        self.tolerance = self._measure_tolerance(self._measured)
 
     @property
     def n_entries(self) -> int:
@@ -84,7 +86,12 @@ class Comparison:
         """Compare steps over a cache of `n` >= 2 entries with those of the modules. StepDiffers with the difference."""
         tolerance = self.tolerance_real if n == self.n_entries else self.tolerance
         expected, got = self._run(self.modules, n), self._run(step, n)
-        for found, allowed in zip(_middle_and_worst(got, expected), tolerance, strict=True):
+        differences = _middle_and_worst(got, expected)
+        if n not in (self.n_entries, *self._measured) and any(map(operator.gt, differences, tolerance)):
+            # Rounding may make more of a difference over so many entries. It is measured there only where that counts:
+            # the cache in float32 takes as much memory again, and time.
+            tolerance = tuple(map(max, tolerance, self._measure_tolerance([n])))
+        for found, allowed in zip(differences, tolerance, strict=True):
             if not found <= allowed:  # NaN differs
                 raise StepDiffers(f'over {n} cache entries its logits differ from those of the modules by {found:.2g} '
                                   f'of their size, and rounding explains {allowed:.2g}')

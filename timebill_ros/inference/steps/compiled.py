@@ -126,7 +126,12 @@ def _prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Pa
             return step
         with one_time_work() as work:
             tried = known.get('tried', 0) if known else 0
-            known, step = _make(recipes, cache, facts, judge)
+
+            def about_to_run():  # native code that is wrong may end the process; then this note is what stays
+                write_whole(notes, json.dumps({'reason': 'the process ended when its compiled step ran for the first '
+                                                         'time', 'tried': tried + 1, 'facts': facts}, indent=1) + '\n')
+
+            known, step = _make(recipes, cache, facts, judge, about_to_run)
             if 'tried' in known:
                 known['tried'] += tried
             write_whole(notes, json.dumps(known, indent=1) + '\n')
@@ -194,8 +199,9 @@ def _read(notes: Path) -> dict | None:
         return None
 
 
-def _make(recipes: list[Recipe], cache: SlotCache, facts: list[str], judge: Callable) -> tuple[dict, Step | None]:
-    """Compile by the first recipe that works: (what was found out, the step).
+def _make(recipes: list[Recipe], cache: SlotCache, facts: list[str], judge: Callable,
+          about_to_run: Callable[[], None]) -> tuple[dict, Step | None]:
+    """Compile by the first recipe that works: (what was found out, the step). `about_to_run` is called before it runs.
 
     ToolkitMissing where this machine lacks something that can be installed: so it is not noted.
     """
@@ -206,6 +212,7 @@ def _make(recipes: list[Recipe], cache: SlotCache, facts: list[str], judge: Call
     for recipe in recipes:
         try:
             recipe.compile()
+            about_to_run()
             step = recipe.load()
             this_start.tell('comparing with the modules', share=0.9)
             judgement = judge(step)
