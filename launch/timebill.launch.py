@@ -17,14 +17,21 @@
 ros2 launch timebill_ros timebill.launch.py model:=<path, hub id or GGUF> worker_python:=<venv>/bin/python
 
 The node gets the parameters that were given and no others, so that a params_file, or a SetParameter of the group that
-includes this file, sets the rest. Transitions are the node's own: a launch that watches for states by the node's name
+includes this file, sets the rest. Of two that set the same parameter the later one counts: SetParameter, the machine's
+file, params_file, arguments. Transitions are the node's own: a launch that watches for states by the node's name
 would also drive another node of that name, and one that an operator has taken over.
 """
+from pathlib import Path
+
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
+
+# Parameter files for kinds of machines, by name; each says what was tried on such a machine.
+MACHINES = {path.stem: str(path)
+            for path in sorted((Path(__file__).absolute().parents[1] / 'config' / 'machines').glob('*.yaml'))}
 
 # Launch arguments that override the parameter of the same name, if they are given.
 OVERRIDES = {
@@ -32,6 +39,8 @@ OVERRIDES = {
     'length_predictor': 'directory of a trained length predictor',
     'profile': 'YAML profile of this device and model',
     'worker_python': 'Python interpreter with torch and transformers, for the inference process',
+    'device': 'device of the model, as torch names it: auto, cpu, cuda or cuda:1',
+    'cpu_affinity': 'CPU cores that the inference process may use, for instance 0,2-3',
 }
 
 
@@ -39,6 +48,9 @@ def arguments():
     return [
         *(DeclareLaunchArgument(name, default_value='', description=f'{text}; empty: as in params_file')
           for name, text in OVERRIDES.items()),
+        DeclareLaunchArgument('machine', default_value='', choices=['', *MACHINES],
+                              description='parameters for a kind of machine: config/machines/<machine>.yaml of the '
+                                          'package; empty: none'),
         DeclareLaunchArgument('use_sim_time', default_value='',
                               description='true: ROS time comes from /clock; empty: as in params_file'),
         DeclareLaunchArgument('params_file', default_value='',
@@ -55,14 +67,16 @@ def arguments():
 
 
 def parameters(context):
-    """Return what is given: the file, then the arguments, then autostart, each stronger than those before it."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in (*OVERRIDES, 'use_sim_time', 'params_file')}
+    """Return what is given: the files, then the arguments and autostart, each stronger than those before it."""
+    given = {name: LaunchConfiguration(name).perform(context)
+             for name in (*OVERRIDES, 'use_sim_time', 'machine', 'params_file')}
+    files = [MACHINES.get(given['machine'], ''), given['params_file']]
     # Typed, because launch would otherwise read a directory called "7" as a number.
     kinds = {**dict.fromkeys(OVERRIDES, str), 'use_sim_time': bool}
     values = {name: ParameterValue(LaunchConfiguration(name), value_type=kind)
               for name, kind in kinds.items() if given[name]}
     values['autostart'] = LaunchConfiguration('autostart').perform(context) == 'true'
-    return [*([ParameterFile(given['params_file'])] if given['params_file'] else []), values]
+    return [*(ParameterFile(file) for file in files if file), values]
 
 
 def start(context):

@@ -45,6 +45,7 @@ class StandIn(LifecycleNode):
                     self.get_parameter('use_sim_time').value])
         self.write(['enclave', sys.argv[sys.argv.index('--enclave') + 1] if '--enclave' in sys.argv else None])
         self.write(['given', sorted(self._parameter_overrides)])
+        self.write(['values', {{name: value.value for name, value in self._parameter_overrides.items()}}])
         self.todo = self.value('model').partition(':')[2].split()
         self.create_timer(0.5, self.operate)
         if self.value('autostart') and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
@@ -196,6 +197,14 @@ def test_the_node_gets_what_was_given_and_nothing_else(arguments, up, given, lau
     seen = {event[0]: event[1:] for event in launched.events()}
     assert seen['up'] == up and seen['given'] == [given]
     assert seen['enclave'] == ['/arm' if 'enclave:=/arm' in arguments else None]
+
+
+@pytest.mark.parametrize(('argument', 'device'), [('model:=embedded', 'cpu'), ('device:=cuda:1', 'cuda:1')])
+def test_a_machine_is_stronger_than_a_group_and_weaker_than_an_argument(argument, device, launch):
+    launched = launch('autostart:=false', 'group:device:=of_group', 'machine:=cpu_workstation', argument)
+    launched.wait_for('values')
+    (values,) = (event[1] for event in launched.events() if event[0] == 'values')
+    assert values['device'] == device and values['worker_nice'] == 5
 
 
 def test_without_autostart_the_node_stays_unconfigured(launch):
