@@ -12,15 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The client: what it does not send, and how it lives in a program with nodes of its own."""
+"""The clients: what they do not send, how they live in a program with nodes of its own, and a question's whole way."""
+import asyncio
 import contextlib
 import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 import rclpy
-from action_msgs.msg import GoalStatus
+from answering_node import AnsweringNode
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from node_client import SUCCEEDED, WAIT_S
@@ -29,120 +31,22 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from timebill_ros import client as client_module
 from timebill_ros.action import Generate
-from timebill_ros.client import Client, PendingGoal, ServerUnavailable, chat, check_text
-from timebill_ros.msg import SamplingConfig
+from timebill_ros.client import Client, ServerUnavailable, TimebillClient, bad_news
+from timebill_ros.codes import Verdict
 
 
 def goal(**fields):
     return Generate.Goal(**{'prompt': 'one', **fields})
 
 
-@pytest.mark.parametrize(('bad', 'named'), [
-    (goal(prompt='one\0two'), 'prompt holds a NUL at character 3'),
-    (goal(messages=chat(dict(role='user', content='fine'), dict(role='user', content='\0'))),
-     r'messages\[1\]\.content'),
-    (goal(messages=chat(dict(role='us\0er', content='fine'))), r'messages\[0\]\.role'),
-    (goal(closing_text=']\0'), 'closing_text'),
-    (goal(sampling=SamplingConfig(stop=['x', 'y\0z'])), r'sampling\.stop\[1\]'),
-])
-def test_a_text_with_a_nul_is_not_sent(bad, named):
-    """ROS messages carry a text up to its first NUL, and the node would answer half a question."""
+@pytest.mark.parametrize('ask', ['send', 'estimate', 'ask'])
+def test_a_text_that_would_not_arrive_whole_is_not_sent(ask):
     client = object.__new__(Client)  # no connection is needed: nothing is sent
-    with pytest.raises(ValueError, match=named):
-        client.send(bad)
-    with pytest.raises(ValueError, match=named):
-        client.estimate(bad, 1.0)
-
-
-def test_other_text_is_sent():
-    check_text(goal(prompt='one\n\t\x01 \u597d', messages=chat(dict(role='user', content=''))))
-
-
-# -- answers that are lost -------------------------------------------------------------------------------------------
-
-class Future:
-    """An answer that comes at once, or never where `result` is None."""
-
-    def __init__(self, result=None):
-        self.result = lambda: result
-        self._is_lost = result is None
-
-    def add_done_callback(self, callback):
-        if not self._is_lost:
-            callback(self)
-
-
-class Server:
-    """What a PendingGoal needs of a client and of rclpy's goal handle; each answer is the next of `answers`."""
-
-    server, accepted, status = '/timebill', True, GoalStatus.STATUS_SUCCEEDED
-
-    def __init__(self, *answers):
-        self.answers, self.canceled, self.actions, self.late = list(answers), False, self, []
-
-    def on_executor(self, work):
-        work()
-
-    def send_goal_async(self, goal, feedback_callback):
-        future = Future(self.answers.pop(0))
-        self.late.append(future)
-        return future
-
-    def get_result_async(self):
-        return Future(self.answers.pop(0))
-
-    def cancel_goal_async(self):
-        self.canceled = True
-
-
-@pytest.fixture
-def hurried(monkeypatch):
-    monkeypatch.setattr(client_module, 'ACCEPTANCE_S', 0.1)
-    monkeypatch.setattr(client_module, 'AGAIN_S', 0.05)
-
-
-def test_an_acceptance_that_is_lost_is_told_soon_and_a_late_one_cancels_the_goal(hurried):
-    node = Server(None, None)
-    pending = PendingGoal(node, goal(), None)
-    with pytest.raises(ServerUnavailable, match='did not accept a goal in 0.1 s: it hangs, or its answer was lost'):
-        pending.answer(3600.0)
-    assert not node.canceled
-    pending._on_accepted(Future(node))
-    assert node.canceled
-
-
-def test_a_result_that_is_lost_is_asked_for_again(hurried):
-    node = Server()
-    node.answers = [node, None, None, SimpleNamespace(result='the result', status=4)]
-    assert PendingGoal(node, goal(), None).answer(60.0).result == 'the result'
-
-
-def test_a_result_that_does_not_come_is_told_in_time(hurried):
-    node = Server()
-    node.answers, node.status = [node, None], GoalStatus.STATUS_EXECUTING
-    with pytest.raises(ServerUnavailable, match='no result in 0.2 s'):
-        PendingGoal(node, goal(), None).answer(0.2)
-
-
-@pytest.mark.parametrize('n_lost', [0, 1, 3, 1000])
-def test_a_service_whose_answer_is_lost_is_asked_again(n_lost):
-    asked, removed = [], []
-
-    def call_async(request):
-        asked.append(Future(None if len(asked) < n_lost else 'the answer'))
-        return asked[-1]
-
-    service = SimpleNamespace(call_async=call_async, remove_pending_request=removed.append, srv_name='/ask')
-    client = object.__new__(Client)
-    if n_lost < 1000:
-        assert client.call(service, 'request', 60.0, again_s=0.02) == 'the answer'
-        assert len(asked) == n_lost + 1
-    else:
-        with pytest.raises(ServerUnavailable, match='/ask did not answer in 0.1 s'):
-            client.call(service, 'request', 0.1, again_s=0.02)
-    assert removed == asked, 'rclpy keeps none of them'
+    client.actions = SimpleNamespace(server_is_ready=lambda: True)
+    with pytest.raises(ValueError, match='holds a NUL at character 3'):
+        getattr(client, ask)(*{'send': [goal(prompt='one\0two')], 'estimate': [goal(prompt='one\0two'), 1.0],
+                               'ask': ['one\0two', 1.0]}[ask])
 
 
 # -- a node that is not active ---------------------------------------------------------------------------------------
@@ -263,3 +167,108 @@ def test_a_client_of_its_own_beside_an_initialised_rclpy():
         assert rclpy.ok()
     finally:
         rclpy.shutdown()
+
+
+# -- TimebillClient: a question's whole way --------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def answering():
+    with AnsweringNode() as node:
+        yield node
+
+
+@pytest.fixture(scope='module')
+def client(answering):
+    """A client of a program whose node nobody spins."""
+    with TimebillClient(answering.program) as client:
+        client.wait_until_active(WAIT_S)
+        yield client
+
+
+def test_the_client_finds_the_node_of_its_namespace_and_initialises_nothing(answering, client):
+    assert client.server == answering.server and not rclpy.ok()
+    assert client.node.get_fully_qualified_name() == f'{answering.namespace}/planner_timebill_client'
+    with TimebillClient(answering.program, '/elsewhere/llm') as other:
+        assert other.server == '/elsewhere/llm'
+
+
+def test_a_question_is_answered(client):
+    pending = client.ask('say two three', WAIT_S)
+    assert ''.join(pending) == 'two three end'
+    answer = pending.answer()
+    assert (answer.text, answer.code, answer.status) == ('two three end', 'NONE', SUCCEEDED)
+    assert 0 < answer.accepted_s <= answer.received_s
+
+
+def test_a_conversation_and_fields_of_the_goal_are_sent(client):
+    turns = [{'role': 'system', 'content': 'hang'}, {'role': 'user', 'content': 'fail'}]
+    answer = client.ask(turns, WAIT_S, max_new_tokens=3, priority=2).answer()
+    assert (answer.code, answer.result.error_msg) == ('BUSY', '32 goals wait already')
+
+
+def test_the_status_tells_early_and_a_cancel_ends_the_goal(client):
+    pending = client.ask('hopeless', WAIT_S)
+    told = next(news for status in pending.statuses() if (news := bad_news(status)))
+    assert 'INFEASIBLE' in told
+    pending.cancel()
+    assert pending.answer().code == 'CANCELED'
+
+
+def test_a_node_that_says_nothing_costs_no_more_than_the_limit(answering, client):
+    answering.canceled.clear()
+    pending = client.ask('hang', 0.2, timeout_s=0.5)
+    with pytest.raises(ServerUnavailable, match='gave no result in 0.5 s'):
+        pending.answer()
+    assert answering.canceled.wait(WAIT_S)
+
+
+def test_an_estimate_is_given_or_not_waited_for(client):
+    assert client.estimate('say two', 5.0).verdict == Verdict.FITS
+    assert client.estimate(goal(prompt='impossible'), 5.0).verdict == Verdict.INFEASIBLE
+    with pytest.raises(ServerUnavailable, match='estimate_time did not answer in 0.[01] s'):
+        client.estimate('mute', 5.0, timeout_s=0.1)
+    with pytest.raises(ValueError, match='no time budget'):
+        client.estimate('say two', -1.0)
+
+
+def test_coroutines_ask_at_the_same_time(client):
+    async def ask_all():
+        async def ask(n):
+            return (await client.ask(f'say {n}', WAIT_S)).text
+
+        texts, estimate = await asyncio.gather(
+            asyncio.gather(*(ask(n) for n in range(5))), client.estimate_async('impossible', 1.0))
+        return texts, estimate.verdict
+
+    assert asyncio.run(ask_all()) == ([f'{n} end' for n in range(5)], Verdict.INFEASIBLE)
+
+
+def test_a_node_that_is_not_there_is_told_at_once(answering):
+    with TimebillClient(answering.program, '/nowhere') as client:
+        began = time.monotonic()
+        with pytest.raises(ServerUnavailable, match='no node /nowhere was found') as error:
+            client.ask('say two', 3600.0)
+        assert error.value.code == Generate.Result.SEND_GOAL_FAILURE and time.monotonic() - began < WAIT_S
+        with pytest.raises(ServerUnavailable, match='no node /nowhere'):
+            client.estimate('say two', 1.0, timeout_s=0.1)
+
+
+def test_a_client_that_is_closed_cancels_its_goals_and_sends_no_more(answering):
+    answering.canceled.clear()
+    with TimebillClient(answering.program, name='closing') as client:
+        client.wait_until_active(WAIT_S)
+        pending = client.ask('hang', WAIT_S)
+        next(iter(pending.statuses()))  # it has begun
+    assert answering.canceled.wait(WAIT_S)
+    with pytest.raises(ServerUnavailable, match='received any more: the client was closed'):
+        pending.answer()
+    with pytest.raises(ServerUnavailable, match='received any more: the client was closed'):
+        client.send(goal(), timeout_s=WAIT_S).answer()
+
+
+def test_a_program_that_shuts_ros_down_is_told(program):
+    with TimebillClient(program, 'planner') as client:
+        pending = client.send(goal(prompt='slow'), timeout_s=WAIT_S)
+        rclpy.shutdown(context=program.context)
+        with pytest.raises(ServerUnavailable, match='context was shut down'):
+            pending.answer()

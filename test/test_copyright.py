@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ('timebill_ros', 'test', 'scripts', 'launch', 'cmake')
+FOLDERS = ('timebill_ros', 'test', 'scripts', 'launch', 'cmake', 'examples')
 HEADER = '\n'.join(Path(__file__).read_text().split('\n\n', 1)[0].splitlines()) + '\n'
 
 

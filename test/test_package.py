@@ -33,6 +33,8 @@ ROSDEP_KEYS = {'numpy': 'python3-numpy', 'rich': 'python3-rich', 'yaml': 'python
 # They come by pip into worker_python's environment.
 FROM_PIP = {'huggingface_hub', 'safetensors', 'tokenizers', 'torch', 'transformers', 'datasets', 'torchao', 'kvpress',
             'llama_cpp', 'gguf'}
+# For trees that ask; the extra is `behaviours`. A rosdep key would put it on every robot.
+FOR_TREES = {'py_trees'}
 # Draws what was measured; a node and its clients run without it. The extra is `plots`.
 FOR_PLOTS = {'matplotlib'}
 
@@ -73,7 +75,7 @@ def imported_packages():
 def test_every_import_is_declared(manifest):
     declared = {dependency.name for dependency in manifest.exec_depends}
     undeclared = {(str(path), name) for path, name in imported_packages()
-                  if name not in sys.stdlib_module_names | FROM_PIP | FOR_PLOTS | {NAME}
+                  if name not in sys.stdlib_module_names | FROM_PIP | FOR_PLOTS | FOR_TREES | {NAME}
                   and ROSDEP_KEYS.get(name, name) not in declared}
     assert not undeclared
 
@@ -83,6 +85,12 @@ def test_only_plots_need_matplotlib():
     assert users == {'bench'}
     assert "'plots': PLOTS" in (ROOT / 'setup.py').read_text()
     assert all(f'{name}==' in (ROOT / 'requirements.txt').read_text() for name in FOR_PLOTS)
+
+
+def test_only_behaviours_need_py_trees():
+    assert {str(path) for path, name in imported_packages() if name in FOR_TREES} == {f'{NAME}/behaviours.py'}
+    pin = re.search(r'py_trees==[\d.]+', (ROOT / 'setup.py').read_text())[0]
+    assert pin in (ROOT / 'requirements-test.txt').read_text().splitlines()
 
 
 def test_the_wheels_are_pinned_alike_everywhere():
@@ -110,7 +118,7 @@ def files_below(folder):
             if path.is_file() and '__pycache__' not in path.parts}
 
 
-@pytest.mark.parametrize('folder', ['launch', 'config', 'msg', 'action', 'srv', 'resource/demo'])
+@pytest.mark.parametrize('folder', ['launch', 'config', 'examples', 'msg', 'action', 'srv', 'resource/demo'])
 def test_what_is_installed_is_what_is_here(folder):
     here = files_below(ROOT / folder)
     assert here, f'{folder} is missing'
