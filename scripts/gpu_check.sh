@@ -17,7 +17,7 @@
 #
 #     bash scripts/gpu_check.sh OUT
 #
-# JSON and logs go into the folder OUT. Nothing is installed and nothing is read from a network: Python with torch,
+# The figures come first, so that they are there however short the loan of a GPU is. JSON and logs go into the folder OUT. Nothing is installed and nothing is read from a network: Python with torch,
 # transformers, safetensors, numpy and pyyaml is enough, without ROS. About 5 minutes on one GPU. Without a GPU the tiny
 # shape and stand-ins are checked, and the last lines say what was not. PYTHON names another interpreter; SHAPES the
 # shapes to check.
@@ -60,26 +60,27 @@ except ImportError:
 PYTHON
 
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    shapes=${SHAPES:-Qwen2.5-0.5B Qwen2.5-7B}
+    shapes=${SHAPES:-Qwen2.5-7B Qwen2.5-0.5B}
 else
     shapes=${SHAPES:-tiny}
-    unchecked+=("CUDA: steps compiled for a GPU, CUDA graphs, streams, torchao; no shape larger than tiny")
+    unchecked+=("CUDA: fused layers, CUDA graphs, streams, torchao; no shape larger than tiny")
 fi
 
+# shellcheck disable=SC2086  # several shapes are several words
+part device 230 "$python" -m timebill_ros.cli bench device --quick --minutes 3 --shapes $shapes --out "$out/device.json"
+last=${shapes##* }
+part steps 90 "$python" -m timebill_ros.bench.step_check --shape "$last" --out "$out"
+part streams 60 "$python" -m timebill_ros.bench.stream_check --shape "$last" --out "$out"
 if "$python" -c 'import pytest, pytest_timeout' 2>/dev/null; then
-    part tests 120 "$python" -m pytest -q -m 'not slow' test/inference/steps/test_comparison.py \
+    parallel=()
+    "$python" -c 'import xdist' 2>/dev/null && parallel=(-n 4)
+    part tests 120 "$python" -m pytest -q "${parallel[@]}" -m 'not slow' test/inference/steps/test_comparison.py \
         test/inference/steps/test_captured.py test/inference/steps/test_captured_chain.py \
         test/inference/steps/test_captured_draws.py test/inference/steps/test_attention_choice.py \
         test/inference/test_slot_attention.py test/inference/test_devices.py test/inference/test_variants.py
 else
     unchecked+=("the test modules, because pytest is not installed")
 fi
-first=${shapes%% *}
-part steps 90 "$python" -m timebill_ros.bench.step_check --shape "$first" --out "$out"
-part streams 60 "$python" -m timebill_ros.bench.stream_check --shape "$first" --out "$out"
-# shellcheck disable=SC2086  # several shapes are several words
-part device 200 "$python" -m timebill_ros.cli bench device --quick --minutes 2.5 --shapes $shapes \
-    --out "$out/device.json"
 
 rm -rf "$out/cache"
 echo "== result"

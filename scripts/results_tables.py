@@ -222,6 +222,23 @@ def length_predictor() -> str:
                   for r in rows if r['split'] == 'matched'])
 
 
+def device() -> str:
+    """Return times per token of models of public shapes on a GPU."""
+    rows = [(one['shape'], r['method'], f'{r["cache_tokens"]:,}', percent(r['eviction_ratio']), f'{r["median_ms"]:.2f}',
+             f'{r["p99.9_ms"]:.2f}', f'{r["profiled_ms"]:.2f}' if 'profiled_ms' in r else '', f'{r["speedup"]:.2f}',
+             percent(r['share_of_bandwidth'])) for one in read('device_h100')['shapes'] for r in one['decode']]
+    return table(['shape', '', 'cache', 'evicted', 'ms per token', 'p99.9 ms', 'profiled ms', 'against generate',
+                  'of the bandwidth'], rows, left=2)
+
+
+def device_aims() -> str:
+    """Return what was aimed at on a GPU, and what was measured."""
+    shape, = (one for one in read('device_h100')['shapes'] if one['goals'][0]['met'] is not None)
+    return table([f'{shape["shape"]} in {shape["dtype"]}', 'wanted', 'measured', ''],
+                 [(one['aim'], f'{"at least" if one["at_least"] else "at most"} {one["wanted"]:g}',
+                   f'{one["measured"]:.3g}', 'met' if one['met'] else 'missed') for one in shape['goals']])
+
+
 def miss_rate() -> str:
     """Return the share of promises that were missed."""
     d = read('miss_rate')
@@ -275,7 +292,8 @@ def headline() -> str:
 # Name of the block, as in its marker, and what makes its text.
 BLOCKS: dict[str, Callable[[], str]] = {
     'demo': demo, 'decode': decode, 'decode overhead': decode_overhead, 'decode shape': decode_shape,
-    'decode quality': decode_quality, 'load': load, 'load latency': load_latency, 'utilisation': utilisation,
-    'profile': profile, 'execution time': execution_time, 'quality': quality, 'length predictor': length_predictor,
-    'miss rate': miss_rate, 'knobs': knobs, 'headline': headline,
+    'decode quality': decode_quality, 'device': device, 'device aims': device_aims, 'load': load,
+    'load latency': load_latency, 'utilisation': utilisation, 'profile': profile, 'execution time': execution_time,
+    'quality': quality, 'length predictor': length_predictor, 'miss rate': miss_rate, 'knobs': knobs,
+    'headline': headline,
 }

@@ -102,6 +102,12 @@ PARAMETERS = (
               'on: read or write nothing, compile nothing, measure nothing. A start that gets on may take longer. '
               'After this time configure fails, and a replacement of a lost process is ended and started again.',
               's', 1.0, 3600.0),
+    Parameter('worker', 'model', 'What answers goals. model: the language model; scripted: the answers of the file '
+              'that script names, at its pace and with its faults, through the real node and engine, without torch or '
+              'a model: for the tests of programs that send goals, see docs/testing.md. Parameters of model, device '
+              'and learning have no effect then.', choices=('model', 'scripted')),
+    Parameter('script', '', 'With worker scripted: the YAML file with the answers. Empty: the example that the package '
+              'brings, config/script.yaml.'),
     # Device, threads and cores.
     Parameter('device', 'auto', 'Device of the model, as torch names it, for instance cpu, cuda or cuda:1. auto: CUDA '
               'where there is a GPU, otherwise the CPU.'),
@@ -142,10 +148,10 @@ PARAMETERS = (
               'measured, or else the quickest of those that let prefill look at cancels and the deadline every 40 ms.',
               'tokens', 0, 1 << 17),
     Parameter('compile_step', 'auto', 'Whether a decode step runs as one compiled program, which is kept in cache_dir, '
-              'and on CUDA as graphs. compiled: where a compiler is installed and the model allows it; graphs: not '
-              'compiled, on CUDA as graphs of the modules of the model, which needs no compiler and starts sooner; '
-              'auto: compiled on a CPU, graphs on CUDA; never: always kernel by kernel through these modules, which '
-              'is slower.', choices=('auto', 'compiled', 'graphs', 'never')),
+              'and on CUDA as graphs of fused kernels. auto: where a compiler is installed and the model allows it; '
+              'graphs: not compiled, on CUDA as graphs of the modules of the model, which needs no compiler and starts '
+              'sooner; never: always kernel by kernel through these modules, which is slower.',
+              choices=('auto', 'graphs', 'never')),
     # Eviction.
     Parameter('eviction_scorer', 'snapkv', 'Which entries of the prompt stay in the cache when some are evicted. '
               'snapkv: those that the end of the prompt attends to most; key_norm: those whose keys have the smallest '

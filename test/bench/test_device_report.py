@@ -44,10 +44,12 @@ def result(**changed):
 
 
 def test_the_first_lines_say_which_steps_are_used_and_why():
-    lines = step_lines({'bfloat16': 'compiled and captured', 'int4': 'modules', 'int8': 'captured'}, ['because'])
-    assert lines == ['steps in bfloat16: compiled, captured as CUDA graphs, which draw the tokens',
+    lines = step_lines({'bfloat16': 'fused and captured', 'int4': 'modules', 'int8': 'captured', 'float32':
+                        'compiled'}, ['because'])
+    assert lines == ['steps in bfloat16: fused, captured as CUDA graphs, which draw the tokens',
                      'steps in int4: not compiled, not captured as CUDA graphs',
-                     'steps in int8: not compiled, captured as CUDA graphs, which draw the tokens', '  because']
+                     'steps in int8: not compiled, captured as CUDA graphs, which draw the tokens',
+                     'steps in float32: compiled, not captured as CUDA graphs', '  because']
 
 
 def test_an_aim_is_judged_by_its_worst_row():

@@ -111,6 +111,17 @@ def test_the_plan_is_looked_at_again_once_a_step_has_been_measured(replan_tokens
     assert seen == [(n, 9 + n, 0.5) for n in looks]
 
 
+@pytest.mark.parametrize(('lowered', 'n'), [(20, 20), (10, 10), (4, 4), (2, 4), (60, 50)])
+def test_a_revised_plan_may_lower_the_cap(lowered, n):
+    model = ScriptedModel([1])
+
+    def replan(n, n_kv, pace):
+        model.control.cap = lowered
+        return n_kv
+    reason, tokens = model.run(replan_tokens=4, replan=replan)
+    assert (reason, len(tokens)) == (FinishReason.CAPPED if lowered < 50 else FinishReason.LENGTH, n)
+
+
 @pytest.mark.parametrize('replan_tokens', [1, 2, 20])
 def test_the_time_that_replanning_takes_is_no_step_time(replan_tokens):
     """Steps take half a second and replanning ten: the guard and the pace go by half a second."""

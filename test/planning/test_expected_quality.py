@@ -67,7 +67,7 @@ def quality(way, reached, *, n_keep=1000, generated=0, lengths=((20, 0.5), (40, 
     for length, share in lengths:
         probabilities[length // 10 - 1] = share
     outlook = Outlook(LengthDistribution(10, probabilities), generated,
-                      **{'n_max': 100, 'longest': 100, 'cut': CUT, **options})
+                      **{'longest': 100, 'cut': CUT, **options})
     # A whole cache is worth 1, half of it 0.6.
     return outlook.quality([way], [reached], Stand(n_keep, n_keep, 0.0), lambda kept: 1.0 if kept == 1000 else 0.6)[0]
 
@@ -77,9 +77,6 @@ def quality(way, reached, *, n_keep=1000, generated=0, lengths=((20, 0.5), (40, 
     (dict(way=Way(1000), reached=20), 0.5 + 0.5 * 0.5),
     (dict(way=Way(1000), reached=10), 0.5 * 0.5 + 0.5 * 0.25),
     (dict(way=Way(1000), reached=0), 0.0),
-    (dict(way=Way(1000), reached=20, cut_is_lost=True), 0.5),
-    (dict(way=Way(1000), reached=39, cut_is_lost=True), 0.5),
-    (dict(way=Way(1000), reached=30, cut_is_lost=True, n_max=30), 0.5 + 0.5 * 0.75),  # it ends there, in time
     (dict(way=Way(1000), reached=30, longest=30), 1.0),  # the goal asked for no more
     (dict(way=Way(500), reached=40), 0.6),
     (dict(way=Way(500, 20), reached=40), 0.5 * 1.0 + 0.5 * (0.5 * 1.0 + 0.5 * 0.6)),
@@ -97,7 +94,7 @@ def test_worth(case, expected):
 def test_more_time_and_more_entries_never_make_it_worse(seed):
     rng = random.Random(seed)
     reached = sorted(rng.randint(0, 60) for _ in range(2))
-    options = dict(generated=rng.choice([0, 7]), cut_is_lost=rng.random() < 0.5)
+    options = dict(generated=rng.choice([0, 7]))
     for way in (Way(1000), Way(500), Way(500, 8)):
         low, high = (quality(way, n, **options) for n in reached)
         assert low <= high + 1e-12

@@ -207,7 +207,8 @@ def test_no_entry_comes_back_and_none_is_evicted_below_the_floor(seed, situation
         _, plan, situation, now, _, revised = case
         assert situation.n_min <= revised.n_keep <= now.n_keep == plan.n_keep
         assert revised.n_x == situation.n_x and revised.variant == plan.variant
-        assert revised.length_cap == plan.length_cap
+        lower = situation.may_cap and isinstance(rule, QualityRule)  # on a slower device
+        assert revised.length_cap == plan.length_cap or lower and now.n <= revised.length_cap < plan.length_cap
 
 
 @often

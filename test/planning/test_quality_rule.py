@@ -118,13 +118,30 @@ def test_a_cap_is_weighed_as_the_cut_that_it_is(time_left_s):
     assert cut.n_keep == capped.n_keep and capped.length_cap == cut.fitting_tokens < 100
 
 
-def test_once_decoding_has_begun_more_is_evicted_for_an_answer_that_would_be_lost():
-    """The plan made 100 tokens possible. Now 60 may still come, of which 50 are expected, and time is short."""
-    rule, known = QualityRule(FLAT, min_kept=50), situation(may_cap=True)
+@pytest.mark.parametrize(('table', 'time_left_s', 'verdict'), [
+    (STEEP, 0.1, Verdict.AT_RISK),  # four tokens of twenty or sixty
+    (STEEP, 0.001, Verdict.INFEASIBLE),  # one
+    (STEEP, -0.1, Verdict.INFEASIBLE),
+    (CLIFF, 0.1, Verdict.AT_RISK),
+])
+def test_a_goal_is_not_given_up_where_a_cap_saves_a_text_worth_having(table, time_left_s, verdict):
+    assert chosen(table, time_left_s, (FULL,), may_cap=True).verdict is verdict
+    if verdict is Verdict.AT_RISK:
+        assert chosen(CLIFF, time_left_s, (FULL,)).verdict is Verdict.INFEASIBLE
+
+
+@pytest.mark.parametrize(('time_left_s', 'may_cap', 'cap'), [
+    (0.45, True, 53),  # 21 more tokens, and the next look comes after 32
+    (0.9, True, 100),  # 42: the next look can say so
+    (0.45, False, 100),  # the guard cuts it
+    (0.001, True, 32),  # no further token; never below those that came
+])
+def test_on_a_slower_device_an_answer_that_would_be_lost_is_capped_at_the_last_look_before(time_left_s, may_cap, cap):
+    rule, known = QualityRule(CLIFF, min_kept=50), situation(may_cap=may_cap, look_tokens=32)
     plan = rule.first((FULL,), known, 2.1, EVICTION_S)
-    assert plan.verdict is Verdict.FITS
-    revised = rule.revise(plan, FULL, known, Progress(32, 1031, 1000, 1.0), 0.45, EVICTION_S)
-    assert revised.n_keep < WHOLE and revised.length_cap == 100
+    assert plan.verdict is Verdict.FITS and plan.length_cap == 100
+    revised = rule.revise(plan, FULL, known, Progress(32, 1031, 1000, 1.0), time_left_s, EVICTION_S)
+    assert revised.n_keep == WHOLE and revised.length_cap == pytest.approx(cap, abs=1)
 
 
 def test_a_variant_that_was_not_measured_is_not_trusted_but_the_models_own_weights_are():
@@ -229,7 +246,7 @@ def test_every_choice_is_consistent(seed):
 def test_no_plan_is_worth_less_than_the_share_for_a_promise_of_leaving_the_cache_alone(seed):
     _, rule, known, left_s, plan = some(seed)
     option, stand = {'float32': FULL, 'int8': INT8}[plan.variant], Stand(known.n_x, known.n_x, EVICTION_S)
-    outlook = Outlook(known.distribution, 0, n_max=known.n_max, longest=known.longest, cut=CUT)
+    outlook = Outlook(known.distribution, 0, longest=known.longest, cut=CUT)
 
     def worth(option, way):
         fit = stand.longest_fit(option.steps, way, left_s, known.n_max)
@@ -255,7 +272,8 @@ def test_every_revision_is_consistent(seed):
     revised = rule.revise(plan, option, known, now, left_s, EVICTION_S)
     floor = min(max(known.n_min, rule.min_kept), n_keep)
     assert revised is plan or floor <= revised.n_keep <= n_keep
-    assert revised.variant == plan.variant and revised.length_cap == plan.length_cap
+    assert revised.variant == plan.variant and n <= revised.length_cap <= plan.length_cap
+    assert revised.length_cap == plan.length_cap or known.may_cap and revised.length_cap <= n + known.look_tokens
     if revised is not plan and revised.verdict.is_promise:
         assert revised.decode_wcet_s <= left_s + 1e-9
     again = rule.revise(revised, option, known, now, left_s, EVICTION_S)

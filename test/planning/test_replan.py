@@ -93,6 +93,18 @@ def test_a_goal_that_becomes_infeasible_while_it_is_decoded_ends_early_where_ask
     assert (bench.lateness_s < -0.5) == (drop == 'kill')
 
 
+@pytest.mark.parametrize('slow', [1.5, 3.0, 5.0])
+def test_by_quality_an_answer_that_would_be_lost_is_capped_on_a_device_that_slows_down(slow):
+    bench = SlowingBench(slow=slow, at=1, replan_tokens=8)
+    bench.engine.drop_infeasible = 'kill'
+    cliff = QualityTable({'float32': ((0.0, 1.0), (0.05, 0.1), (0.95, 0.0))}, ((0.0, 0.0), (1.0, 1.0)))
+    bench.engine.planner.rule = QualityRule(cliff, 0.9, 50)
+    outcome = bench.run(2.0, strategy=Strategy.KILL)
+    assert (outcome.error_code, outcome.finish_reason) == (ErrorCode.NONE, FinishReason.CAPPED)
+    assert outcome.text and LONG.decode().startswith(outcome.text) and bench.lateness_s <= 0 and not bench.evicted
+    assert outcome.timing.verdict is Verdict.FITS, 'the promise is the first plan'
+
+
 def test_a_device_that_keeps_its_times_is_left_alone():
     bench = SlowingBench()
     outcome = bench.run(2.0)

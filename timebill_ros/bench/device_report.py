@@ -28,9 +28,10 @@ def step_lines(steps: dict[str, str], said: list[str]) -> list[str]:
     """Return a line for each precision's kind of step, by name, and the reasons for which others are not used."""
     lines = []
     for name, kind in steps.items():
-        compiled, captured = 'compiled' in kind, 'captured' in kind
-        lines.append(f'steps in {name}: {"" if compiled else "not "}compiled, {"" if captured else "not "}captured as '
-                     f'CUDA graphs{", which draw the tokens" if captured else ""}')
+        made = next((made for made in ('compiled', 'fused') if made in kind), 'not compiled')
+        captured = 'captured' in kind
+        lines.append(f'steps in {name}: {made}, {"" if captured else "not "}captured as CUDA graphs'
+                     f'{", which draw the tokens" if captured else ""}')
     return [*lines, *(f'  {sentence}' for sentence in said)]
 
 

@@ -28,10 +28,14 @@ import contextlib
 import gc
 from collections.abc import Callable, Iterator
 from statistics import median
+from typing import TYPE_CHECKING
 
 from timebill_ros.codes import ErrorCode, FinishReason, GoalError
 from timebill_ros.inference.control import RECENT, Control
-from timebill_ros.inference.sampling import NOT_A_TOKEN, Sampler
+from timebill_ros.inference.conventions import NOT_A_TOKEN
+
+if TYPE_CHECKING:
+    from timebill_ros.inference.sampling import Sampler
 
 # Weight of the newest step in the running step time. The profile's estimate is the lower bound: a machine that has
 # become slower than its profile must stop earlier, and one that seems faster has no reason to stop later.
@@ -59,12 +63,13 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     is the next token's position: the prompt length, whatever was evicted. `n_kv` is the number of cached entries,
     `step_s(n_kv)` the estimated seconds of a step.
     After every `replan_tokens` tokens (0: never), `replan(n_tokens, n_kv, median seconds of the last steps)` may evict
-    more and returns the number of cached entries. It may set `control.dropped`; the loop then returns ERROR. GoalError
-    where the model computes NaN or infinity.
+    more and returns the number of cached entries. It may lower `control.cap`, at which the loop returns CAPPED, and set
+    `control.dropped`, at which it returns ERROR. GoalError where the model computes NaN or infinity.
     """
     tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
     chain = model.chain(sampler)
     chain.start(logits)
+    control.cap = cap
     started = 1  # tokens that are drawn, or will be once the steps are over that were started
     pace = 0.0
     before = 0.0
@@ -99,6 +104,10 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
                 measured = 0  # steps over the larger cache took longer and say nothing of those to come
             if control.dropped:
                 return FinishReason.ERROR
+            if control.cap < cap:
+                cap, cap_reason = control.cap, FinishReason.CAPPED
+                if n >= cap:
+                    return cap_reason
             now = clock()  # the time that replanning took is no step time
         before = now
         expected_s = max(pace, step_s(n_kv))

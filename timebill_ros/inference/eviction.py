@@ -25,9 +25,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch.nn.functional import avg_pool1d, pad
 
+from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.kv_cache import SlotLayer
-
-MAX_WINDOW = 32  # the largest observation window W, entries
 
 
 def observation_window(n_keep: int) -> int:

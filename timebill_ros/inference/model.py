@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import torch
@@ -36,7 +36,7 @@ from timebill_ros.inference.model_directory import ModelError, eos_ids, layout_r
 from timebill_ros.inference.model_loading import ModelFiles, explained
 from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.inference.query_recorder import QueryRecorder, recording
-from timebill_ros.inference.sampling import Sampler
+from timebill_ros.inference.sampling import Sampler, drawing
 from timebill_ros.inference.snapshot import Snapshot
 from timebill_ros.inference.start_progress import STEPS, this_start
 from timebill_ros.inference.steps import choice
@@ -45,7 +45,7 @@ from timebill_ros.inference.steps.modules import ModuleStep
 from timebill_ros.inference.streams import stream_on
 from timebill_ros.inference.threads import for_decoding
 from timebill_ros.inference.token_chain import Arrivals, StepChain, TokenChain
-from timebill_ros.request import Request
+from timebill_ros.request import Request, Sampling
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class CausalLM:
     `supports_eviction` is false, and `eviction_refusal` says why, for models whose cache is not one full-attention
     key and value per token. Models that SlotCache does not fit run on their own cache and attention, some of them
     without chunks in prefill. `compiled_steps`: folder of compiled decode steps; None: steps run through the modules.
-    `compiles`: whether they are compiled; None: on a CPU only. CUDA graphs are of the modules where they are not.
+    Without `compiles`, none are compiled, and CUDA graphs are those of the modules.
 
     `stream`: where requests put their work, which goes before the length predictor's. Whoever times something enters
     it, as the engine does.
@@ -65,7 +65,7 @@ class CausalLM:
     def __init__(self, name: str, *, device: str = 'auto', dtype: str = 'auto', threads: int = 0,
                  max_context_tokens: int = 0, scorer: str = 'snapkv', trust_remote_code: bool = False,
                  allow_unsafe_weights: bool = False, other_variants: str = '', compiled_steps: Path | None = None,
-                 compiles: bool | None = None, revision: str = '', template_args: str = ''):
+                 compiles: bool = True, revision: str = '', template_args: str = ''):
         self.name = name
         self.device = choose_device(device)
         self.stream = stream_on(self.device, urgent=True)
@@ -86,7 +86,6 @@ class CausalLM:
             self._add_variants(other_variants)
         if compiled_steps is not None and self._foreign is None:
             with self.stream.entered():
-                compiles = self.device.type == 'cpu' if compiles is None else compiles
                 self._choose_steps(compiled_steps if compiles else None)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
         self.sampling = generation_config.sampling(name, getattr(self.model, 'generation_config', None))
@@ -300,6 +299,10 @@ class CausalLM:
         self._position.fill_(position)
         logits, self.hidden = self._step(self._token, self._position)
         return logits
+
+    def drawing(self, sampling: Sampling, ids: list[int]) -> AbstractContextManager[Sampler]:
+        """See sampling.drawing; `ids`: the prompt."""
+        return drawing(sampling, self.device, ids)
 
     def chain(self, sampler: Sampler) -> TokenChain:
         """Return what draws the tokens of one answer, with the weights in use now. `hidden` stays what it is."""

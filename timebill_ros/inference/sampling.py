@@ -21,14 +21,15 @@ token, and several milliseconds.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from timebill_ros.inference.conventions import NOT_A_TOKEN
 from timebill_ros.inference.repetition_penalty import RepetitionPenalty
 from timebill_ros.request import Sampling
 
-NOT_A_TOKEN = -1
 # Logits that top_p looks at on a CPU, and again where their mass does not reach top_p; after the last size, all.
 SIZES = (1024, 16384)
 SPARE = 64  # logits taken beyond top_k: those equal to the k-th are kept too, as in transformers
@@ -139,3 +140,10 @@ class Sampler:
             return [n]  # an accelerator sorts all in less time than it takes to wait for a comparison
         first = [top_k + SPARE] if top_k else []
         return [size for size in (*first, *SIZES) if max(top_k, 1) < size < n] + [n]
+
+
+@contextlib.contextmanager
+def drawing(sampling: Sampling, device: torch.device, prompt: Sequence[int] = ()) -> Iterator[Sampler]:
+    """Give a Sampler for one answer. Inside, torch is in inference mode: entered once, not by every step."""
+    with torch.inference_mode():
+        yield Sampler(sampling, device, prompt)

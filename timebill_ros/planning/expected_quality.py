@@ -103,13 +103,10 @@ class Outlook:
 
     distribution:  of the response's length; lengths beyond `longest`, the goal's own limit, end there
     generated:     tokens that have come of a response that goes on; 0: none
-    n_max:         the longest response that can come; it ends there, in time
     cut:           share of the quality over the share of the response that came (QualityTable.cut)
-    cut_is_lost:   a response that the deadline cuts is worth nothing
     """
 
-    def __init__(self, distribution: LengthDistribution, generated: int, *, n_max: int, longest: int, cut: Curve,
-                 cut_is_lost: bool = False):
+    def __init__(self, distribution: LengthDistribution, generated: int, *, longest: int, cut: Curve):
         edges = (np.arange(distribution.n_buckets) + 1) * distribution.bucket_size
         possible = (edges > generated) & (distribution.probabilities > 0)
         if possible.any():
@@ -118,7 +115,7 @@ class Outlook:
             self._lengths = np.maximum(lengths, generated + 1)
         else:  # longer than anything that was predicted
             self._weights, self._lengths = np.ones(1), np.array([max(longest, generated + 1)])
-        self._written, self._n_max, self._cut, self._cut_is_lost = max(generated - 1, 0), n_max, cut, cut_is_lost
+        self._written, self._cut = max(generated - 1, 0), cut
 
     def quality(self, ways: Sequence[Way], reached: Sequence[int], stand: Stand,
                 quality_of: Callable[[int], float]) -> np.ndarray:
@@ -129,8 +126,6 @@ class Outlook:
         came = np.asarray(reached, dtype=float)[:, None]
         shares = np.minimum(1.0, came / self._lengths)
         worth = np.interp(shares, *zip(*self._cut, strict=True))
-        if self._cut_is_lost:
-            worth *= (shares >= 1.0) | (came >= self._n_max)
         now, then = quality_of(stand.n_keep), np.array([quality_of(way.n_keep) for way in ways])
         # Tokens that come over the present cache, of those that the client gets.
         before = np.array([np.inf if way.n_keep >= stand.n_keep else self._written + way.after for way in ways])

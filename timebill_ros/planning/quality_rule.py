@@ -35,6 +35,7 @@ from timebill_ros.request import Plan
 from timebill_ros.timing.step_time import StepTime
 
 LEAST_GROWTH = 1.05  # an eviction is worth its risk only where N_fit grows so much
+LEAST_WORTH = 0.05  # a response that would be lost is worth a cap where the text keeps this share of the quality
 LOOKS = (1, 2, 4, 8)  # looks at the plan from now at which an eviction may come
 
 
@@ -93,11 +94,17 @@ class QualityRule:
         case = _Case(self, known, Stand(now.n_keep, now.n_kv, eviction_s), n, time_left_s, option.variant)
         n_hat = min(expected(known.distribution, known.n_max, n), n_w)
         revised = case.plan([option], n_hat, n_w)
+        # On a device that has become slower, a response that would be lost ends earlier. That is decided as late as can
+        # be, at the last look before: the device may recover, and a cap is never raised.
+        cap = plan.length_cap
+        if known.may_cap and revised.length_cap <= n + known.look_tokens:
+            cap = min(cap, max(revised.length_cap, n))
         # An eviction that still waits is worked out anew at the next look.
         waits, waited = revised.evict_after > n, plan.n_keep < now.n_keep
-        if revised.verdict is plan.verdict and (waits and waited or revised.n_keep == now.n_keep == plan.n_keep):
+        if revised.verdict is plan.verdict and cap == plan.length_cap and (
+                waits and waited or revised.n_keep == now.n_keep == plan.n_keep):
             return plan
-        return replace(revised, length_cap=plan.length_cap, variant=plan.variant)
+        return replace(revised, length_cap=cap, variant=plan.variant)
 
 
 class _Case:
@@ -107,20 +114,18 @@ class _Case:
         self.rule, self.known, self.stand, self.left_s, self.own = rule, known, stand, left_s, own
         bounds = known.bounds
         self.caution, self.worst_left_s = bounds.time_bound, left_s - bounds.reserve_s
-        # A first plan may cap a response that would be lost, so that it ends in time.
-        self.caps = known.may_cap and not generated
+        self.caps = known.may_cap  # a response that would be lost is capped, so that it ends in time
         self.present = min(generated, 1)  # the first token of the rest, where it is there already
         self.written = generated - self.present  # tokens before the rest
         self.most = known.n_max - self.written
         self.floor = min(max(known.n_min, min(rule.min_kept, known.n_x)), stand.n_keep)
         self.stay = Way(stand.n_keep)
-        self.outlook = Outlook(known.distribution, generated, n_max=known.n_max, longest=known.longest,
-                               cut=rule.table.cut, cut_is_lost=known.may_cap and not self.caps)
+        self.outlook = Outlook(known.distribution, generated, longest=known.longest, cut=rule.table.cut)
 
     def plan(self, options: Sequence[Option], n_hat: int, n_w: int) -> Plan:
         """Return the plan of the best choice among the weights `options`; lengths count from the response's start."""
         if n_w <= self.known.n_max and self._worst_fit(options[0], self.stay) >= n_w:
-            return self._as_plan(options[0], self.stay, n_hat, n_w, n_w)
+            return self._as_plan(options[0], self.stay, n_hat, n_w, n_w, 1.0)
         choices, promises = [], []
         for option in options:
             if self.rule.table.has(option.variant) or option.variant == self.own:
@@ -133,7 +138,9 @@ class _Case:
         kept = [choice for choice in promises if choice.value >= self.rule.promise_quality * best.value]
         if kept:
             best = max(kept, key=lambda choice: choice.value)
-        return self._as_plan(best.option, best.way, n_hat, n_w, max(choice.fit for choice in choices))
+        whole = self.rule.table.of(self.rule.measured(self.own), 0.0)
+        return self._as_plan(best.option, best.way, n_hat, n_w, max(choice.fit for choice in choices),
+                             best.value / whole if whole else 1.0)
 
     def _ways(self, option: Option, n_hat: int) -> Iterable[Way]:
         """Return the evictions to compare: those of the table, the largest, and the least that lets N_hat fit."""
@@ -209,13 +216,18 @@ class _Case:
         return [_Choice(option, way, int(fit), float(value))
                 for way, fit, value in zip(ways, reached, values, strict=True)]
 
-    def _as_plan(self, option: Option, way: Way, n_hat: int, n_w: int, longest_fit: int) -> Plan:
-        """Return the plan to go this way. `longest_fit`: N_fit of the choice that lets most tokens come."""
+    def _as_plan(self, option: Option, way: Way, n_hat: int, n_w: int, longest_fit: int, worth: float) -> Plan:
+        """Return the plan to go this way.
+
+        `longest_fit`: N_fit of the choice that lets most tokens come. `worth`: expected quality, as a share of that of
+        a whole answer.
+        """
         known, stand, worst_fit = self.known, self.stand, self._worst_fit(option, way)
         if worst_fit >= n_w and n_w <= known.n_max:
             verdict = Verdict.FITS if way.n_keep == known.n_x else Verdict.FITS_WITH_EVICTION
         else:
-            hopeless = longest_fit < n_hat and (known.lengths_known or longest_fit < 1)
+            capped = self.caps and worst_fit > self.written and worth >= LEAST_WORTH
+            hopeless = longest_fit < n_hat and (known.lengths_known or longest_fit < 1) and not capped
             verdict = Verdict.INFEASIBLE if hopeless else Verdict.AT_RISK
         cap = worst_fit if self.caps and not verdict.is_promise and 0 < worst_fit < known.n_max else known.n_max
         wcet_s = known.bounds.reserve_s + self._slow_stand(self.caution).decode_s(

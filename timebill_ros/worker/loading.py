@@ -27,7 +27,6 @@ from pathlib import Path
 import transformers
 
 from timebill_ros import disk_cache
-from timebill_ros.engine import Engine
 from timebill_ros.inference.hub import is_here, look_once
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError, fingerprint
@@ -36,16 +35,13 @@ from timebill_ros.inference.start_progress import CHUNKS, MODEL, PREDICTOR, PROF
 from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.length.prediction import PredictionExecutor
-from timebill_ros.planning.paper_rule import PaperRule
-from timebill_ros.planning.quality_rule import QualityRule
-from timebill_ros.planning.quality_table import QualityTable
-from timebill_ros.planning.tracker import Tracker
-from timebill_ros.resources import cache_directory, key_of, quality_table_path, steps_directory
+from timebill_ros.resources import cache_directory, key_of, steps_directory
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
 from timebill_ros.timing.profile_journal import ProfileJournal
 from timebill_ros.timing.profiling import doubt, identity, make_profile, measure, spot_check
 from timebill_ros.worker import tuning
+from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
 from timebill_ros.worker.model_choice import choose_model
 from timebill_ros.worker.profile_check import ProfileCheck
 
@@ -81,7 +77,7 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
                          revision=revision, template_args=settings['chat_template_args'],
                          compiled_steps=None if settings['compile_step'] == 'never' else
                          steps_directory(settings['cache_dir']),
-                         compiles={'auto': None, 'compiled': True}.get(settings['compile_step'], False))
+                         compiles=settings['compile_step'] == 'auto')
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     this_start.begin(CHUNKS)
     chunk = chunk or tuning.chunk_tokens(model, tuned)
@@ -153,31 +149,6 @@ def state_path(settings: dict, expected: Identity, chunk_tokens: int) -> Path:
 
 def _key(settings: dict, expected: Identity, chunk_tokens: int) -> str:
     return key_of([*expected.things(), str(chunk_tokens), _other_variants(settings)])
-
-
-def planning_rule(settings: dict) -> PaperRule | QualityRule:
-    """Return the rule that plans are made by. ValueError with a sentence for a bad quality table."""
-    if settings['planner'] == 'paper':
-        return PaperRule()
-    table = QualityTable.load(settings['quality_table'] or quality_table_path())
-    return QualityRule(table, settings['promise_quality'], settings['min_kept_tokens'])
-
-
-def make_tracker(settings: dict, scores: list[float], profile: Profile) -> Tracker:
-    """Make the tracker that bounds lengths and times; `scores` are those of the predictor's calibration."""
-    policy = 'fixed' if settings['planner'] == 'paper' else settings['pessimistic_length']
-    return Tracker.of(profile, policy, miss_rate=settings['miss_rate'],
-                      k=settings['pessimistic_factor'], scores=scores, step=settings['adaptation_step'],
-                      track_timing=settings['track_timing'])
-
-
-def make_engine(settings: dict, model: CausalLM, predictor: PredictionExecutor | None, profile: Profile,
-                tracker: Tracker, rule: PaperRule | QualityRule, chunk_tokens: int) -> Engine:
-    """Make an engine of its parts; several may share a model, if one at a time runs."""
-    return Engine(model, predictor, profile.times, tracker, rule=rule, prefill_chunk_tokens=chunk_tokens,
-                  prediction_wait_s=settings['prediction_wait_s'],
-                  predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
-                  drop_infeasible=settings['drop_infeasible'])
 
 
 def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None,
@@ -268,16 +239,6 @@ def _profile_check(settings: dict, model: CausalLM, predictor: PredictionExecuto
     return ProfileCheck(f'{name} of {profile.date}', remedy)
 
 
-@dataclass
-class Loaded:
-    """A ready engine, the profile it plans with, a sentence that describes both, and the watch over the profile."""
-
-    engine: Engine
-    profile: Profile
-    description: str
-    profile_check: ProfileCheck
-
-
 def load_engine(settings: dict) -> Loaded:
     """Load everything that an engine needs. ModelError, ProfileError or ValueError with a sentence on failure."""
     rule = planning_rule(settings)
@@ -294,7 +255,8 @@ def load_engine(settings: dict) -> Loaded:
         log.warning('the length predictor has no %s: answers are planned as long as allowed%s', SCORES_FILE,
                     ' until enough have been seen' if settings['pessimistic_length'] == 'adaptive' else '')
     tracker = make_tracker(settings, scores, profile)
-    if settings['keep_state'] and tracker.load(state_path(settings, profile.identity, chunk)):
+    state = state_path(settings, profile.identity, chunk) if settings['keep_state'] else None
+    if state is not None and tracker.load(state):
         where += ', with what earlier requests taught'
     profile_check = _profile_check(settings, model, predictor, profile, chunk)
     if not where.startswith(JUST_NOW):
@@ -311,4 +273,5 @@ def load_engine(settings: dict) -> Loaded:
                    f'{"eviction by " + settings["eviction_scorer"] if model.supports_eviction else "no eviction"}; '
                    f'{where}: prefill of 1000 tokens {t.prefill(1000) * 1e3:.1f} ms, '
                    f'decode step {t.q * 1e3:.3f} ms + {t.p * 1e6:.4f} us per cached entry')
-    return Loaded(engine, profile, description, profile_check)
+    return Loaded(engine, profile, description, lambda changed: make_tracker(changed, scores, profile), profile_check,
+                  state)

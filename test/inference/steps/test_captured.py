@@ -25,13 +25,16 @@ import pytest
 import torch
 from test_compiled import IDS, answers, fill_to_the_end
 from test_compiled import load as load_with
+from torch._dynamo.utils import counters
 
 from timebill_ros.inference.steps import captured as captured_steps
-from timebill_ros.inference.steps import choice
+from timebill_ros.inference.steps import choice, fused
 from timebill_ros.inference.steps import compiled as compiled_steps
 from timebill_ros.inference.steps.captured import buckets
 from timebill_ros.inference.steps.comparison import Comparison
+from timebill_ros.inference.steps.fused import FusedStep
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
+from timebill_ros.inference.steps.layer_calls import NotSplit
 from timebill_ros.timing.profiling import identity
 
 WINDOW = 100  # tokens, more than IDS and what is generated
@@ -75,11 +78,11 @@ def modules():
 @pytest.fixture
 def captured(on_buckets, monkeypatch, tmp_path):
     """Load a model whose modules' step was captured."""
-    monkeypatch.setattr(compiled_steps, 'prepare', _not_compiled)
+    monkeypatch.setattr(choice, '_fused', _not_fused)
     return load(directory=tmp_path)
 
 
-def _not_compiled(*arguments, **options):
+def _not_fused(modules):
     raise StepUnavailable('of the test')
 
 
@@ -100,17 +103,33 @@ def test_it_draws_the_tokens_of_the_modules_whatever_is_evicted(captured, module
     assert got[0] == expected[0]
 
 
-@pytest.mark.slow
-def test_compiled_steps_of_fixed_sizes_are_captured_too(on_buckets, modules, tmp_path):
-    both = load(directory=tmp_path)
-    step = both.fast_steps['float32']
-    assert step.kind == 'compiled and captured' and identity(both, None).compiled == 'float32 compiled and captured'
+@pytest.mark.parametrize(('kind', 'compile_layer'), [
+    ('qwen2', lambda trace: trace),
+    *(pytest.param(kind, None, marks=pytest.mark.slow) for kind in ('qwen2', 'llama', 'qwen3', 'gemma2'))],
+    ids=lambda value: value if isinstance(value, str) else 'compiled' if value is None else 'trace')
+def test_fused_layers_are_captured_too(on_buckets, monkeypatch, tmp_path, kind, compile_layer):
+    made = []
+
+    def fuse(modules):
+        made.append(FusedStep(modules.model, modules.cache, compile_layer))
+        return made[0]
+
+    torch._dynamo.reset()
+    counters.clear()
+    monkeypatch.setattr(choice, '_fused', fuse)
+    monkeypatch.setattr('timebill_ros.inference.model.sliding_windows', lambda config: [None] * (
+        config.num_hidden_layers))
+    both, modules = load(kind, tmp_path), load(kind)
+    assert both.fast_steps['float32'].kind == 'fused and captured'
+    assert identity(both, None).compiled == 'float32 fused and captured'
+    assert len(made[0]._kinds) < len(both.cache.layers), 'one for layers that are alike'
+    assert counters['stats']['unique_graphs'] == (len(made[0]._kinds) if compile_layer is None else 0)
     expected = answers(modules, 150, 30)[0]
     assert answers(both, 150, 30)[0] == expected
-    both._step = compiled_steps.CompiledStep(
-        next(tmp_path.glob('*.pt2')), {f'model.{name}': tensor for name, tensor in both.model.named_parameters()} | {
-            f'model.{name}': tensor for name, tensor in both.model.named_buffers()}, both.cache, bucketed=True)
+    both._step = made[0]
     assert answers(both, 150, 30)[0] == expected, 'without graphs'
+    both._step = both._reader
+    assert answers(both, 150, 30)[0] == expected, 'the layers are in their places'
 
 
 def test_a_step_takes_the_smallest_graph_that_holds_its_cache(captured):
@@ -161,7 +180,7 @@ def test_what_one_request_left_in_a_slot_spoils_no_other(captured, modules, n_ke
 @pytest.mark.parametrize(('seconds', 'sentence'), [([1.0, 1.2], '1200.000 ms, and 1000.000 ms without'),
                                                    ([1.0, 1.04], '')])
 def test_graphs_that_are_slower_are_not_used(on_buckets, monkeypatch, tmp_path, caplog, seconds, sentence):
-    monkeypatch.setattr(compiled_steps, 'prepare', _not_compiled)
+    monkeypatch.setattr(choice, '_fused', _not_fused)
     monkeypatch.setattr(Comparison, 'times', lambda *arguments: seconds)
     with caplog.at_level('INFO'):
         assert bool(load(directory=tmp_path).fast_steps) == (not sentence)
@@ -174,7 +193,7 @@ def test_graphs_that_compute_something_else_are_not_used(on_buckets, monkeypatch
             logits, hidden = super().forward(*inputs)
             return logits + 1.0, hidden
 
-    monkeypatch.setattr(compiled_steps, 'prepare', _not_compiled)
+    monkeypatch.setattr(choice, '_fused', _not_fused)
     monkeypatch.setattr(captured_steps, 'BucketStep', Wrong)
     with caplog.at_level('INFO'):
         one = load(directory=tmp_path)
@@ -182,9 +201,9 @@ def test_graphs_that_compute_something_else_are_not_used(on_buckets, monkeypatch
     assert answers(one, 20)[0] == answers(modules, 20)[0]
 
 
-def test_a_failed_capture_leaves_the_compiled_step(on_buckets, monkeypatch, tmp_path, caplog):
-    class Kept(Step):
-        kind = 'compiled'
+def test_where_fused_layers_cannot_be_captured_the_modules_are(on_buckets, monkeypatch, tmp_path, caplog):
+    class Failing(Step):
+        kind = 'fused'
 
         def __call__(self, token, position):
             return torch.zeros(90), None
@@ -192,15 +211,24 @@ def test_a_failed_capture_leaves_the_compiled_step(on_buckets, monkeypatch, tmp_
         def run_bucket(self, *arguments):
             raise RuntimeError('operation not permitted when stream is capturing\nof the test')
 
-    kept = Kept()
-    monkeypatch.setattr(compiled_steps, 'prepare', lambda *arguments, **options: kept)
+    monkeypatch.setattr(choice, '_fused', lambda modules: Failing())
     with caplog.at_level('INFO'):
-        assert load(directory=tmp_path).fast_steps == {'float32': kept}
-    assert 'are no CUDA graphs: RuntimeError: operation not permitted when stream is capturing\n' in caplog.text
+        assert load(directory=tmp_path).fast_steps['float32'].kind == 'captured'
+    assert 'have no fused layers: RuntimeError: operation not permitted when stream is capturing\n' in caplog.text
+
+
+def test_layers_that_cannot_be_told_apart_are_not_fused(on_buckets, monkeypatch, tmp_path, caplog):
+    def not_split(*arguments):
+        raise NotSplit('it has 2 lists of 2 layers')
+
+    monkeypatch.setattr(fused, 'find_layers', not_split)
+    with caplog.at_level('INFO'):
+        assert load(directory=tmp_path).fast_steps['float32'].kind == 'captured'
+    assert 'have no fused layers: it has 2 lists of 2 layers' in caplog.text
 
 
 def test_graphs_can_be_had_without_compiling(on_buckets, monkeypatch, tmp_path, caplog, modules):
-    monkeypatch.setattr(compiled_steps, 'prepare', None)  # not called
+    monkeypatch.setattr(choice, '_fused', None)  # not called
     with caplog.at_level('INFO'):
         one = load(directory=tmp_path, compiles=False)
     assert one.fast_steps['float32'].kind == 'captured' and 'asks for none that are compiled' in caplog.text
@@ -220,7 +248,7 @@ def test_models_with_sliding_windows_are_not_captured(on_buckets):
 @pytest.mark.parametrize('max_context_tokens', [WINDOW, WINDOW - 1])
 def test_a_window_that_the_cache_cannot_outgrow_is_full_attention(on_buckets, monkeypatch, tmp_path,
                                                                   max_context_tokens):
-    monkeypatch.setattr(compiled_steps, 'prepare', _not_compiled)
+    monkeypatch.setattr(choice, '_fused', _not_fused)
     monkeypatch.setattr('timebill_ros.inference.model.sliding_windows', lambda config: [None] * (
         config.num_hidden_layers - 1) + [WINDOW])
     one, modules = (load('qwen2', directory, max_context_tokens=max_context_tokens) for directory in (tmp_path, None))

@@ -218,7 +218,7 @@ def copy_of_steps(directory: Path) -> Path:
 
 
 def test_one_that_is_slower_or_differs_is_not_used(tmp_path, monkeypatch, caplog, compiled):
-    def compile_nothing(model, cache, package, weights, *, bucketed):
+    def compile_nothing(model, cache, package, weights):
         source = next(path for path in STEPS.glob('*.pt2') if path.name == package.name)
         shutil.copy(source, package)
 

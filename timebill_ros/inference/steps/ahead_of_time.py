@@ -14,12 +14,14 @@
 
 """Loading what PyTorch compiled ahead of time (AOTInductor), with what the installed release has for it.
 
+On a CPU only: on an H100, torch 2.11 ends the process while it loads such a program.
+
 A compiled step reads the model's own weights. A copy of them would take the model's memory a second time, so a PyTorch
 that can only copy is refused, before anything is compiled. What came when, by the sources of the releases:
 
     2.6   aoti_compile_and_package and aoti_load_package; weights outside of the file, which load_constants copies
     2.7   run_single_threaded; boxed_run
-    2.8   load_constants(user_managed), which shares weights; device_index
+    2.8   load_constants(user_managed), which shares weights
     2.13  load_constants(allow_h2d_copy), which excludes user_managed and is not used here
 
 Functions are asked for what they take, so that a later release is not judged by its number.
@@ -48,15 +50,10 @@ def refusal() -> str:
     return ''
 
 
-def load(package: Path, device: torch.device):
-    """Return the program in the file `package`, for `device`, without its weights."""
+def load(package: Path):
+    """Return the program in the file `package` without its weights."""
     import torch._inductor
-    wanted = {
-        # One thread runs steps; a guard against more threads cannot be captured in a CUDA graph.
-        'run_single_threaded': True,
-        # Otherwise the GPU that the calling thread uses now.
-        **({'device_index': torch.cuda.current_device() if device.index is None else device.index}
-           if device.type == 'cuda' else {})}
+    wanted = {'run_single_threaded': True}  # one thread runs steps
     known = inspect.signature(torch._inductor.aoti_load_package).parameters
     return torch._inductor.aoti_load_package(str(package), **{name: value for name, value in wanted.items()
                                                               if name in known})

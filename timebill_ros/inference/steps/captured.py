@@ -16,7 +16,7 @@
 
 A graph repeats kernels with the arguments that they were captured with, so there is one graph for each bucket of cache
 lengths. A step reads an eighth more than is kept at most, and eviction still makes steps shorter. All graphs are
-captured while configuring, from the compiled step where there is one, otherwise from the model's modules.
+captured while configuring, with fused layers where they can be had, otherwise from the model's modules.
 
 The draw of the most likely token, the token's way to the next step and to the host, and the next position and slot are
 part of each graph (device_state.py). Drawing by chance is a graph of its own for each kind of sampling, launched after
@@ -34,8 +34,9 @@ import torch
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.steps.captured_draws import DRAWS
-from timebill_ros.inference.steps.compiled import CompiledStep, one_line
+from timebill_ros.inference.steps.compiled import one_line
 from timebill_ros.inference.steps.device_state import DeviceState
+from timebill_ros.inference.steps.fused import FusedStep
 from timebill_ros.inference.steps.interface import Step
 from timebill_ros.inference.steps.modules import ModuleStep
 from timebill_ros.inference.steps.step_module import BucketStep
@@ -84,15 +85,16 @@ def capturer(device: torch.device) -> Callable[[Callable[[], object]], Graph]:
 
 
 class CapturedStep(Step):
-    """Graphs of `step`, a compiled step for buckets or the step through the modules."""
+    """Graphs of `step`, one with fused layers or the one through the modules."""
 
     @torch.inference_mode()
-    def __init__(self, step: CompiledStep | ModuleStep, cache: SlotCache):
+    def __init__(self, step: FusedStep | ModuleStep, cache: SlotCache):
         run = _through_modules(step, cache) if isinstance(step, ModuleStep) else step.run_bucket
         self.kind = 'captured' if isinstance(step, ModuleStep) else f'{step.kind} and captured'
         self._cache, self._lengths = cache, buckets(cache.capacity)
-        one = torch.zeros(1, 1, dtype=torch.long, device=cache.device)
-        spare = torch.full((1,), cache.capacity, dtype=torch.long, device=cache.device)
+        with torch.inference_mode(False):  # as the tensors of `state`: each kind would be compiled for
+            one = torch.zeros(1, 1, dtype=torch.long, device=cache.device)
+            spare = torch.full((1,), cache.capacity, dtype=torch.long, device=cache.device)
         self.state = state = DeviceState(cache.capacity, cache.device, *run(one, one, spare, self._lengths[0]))
         # What the device's slot and position will be once all that was launched is done; None: somebody else's.
         self._slot = self._position = None

@@ -29,14 +29,17 @@ from pathlib import Path
 import torch
 
 from timebill_ros.inference.kv_cache import SlotCache
-from timebill_ros.inference.steps import attention_choice, captured, chain_comparison, compiled
+from timebill_ros.inference.start_progress import STEPS, this_start
+from timebill_ros.inference.steps import attention_choice, captured, chain_comparison, compiled, fused, toolkit
 from timebill_ros.inference.steps.comparison import N_STEPS, Comparison, StepDiffers
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
+from timebill_ros.inference.steps.layer_calls import NotSplit
 from timebill_ros.inference.steps.modules import ModuleStep
 from timebill_ros.inference.steps.toolkit import ToolkitMissing
 
 log = logging.getLogger(__name__)
 
+NONE_COMPILED = 'compile_step asks for none that are compiled'
 SLOWER = 1.05  # a captured step may take this many times the next best: timing it again must not choose anew
 
 
@@ -55,30 +58,49 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
     """Return the fastest step that computes what `modules` computes, on the same cache.
 
     `token` and `position`, int64 [1, 1], are the tensors that later calls pass. `name` is the model's, for the log.
-    `facts` identify model, precision, device and versions: compiled steps in `directory` are kept for them; None:
-    nothing is compiled. The cache holds entries of varied tokens, two or more, and room for as many; they stay.
+    `facts` identify model, precision, device and versions: on a CPU compiled steps in `directory` are kept for them;
+    None: nothing is compiled. The cache holds entries of varied tokens, two or more, and room for as many; they stay.
     """
-    cache, best = modules.cache, modules
-    refusal = capture_refusal(cache)
+    refusal = capture_refusal(modules.cache)
     if not refusal:
-        cache.clear_on_reset()  # both kinds of fixed size below read slots that are not filled
-        _choose_attention(modules)
+        return _captured(modules, token, position, name, fuses=directory is not None)
+    if modules.cache.device.type == 'cuda':
+        log.info('decode steps of %s run through its modules: they are no CUDA graphs, because %s', name, refusal)
+        return modules
     try:
         if directory is None:
-            raise StepUnavailable('compile_step asks for none that are compiled')
-        best = compiled.prepare(modules.model, cache, facts, directory, bucketed=not refusal,
+            raise StepUnavailable(NONE_COMPILED)
+        return compiled.prepare(modules.model, modules.cache, facts, directory,
                                 judge=lambda step: judge_compiled(modules, step, token, position))
     except StepUnavailable as error:
         _tell(f'decode steps of {name} run through its modules: {error}', error)
-    if refusal:
-        if cache.device.type == 'cuda':
-            log.info('decode steps of %s are no CUDA graphs: %s', name, refusal)
-        return best
+        return modules
+
+
+def _captured(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, name: str, fuses: bool) -> Step:
+    """Return CUDA graphs: of fused layers, else of the modules; else `modules`."""
+    modules.cache.clear_on_reset()  # steps of fixed size read slots that are not filled
+    _choose_attention(modules)
     try:
-        return capture(modules, best, token, position)
+        if not fuses:
+            raise StepUnavailable(NONE_COMPILED)
+        toolkit.check(modules.cache.device)
+        this_start.make('fusing layers', STEPS.usual_s)
+        return capture(modules, _fused(modules), token, position)
+    except StepUnavailable as error:
+        _tell(f'decode steps of {name} have no fused layers: {error}', error)
+    try:
+        return capture(modules, modules, token, position)
     except StepUnavailable as error:
         _tell(f'decode steps of {name} are no CUDA graphs: {error}', error)
-        return best
+        return modules
+
+
+def _fused(modules: ModuleStep) -> Step:
+    try:
+        return fused.FusedStep(modules.model, modules.cache)
+    except NotSplit as error:
+        raise StepUnavailable(str(error)) from error
 
 
 def _choose_attention(modules: ModuleStep) -> None:
@@ -122,7 +144,7 @@ def _with_cost(error: StepDiffers, used_s: float, refused_s: float) -> str:
 
 @torch.inference_mode()
 def capture(modules: ModuleStep, best: Step, token: torch.Tensor, position: torch.Tensor) -> Step:
-    """Capture `best` (compiled for buckets, or the modules) as CUDA graphs.
+    """Capture `best` (fused layers, or the modules) as CUDA graphs.
 
     StepUnavailable where that is no gain, StepDiffers where one of the graphs computes something else.
     """
@@ -145,6 +167,7 @@ def capture(modules: ModuleStep, best: Step, token: torch.Tensor, position: torc
         except StepUnavailable:
             raise
         except Exception as error:  # a capture may fail with errors of many kinds
+            toolkit.check_error(error)
             raise StepUnavailable(compiled.one_line(error)) from error
     log.info('captured %d graphs of the decode step in %.1f s', step.n_graphs, time.monotonic() - start_s)
     return step

@@ -14,8 +14,8 @@
 
 """The step compiled ahead of time and kept on disk: no Python between one kernel and the next.
 
-A step through transformers' modules is some hundreds of Python and dispatcher calls. For a small model, or on a fast
-GPU, these take longer than the arithmetic. compiling.py compiles the model's own forward for one token and a cache of
+A step through transformers' modules is some hundreds of Python and dispatcher calls. For a small model these take
+longer than the arithmetic. compiling.py compiles the model's own forward for one token and a cache of
 any length; the file is loaded by every later start. Weights and cache slots stay those of the model: eviction works as
 before, and a step reads only the entries that are kept. Nothing is compiled while goals run.
 """
@@ -53,13 +53,13 @@ TRIES = 2  # starts that may fail to compile a step (memory or disk may be full)
 class CompiledStep(Step):
     """A compiled step of one model on one cache, whose slots are allocated.
 
-    `weights`: the model's tensors by the names that they have in the trace; the model keeps them. `bucketed`: a
-    BucketStep was traced, otherwise an ExactStep (step_module.py).
+    `weights`: the model's tensors by the names that they have in the trace, of an ExactStep (step_module.py); the model
+    keeps them.
     """
 
     kind = 'compiled'
 
-    def __init__(self, package: Path, weights: dict[str, torch.Tensor], cache: SlotCache, *, bucketed: bool):
+    def __init__(self, package: Path, weights: dict[str, torch.Tensor], cache: SlotCache):
         program = Program(package, weights, cache.device)
         self._weights, self._run = program.weights, program.run
         self._program = program
@@ -68,7 +68,6 @@ class CompiledStep(Step):
         self._sliding = [(3 + i, layer) for i, layer in enumerate(cache.layers) if layer.is_sliding]
         # Layers that do not slide are evicted alike, so they are equally long.
         self._whole = next((layer for layer in cache.layers if not layer.is_sliding), cache.layers[0])
-        self._slot = torch.zeros(1, dtype=torch.long, device=cache.device) if bucketed else None
         self._filled = torch.zeros(cache.capacity, dtype=torch.long, device=cache.device)
 
     def __call__(self, token, position):
@@ -76,29 +75,18 @@ class CompiledStep(Step):
         if max(layer.length for layer in cache.layers) >= cache.capacity:
             raise ValueError(f'the cache holds one sequence of {cache.capacity} tokens')
         n = self._whole.length + 1
-        if self._slot is not None:
-            self._slot.fill_(n - 1)
-            outputs = self.run_bucket(token, position, self._slot, n)
-        else:
-            inputs = [token, position, self._filled[:n], *self._states]
-            n_layers = len(cache.layers)
-            for i, layer in self._sliding:
-                end = layer.length + 1
-                start = max(0, end - layer.sliding_window)
-                inputs[i], inputs[i + n_layers] = layer.keys[:, :, start:end], layer.values[:, :, start:end]
-            outputs = self._run(inputs)
+        inputs = [token, position, self._filled[:n], *self._states]
+        n_layers = len(cache.layers)
+        for i, layer in self._sliding:
+            end = layer.length + 1
+            start = max(0, end - layer.sliding_window)
+            inputs[i], inputs[i + n_layers] = layer.keys[:, :, start:end], layer.values[:, :, start:end]
+        outputs = self._run(inputs)
         cache.advance()
         return outputs[0], outputs[1]
 
-    def run_bucket(self, token: torch.Tensor, position: torch.Tensor, slot: torch.Tensor,
-                   n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run a BucketStep over the first `n` slots -> (logits [V], hidden [H]); no layer's length changes."""
-        logits, hidden = self._run([token, position, slot, self._filled[:n], *self._states])
-        return logits, hidden
 
-
-def prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Path, *, bucketed: bool,
-            judge: Callable) -> Step:
+def prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Path, *, judge: Callable) -> Step:
     """Return the compiled step of `model`, from `directory` or made now.
 
     StepUnavailable with a sentence where it cannot be had. `cache` holds two entries of a sequence or more; `facts`
@@ -109,19 +97,18 @@ def prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Pat
     if refusal := ahead_of_time.refusal():
         raise StepUnavailable(refusal)
     try:
-        return _prepare(model, cache, facts, directory, bucketed, judge)
+        return _prepare(model, cache, facts, directory, judge)
     except OSError as error:
         raise StepUnavailable(f'{directory} cannot be used: {error}') from error
 
 
-def _prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Path, bucketed: bool,
-             judge: Callable) -> Step:
+def _prepare(model: nn.Module, cache: SlotCache, facts: list[str], directory: Path, judge: Callable) -> Step:
     _check_owner(directory)
     key = key_of([*facts, str(cache.capacity), str(REVISION)])
     notes = directory / f'{key}.json'
     known = _read(notes)
     if known is None or not known['reason'] or known.get('tried', TRIES) < TRIES:
-        recipes = _recipes(model, cache, directory / f'{key}.pt2', bucketed)
+        recipes = _recipes(model, cache, directory / f'{key}.pt2')
         if known is not None and not known['reason'] and (step := _load(recipes)) is not None:
             return step
         with one_time_work() as work:
@@ -151,22 +138,21 @@ class Recipe:
     load: Callable[[], Step]
 
 
-def _recipes(model: nn.Module, cache: SlotCache, package: Path, bucketed: bool) -> list[Recipe]:
+def _recipes(model: nn.Module, cache: SlotCache, package: Path) -> list[Recipe]:
     """Return the ways to compile this step, the best first."""
     weights = {name: tensor for tensors in (model.named_parameters, model.named_buffers)
                for name, tensor in tensors(prefix='model', remove_duplicate=False)}
-    recipes = [Recipe([package], lambda: compile_step(model, cache, package, weights, bucketed=bucketed),
-                      lambda: CompiledStep(package, weights, cache, bucketed=bucketed))]
-    if not bucketed:
-        try:
-            parts = split(model, cache)
-            files = layered.packages(package, parts)
-            recipes.append(Recipe(files, lambda: layered.compile_layers(parts, cache, files),
-                                  lambda: layered.LayeredStep(parts, files, cache)))
-            if len(cache.layers) >= layered.MANY:
-                recipes.reverse()
-        except Exception as error:  # models do anything between their layers
-            log.info('the decode step is compiled as a whole, or not: %s', one_line(error))
+    recipes = [Recipe([package], lambda: compile_step(model, cache, package, weights),
+                      lambda: CompiledStep(package, weights, cache))]
+    try:
+        parts = split(model, cache)
+        files = layered.packages(package, parts)
+        recipes.append(Recipe(files, lambda: layered.compile_layers(parts, cache, files),
+                              lambda: layered.LayeredStep(parts, files, cache)))
+        if len(cache.layers) >= layered.MANY:
+            recipes.reverse()
+    except Exception as error:  # models do anything between their layers
+        log.info('the decode step is compiled as a whole, or not: %s', one_line(error))
     return recipes
 
 

@@ -25,20 +25,18 @@ from torch import nn
 
 from timebill_ros.inference.kv_cache import SlotCache, SlotLayer
 from timebill_ros.inference.row_products import in_memory, row_products
-from timebill_ros.inference.steps.step_module import BucketStep, ExactStep
+from timebill_ros.inference.steps.step_module import ExactStep
 
 compilations = 0  # so far in this process
 
 
-def compile_step(model: nn.Module, cache: SlotCache, package: Path, weights: dict[str, torch.Tensor], *,
-                 bucketed: bool) -> None:
+def compile_step(model: nn.Module, cache: SlotCache, package: Path, weights: dict[str, torch.Tensor]) -> None:
     """Compile one step of `model` on `cache` into the file `package`, for every cache length at once.
 
     `cache` holds two entries of a sequence or more. `weights`: the model's tensors by the names that they have in the
-    trace; they stay outside of the file. `bucketed`: trace a BucketStep instead of an ExactStep. Tracers and compilers
-    raise errors of many kinds.
+    trace; they stay outside of the file. Tracers and compilers raise errors of many kinds.
     """
-    compile_program(_trace(model, cache, bucketed), package, weights)
+    compile_program(_trace(model, cache), package, weights)
 
 
 def compile_program(program: torch.export.ExportedProgram, package: Path,
@@ -92,18 +90,14 @@ def example_slots(layer: SlotLayer, length: int) -> tuple[torch.Tensor, torch.Te
     return layer.keys[:, :, :shown], layer.values[:, :, :shown], shape
 
 
-def _trace(model: nn.Module, cache: SlotCache, bucketed: bool) -> torch.export.ExportedProgram:
+def _trace(model: nn.Module, cache: SlotCache) -> torch.export.ExportedProgram:
     """Trace a whole step with the number of filled slots, n, as a dynamic dimension."""
     one = torch.zeros(1, 1, dtype=torch.long, device=cache.device)
     length, sliding = cache.layers[0].length, [layer.is_sliding for layer in cache.layers]
     keys, values, shapes = map(list, zip(*(example_slots(layer, length) for layer in cache.layers), strict=True))
-    if bucketed:
-        step, slot, slot_shape = BucketStep(model), (one[0].clone(),), (None,)
-    else:
-        step, slot, slot_shape = ExactStep(model, sliding), (), ()
     filled = torch.zeros(length, dtype=torch.long, device=cache.device)
-    return trace(step, (one, one.clone(), *slot, filled, keys, values),
-                 (None, None, *slot_shape, {0: any_length(cache)}, shapes, shapes))
+    return trace(ExactStep(model, sliding), (one, one.clone(), filled, keys, values),
+                 (None, None, {0: any_length(cache)}, shapes, shapes))
 
 
 def _row_by_row(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -111,7 +111,7 @@ class _Part(nn.Module):
         self.__dict__.update(_model=model, _place=(owner, name))
         self._options = forward_options(model)
         self._watch = _Watch()
-        self.__dict__['_stand_ins'] = [_StandIn(layer, self._watch) for layer in getattr(owner, name)]
+        self.__dict__['_stand_ins'] = [_Watched(layer, self._watch) for layer in getattr(owner, name)]
 
     def weights(self) -> list[torch.Tensor]:
         """Return the model's tensors outside of its layers, in the order of its names."""
@@ -221,18 +221,26 @@ class _Watch:
             self.seen, self.result = [], None
 
 
-class _StandIn(nn.Module):
-    """Takes a layer's place, see _Watch."""
+class StandIn(nn.Module):
+    """Takes a layer's place in the model, and seems to be it."""
 
-    def __init__(self, layer: nn.Module, watch: _Watch):
+    def __init__(self, layer: nn.Module):
         super().__init__()
-        self.__dict__.update(_layer=layer, _watch=watch)  # the layer is no submodule
+        self.__dict__['_layer'] = layer  # no submodule
 
     def __getattr__(self, name: str):
         try:
             return super().__getattr__(name)
         except AttributeError:
             return getattr(self.__dict__['_layer'], name)  # such as attention_type, by which models choose masks
+
+
+class _Watched(StandIn):
+    """Notes what it is given, see _Watch."""
+
+    def __init__(self, layer: nn.Module, watch: _Watch):
+        super().__init__(layer)
+        self.__dict__['_watch'] = watch
 
     def forward(self, hidden, *args, **kwargs):
         watch = self.__dict__['_watch']

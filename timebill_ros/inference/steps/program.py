@@ -32,7 +32,7 @@ class Program:
     """
 
     def __init__(self, package: Path, weights: dict[str, torch.Tensor] | None, device: torch.device):
-        self._program = ahead_of_time.load(package, device)
+        self._program = ahead_of_time.load(package)
         disk_cache.use(package)  # it stays in the cache while this process may start again from it
         if weights is not None:
             constants = package.with_suffix('.safetensors')

@@ -62,21 +62,21 @@ class BucketStep(nn.Module):
     def forward(self, token, position, slot, bucket, keys, values):
         n = bucket.shape[0]
         visible = (torch.arange(n, device=slot.device) <= slot)[None, None, None]
-        cache = Cache(layers=[_BucketLayer(key, value, slot, n) for key, value in zip(keys, values, strict=True)])
+        cache = Cache(layers=[BucketLayer(key, value, slot, n) for key, value in zip(keys, values, strict=True)])
         return forward(self.model, token, position, cache, self._options, visible)
 
 
-class _BucketLayer(SlotLayer):
+class BucketLayer(SlotLayer):
     """A view of one layer's slots for BucketStep: writes where the device says, and always shows `bucket` slots."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, slot: torch.Tensor, bucket: int):
         super().__init__(keys.shape[2])
-        self.keys, self.values, self._slot, self.length = keys, values, slot, bucket - 1
+        self.keys, self.values, self.slot, self.length = keys, values, slot, bucket - 1
         self.is_initialized = True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
         """Store states of one token, [1, H_kv, 1, D]; return views of the bucket, [1, H_kv, b, D]."""
-        self.keys.index_copy_(2, self._slot, key_states)
-        self.values.index_copy_(2, self._slot, value_states)
+        self.keys.index_copy_(2, self.slot, key_states)
+        self.values.index_copy_(2, self.slot, value_states)
         bucket = self.length + 1
         return self.keys[:, :, :bucket], self.values[:, :, :bucket]
