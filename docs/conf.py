@@ -15,12 +15,12 @@
 """What Sphinx needs to know of these pages; rosdoc2 (rosdoc2.yaml) adds the rest, the theme among it."""
 project = 'timebill_ros'
 author = copyright = 'timebill_ros authors'
-extensions = ['myst_parser', 'sphinx.ext.autodoc']
+extensions = ['myst_parser']
 source_suffix = {'.rst': 'restructuredtext', '.md': 'markdown'}
-exclude_patterns = ['_build']
-# Links to headings, as GitHub makes them; the pages also link to files of the repository beside docs/.
+# Made of the Python modules by rosdoc2, whatever rosdoc2.yaml says. They are internal but for timebill_ros.client.
+exclude_patterns = ['modules.rst', 'timebill_ros*.rst']
+# Links to headings, as GitHub makes them.
 myst_heading_anchors = 3
-suppress_warnings = ['myst.xref_missing']
-# torch and what it brings is for the inference process: pages are made without it.
-autodoc_mock_imports = ['torch', 'transformers', 'safetensors', 'tokenizers', 'huggingface_hub', 'gguf', 'torchao',
-                        'datasets', 'matplotlib', 'llama_cpp']
+# Links to files beside docs/, pictures among them: they lead somewhere in the repository only. And a kind of picture.
+suppress_warnings = ['myst.xref_missing', 'image.not_readable', 'misc.highlighting_failure']
+rosdoc2_settings = {'enable_autodoc': False, 'enable_breathe': False, 'enable_exhale': False}
