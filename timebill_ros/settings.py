@@ -222,7 +222,8 @@ PARAMETERS = (
               'one with the earliest deadline; fcfs: first come, first served.', choices=('edf', 'fcfs'), live=True),
     Parameter('drop_infeasible', 'kill', 'Which goals end with INFEASIBLE as soon as not even the predicted length '
               'fits any more. kill: those with strategy KILL, since a late answer is worth nothing to them; never: '
-              'none; all: all. A goal whose prompt cannot even be read in time always ends so.',
+              'none; all: all. By planner quality a KILL goal does not where a cap saves a text worth having. A goal '
+              'whose prompt cannot even be read in time always ends so.',
               choices=('kill', 'never', 'all'), live=True),
     Parameter('preempt', 'never', 'Which new goals stop the running one, which then ends with PREEMPTED. never: none; '
               'priority: those of higher priority; deadline: also those of the same priority with an earlier deadline '
