@@ -20,6 +20,7 @@ from concurrent.futures import Future
 import torch
 
 from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference.sampling import drawing
 from timebill_ros.inference.streams import Stream
 from timebill_ros.inference.token_chain import StepChain
 from timebill_ros.length.length_distribution import LengthDistribution
@@ -109,6 +110,9 @@ class MockModel:
         self._work(TIMES.step(self.n_kv))
         self.n_kv += 1
         return self._logits(n)
+
+    def drawing(self, sampling, ids):
+        return drawing(sampling, self.device, ids)
 
     def chain(self, sampler):
         return StepChain(self.step, sampler)

@@ -12,7 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A real node in a process of its own, for the tests of the ROS shell; it serves the model of scripted_model.py.
+"""A real node in a process of its own, for the tests of the ROS shell.
+
+It serves the model of scripted_model.py, or with worker='scripted' no model at all.
 
 conftest.py keeps the ROS domain apart; each node also has a namespace of its own.
 """
@@ -65,7 +67,8 @@ class NodeProcess(Client):
         self._folder = Path(tempfile.mkdtemp(prefix='node_', dir=os.environ['HOME']))
         self._log_file = self._folder / 'log'
         params = self._folder / 'params.yaml'
-        params.write_text(yaml.safe_dump({'/**': {'ros__parameters': parameters(**changed)}}))
+        given = changed if changed.get('worker') == 'scripted' else parameters(**changed)
+        params.write_text(yaml.safe_dump({'/**': {'ros__parameters': given}}))
         with self._log_file.open('w') as log:
             self.process = subprocess.Popen(
                 [sys.executable, '-m', 'timebill_ros.node.main', '--ros-args', '--params-file', str(params),

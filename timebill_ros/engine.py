@@ -28,18 +28,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from timebill_ros import overrun
 from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Verdict
 from timebill_ros.deadline import Clock
 from timebill_ros.inference.control import Control
+from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.decode import decode, no_collection
-from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.history import read
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory
-from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
 from timebill_ros.length.length_distribution import LengthDistribution
@@ -53,6 +51,9 @@ from timebill_ros.planning.solver import smallest_keep
 from timebill_ros.planning.tracker import Feedback, Tracker
 from timebill_ros.request import Outcome, Plan, Request, Timing
 from timebill_ros.timing.execution_time import ExecutionTimes
+
+if TYPE_CHECKING:  # worker/scripted.py runs this file where torch is not installed
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ class Engine:
             with contextlib.suppress(Exception):
                 self.model.reset()  # some layers may have appended an entry that others lack
             if self.model.device.type == 'cuda' and code is ErrorCode.OUT_OF_MEMORY:
+                import torch
                 torch.cuda.empty_cache()  # gives back what was allocated before the failure
             sentence = goal_sentence(error, timing.prompt_tokens) if code is ErrorCode.OUT_OF_MEMORY else \
                 f'{type(error).__name__}: {str(error)[:500]}'
@@ -266,9 +268,8 @@ class Engine:
         model = self.model
         control.tokens[:] = [0] * plan.length_cap
         stops = StopStrings(model.tokenizer, request.sampling.stop)
-        with torch.inference_mode(), no_collection():  # entered once, not by every step
-            reason = decode(model, Sampler(request.sampling, model.device, ids), logits, position=plan.n_x, n_kv=n_kv,
-                            cap=plan.length_cap,
+        with model.drawing(request.sampling, ids) as sampler, no_collection():
+            reason = decode(model, sampler, logits, position=plan.n_x, n_kv=n_kv, cap=plan.length_cap,
                             cap_reason=FinishReason.LENGTH if plan.length_cap >= request.max_new_tokens else
                             FinishReason.CAPPED,
                             step_s=self.planner.times_of(plan.variant, request.sampling.kind).steps.scaled(

@@ -46,6 +46,15 @@ def quality_table_path() -> Path:
     raise FileNotFoundError(f'the quality table is not installed beside {Path(__file__).parent.resolve()}')
 
 
+def example_script() -> Path:
+    """Return the script that comes with the package, for `worker: scripted`. FileNotFoundError where it is missing."""
+    for candidate in (PACKAGE_PARENT / 'config' / 'script.yaml', *_shares('config/script.yaml')):
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f'config/script.yaml is not installed beside {Path(__file__).parent.resolve()}; name a '
+                            'file by the parameter script')
+
+
 def _shares(name: str) -> list[Path]:
     """Return where `name` may lie in the share folder of an installation that holds this file.
 

@@ -26,7 +26,8 @@ from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
 from timebill_ros.request import Plan
 from timebill_ros.tasks.scored_task import ScoredTask
-from timebill_ros.worker.loading import Loaded, load_engine, make_engine, make_tracker, planning_rule
+from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
+from timebill_ros.worker.loading import load_engine
 
 PLANNERS = ('quality', 'paper')
 

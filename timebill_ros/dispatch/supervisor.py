@@ -250,7 +250,7 @@ class Supervisor:
         except OSError as error:
             self._fail(f'worker_python {self.settings["worker_python"]!r} cannot be started: {error}')
             return
-        self._worker.send({'op': 'configure', 'settings': self.settings})
+        self._worker.send({'op': 'configure', 'settings': self.settings, 'restarts': self.restarts})
 
     def _fail(self, message: str) -> None:
         """Drop a worker that ended or did not come up: tell a configure that waits, or else schedule a restart."""

@@ -23,10 +23,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import torch
-
 from timebill_ros.deadline import Clock
-from timebill_ros.inference.streams import stream_on
 from timebill_ros.length.length_distribution import LengthDistribution
 
 
@@ -71,6 +68,9 @@ class PredictionExecutor:
         self._executor.submit(lambda: None).result()
 
     def _prepare(self, threads: int) -> None:
+        import torch  # here: Prediction serves without it too
+
+        from timebill_ros.inference.streams import stream_on
         self._stream = stream_on(self.predictor.device)
         with self._stream.entered():  # after the predictor's weights, which may be on their way to the device
             pass

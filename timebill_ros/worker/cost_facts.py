@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from timebill_ros.codes import GoalError
 from timebill_ros.engine import Engine
-from timebill_ros.inference.eviction import MAX_WINDOW
+from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.request import SAMPLING_KINDS, Request
 
 SLACK_TOKENS = 2  # where a content and the template meet, the tokenizer may cut otherwise than it does for each alone

@@ -14,9 +14,10 @@
 
 """The inference process: `python -m timebill_ros.worker.main --fd N`. The node starts it; it ends when its pipe closes.
 
-It imports torch, but not before `configure`, and never rclpy. Three threads: the main one serves commands, one after
-the other; the reader takes messages, so that a cancel reaches a running request (steering.py); the streamer turns
-tokens into text and sends it, so that the node holds the text so far whatever happens here (streamer.py).
+It imports torch, but not before `configure`, not at all for a script (scripted.py), and never rclpy. Three threads: the
+main one serves commands, one after the other; the reader takes messages, so that a cancel reaches a running request
+(steering.py); the streamer turns tokens into text and sends it, so that the node holds the text so far whatever happens
+here (streamer.py).
 """
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from timebill_ros.codes import ErrorCode, FinishReason, GoalError
 from timebill_ros.deadline import Deadline
@@ -52,6 +54,9 @@ from timebill_ros.worker.start_report import StartReport
 from timebill_ros.worker.steering import Steering
 from timebill_ros.worker.streamer import Streamer
 
+if TYPE_CHECKING:
+    from timebill_ros.worker.assembly import Loaded
+
 log = logging.getLogger('timebill_ros.worker')
 
 SAVE_EVERY = 16  # requests; what they taught is also saved when the process ends
@@ -67,7 +72,7 @@ class Worker:
         self._scratch = scratch
         self.commands: queue.SimpleQueue[dict] = queue.SimpleQueue()
         self.engine = None
-        self.profile = self._profile_check = None
+        self._loaded: Loaded | None = None
         self._unsaved = 0  # requests whose lessons are not on disk yet
         self._told_unsaved = False  # the log has said that they cannot be saved
         self._forgetting: Forgetting | None = None
@@ -122,9 +127,7 @@ class Worker:
             self._forgetting = Forgetting(named)
             with StartReport(self.channel.send, start_progress.this_start, settings['worker_start_timeout_s']):
                 from timebill_ros.worker.cost_facts import cost_facts
-                from timebill_ros.worker.loading import load_engine  # here, so that a missing torch is a sentence too
-                take_transformers_along()
-                loaded = load_engine(self.settings)
+                loaded = self._load(anew=not message.get('restarts'))
             if kept_in != named:
                 one_time_work.total_s = 0.0  # the next start finds none of it
             costs = cost_facts(loaded.engine)
@@ -132,7 +135,7 @@ class Worker:
             log.debug('configure failed', exc_info=True)
             self.channel.send({'event': 'failed', 'message': loading_sentence(error)})
             return
-        self.engine, self.profile, self._profile_check = loaded.engine, loaded.profile, loaded.profile_check
+        self.engine, self._loaded = loaded.engine, loaded
         gc.collect()
         gc.freeze()  # the model's objects stay; later collections need not walk them
         process_tuning.be_real_time(settings['realtime_priority'])
@@ -144,6 +147,15 @@ class Worker:
                            'learned': self._learned()})
         if kept_in == named:
             hold_bound(named, settings['cache_limit_gib'])
+
+    def _load(self, *, anew: bool) -> Loaded:
+        """Load a model, or a script in its place; `anew`: not because another process was lost."""
+        if self.settings['worker'] == 'scripted':
+            from timebill_ros.worker import scripted
+            return scripted.load_engine(self.settings, anew=anew)
+        from timebill_ros.worker.loading import load_engine  # here, so that a missing torch is a sentence too
+        take_transformers_along()
+        return load_engine(self.settings)
 
     def _longest_pause_s(self) -> float:
         """Estimate the longest time for which the worker computes without a sign of life."""
@@ -166,9 +178,7 @@ class Worker:
         self.engine.replan_tokens = self.settings['replan_tokens']
         self.engine.drop_infeasible = self.settings['drop_infeasible']
         if any(self.settings[name] != value for name, value in before.items()):
-            from timebill_ros.worker.loading import make_tracker
-            scores = self.engine.predictor.scores if self.engine.predictor else []
-            tracker = make_tracker(self.settings, scores, self.profile)
+            tracker = self._loaded.new_tracker(self.settings)
             tracker.take_over(self.engine.tracker)
             self.engine.tracker = tracker
             self._tell_learned()
@@ -195,21 +205,17 @@ class Worker:
         """Start from the profile again where a user has asked for that (planning/forgetting.py)."""
         if self.engine is None or self._forgetting is None or not self._forgetting.asked():
             return
-        from timebill_ros.worker.loading import make_tracker
-        scores = self.engine.predictor.scores if self.engine.predictor else []
-        self.engine.tracker = make_tracker(self.settings, scores, self.profile)
+        self.engine.tracker = self._loaded.new_tracker(self.settings)
         self._unsaved = 0
         log.info('what requests taught is forgotten, as asked')
         self._tell_learned()
 
     def _save_state(self) -> None:
         self._forget()
-        if not self._unsaved or not self.settings.get('keep_state'):
+        if not self._unsaved or self._loaded is None or self._loaded.state is None:
             return
-        from timebill_ros.worker.loading import state_path
         try:
-            self.engine.tracker.save(state_path(self.settings, self.profile.identity,
-                                                self.engine.prefill_chunk_tokens), self.engine.model.name)
+            self.engine.tracker.save(self._loaded.state, self.engine.model.name)
             self._unsaved = 0
         except (OSError, RuntimeError) as error:  # RuntimeError: a request that ends now changes it (only at the end)
             log.log(logging.DEBUG if self._told_unsaved else logging.WARNING,
@@ -221,8 +227,8 @@ class Worker:
         outcome = self._outcome(message)
         self._unsaved += 1  # before the node hears of the end: it may close the pipe then, and the reader saves
         self._empty_answers.observe(outcome)
-        if self._profile_check:
-            self._profile_check.observe(self.engine.tracker)
+        if self._loaded is not None and self._loaded.profile_check is not None:
+            self._loaded.profile_check.observe(self.engine.tracker)
         fatal = self._fatal() if outcome.error_code is ErrorCode.UNKNOWN else ''
         self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
                            'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal})

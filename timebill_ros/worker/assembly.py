@@ -1,0 +1,69 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""An engine put together from its parts, as the settings say. No torch: worker/scripted.py needs none."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from timebill_ros.engine import Engine
+from timebill_ros.planning.paper_rule import PaperRule
+from timebill_ros.planning.quality_rule import QualityRule
+from timebill_ros.planning.quality_table import QualityTable
+from timebill_ros.planning.tracker import Tracker
+from timebill_ros.resources import quality_table_path
+from timebill_ros.timing.profile import Profile
+from timebill_ros.worker.profile_check import ProfileCheck
+
+
+@dataclass
+class Loaded:
+    """A ready engine, and what belongs to it."""
+
+    engine: Engine
+    profile: Profile  # what the engine plans with
+    description: str  # one sentence
+    new_tracker: Callable[[dict], Tracker]  # makes one that has learned nothing, as settings say
+    profile_check: ProfileCheck | None = None  # the watch over the profile
+    state: Path | None = None  # where what requests taught is kept; None: nowhere
+
+
+def planning_rule(settings: dict) -> PaperRule | QualityRule:
+    """Return the rule that plans are made by. ValueError with a sentence for a bad quality table."""
+    if settings['planner'] == 'paper':
+        return PaperRule()
+    table = QualityTable.load(settings['quality_table'] or quality_table_path())
+    return QualityRule(table, settings['promise_quality'], settings['min_kept_tokens'])
+
+
+def make_tracker(settings: dict, scores: list[float], profile: Profile) -> Tracker:
+    """Make the tracker that bounds lengths and times; `scores` are those of the predictor's calibration."""
+    policy = 'fixed' if settings['planner'] == 'paper' else settings['pessimistic_length']
+    return Tracker.of(profile, policy, miss_rate=settings['miss_rate'],
+                      k=settings['pessimistic_factor'], scores=scores, step=settings['adaptation_step'],
+                      track_timing=settings['track_timing'])
+
+
+def make_engine(settings: dict, model, predictor, profile: Profile, tracker: Tracker, rule: PaperRule | QualityRule,
+                chunk_tokens: int) -> Engine:
+    """Make an engine of its parts; several may share a model, if one at a time runs.
+
+    `model`, `predictor`: see Engine.
+    """
+    return Engine(model, predictor, profile.times, tracker, rule=rule, prefill_chunk_tokens=chunk_tokens,
+                  prediction_wait_s=settings['prediction_wait_s'],
+                  predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
+                  drop_infeasible=settings['drop_infeasible'])
