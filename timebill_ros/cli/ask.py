@@ -18,13 +18,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
+import time
+from pathlib import Path
 
 from timebill_ros import settings
-from timebill_ros.cli import ending
+from timebill_ros.cli import ending, trace
 from timebill_ros.codes import ErrorCode
 
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
+GRACE_S = 10.0  # how long after its budget an answer is waited for
 LONGEST_S = 2 ** 31 - 1  # the largest `sec` of a Duration
 MOST_TOKENS = 2 ** 32 - 1  # the largest uint32
 # Fields of SamplingConfig; what is not given keeps the goal's default. The node refuses other values with a sentence.
@@ -54,6 +58,8 @@ def add(commands) -> None:
                          help="send the text as it is, not through the model's chat template")
     command.add_argument('--json', action='store_true',
                          help='print one JSON object at the end: text, codes by name, promise, all times')
+    command.add_argument('--trace', metavar='FILE', help='write what happened when as a Chrome trace, for '
+                         'ui.perfetto.dev or chrome://tracing')
     command.add_argument('--wait', type=float, default=5.0, metavar='S',
                          help='longest time to wait until the node is active, in seconds')
     command.add_argument('--server', default='/timebill', help='name of the node')
@@ -72,6 +78,8 @@ def check(options: argparse.Namespace) -> None:
             raise ValueError(f'--{name.replace("_", "-")} {value} is out of range: at most {largest} can be sent')
     if not (math.isfinite(options.wait) and options.wait >= 0):
         raise ValueError(f'--wait {options.wait} s is no time to wait: give seconds, 0 or more')
+    if options.trace and not os.access(os.path.dirname(options.trace) or '.', os.W_OK):
+        raise ValueError(f'--trace {options.trace} cannot be written: its folder is missing or not yours to write to')
 
 
 def unshown(shown: str, text: str) -> str:
@@ -100,20 +108,30 @@ def run(options: argparse.Namespace) -> int:
         goal.messages = chat({'role': 'user', 'content': text})
 
     shown: list[str] = []
+    texts: list[tuple[float, int]] = []  # for the trace: when feedback came, and with how many tokens
 
-    def show(message) -> None:
-        shown.append(message.feedback.text_delta)
-        print(shown[-1], end='', flush=True)
+    def hear(message) -> None:
+        texts.append((time.monotonic(), message.feedback.generated_tokens))
+        if not options.json:
+            shown.append(message.feedback.text_delta)
+            print(shown[-1], end='', flush=True)
 
-    with Client(options.server) as client:
+    with Client(options.server, watch_status=bool(options.trace)) as client:
         client.wait_until_active(options.wait)
-        pending = client.send(goal, None if options.json else show)
+        sent_s, sent_ros_s = time.monotonic(), client.node.get_clock().now().nanoseconds * 1e-9
+        # With a time-out, because its statuses can be asked for then; the answer is waited for less long.
+        pending = client.send(goal, hear, timeout_s=options.budget + 2 * GRACE_S)
         try:
-            answer = pending.answer(options.budget + 10.0)
+            answer = pending.answer(options.budget + GRACE_S)
         except KeyboardInterrupt:
             pending.cancel()
             answer = pending.answer(5.0)
+        statuses = list(pending.statuses()) if options.trace else []
     result = answer.result
+    if options.trace:
+        seen = trace.Seen(sent_ros_s, answer.accepted_s, answer.received_s, [(came - sent_s, n) for came, n in texts],
+                          statuses)
+        Path(options.trace).write_text(json.dumps(trace.trace(result, seen)) + '\n')
     if options.json:
         print(json.dumps(ending.as_json(result, answer.accepted_s, answer.received_s, options.budget)))
         return 0 if result.error_code == Generate.Result.NONE else 1
