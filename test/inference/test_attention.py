@@ -47,6 +47,15 @@ def eager(query, key, value, scaling, window=None):
     return eager_attention_forward(module, query, key, value, bias[None, None].to(query.dtype), scaling)[0]
 
 
+def test_on_a_gpu_none_is_chosen_that_plans_for_each_length():
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        attention_module.avoid_plans_for_each_length()
+        assert not torch.backends.cuda.cudnn_sdp_enabled() and torch.backends.cuda.flash_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 @pytest.mark.parametrize(('n_heads', 'n_kv_heads'), [(4, 4), (8, 2), (6, 1)])
 @pytest.mark.parametrize(('n_query', 'n_key', 'window'), [

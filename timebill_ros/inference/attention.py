@@ -36,6 +36,16 @@ log = logging.getLogger(__name__)
 NAME = 'timebill'
 
 
+def avoid_plans_for_each_length() -> None:
+    """Have PyTorch choose no attention by cuDNN, in this process.
+
+    cuDNN makes a plan for each new length (PyTorch's pull request 155958), and every prompt has one of its own. PyTorch
+    prefers it on some GPUs. On an H100 the first prompt of a length took 35 to 55 ms more now and then, for which this
+    is the likely cause; without it nothing was measured yet. PyTorch's own flash attention needs no plan.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 class _CausalMasks:
     """The mask of the current chunk, built once and used by all layers."""
 

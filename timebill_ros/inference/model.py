@@ -69,6 +69,8 @@ class CausalLM:
         self.name = name
         self.device = choose_device(device)
         self.stream = stream_on(self.device, urgent=True)
+        if self.device.type == 'cuda':
+            attention.avoid_plans_for_each_length()
         self._requested_threads = threads
         self.scorer: Scorer = SCORERS[scorer]()
         files = ModelFiles(name, self.device, dtype, trust_remote_code=trust_remote_code,
