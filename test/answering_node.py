@@ -60,7 +60,7 @@ class AnsweringNode:
         self.program = rclpy.create_node('planner', namespace=self.namespace, context=self.context)
         self.asked: list[str] = []  # the first words of all goals
         self.canceled = threading.Event()
-        self._is_closed = threading.Event()
+        self._is_closed, self._is_stopped = threading.Event(), False
         group = ReentrantCallbackGroup()
         self._actions = ActionServer(self.node, Generate, '~/generate', self._execute, callback_group=group,
                                      cancel_callback=lambda handle: CancelResponse.ACCEPT)
@@ -75,12 +75,18 @@ class AnsweringNode:
         self._thread.start()
         return self
 
+    def stop(self, wait_s: float = 0.0) -> None:
+        """End the node, with no result for the goals that do not end within `wait_s`."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._executor.shutdown(wait_s)
+            self._thread.join(WAIT_S)
+            self._actions.destroy()
+            self.node.destroy_node()
+
     def __exit__(self, *_) -> None:
         self._is_closed.set()
-        self._executor.shutdown(5.0)
-        self._thread.join(WAIT_S)
-        self._actions.destroy()
-        self.node.destroy_node()
+        self.stop(5.0)
         self.program.destroy_node()
         rclpy.try_shutdown(context=self.context)
 

@@ -25,13 +25,14 @@ import rclpy
 from answering_node import AnsweringNode
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
-from node_client import SUCCEEDED, WAIT_S
+from node_client import SUCCEEDED, WAIT_S, wait_until
 from rclpy.action import ActionServer
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros.action import Generate
+from timebill_ros.asking import pending_goal
 from timebill_ros.client import Client, ServerUnavailable, TimebillClient, bad_news
 from timebill_ros.codes import Verdict
 
@@ -264,6 +265,18 @@ def test_a_client_that_is_closed_cancels_its_goals_and_sends_no_more(answering):
         pending.answer()
     with pytest.raises(ServerUnavailable, match='received any more: the client was closed'):
         client.send(goal(), timeout_s=WAIT_S).answer()
+
+
+def test_a_node_that_ends_without_a_word_is_told(monkeypatch):
+    monkeypatch.setattr(pending_goal, 'GONE_S', 0.1)
+    monkeypatch.setattr(pending_goal, 'AGAIN_S', 0.1)
+    with AnsweringNode() as node, Client(node.server) as client:
+        client.wait_until_active(WAIT_S)
+        pending = client.ask('hang', 3600.0)
+        assert wait_until(lambda: 'hang' in node.asked)
+        node.stop()
+        with pytest.raises(ServerUnavailable, match='is gone'):
+            pending.answer()
 
 
 def test_a_program_that_shuts_ros_down_is_told(program):

@@ -49,7 +49,7 @@ class Server:
     server, accepted, status = '/timebill', True, GoalStatus.STATUS_EXECUTING
 
     def __init__(self, *answers):
-        self.answers, self.cancels, self.actions = list(answers), 0, self
+        self.answers, self.cancels, self.actions, self.server_is_ready = list(answers), 0, self, lambda: True
 
     def on_executor(self, work):
         work()
@@ -139,6 +139,16 @@ def test_a_client_that_receives_nothing_more_is_told_at_once(server):
     threading.Timer(0.05, pending.on_lost, ['the client was closed']).start()
     with pytest.raises(ServerUnavailable, match='/timebill is received any more: the client was closed'):
         pending.answer(WAIT_S)
+
+
+def test_a_node_that_is_gone_is_told_before_the_limit(server, hurried, monkeypatch):
+    monkeypatch.setattr(pending_goal, 'GONE_S', 0.1)
+    looks = iter([False, True, False, True])  # DDS may lose sight of it for a moment
+    server.server_is_ready = lambda: next(looks, False)
+    pending = sent(server, server, None, timeout_s=WAIT_S)
+    with pytest.raises(ServerUnavailable, match='/timebill is gone: its action server has not been found for 0.1 s'):
+        pending.answer()
+    assert next(looks, None) is None
 
 
 def test_nobody_waits_without_a_limit(server):

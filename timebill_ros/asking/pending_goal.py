@@ -31,6 +31,7 @@ from timebill_ros.asking.stream import Bell, Item, Pause, Stream
 from timebill_ros.msg import RequestStatus
 
 ACCEPTANCE_S = 10.0  # how long the acceptance of a goal is waited for; a node gives it within milliseconds
+GONE_S = 2.0  # how long no server of the action is found before the node counts as gone
 _ENDED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED)
 
 
@@ -70,7 +71,7 @@ class PendingGoal:
         self._client, self._goal, self._on_feedback = client, goal, on_feedback
         self._sent_s = time.monotonic()
         self._limit_s = math.inf if timeout_s is None else self._sent_s + timeout_s
-        self._accepted_s, self._again_s = 0.0, math.inf
+        self._accepted_s, self._again_s, self._missed_s = 0.0, math.inf, math.inf
         self._handle, self._answer, self._lost = None, None, ''
         self._wants_cancel = False
         self._texts: list[str] = []
@@ -235,4 +236,8 @@ class PendingGoal:
                 self._client.on_executor(self._ask_result)
             if now >= self._again_s or self._again_s == math.inf:
                 self._again_s = now + AGAIN_S
+        # DDS tells at once of a program that ends, and of one that was killed when its lease is over (Fast DDS: 20 s).
+        self._missed_s = math.inf if self._client.actions.server_is_ready() else min(self._missed_s, now)
+        if now - self._missed_s >= GONE_S:
+            raise ServerUnavailable(f'{server} is gone: its action server has not been found for {GONE_S:.1f} s')
         return min(until_s - now, AGAIN_S)
