@@ -41,6 +41,8 @@ OVERRIDES = {
     'worker_python': 'Python interpreter with torch and transformers, for the inference process',
     'device': 'device of the model, as torch names it: auto, cpu, cuda or cuda:1',
     'cpu_affinity': 'CPU cores that the inference process may use, for instance 0,2-3',
+    'worker': 'model, or scripted: answers of a file and no model, for the tests of other programs',
+    'script': 'YAML file with these answers, of worker:=scripted',
 }
 
 
