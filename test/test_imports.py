@@ -144,7 +144,7 @@ PURE = ['codes', 'request', 'settings', 'deadline', 'admission', 'overrun', 'res
         'dispatch.dispatcher', 'dispatch.supervisor', 'dispatch.worker_process', 'planning.planner', 'planning.replan',
         'planning.tracker', 'timing.execution_time', 'timing.fitting', 'timing.drift', 'length.length_distribution',
         'length.calibration', 'length.conformal', 'length.pessimistic_length', 'inference.text', 'inference.control',
-        'tasks.site_log', 'tasks.site_log_scores']
+        'tasks.site_log', 'tasks.site_log_scores', 'engine', 'worker.scripted', 'worker.cost_facts']
 
 
 def imported_by(*modules):

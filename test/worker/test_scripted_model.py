@@ -45,7 +45,7 @@ class Bench:
         (folder / 's.yaml').write_text(HEAD + answers)
         loaded = script.load(folder / 's.yaml')
         times = execution_times(loaded.times)
-        self.model = ScriptedModel(loaded, times, Uses(folder / 'uses', anew=True), sleep=self.sleep,
+        self.model = ScriptedModel(loaded, times, Uses(folder / 'uses', loaded.path, anew=True), sleep=self.sleep,
                                    clock=lambda: self.now)
         values = settings.check({'planner': 'paper', **values})
         self.engine = make_engine(values, self.model, ScriptedLengths(self.model.lengths, self.model.usual_lengths()),

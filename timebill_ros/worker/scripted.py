@@ -52,7 +52,8 @@ def load_engine(settings: dict, *, anew: bool) -> Loaded:
     if script.start_error:
         raise StartError(f'{script.start_error} (start.error of the script {script.path})')
     times = execution_times(script.times)
-    model = ScriptedModel(script, times, Uses(cache_directory(settings['cache_dir']) / 'scripted', anew=anew))
+    uses = Uses(cache_directory(settings['cache_dir']) / 'scripted', script.path, anew=anew)
+    model = ScriptedModel(script, times, uses)
     profile = Profile(Identity(device='none: a script', model=key_of(map(str, astuple(script.times))),
                                predictor='script', dtype='none'), times)
     lengths = ScriptedLengths(model.lengths, model.usual_lengths())

@@ -25,19 +25,19 @@ import logging
 import os
 from pathlib import Path
 
-from timebill_ros.resources import write_whole
+from timebill_ros.resources import key_of, write_whole
 
 log = logging.getLogger(__name__)
 
 
 class Uses:
-    """Counts of one node's script. `folder`: where the file lies, named for the node's process.
+    """Counts of one node's script. `folder`: where the file lies, named for the node's process and the script.
 
     `anew`: the node has just been configured, so that the counts begin at 0; otherwise its process was replaced.
     """
 
-    def __init__(self, folder: Path, *, anew: bool):
-        self._path = folder / f'{os.getppid()}.json'
+    def __init__(self, folder: Path, script: Path, *, anew: bool):
+        self._path = folder / f'{os.getppid()}-{key_of([str(script)])}.json'
         self._counts: dict[str, int] = {}
         if anew:
             self._tidy(folder)
@@ -61,6 +61,6 @@ class Uses:
     def _tidy(self, folder: Path) -> None:
         """Remove this node's file, and those of nodes that are gone."""
         for path in [self._path, *folder.glob('*.json')]:
-            if path == self._path or not Path('/proc', path.stem).exists():
+            if path == self._path or not Path('/proc', path.stem.partition('-')[0]).exists():
                 with contextlib.suppress(OSError):
                     path.unlink()
