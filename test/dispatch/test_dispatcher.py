@@ -18,6 +18,7 @@ import pytest
 from fake_worker import MARGIN_S, START_S, end_of
 
 from timebill_ros.codes import ErrorCode, FinishReason, Phase, Strategy, Verdict
+from timebill_ros.dispatch.load import load_of
 from timebill_ros.dispatch.supervisor import HANG_GRACE_S
 from timebill_ros.request import Outcome, to_dict
 
@@ -51,7 +52,7 @@ def test_one_at_a_time_and_of_equal_urgency_first_come_first_served(harness):
     jobs = [harness.submit() for _ in range(4)]
     for n, job in enumerate(jobs, start=1):
         assert harness.worker.ids('run') == [job.request.request_id for job in jobs[:n]]
-        assert harness.dispatcher.n_waiting == 4 - n
+        assert load_of(harness.dispatcher.held(), harness.now).waiting == 4 - n
         harness.worker.done(job)
         harness.sync()
         assert end_of(job)[0] is ErrorCode.NONE

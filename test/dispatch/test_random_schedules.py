@@ -137,7 +137,7 @@ def test_every_goal_ends_exactly_once(seed):
     assert harness.dispatcher.counts['preempted'] == codes.count(ErrorCode.PREEMPTED)
     assert schedule.preempt != 'never' or ErrorCode.PREEMPTED not in codes
     assert harness.dispatcher.counts['accepted'] == len(jobs)
-    assert harness.dispatcher.n_waiting == 0
+    assert not harness.dispatcher.held()
     assert all(future.done() for future in schedule.estimates)
     for job in jobs:
         outcome = job.outcome

@@ -35,3 +35,10 @@ def test_it_learns_what_messages_say():
     facts.learn({'event': 'done', 'tracked': {'timing_factor': 3.0}})
     facts.learn({'event': 'lost', 'reason': 'signal SIGKILL'})
     assert (facts.stage, facts.tracked) == ('', {'timing_factor': 3.0})
+
+
+def test_the_state_of_the_device_stays_until_it_is_read_again():
+    facts = WorkerFacts()
+    facts.learn({'event': 'pong', 'device_state': {'memory_used': 5}, 'read_s': 7.0})
+    facts.learn({'event': 'learned'})
+    assert (facts.device_state, facts.device_state_s) == ({'memory_used': 5}, 7.0)

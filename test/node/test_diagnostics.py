@@ -20,13 +20,15 @@ import signal
 import types
 
 import pytest
+import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_client import make_goal, wait_until
 from node_process import NodeProcess, worker_program
 from rclpy.action import ActionServer
-from scripted_model import LONG
+from scripted_model import LONG, ROOT
 
 from timebill_ros.action import Generate
+from timebill_ros.dispatch.miss_rate import MissRate
 from timebill_ros.dispatch.worker_facts import WorkerFacts
 from timebill_ros.node.diagnostics import report
 from timebill_ros.timing.drift import is_unusual
@@ -36,9 +38,14 @@ NODE = '/robot/timebill'
 NAMES = [f'{NODE}: deadlines', f'{NODE}: execution time', f'{NODE}: worker']
 
 
-def dispatcher(ready=True, factor=1.0, stage='', **counts):
+def dispatcher(ready=True, factor=1.0, stage='', recent=(8, 0), **counts):
     counts = {'accepted': 10, 'promised': 8, 'missed': 0, 'late': 0, 'worker_restarts': 0, **counts}
-    return types.SimpleNamespace(counts=counts, is_ready=ready, n_waiting=3, worker_pid=42,
+    return types.SimpleNamespace(counts=counts, is_ready=ready, worker_pid=42, settings={'miss_rate': 0.05},
+                                 held=lambda: [types.SimpleNamespace(
+                                     waits=True, request=types.SimpleNamespace(deadline_s=1.0),
+                                     remaining_s=lambda now: (0.0, 0.0))] * 3,
+                                 recent=types.SimpleNamespace(
+                                     miss_rate=lambda now, allowed: MissRate(*recent, allowed)),
                                  facts=WorkerFacts('Abacus', stage, tracked={
                                      'timing_factor': factor, 'time_bound': 1.2, 'unusual': is_unusual(factor)}))
 
@@ -54,18 +61,20 @@ def test_while_unconfigured_all_is_well():
     assert all('unconfigured' in status.message for status in statuses)
 
 
-@pytest.mark.parametrize('missed, before, level, words', [
-    (0, 0, OK, 'kept'), (2, 2, OK, 'kept'), (3, 2, WARN, '1 promised'),
-    (0, 5, OK, 'kept'),  # configured again since the last report
-])
-def test_new_misses_are_a_warning(missed, before, level, words):
-    status = report(NODE, 'active', dispatcher(missed=missed), 'd', before)[0]
+@pytest.mark.parametrize(('recent', 'level', 'words'), [
+    ((0, 0), OK, 'no promised goal ended lately'), ((20, 1), OK, '1 of the last 20'),
+    ((20, 5), WARN, '5 of the last 20'),
+    ((20, 7), ERROR, '7 of the last 20 promised goals missed their deadline (35.0%; 5.0% may)')])
+def test_more_misses_than_allowed_are_a_warning_or_an_error(recent, level, words):
+    status = report(NODE, 'active', dispatcher(recent=recent), 'd', 0.0)[0]
     assert status.level == level and words in status.message
+    assert values(status)['recent_missed'] == str(recent[1]) and values(status)['allowed_miss_rate'] == '0.05'
 
 
 def test_counts_and_rate():
-    deadlines, times, worker = report(NODE, 'active', dispatcher(missed=2), 'a fast machine', 2)
+    deadlines, times, worker = report(NODE, 'active', dispatcher(missed=2), 'a fast machine', 0.0)
     assert values(deadlines)['miss_rate'] == '0.2500' and values(deadlines)['waiting'] == '3'
+    assert values(deadlines)['recent_miss_rate'] == '0.0000'
     assert times.message == 'a fast machine' and values(times) == {'timing_factor': '1.000', 'time_bound': '1.200'}
     assert values(worker) == {'pid': '42', 'restarts': '0'}
 
@@ -94,9 +103,22 @@ def test_two_nodes_are_two_rows_each_with_its_device():
     assert {status.hardware_id for status in report(NODE, 'unconfigured', None, '', 0)} == {''}
 
 
-def test_a_warning_comes_first_and_raises_the_level():
-    status = report(NODE, 'active', dispatcher(), 'd', 0, '/clock stands still')[0]
-    assert status.level == WARN and status.message == '/clock stands still; every new promise was kept'
+@pytest.mark.parametrize(('missed', 'level'), [(0, WARN), (7, ERROR)])
+def test_a_warning_comes_first_and_raises_the_level(missed, level):
+    status = report(NODE, 'active', dispatcher(recent=(20, missed)), 'd', 0.0, '/clock stands still')[0]
+    assert status.level == level and status.message.startswith(f'/clock stands still; {missed} of the last 20')
+
+
+def test_each_status_has_one_analyzer():
+    """As diagnostic_aggregator's GenericAnalyzer does: `contains` holds a part of the name."""
+    file = yaml.safe_load((ROOT / 'config' / 'diagnostics.yaml').read_text())
+    group = file['analyzers']['ros__parameters']['timebill']
+    assert group['type'] == 'diagnostic_aggregator/AnalyzerGroup'
+    for node in ('/timebill', '/robot/timebill'):
+        for status in report(node, 'active', dispatcher(), 'd', 0.0):
+            found = [analyzer['path'] for analyzer in group['analyzers'].values()
+                     if any(part in status.name for part in analyzer['contains'])]
+            assert len(found) == 1 and status.name.endswith(f': {found[0].lower()}'), status.name
 
 
 def test_a_second_server_of_the_action_is_told_of_at_once(tmp_path):

@@ -82,8 +82,8 @@ class Served:
         self.due_s = {}  # of goals that were refused
         self.dispatcher = Dispatcher(Worker, dict(SETTINGS), lambda job: self.goals.on_change(job))
         follower = SimpleNamespace(time=self.clock, left_s=lambda ros_s: 10.0, moves=False)
-        self.goals = GoalServer(self.node, SETTINGS, self.dispatcher, follower, self.publish_job, self.publish_status,
-                                ReentrantCallbackGroup())
+        self.goals = GoalServer(self.node, SETTINGS, self.dispatcher, follower, self.publish_job,
+                                self.publish_refused, ReentrantCallbackGroup())
         self.actions = ActionClient(self._asking, Generate, '/timebill/generate')
         self._executors = [PoolExecutor(4, each.get_logger(), context=self.context)
                            for each in (self.node, self._asking)]
@@ -99,7 +99,7 @@ class Served:
     def publish_job(self, job):
         self.published.append(job)
 
-    def publish_status(self, request_id, timing, outcome, due_s):
+    def publish_refused(self, goal, request_id, outcome, release_s, due_s):
         self.statuses.append((request_id, outcome))
         self.due_s[request_id] = due_s
 
@@ -198,7 +198,7 @@ def test_goals_go_on_without_their_client_where_the_parameter_says_so(served, mo
 
 
 def test_a_refused_goal_ends_though_its_status_cannot_be_published(served, monkeypatch):
-    monkeypatch.setattr(served.goals, '_publish_status', fail)
+    monkeypatch.setattr(served.goals, '_publish_refused', fail)
     status, result = served.ask(make_goal('one', None))
     assert status != SUCCEEDED and result.error_code == Result.INVALID_GOAL
 

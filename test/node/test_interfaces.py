@@ -22,7 +22,7 @@ pytest.importorskip('rclpy')
 from builtin_interfaces.msg import Duration  # noqa: E402
 
 from timebill_ros.action import Generate  # noqa: E402
-from timebill_ros.msg import ChatMessage, RequestStatus, SamplingConfig, Timing  # noqa: E402
+from timebill_ros.msg import ChatMessage, DeadlineStats, RequestStatus, SamplingConfig, Timing  # noqa: E402
 from timebill_ros.srv import EstimateTime  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -77,6 +77,19 @@ FIELDS = {
                          'hidden_prediction_s', 'prefill_s', 'eviction_s', 'decode_s',
                          'time_to_first_token_s', 'response_time_s', 'tardiness_s'), 'double'),
     },
+    DeadlineStats: {
+        'header': 'std_msgs/Header',
+        'lifecycle_state': 'uint8',
+        'degraded': 'boolean',
+        'device': 'string',
+        **dict.fromkeys(('running', 'waiting', 'promised', 'missed'), 'uint32'),
+        **dict.fromkeys(('accepted', 'device_memory_used', 'device_memory_total'), 'uint64'),
+        **dict.fromkeys(('smallest_slack_s', 'window_s', 'miss_rate', 'miss_rate_allowed', 'timing_factor',
+                         'prefill_factor', 'time_bound', 'tokens_per_second', 'device_temperature'), 'double'),
+        **dict.fromkeys((f'{name}_is_current' for name in (
+            'smallest_slack', 'miss_rate', 'tokens_per_second', 'device_memory_used', 'device_temperature')),
+            'boolean'),
+    },
     RequestStatus: {
         'header': 'std_msgs/Header',
         'request_id': 'string',
@@ -84,9 +97,13 @@ FIELDS = {
         'verdict': 'uint8',
         'finish_reason': 'uint8',
         'error_code': 'uint16',
+        'release': 'builtin_interfaces/Time',
+        'strategy': 'uint8',
+        'priority': 'uint8',
+        'queue_position': 'uint32',
         'deadline': 'builtin_interfaces/Time',
         'predicted_finish': 'builtin_interfaces/Time',
-        **dict.fromkeys(('slack_s', 'wcet_s', 'response_time_s', 'tardiness_s', 'eviction_ratio',
+        **dict.fromkeys(('time_budget_s', 'slack_s', 'wcet_s', 'response_time_s', 'tardiness_s', 'eviction_ratio',
                          'timing_factor'), 'double'),
         **dict.fromkeys(('predicted_tokens', 'pessimistic_tokens', 'generated_tokens'), 'uint32'),
         'overrun': 'boolean',
@@ -131,6 +148,7 @@ CONSTANTS = {
     },
     (Generate.Feedback, 'PHASE_'): {'QUEUED': 1, 'PREFILL': 2, 'DECODE': 3},
     (RequestStatus, 'PHASE_'): {'QUEUED': 1, 'PREFILL': 2, 'DECODE': 3, 'DONE': 4, 'SKIPPED': 5},
+    (DeadlineStats, 'STATE_'): {'UNCONFIGURED': 1, 'INACTIVE': 2, 'ACTIVE': 3, 'FINALIZED': 4, 'CONFIGURING': 10},
     (Timing, 'VERDICT_'): {'UNKNOWN': 0, 'FITS': 1, 'FITS_WITH_EVICTION': 2, 'AT_RISK': 3, 'INFEASIBLE': 4},
 }
 

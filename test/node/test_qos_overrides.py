@@ -51,6 +51,7 @@ STATUS = 'qos_overrides./ns/timebill/status.publisher'
 @pytest.mark.parametrize('name, value', [
     (f'{STATUS}.depth', 5), (f'{STATUS}.durability', 'transient_local'), (f'{STATUS}.history', 'keep_all'),
     ('qos_overrides./diagnostics.publisher.reliability', 'best_effort'),
+    ('qos_overrides./ns/timebill/stats.publisher.durability', 'volatile'),
     ('qos_overrides./clock.subscription.reliability', 'reliable'), ('queue_size', 5)])
 def test_what_is_taken(name, value):
     node = Node()

@@ -201,17 +201,37 @@ def test_a_sentence_of_pages_is_cut():
 
 def test_status_of_a_running_request():
     message = translation.to_status('ff', Phase.DECODE, Timing(verdict=Verdict.FITS, wcet_s=1.5), ros_now_s=1000.0,
-                                    time_left_s=3.0, remaining_s=(0.5, 1.25), degraded=True)
+                                    time_left_s=3.0, age_s=1.5, remaining_s=(0.5, 1.25), degraded=True,
+                                    strategy=Strategy.KILL, priority=7, queue_position=2)
     assert (message.request_id, message.phase, message.verdict, message.wcet_s) == ('ff', 3, 1, 1.5)
     assert (message.header.stamp.sec, message.deadline.sec) == (1000, 1003)
     assert (message.predicted_finish, message.slack_s) == (Time(sec=1000, nanosec=500_000_000), 1.75)
     assert (message.finish_reason, message.error_code, message.overrun, message.degraded) == (0, 0, False, True)
+    assert (message.strategy, message.priority, message.queue_position) == (1, 7, 2)
+    assert message.release == Time(sec=998, nanosec=500_000_000)
 
 
 def test_status_of_what_is_unknown():
     message = translation.to_status('ff', Phase.QUEUED, Timing(), ros_now_s=1000.0)
     assert (message.deadline, message.predicted_finish) == (Time(), Time())
     assert math.isnan(message.slack_s) and math.isnan(message.response_time_s)
+    assert message.release == Time() and math.isnan(message.time_budget_s)
+
+
+def test_the_status_of_a_request_that_is_over_has_no_nan():
+    outcome = Outcome(ErrorCode.INVALID_GOAL, 'why', '', FinishReason.ERROR, Timing())
+    message = translation.to_status('ff', Phase.DONE, outcome.timing, ros_now_s=1000.0, outcome=outcome)
+    values = {name: getattr(message, name) for name, kind in message.get_fields_and_field_types().items()
+              if kind == 'double'}
+    assert not [name for name, value in values.items() if math.isnan(value)]
+    assert (values['wcet_s'], values['eviction_ratio'], values['timing_factor']) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(('pace', 'release', 'deadline'), [(1.0, 998, 1004), (0.5, 999, 1002)])
+def test_release_and_deadline_follow_the_pace_of_simulated_time(pace, release, deadline):
+    message = translation.to_status('ff', Phase.QUEUED, Timing(), ros_now_s=1000.0, age_s=2.0, time_left_s=4.0,
+                                    pace=pace)
+    assert (message.release.sec, message.deadline.sec) == (release, deadline)
 
 
 @pytest.mark.parametrize('reason, tardiness_s, overrun', [

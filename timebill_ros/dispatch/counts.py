@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from timebill_ros.codes import ErrorCode
+from timebill_ros.dispatch.miss_rate import is_missed, is_promised
 from timebill_ros.request import Outcome
 
 
@@ -26,18 +27,18 @@ class Counts:
     """Goals since the node was configured. Written from the dispatcher's thread only."""
 
     accepted: int = 0
-    promised: int = 0  # ended after a first plan with FITS or FITS_WITH_EVICTION; neither canceled nor INACTIVE
-    missed: int = 0  # of those promised: cut before their natural end, or late
+    promised: int = 0  # see miss_rate.is_promised
+    missed: int = 0  # of those promised: see miss_rate.is_missed
     late: int = 0
     skipped: int = 0
     preempted: int = 0
 
     def observe(self, outcome: Outcome) -> None:
         """Count a goal that has ended. `outcome.timing` holds the promised verdict and the final tardiness."""
-        code, timing = outcome.error_code, outcome.timing
-        self.late += timing.tardiness_s > 0
+        code = outcome.error_code
+        self.late += outcome.timing.tardiness_s > 0
         self.skipped += code is ErrorCode.SKIPPED
         self.preempted += code is ErrorCode.PREEMPTED
-        if timing.verdict.is_promise and code not in (ErrorCode.CANCELED, ErrorCode.INACTIVE):
+        if is_promised(outcome):
             self.promised += 1
-            self.missed += not outcome.finish_reason.is_natural or timing.tardiness_s > 0
+            self.missed += is_missed(outcome)

@@ -40,6 +40,7 @@ from timebill_ros.dispatch.counts import Counts
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.pending_estimates import Estimates
 from timebill_ros.dispatch.preemption import takes_over
+from timebill_ros.dispatch.recent_goals import RecentGoals
 from timebill_ros.dispatch.schedule import Blocking, ServiceTimes, blocked_by
 from timebill_ros.dispatch.supervisor import Supervisor
 from timebill_ros.dispatch.waiting import WaitingGoals
@@ -60,6 +61,7 @@ class Dispatcher:
                  on_health: Callable[[], None] = lambda: None, *, clock: Clock = time.monotonic):
         self.settings = settings
         self.facts = WorkerFacts()
+        self.recent = RecentGoals()
         self._on_change = on_change
         self._clock = clock
         self._events: queue.SimpleQueue[tuple] = queue.SimpleQueue()
@@ -124,9 +126,9 @@ class Dispatcher:
     def is_ready(self) -> bool:
         return self._supervisor.is_ready
 
-    @property
-    def n_waiting(self) -> int:
-        return len(self._waiting)
+    def held(self, more: tuple[Job, ...] = ()) -> list[Job]:
+        """Return the goals that run or wait in the order in which they start, as if `more` waited too."""
+        return [*filter(None, [self._running]), *self._waiting.in_order(more)]
 
     @property
     def worker_pid(self) -> int | None:
@@ -290,7 +292,7 @@ class Dispatcher:
             self._waiting.remove(job)
         job.finished_s = finished_s or now
         for account in ((job.complete, outcome.timing, now), (self._times.observe, job.request, outcome),
-                        (self._counts.observe, outcome)):
+                        (self._counts.observe, outcome), (self.recent.observe, outcome, now)):
             self._guarded(*account)
         job.close(outcome)
         self._tell(job)

@@ -45,6 +45,8 @@ class Job:
     planned_s: float = 0.0  # when `plan` arrived
     text: str = ''  # as streamed so far
     n_tokens: int = 0
+    first_text: tuple[float, int] = (0.0, 0)  # (when the first tokens came, how many came then)
+    last_text_s: float = 0.0  # when the latest tokens came
     is_late: bool = False  # the goal runs on after its deadline (SKIP_NEXT)
     canceled: bool = False
     cancel_reason: str = ''  # a sentence about why the node canceled it; empty: its client did
@@ -68,6 +70,17 @@ class Job:
             return float('nan'), float('nan')
         spent = now - self.planned_s
         return max(0.0, self.plan.decode_expected_s - spent), max(0.0, self.plan.decode_wcet_s - spent)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the goal has neither started nor ended."""
+        return self.phase is Phase.QUEUED and self.outcome is None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """How fast the answer is decoded, in tokens a second; None before tokens came twice."""
+        (began_s, began), last_s = self.first_text, self.last_text_s
+        return (self.n_tokens - began) / (last_s - began_s) if last_s > began_s else None
 
     def guard_s(self) -> float:
         """Return the instant at which the node ends the goal itself.
@@ -103,6 +116,9 @@ class Job:
         if kind == 'text':
             self.text += event['delta']
             self.n_tokens = self.timing.generated_tokens = event['n']
+            self.last_text_s = now
+            if not self.first_text[1]:
+                self.first_text = now, event['n']
         elif kind == 'plan':
             plan, timing = Plan.from_dict(event['plan']), Timing.from_dict(event['timing'])  # either may raise
             self.plan, self.planned_s, self.timing = plan, now, timing

@@ -51,7 +51,7 @@ class WaitingGoals:
 
     def take_next(self) -> Job:
         """Remove the goal that starts next, and return it."""
-        job = self._in_order()[0]
+        job = self.in_order()[0]
         self._jobs.remove(job)
         return job
 
@@ -66,7 +66,7 @@ class WaitingGoals:
 
     def next(self) -> Job | None:
         """Return the goal that starts next, which stays; None where none waits."""
-        return self._in_order()[0] if self._jobs else None
+        return self.in_order()[0] if self._jobs else None
 
     def has_place(self, job: Job) -> bool:
         """Whether the goal waits already or may, be it in the place of a goal of lower priority."""
@@ -77,7 +77,7 @@ class WaitingGoals:
 
         The goal waits already, or it has just come and would wait too.
         """
-        jobs = self._in_order(() if job in self else (job,))
+        jobs = self.in_order((job,))
         blocking = schedule.Blocking(free_s, free_s, free_s)
         found = schedule.chances(jobs, blocking, self._times, self._drops)
         return next(chance.starts_s for other, chance in found if other is job)
@@ -90,7 +90,7 @@ class WaitingGoals:
         """
         expected_s = self.starts_s(job, blocking.expected_s)
         free_s = blocking.worst_s
-        for ahead in self._in_order((job,)):
+        for ahead in self.in_order((job,)):
             if ahead is job:
                 break
             free_s = max(free_s, min(free_s + worst_s(ahead.request),
@@ -99,7 +99,7 @@ class WaitingGoals:
 
     def chances(self, blocking: schedule.Blocking) -> list[tuple[Job, schedule.Chance]]:
         """Return (job, chance) in the order in which the goals will start."""
-        return list(schedule.chances(self._in_order(), blocking, self._times, self._drops))
+        return list(schedule.chances(self.in_order(), blocking, self._times, self._drops))
 
     def must_end(self, request: Request, chance: schedule.Chance) -> bool:
         """Whether a goal with this chance ends now instead of waiting on."""
@@ -109,8 +109,11 @@ class WaitingGoals:
         """Return the instant at which the next goal becomes hopeless; infinity where none waits."""
         return min((schedule.last_start_s(job.request, self._times) for job in self._jobs), default=math.inf)
 
-    def _in_order(self, more: tuple[Job, ...] = ()) -> list[Job]:
-        return schedule.order([*self._jobs, *more], self._settings['scheduling'])
+    def in_order(self, more: tuple[Job, ...] = ()) -> list[Job]:
+        """Return the goals in the order in which they will start, as if `more` waited too."""
+        jobs = list(self._jobs)
+        jobs += [job for job in more if not any(job is other for other in jobs)]
+        return schedule.order(jobs, self._settings['scheduling'])
 
     def _drops(self, request: Request) -> bool:
         return overrun.drops(request, self._settings['drop_infeasible'])

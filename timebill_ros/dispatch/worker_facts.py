@@ -15,6 +15,7 @@
 """What the worker has said of itself, its model and its device."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from timebill_ros.dispatch.start_watch import stage_of
@@ -29,10 +30,15 @@ class WorkerFacts:
     sampling: dict[str, float] = field(default_factory=dict)  # how the model's generation config would draw tokens
     # What was learned of the device: `timing_factor` and others, and whether they are `unusual`
     tracked: dict[str, float | bool] = field(default_factory=lambda: {'timing_factor': 1.0, 'unusual': False})
+    # Memory and temperature of the device, what of them can be read; see worker/device_state.py
+    device_state: dict[str, float] = field(default_factory=dict)
+    device_state_s: float = -math.inf  # monotonic instant at which they were read
 
     def learn(self, event: dict) -> None:
         """Take what a message of the worker says."""
         self.tracked = event.get('tracked', self.tracked)
+        if 'device_state' in event:
+            self.device_state, self.device_state_s = event['device_state'], event['read_s']
         self.stage = stage_of(event) if event['event'] == 'progress' else ''
         if event['event'] == 'ready':
             self.device, self.sampling = event.get('device', ''), event.get('sampling', {})

@@ -17,14 +17,16 @@ from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from timebill_ros.dispatch.load import load_of
 
-def report(node: str, state: str, dispatcher, description: str, missed_before: int,
+
+def report(node: str, state: str, dispatcher, description: str, now: float,
            warning: str = '') -> list[DiagnosticStatus]:
     """Return the three statuses: deadlines, execution time, worker.
 
     `node` is the fully qualified name of the node. It begins the name of each status, because a monitor keeps one row
-    for each name, whoever sends it. `dispatcher` is None while unconfigured. `missed_before` is the count of misses at
-    the last report. `warning` says what is wrong around the node, for instance with ROS time; empty: nothing.
+    for each name, whoever sends it. `dispatcher` is None while unconfigured. `now` is the monotonic instant.
+    `warning` says what is wrong around the node, for instance with ROS time; empty: nothing.
     """
     device = dispatcher.facts.device if dispatcher is not None else ''
 
@@ -36,12 +38,13 @@ def report(node: str, state: str, dispatcher, description: str, missed_before: i
     if dispatcher is None:
         return [_status(name, ok, f'the node is {state}') for name in ('deadlines', 'execution time', 'worker')]
     counts = dispatcher.counts
-    new = max(0, counts['missed'] - missed_before)  # configuring resets the count
-    rate = counts['missed'] / counts['promised'] if counts['promised'] else 0.0
-    message = f'{new} promised goals missed since the last report' if new else 'every new promise was kept'
-    deadlines = _status('deadlines', warn if new or warning else ok,
-                        f'{warning}; {message}' if warning else message, **counts,
-                        miss_rate=f'{rate:.4f}', waiting=dispatcher.n_waiting)
+    recent = dispatcher.recent.miss_rate(now, dispatcher.settings['miss_rate'])
+    level = (ok, warn, error)[max(recent.level, bool(warning))]
+    deadlines = _status('deadlines', level, f'{warning}; {recent}' if warning else str(recent), **counts,
+                        miss_rate=f'{counts["missed"] / max(1, counts["promised"]):.4f}',
+                        recent_promised=recent.promised, recent_missed=recent.missed,
+                        recent_miss_rate=f'{recent.rate or 0.0:.4f}', allowed_miss_rate=recent.allowed,
+                        waiting=load_of(dispatcher.held(), now).waiting)
     tracked = dict(dispatcher.facts.tracked)
     unusual = tracked.pop('unusual')  # the level says so
     times = _status('execution time', warn if unusual else ok,

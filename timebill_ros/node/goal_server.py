@@ -57,15 +57,15 @@ class _Goal:
 class GoalServer:
     """`~/generate` of one configured node.
 
-    `publish_job(job)` and `publish_status(request_id, timing, outcome, due_s)` publish on the status topic; `due_s` is
-    the goal's deadline, a monotonic instant, NaN where it has none. The node calls `on_change` with each change that
-    the dispatcher reports.
+    `publish_job(job)` and `publish_refused(goal, request_id, outcome, release_s, due_s)` publish on the status topic;
+    `due_s` is the goal's deadline, a monotonic instant, NaN where it has none. The node calls `on_change` with each
+    change that the dispatcher reports.
     """
 
-    def __init__(self, node, settings: dict, dispatcher: Dispatcher, clock: ClockFollower, publish_job, publish_status,
+    def __init__(self, node, settings: dict, dispatcher: Dispatcher, clock: ClockFollower, publish_job, publish_refused,
                  callback_group):
         self._node, self._settings, self._dispatcher, self._clock = node, settings, dispatcher, clock
-        self._publish_job, self._publish_status = publish_job, publish_status
+        self._publish_job, self._publish_refused = publish_job, publish_refused
         self.is_accepting = False
         self._lock = threading.Lock()  # makes enqueueing, canceling and the beginning of a drain take turns
         self._canceled_early: set[str] = set()  # goals whose cancel came before they were enqueued
@@ -233,7 +233,8 @@ class GoalServer:
         if error.code is ErrorCode.INFEASIBLE:
             timing.verdict = Verdict.INFEASIBLE
         ended.set()
-        self._guarded('publishing a status', self._publish_status, request_id, timing, outcome, due_s)
+        self._guarded('publishing a status', self._publish_refused, handle.request, request_id, outcome, release_s,
+                      due_s)
 
     def _job(self, request: Request, goal: Generate.Goal, epoch: int) -> Job:
         """Return the job of a goal whose deadline was read in this `epoch` of the ROS clock.

@@ -31,7 +31,8 @@ VALUES = {'history': ('keep_last', 'keep_all'), 'depth': None, 'reliability': ('
           'durability': ('volatile', 'transient_local')}
 OPTIONS = QoSOverridingOptions([QoSPolicyKind[policy.upper()] for policy in VALUES])
 # The topics whose policies can be overridden, as this node calls them.
-ENTITIES = (('/diagnostics', 'publisher'), ('~/status', 'publisher'), ('/clock', 'subscription'))
+ENTITIES = (('/diagnostics', 'publisher'), ('~/status', 'publisher'), ('~/stats', 'publisher'),
+            ('/clock', 'subscription'))
 
 
 def check(node, given: Mapping[str, object]) -> None:

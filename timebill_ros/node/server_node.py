@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The ROS shell: a lifecycle node with the action server, the status topic, the estimate service and diagnostics.
+"""The ROS shell: a lifecycle node with the action server, status and stats topics, the estimate service, diagnostics.
 
 The node translates, enqueues and publishes. Which goal runs and how it ends is decided in dispatch/; models live in the
 worker process. No torch is imported anywhere in this process.
@@ -34,9 +34,11 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+from timebill_ros.action import Generate
 from timebill_ros.codes import Phase
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
+from timebill_ros.dispatch.load import position_of
 from timebill_ros.dispatch.worker_process import WorkerProcess
 from timebill_ros.msg import RequestStatus
 from timebill_ros.node import answering, parameters, qos_overrides, ros_logging, translation
@@ -44,11 +46,13 @@ from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.node.diagnostics import report
 from timebill_ros.node.estimate_service import EstimateService
 from timebill_ros.node.goal_server import GoalServer
+from timebill_ros.node.stats import Stats, StatsPublisher
 from timebill_ros.request import Outcome, Timing
+from timebill_ros.settings import STRATEGIES
 
 
 class TimebillNode(LifecycleNode):
-    """`~/generate`, `~/status`, `~/estimate_time` and `/diagnostics`.
+    """`~/generate`, `~/status`, `~/stats`, `~/estimate_time` and `/diagnostics`.
 
     configure loads and profiles the model. activate starts to accept goals. deactivate ends the goals held, with
     INACTIVE. cleanup frees the model.
@@ -67,7 +71,7 @@ class TimebillNode(LifecycleNode):
         self._state = 'unconfigured'
         self._is_stopping = False  # Ctrl-C or SIGTERM has come: no worker is started and no goal accepted any more
         self._stop_lock = threading.Lock()  # makes stop() and the beginning of configure and activate take turns
-        self._description, self._missed_before, self._told_degraded = '', 0, False
+        self._description, self._told_degraded = '', False
         # One group each, so that a blocked callback of one kind delays no other kind.
         self._action_group = ReentrantCallbackGroup()
         self._service_group = MutuallyExclusiveCallbackGroup()
@@ -77,6 +81,9 @@ class TimebillNode(LifecycleNode):
         # In real time: simulated time may stand still, and diagnostics are what reports that.
         self.create_timer(1.0, self._publish_diagnostics, callback_group=self._timer_group,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
+        stats = Stats()
+        StatsPublisher(self, lambda now: stats.report(self._state, self._dispatcher, self._is_degraded(), now),
+                       self._timer_group)
         answering.separate_groups(self)
         answering.answer_always(self)
         ros_logging.bridge(self.get_logger())
@@ -232,13 +239,20 @@ class TimebillNode(LifecycleNode):
         return self.get_clock().now().nanoseconds * 1e-9
 
     def _publish_job(self, job: Job) -> None:
-        now = time.monotonic()
-        self._publish_request(job.request.request_id, job.phase, job.timing, outcome=job.outcome,
-                              time_left_s=job.request.deadline_s - now, remaining_s=job.remaining_s(now))
+        now, request = time.monotonic(), job.request
+        self._publish_request(request.request_id, job.phase, job.timing, outcome=job.outcome,
+                              age_s=now - request.release_s, time_left_s=request.deadline_s - now,
+                              remaining_s=job.remaining_s(now), strategy=request.strategy, priority=request.priority,
+                              queue_position=position_of(job, self._dispatcher.held((job,))) if job.waits else 0)
 
-    def _publish_refused(self, request_id: str, timing: Timing, outcome: Outcome, due_s: float) -> None:
+    def _publish_refused(self, goal: Generate.Goal, request_id: str, outcome: Outcome, release_s: float,
+                         due_s: float) -> None:
         """Publish the end of a goal that never became a job; `due_s`: see GoalServer."""
-        self._publish_request(request_id, Phase.DONE, timing, outcome=outcome, time_left_s=due_s - time.monotonic())
+        now = time.monotonic()
+        self._publish_request(
+            request_id, Phase.DONE, outcome.timing, outcome=outcome, age_s=now - release_s, time_left_s=due_s - now,
+            remaining_s=(0.0, 0.0), priority=goal.priority,
+            strategy=goal.overrun_strategy or STRATEGIES[self._settings['default_overrun_strategy']])
 
     def _publish_request(self, request_id: str, phase: Phase, timing: Timing, **known) -> None:
         """Publish the status of a request; `known`: see translation.to_status."""
@@ -251,7 +265,10 @@ class TimebillNode(LifecycleNode):
         return self._goals is not None and self._goals.is_accepting
 
     def _is_degraded(self) -> bool:
-        return not self._dispatcher.is_ready or bool(self._clock_follower and self._clock_follower.warning)
+        """Whether promises are weaker: the worker or /clock is in trouble. A node that is not configured is not."""
+        dispatcher, clock = self._dispatcher, self._clock_follower  # once, because a cleanup may set them to None
+        return dispatcher is not None and self._state != 'unconfigured' and bool(
+            not dispatcher.is_ready or clock is not None and clock.warning)
 
     def _publish_health(self) -> None:
         """Publish a status that concerns no request, once each time the worker or /clock was lost or is back."""
@@ -270,10 +287,9 @@ class TimebillNode(LifecycleNode):
             goals.look_for_clients()
         warnings = [goals.look_for_servers() if goals is not None else '', clock.warning if clock is not None else '']
         message = DiagnosticArray(status=report(
-            self.get_fully_qualified_name(), self._state, dispatcher, self._description, self._missed_before,
+            self.get_fully_qualified_name(), self._state, dispatcher, self._description, time.monotonic(),
             '; '.join(filter(None, warnings))))
         message.header.stamp = self.get_clock().now().to_msg()
-        self._missed_before = dispatcher.counts['missed'] if dispatcher is not None else 0
         self._diagnostics.publish(message)
         if dispatcher is not None:
             self._publish_health()  # a clock that stands still sends no event, so it is looked for here

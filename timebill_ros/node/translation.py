@@ -115,18 +115,20 @@ def failure(message: str) -> Generate.Result:
 
 
 def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float, time_left_s: float = math.nan,
+              age_s: float = math.nan, strategy: int = 0, priority: int = 0, queue_position: int = 0,
               remaining_s: tuple[float, float] = (math.nan, math.nan), outcome: Outcome | None = None,
               timing_factor: float = 1.0, degraded: bool = False, pace: float = 1.0) -> RequestStatus:
     """Return the status of a request now.
 
-    `time_left_s` is the time to the deadline, `remaining_s` the estimated time to the end at the predicted and at the
-    pessimistic length; all are real seconds from `ros_now_s`, NaN where unknown. `pace` is the pace of ROS time, in
-    simulated seconds per real one.
+    `age_s` is the time since the release, `time_left_s` the time to the deadline, `remaining_s` the estimated time to
+    the end at the predicted and at the pessimistic length; all are real seconds from `ros_now_s`, NaN where unknown.
+    `pace` is the pace of ROS time, in simulated seconds per real one.
     """
     expected_s, worst_s = remaining_s
     late = outcome is None and time_left_s < 0  # the request runs on after its deadline
     message = RequestStatus(
-        request_id=request_id, phase=int(phase), verdict=int(timing.verdict),
+        request_id=request_id, phase=int(phase), verdict=int(timing.verdict), strategy=int(strategy), priority=priority,
+        queue_position=queue_position, release=stamp(ros_now_s - pace * age_s), time_budget_s=timing.time_budget_s,
         deadline=stamp(ros_now_s + pace * time_left_s), predicted_finish=stamp(ros_now_s + pace * expected_s),
         slack_s=time_left_s - worst_s, wcet_s=timing.wcet_s, response_time_s=timing.response_time_s,
         tardiness_s=-time_left_s if late else timing.tardiness_s, eviction_ratio=timing.eviction_ratio,
@@ -137,14 +139,25 @@ def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float
     if outcome is not None:
         message.finish_reason, message.error_code = int(outcome.finish_reason), int(outcome.error_code)
         message.overrun = outcome.finish_reason is FinishReason.DEADLINE or timing.tardiness_s > 0
+        _fill(message, 0.0)  # a plot has no place for NaN, and rqt_plot fails where a record begins with it
     return message
 
 
 def to_health(degraded: bool, ros_now_s: float) -> RequestStatus:
     """Return a status that concerns no request: `degraded` has changed."""
-    message = RequestStatus(degraded=degraded, timing_factor=math.nan)
-    for name, kind in message.get_fields_and_field_types().items():
-        if kind == 'double':
-            setattr(message, name, math.nan)
+    message = RequestStatus(degraded=degraded)
+    for name in _doubles(message):
+        setattr(message, name, math.nan)
     message.header.stamp = stamp(ros_now_s)
     return message
+
+
+def _doubles(message) -> list[str]:
+    return [name for name, kind in message.get_fields_and_field_types().items() if kind == 'double']
+
+
+def _fill(message, value: float) -> None:
+    """Put `value` where a float64 is NaN."""
+    for name in _doubles(message):
+        if math.isnan(getattr(message, name)):
+            setattr(message, name, value)

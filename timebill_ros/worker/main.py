@@ -72,6 +72,7 @@ class Worker:
         self._scratch = scratch
         self.commands: queue.SimpleQueue[dict] = queue.SimpleQueue()
         self.engine = None
+        self._device_state = None
         self._loaded: Loaded | None = None
         self._unsaved = 0  # requests whose lessons are not on disk yet
         self._told_unsaved = False  # the log has said that they cannot be saved
@@ -127,10 +128,12 @@ class Worker:
             self._forgetting = Forgetting(named)
             with StartReport(self.channel.send, start_progress.this_start, settings['worker_start_timeout_s']):
                 from timebill_ros.worker.cost_facts import cost_facts
+                from timebill_ros.worker.device_state import DeviceState
                 loaded = self._load(anew=not message.get('restarts'))
             if kept_in != named:
                 one_time_work.total_s = 0.0  # the next start finds none of it
             costs = cost_facts(loaded.engine)
+            self._device_state = DeviceState(loaded.engine.model.device)
         except Exception as error:
             log.debug('configure failed', exc_info=True)
             self.channel.send({'event': 'failed', 'message': loading_sentence(error)})
@@ -144,7 +147,7 @@ class Worker:
                            'longest_pause_s': self._longest_pause_s(), 'one_time_s': one_time_work.total_s,
                            'sampling': self.engine.model.sampling, 'prefill': self.engine.prefill_table(),
                            'tracked': self._tracked(), 'costs': costs,
-                           'learned': self._learned()})
+                           'learned': self._learned(), **self._device_state.message()})
         if kept_in == named:
             hold_bound(named, settings['cache_limit_gib'])
 
@@ -165,9 +168,11 @@ class Worker:
     def _pong(self, message: dict) -> None:
         """Answer the node, which asks an idle worker whether it hangs. Only the thread that computes can answer.
 
-        What requests taught goes with it, because it fades with time.
+        What requests taught goes with it, because it fades with time, and the state of the device.
         """
-        self.channel.send({'event': 'pong', 'learned': self._learned() if self.engine is not None else {}})
+        is_ready = self.engine is not None
+        self.channel.send({'event': 'pong', 'learned': self._learned() if is_ready else {},
+                           **(self._device_state.message() if is_ready else {})})
 
     def _set(self, message: dict) -> None:
         before = {name: self.settings.get(name) for name in TRACKER_SETTINGS}
@@ -190,7 +195,7 @@ class Worker:
                 'time_bound': tracker.time_bound, 'unusual': is_unusual(tracker.timing_factor)}
 
     def _tell_learned(self) -> None:
-        self.channel.send({'event': 'learned', 'learned': self._learned()})
+        self.channel.send({'event': 'learned', 'learned': self._learned(), **self._device_state.message()})
 
     def _learned(self) -> dict:
         """Return what the node estimates with besides costs."""
