@@ -14,6 +14,7 @@
 
 """`timebill ask` and `timebill monitor` as programs, against a running node."""
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import pytest
 from node_client import make_goal, wait_until
 from node_process import NodeProcess
 from scripted_model import ROOT
+from terminal import Terminal
 
 from timebill_ros.cli.ask import unshown
 from timebill_ros.codes import ErrorCode
@@ -101,6 +103,21 @@ def test_ctrl_c_cancels_what_was_asked(node):
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
     assert code == 1 and 'error 7009' in err
+
+
+def test_monitor_draws_the_node_in_a_terminal_until_ctrl_c(node):
+    with Terminal() as terminal:
+        process = subprocess.Popen([sys.executable, '-m', 'timebill_ros.cli', 'monitor', '--server', node.server],
+                                   cwd=ROOT, stdout=terminal.output, stderr=subprocess.PIPE, text=True,
+                                   env={**os.environ, 'TERM': 'xterm-256color'})
+        try:
+            wait_until(lambda: node.ask(make_goal('one')) and all(words in terminal.text for words in (
+                node.server, 'active', ' accepted', 'promised goals', 'as long as profiled', 'GiB used', ' EOS ')))
+        finally:
+            process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+        assert (process.returncode, told) == (0, '')
+    assert terminal.text.endswith('\x1b[?25h\x1b[?1049l'), 'the cursor and the screen before are there again'
 
 
 def test_monitor_shows_each_request_until_ctrl_c(node):

@@ -17,6 +17,7 @@
 The policy allows what a running node and its client have, and no more.
 """
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from node_client import WAIT_S
 from node_process import NodeProcess
 from rclpy.action import get_action_client_names_and_types_by_node, get_action_server_names_and_types_by_node
 from scripted_model import ROOT
+from terminal import Terminal
 
 POLICY = ROOT / 'config' / 'sros2' / 'timebill.policy.xml'
 NODE, CLIENT, MANAGER = '/timebill', '/timebill_client', '/lifecycle_manager_timebill'
@@ -36,8 +38,8 @@ NODE, CLIENT, MANAGER = '/timebill', '/timebill_client', '/lifecycle_manager_tim
 RULES = {'topics': {'publish', 'subscribe'}, 'services': {'reply', 'request'}, 'actions': {'execute', 'call'}}
 SIMULATED = ['-p', 'use_sim_time:=true']  # so that /clock is among the subscriptions
 SETTLED_S = 3.0  # how long the graph must look the same before it counts
-# `timebill monitor` is the widest client: a Client with the status topic as well. The command line takes no ROS
-# arguments of its own; rclpy reads them from sys.argv.
+# `timebill monitor` in a terminal is the widest client: a Client that hears status and stats as well. The command line
+# takes no ROS arguments of its own; rclpy reads them from sys.argv.
 MONITOR = """
 import sys
 from timebill_ros.cli.main import main
@@ -137,13 +139,15 @@ def test_the_node(server, observer):
 
 def test_a_client(server, observer):
     namespace = server.server.rsplit('/', 1)[0]
-    monitor = subprocess.Popen([sys.executable, '-c', MONITOR, server.server, *SIMULATED, '-r', f'__ns:={namespace}'],
-                               cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
-        found = settled(observer, namespace, 'timebill_client')
-    finally:
-        monitor.kill()
-        monitor.wait()
+    with Terminal() as terminal:
+        monitor = subprocess.Popen([sys.executable, '-c', MONITOR, server.server, *SIMULATED, '-r',
+                                    f'__ns:={namespace}'], cwd=ROOT, stdout=terminal.output,
+                                   env={**os.environ, 'TERM': 'xterm-256color'})
+        try:
+            found = settled(observer, namespace, 'timebill_client')
+        finally:
+            monitor.kill()
+            monitor.wait()
     assert found['call'] == {f'{server.server}/generate'}
     assert not differences(CLIENT, namespace, found)
 

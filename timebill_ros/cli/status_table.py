@@ -12,19 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The table that `timebill monitor` prints: a header, and a line for each message of the status topic."""
+"""The table that `timebill monitor --lines` prints: a header, and a line for each message of the status topic."""
 from __future__ import annotations
 
 import math
 
 from timebill_ros.cli.ending import name_of
+from timebill_ros.cli.first_verdicts import FirstVerdicts
 from timebill_ros.codes import ErrorCode, FinishReason, Phase, Verdict
 
 UNKNOWN = '-'
 WIDTHS = {'time': 14, 'request': 8, 'phase': 8, 'verdict': 18, 'now': 18, 'slack s': 9, 'wcet s': 9, 'evicted': 7,
           'tokens': 14}
 RIGHT = ('slack s', 'wcet s', 'evicted', 'tokens')  # columns of numbers
-REMEMBERED = 1000  # requests whose end has not come: a monitor that lost messages must not grow
 
 
 class StatusTable:
@@ -35,7 +35,7 @@ class StatusTable:
     """
 
     def __init__(self):
-        self._first: dict[str, int] = {}  # verdict of the first plan, by request
+        self._first = FirstVerdicts()
 
     @staticmethod
     def header() -> str:
@@ -64,13 +64,7 @@ class StatusTable:
 
     def _verdicts(self, m, over: bool) -> tuple[str, str]:
         """Return what stands under `verdict` and under `now`."""
-        if m.phase in (Phase.PREFILL, Phase.DECODE) and m.verdict != Verdict.UNKNOWN:
-            self._first.setdefault(m.request_id, m.verdict)
-            while len(self._first) > REMEMBERED:
-                del self._first[next(iter(self._first))]
-        first = self._first.get(m.request_id, m.verdict)
-        if over:
-            self._first.pop(m.request_id, None)
+        first = self._first.of(m)
         changed = not over and m.verdict not in (first, Verdict.UNKNOWN)
         return _verdict(first), _verdict(m.verdict) if changed else ''
 
