@@ -122,8 +122,7 @@ class CausalLM:
         self.threads = self.prefill_threads = for_decoding(self._requested_threads, sum(
             p.numel() * p.element_size() for p in model.parameters()))
         self._use_threads(self.threads)
-        self._token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
-        self._position = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        self._token, self._position = (torch.zeros(1, 1, dtype=torch.long, device=self.device) for _ in range(2))
         self._arrivals = Arrivals(self.device) if self.device.type == 'cuda' else None
         self.hidden: torch.Tensor | None = None  # [H], the last hidden state of the latest step or prefill
         self._attentions: dict[int, torch.nn.Module] = {}  # by layer; those that call our attention function
