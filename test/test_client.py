@@ -145,6 +145,14 @@ def test_a_callback_of_the_program_may_wait_for_an_answer(program):
         assert done.wait(WAIT_S)
 
 
+@pytest.mark.parametrize('make', [lambda node: TimebillClient(node, 'no name'),
+                                  lambda node: Client('/no name', 'planner_timebill_client', node=node)])
+def test_a_name_that_cannot_be_leaves_no_node(make, program):
+    with pytest.raises(ValueError):
+        make(program)
+    wait_until(lambda: ('planner_timebill_client', '/arm') not in program.get_node_names_and_namespaces())
+
+
 def test_a_client_outlives_the_programs_context(program):
     with Client('/arm/planner', node=program) as client:
         ask(client)

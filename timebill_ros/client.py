@@ -70,20 +70,28 @@ class TimebillClient(Connection):
     """
 
     def __init__(self, node: Node, server: str = 'timebill', *, name: str | None = None):
+        server = expand_topic_name(server, node.get_name(), node.get_namespace())
         super().__init__(name or f'{node.get_name()}_timebill_client', node.context, namespace=node.get_namespace())
-        self._connect(expand_topic_name(server, node.get_name(), node.get_namespace()), watch_status=True)
+        self._connect(server, watch_status=True)
 
     def _connect(self, server: str, *, watch_status: bool) -> None:
         self.server, self._watches_status = server, watch_status
         self._goals: weakref.WeakValueDictionary[str, PendingGoal] = weakref.WeakValueDictionary()
+        try:
+            self._create_interfaces(server)
+        except BaseException:
+            self.node.destroy_node()
+            raise
+        self.start()
+
+    def _create_interfaces(self, server: str) -> None:
         self.actions = ActionClient(self.node, Generate, f'{server}/generate')
         self.destroyed_first.append(self.actions)
         self._estimates = self.node.create_client(EstimateTime, f'{server}/estimate_time')
         self._states = self.node.create_client(GetState, f'{server}/get_state')
-        if watch_status:
+        if self._watches_status:
             self.node.create_subscription(RequestStatus, f'{server}/status', self._on_status,
                                           QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE))
-        self.start()
 
     def _on_status(self, message: RequestStatus) -> None:
         goal = self._goals.get(message.request_id)
@@ -146,6 +154,7 @@ class TimebillClient(Connection):
         answer has come after `timeout_s` (PATIENCE_S more than the budget, by default), the goal is canceled and
         whoever waits gets ServerUnavailable. ServerUnavailable at once where no node is found, ValueError for what no
         goal can carry. `wait_until_active` before the first question: until then the node may not be found yet.
+        `on_feedback` gets each feedback message; it is called on the client's thread, so it must not wait for anything.
         """
         goal = make_goal(messages, budget_s, **fields)
         if not self.actions.server_is_ready():
