@@ -75,7 +75,7 @@ class TimebillClient(Connection):
         self._connect(server, watch_status=True)
 
     def _connect(self, server: str, *, watch_status: bool) -> None:
-        self.server, self._watches_status = server, watch_status
+        self.server, self.watches_status = server, watch_status
         self._goals: weakref.WeakValueDictionary[str, PendingGoal] = weakref.WeakValueDictionary()
         try:
             self._create_interfaces(server)
@@ -89,7 +89,7 @@ class TimebillClient(Connection):
         self.destroyed_first.append(self.actions)
         self._estimates = self.node.create_client(EstimateTime, f'{server}/estimate_time')
         self._states = self.node.create_client(GetState, f'{server}/get_state')
-        if self._watches_status:
+        if self.watches_status:
             self.node.create_subscription(RequestStatus, f'{server}/status', self._on_status,
                                           QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE))
 
@@ -141,7 +141,7 @@ class TimebillClient(Connection):
     def _find_status(self, timeout_s: float) -> None:
         """Wait until ROS has found the status topic; a program that may not hear it goes on without."""
         until = time.monotonic() + timeout_s
-        while self._watches_status and time.monotonic() < until:
+        while self.watches_status and time.monotonic() < until:
             if self.node.count_publishers(f'{self.server}/status'):
                 return
             time.sleep(0.02)

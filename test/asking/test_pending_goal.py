@@ -46,7 +46,7 @@ class Future:
 class Server:
     """What a PendingGoal needs of a client and of rclpy's goal handle; each answer is the next of `answers`."""
 
-    server, accepted, status = '/timebill', True, GoalStatus.STATUS_EXECUTING
+    server, watches_status, accepted, status = '/timebill', True, True, GoalStatus.STATUS_EXECUTING
 
     def __init__(self, *answers):
         self.answers, self.cancels, self.actions, self.server_is_ready = list(answers), 0, self, lambda: True
@@ -192,6 +192,14 @@ def test_statuses_come_until_the_answer(server):
     threading.Timer(0.02, run).start()
     assert [status.phase for status in pending.statuses()] == phases
     assert pending.status.phase == Phase.DECODE and pending.is_over
+
+
+def test_a_client_that_hears_no_statuses_says_so(server):
+    server.watches_status = False
+    pending = sent(server, server, response(), timeout_s=WAIT_S)
+    with pytest.raises(ValueError, match='make it with Client'):
+        pending.statuses()
+    assert pending.status is None and pending.answer().code == 'NONE'
 
 
 def test_a_program_may_look_again_and_again(server):

@@ -175,7 +175,12 @@ class PendingGoal:
         return self._stream(self._texts).__aiter__()
 
     def statuses(self) -> Stream[RequestStatus]:
-        """Return the statuses of the goal, for `for` or `async for`: those that have come, then each as it comes."""
+        """Return the statuses of the goal, for `for` or `async for`: those that have come, then each as it comes.
+
+        ValueError where the client does not hear them.
+        """
+        if not self._client.watches_status:
+            raise ValueError('this client does not hear statuses: make it with Client(..., watch_status=True)')
         return self._stream(self._statuses)
 
     def cancel(self) -> None:
