@@ -6,6 +6,7 @@
 # make docs    the generated parts of the documentation, written anew
 # make clean   remove everything that was built, the environment included
 
+# Another Python: make demo PYTHON=python3.12. docs/deploying.md says how torch then comes without CUDA.
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
