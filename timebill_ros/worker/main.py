@@ -147,7 +147,7 @@ class Worker:
                            'longest_pause_s': self._longest_pause_s(), 'one_time_s': one_time_work.total_s,
                            'sampling': self.engine.model.sampling, 'prefill': self.engine.prefill_table(),
                            'tracked': self._tracked(), 'costs': costs,
-                           'learned': self._learned(), **self._device_state.message()})
+                           'learned': self._learned(), **self._device()})
         if kept_in == named:
             hold_bound(named, settings['cache_limit_gib'])
 
@@ -170,9 +170,8 @@ class Worker:
 
         What requests taught goes with it, because it fades with time, and the state of the device.
         """
-        is_ready = self.engine is not None
-        self.channel.send({'event': 'pong', 'learned': self._learned() if is_ready else {},
-                           **(self._device_state.message() if is_ready else {})})
+        self.channel.send({'event': 'pong', 'learned': self._learned() if self.engine is not None else {},
+                           **self._device()})
 
     def _set(self, message: dict) -> None:
         before = {name: self.settings.get(name) for name in TRACKER_SETTINGS}
@@ -195,7 +194,11 @@ class Worker:
                 'time_bound': tracker.time_bound, 'unusual': is_unusual(tracker.timing_factor)}
 
     def _tell_learned(self) -> None:
-        self.channel.send({'event': 'learned', 'learned': self._learned(), **self._device_state.message()})
+        self.channel.send({'event': 'learned', 'learned': self._learned(), **self._device()})
+
+    def _device(self) -> dict:
+        """Return what a message tells of the device, see DeviceState.message; nothing before anything is loaded."""
+        return self._device_state.message() if self._device_state is not None else {}
 
     def _learned(self) -> dict:
         """Return what the node estimates with besides costs."""
