@@ -22,7 +22,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / 'docs' / 'nav2.md').read_text()
 GOAL, RESULT, _ = re.split('^---$', (ROOT / 'action' / 'Generate.action').read_text(), flags=re.MULTILINE)
-# What BtActionNode of Nav2's main branch looks for in the result of an action, by name.
+# What BtActionNode of Nav2 looks for in the result of an action, by name, from Lyrical on.
 OF_NAV2 = {'NONE', 'UNKNOWN', 'TIMEOUT', 'GOAL_REJECTED', 'SEND_GOAL_FAILURE'}
 
 
