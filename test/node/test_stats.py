@@ -35,7 +35,7 @@ from timebill_ros.node.stats import FRESH_S, STATES, Stats
 from timebill_ros.request import Outcome, Timing
 
 NOW_S = 1000.0
-LATE = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LATE = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def job(left_s=5.0, worst_s=math.nan, tokens_per_s=None, waits=False):
@@ -162,7 +162,7 @@ def test_over_dds():
             found = listener.hear(lambda: next((m for m in listener.heard if m.running and m.waiting and
                                                 m.tokens_per_second_is_current), None))
             assert (found.running, found.waiting, found.smallest_slack_is_current) == (1, 1, True)
-            assert 0 < found.smallest_slack_s < 60 and found.tokens_per_second > 0
+            assert found.smallest_slack_s < 60 and found.tokens_per_second > 0  # at a high load it is negative
             assert found.device and found.device_memory_total > found.device_memory_used > 0
             place = next(m for m in node.statuses if m.request_id == waiting.id)
             assert (place.queue_position, place.priority, place.strategy, place.time_budget_s) == (1, 0, 3, 60.0)
