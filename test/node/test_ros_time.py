@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timebill_ros.node.ros_time import RosTime
+from timebill_ros.node.ros_time import STEPS, RosTime
 
 START_S = 5000.0
 RATE_HZ = 50.0
@@ -71,6 +71,25 @@ def test_the_pace_is_found_within_a_second(factor, jitter_s):
     assert sim.found(ahead) == pytest.approx(sim.instant(ahead), abs=0.25 if jitter_s else 0.02)
     assert sim.time.left_s(ahead) == pytest.approx(sim.found(ahead) - sim.now)
     assert sim.time.state == 'live' and sim.time.epoch == 0
+
+
+@pytest.mark.parametrize(('factor', 'step_s'), [(0.05, 0.01), (0.05, 0.02), (0.1, 0.05), (0.02, 0.01)])
+def test_a_slow_simulator_that_repeats_the_time_of_its_last_step_does_not_stand_still(factor, step_s):
+    sim = Simulation(factor)
+
+    def run(seconds):
+        for _ in range(round(seconds * RATE_HZ)):
+            sim.now += 1 / RATE_HZ
+            sim.ros_s += factor / RATE_HZ
+            sim.time.observe(sim.ros_s // step_s * step_s)
+
+    run(8 * STEPS * step_s / factor)
+    assert sim.time.factor == pytest.approx(factor, rel=0.15)
+    ahead = sim.ros_s + 0.2
+    assert sim.found(ahead) == pytest.approx(sim.instant(ahead), abs=2 * step_s / factor)
+    before = sim.found(ahead)
+    sim.run(4.0, paused=True)  # a real pause is seen all the same
+    assert sim.found(ahead) == pytest.approx(before + 4.0, abs=5 * step_s / factor)
 
 
 @pytest.mark.parametrize('seed', range(5))

@@ -21,6 +21,7 @@ renews the mapping, and a goal's deadline in ROS time moves with it, under these
 - ROS time stands still and /clock says so: the deadline moves away with real time, but for `timeout_s` at most.
 - ROS time stands still for longer, or no message comes at all: the last mapping holds, and the deadline is met in real
   time. No goal lives for ever because a simulation was paused.
+- ROS time waits for a slow simulator's next step, for less than some steps took: that is no pause.
 - ROS time goes on after a pause: the pace before the pause is used until a new one has been measured.
 - ROS time jumps back: goals held keep the instants that they have (a new `epoch` begins); the pace is kept.
 - ROS time jumps forward, by more than a second and ten times what the pace explains: deadlines come nearer by the
@@ -34,6 +35,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
+from statistics import median
 from typing import NamedTuple
 
 from timebill_ros.deadline import Clock
@@ -42,6 +44,7 @@ WINDOW_S = 1.25  # the pace is measured on the messages of this long
 BIN_S = 0.0125  # one message is kept per bin of this length, because /clock may come at 1 kHz
 LEAST_S = 0.75  # the pace is not measured over less than this
 STANDING_S = 0.1  # ROS time repeated for less is not a pause: some simulators publish faster than they step
+STEPS = 5  # the last steps, whose usual length tells a pause from the wait for the next one
 # A silence longer than GAP_S, and than GAP_TIMES the usual distance between messages, is no jitter.
 GAP_S = 0.3
 GAP_TIMES = 4.0
@@ -76,6 +79,7 @@ class RosTime:
         self._mapping: Mapping | None = None
         self._last = (-math.inf, -math.inf)  # (the newest ROS time, the instant at which it last advanced)
         self._jumped_s = -math.inf
+        self._steps: deque[float] = deque(maxlen=STEPS)  # seconds between instants at which ROS time advanced
 
     def observe(self, ros_s: float) -> None:
         """Learn from a /clock message that has just arrived."""
@@ -89,14 +93,19 @@ class RosTime:
             self._jumped_s = now
             self._restart(ros_s, now)
         elif step_s <= 0:
-            if STANDING_S <= now - advanced_s <= self._timeout_s:
+            if max(STANDING_S, GAP_TIMES * self._usual_step_s()) <= now - advanced_s <= self._timeout_s:
                 self._restart(before_s, now)  # ROS time stands still, so a deadline keeps its distance from now
             return
         elif self._window and self._breaks_off(step_s, now):
             self._restart(ros_s, now)
         else:
             self._renew(ros_s, now)
+        if before_s >= 0:
+            self._steps.append(now - advanced_s)
         self._last = (ros_s, now)
+
+    def _usual_step_s(self) -> float:
+        return median(self._steps) if len(self._steps) == STEPS else 0.0
 
     def _breaks_off(self, step_s: float, now: float) -> bool:
         """Whether a message is a jump forward, or ends a silence in which ROS time may have stood still."""
