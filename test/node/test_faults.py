@@ -90,7 +90,8 @@ def test_a_hang_in_prefill(node):
     assert_degraded_and_back(node, before, pid)
 
 
-@pytest.mark.parametrize('fault, keeps', [(faulty_worker.HANG_IN_PREFILL, False), (faulty_worker.HANG_IN_DECODE, True)])
+@pytest.mark.parametrize('fault, keeps', [
+    pytest.param(faulty_worker.HANG_IN_PREFILL, False, marks=pytest.mark.slow), (faulty_worker.HANG_IN_DECODE, True)])
 def test_a_hang_is_found_long_before_the_deadline(node, fault, keeps):
     """Only the thread that computes hangs: the streamer's thread lives on. The goal behind is served in time."""
     before, pid = len(node.statuses), node.worker_pid()

@@ -203,6 +203,7 @@ def test_cleanup_frees_the_worker_and_configure_brings_a_new_one_again_and_again
     assert len(pids) == 3
 
 
+@pytest.mark.slow
 def test_fifty_times_configured_and_cleaned_up_without_growth(tmp_path):
     """The node itself must not grow. Its worker ends each time, so a worker without a model will do."""
     with NodeProcess(worker_python=worker_program('stub_worker.py', tmp_path)) as node:

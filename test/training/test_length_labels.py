@@ -52,6 +52,7 @@ def test_sampled_responses_differ_with_the_seed_and_not_without(target, tokenize
     assert all(len(row) == 3 for row in a) and any(row[0] != row[1] for row in a)
 
 
+@pytest.mark.slow
 def test_answers_do_not_depend_on_the_number_of_processes(trained, tokenizer, monkeypatch):
     texts = [prompt.text for prompt in prompts(tokenizer, 4)]
     options = {'device': 'cpu', 'max_new_tokens': 8, 'temperature': 1.0, 'samples': 2, 'seed': 3}

@@ -104,7 +104,7 @@ def test_it_draws_the_tokens_of_the_modules_whatever_is_evicted(captured, module
 
 
 @pytest.mark.parametrize(('kind', 'compile_layer'), [
-    ('qwen2', lambda trace: trace),
+    pytest.param('qwen2', lambda trace: trace, marks=pytest.mark.slow),
     *(pytest.param(kind, None, marks=pytest.mark.slow) for kind in ('qwen2', 'llama', 'qwen3', 'gemma2'))],
     ids=lambda value: value if isinstance(value, str) else 'compiled' if value is None else 'trace')
 def test_fused_layers_are_captured_too(on_buckets, monkeypatch, tmp_path, kind, compile_layer):
