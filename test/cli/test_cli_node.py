@@ -51,8 +51,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 @pytest.mark.parametrize(('arguments', 'code', 'out', 'err'), [
     (['one', '--raw', '--budget', '30'], 0, 'two three\n', '3 tokens'),
     (['one', '--budget', '30', '--max-new-tokens', '4'], 0, '\n', '4 tokens'),
-    (['w1', '--raw', '--budget', '2', '--strategy', 'kill', '--max-new-tokens', '15000'], 1, '\n',
-     f'error 7001 {ErrorCode(7001).name}'),
+    (['one', '--raw', '--budget', '0.01', '--strategy', 'kill'], 1, '', f'error 7005 {ErrorCode(7005).name}'),
     (['one', '--raw', '--budget', '30'], 0, 'two three', 'verdict FITS, finish EOS, promise kept'),
     (['w1', '--budget', '-1'], 1, '', '-1.0 s'),
 ])

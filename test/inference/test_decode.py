@@ -122,6 +122,17 @@ def test_a_revised_plan_may_lower_the_cap(lowered, n):
     assert (reason, len(tokens)) == (FinishReason.CAPPED if lowered < 50 else FinishReason.LENGTH, n)
 
 
+def test_at_a_lowered_cap_the_plan_is_looked_at_once_more():
+    model, looks = ScriptedModel([1]), []
+
+    def replan(n, n_kv, pace):
+        looks.append(n)
+        model.control.cap = {4: 6, 6: 50, 8: 9}.get(n, model.control.cap)
+        return n_kv
+    assert model.run(replan_tokens=4, replan=replan)[0] is FinishReason.CAPPED
+    assert looks == [4, 6, 8, 9] and model.control.n_tokens == 9
+
+
 @pytest.mark.parametrize('replan_tokens', [1, 2, 20])
 def test_the_time_that_replanning_takes_is_no_step_time(replan_tokens):
     """Steps take half a second and replanning ten: the guard and the pace go by half a second."""

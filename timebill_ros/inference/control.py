@@ -42,7 +42,7 @@ class Control:
     margin_s: float = 0.0  # kept free before the deadline for delivering the result
     overrun_s: float = 0.0  # how long the work may go on after the deadline (SKIP_NEXT)
     dropped: bool = False  # set to end the request: a revised plan expects no answer in time
-    cap: int = 0  # tokens of the answer; a revised plan may lower it while the loop runs
+    cap: int = 0  # tokens of the answer; a revised plan may lower it, and raise it again, while the loop runs
     canceled: bool = False
     tokens: list[int] = field(default_factory=list)  # allocated to the cap before the loop starts
     n_tokens: int = 0

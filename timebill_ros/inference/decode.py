@@ -63,13 +63,14 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     is the next token's position: the prompt length, whatever was evicted. `n_kv` is the number of cached entries,
     `step_s(n_kv)` the estimated seconds of a step.
     After every `replan_tokens` tokens (0: never), `replan(n_tokens, n_kv, median seconds of the last steps)` may evict
-    more and returns the number of cached entries. It may lower `control.cap`, at which the loop returns CAPPED, and set
-    `control.dropped`, at which it returns ERROR. GoalError where the model computes NaN or infinity.
+    more and returns the number of cached entries. It may lower `control.cap`: there the loop calls it again and, unless
+    that raises the cap, returns CAPPED. It may set `control.dropped`: then the loop returns ERROR. GoalError where the
+    model computes NaN or infinity.
     """
     tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
     chain = model.chain(sampler)
     chain.start(logits)
-    control.cap = cap
+    control.cap = longest = cap
     started = 1  # tokens that are drawn, or will be once the steps are over that were started
     pace = 0.0
     before = 0.0
@@ -87,7 +88,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
             return FinishReason.EOS
         if stops.hit(tokens, n):
             return FinishReason.STOP
-        if n >= cap:
+        if n >= longest:
             return cap_reason
         if control.canceled:
             return FinishReason.CANCELED
@@ -96,18 +97,18 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
             step = recent[measured % RECENT] = now - before
             measured += 1
             pace = step if n == 2 else pace + _NEWEST * (step - pace)
-        if n >= next_plan:
-            next_plan += replan_tokens
+        if n >= next_plan or n >= cap:  # before a lowered cap ends the answer, the machine may have recovered
+            if n >= next_plan:
+                next_plan += replan_tokens
             cached = n_kv
             n_kv = replan(n, n_kv, median(recent[:measured] if measured < RECENT else recent))
             if n_kv < cached:
                 measured = 0  # steps over the larger cache took longer and say nothing of those to come
             if control.dropped:
                 return FinishReason.ERROR
-            if control.cap < cap:
-                cap, cap_reason = control.cap, FinishReason.CAPPED
-                if n >= cap:
-                    return cap_reason
+            cap = control.cap
+            if n >= cap:
+                return FinishReason.CAPPED
             now = clock()  # the time that replanning took is no step time
         before = now
         expected_s = max(pace, step_s(n_kv))

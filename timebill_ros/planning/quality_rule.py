@@ -94,11 +94,11 @@ class QualityRule:
         case = _Case(self, known, Stand(now.n_keep, now.n_kv, eviction_s), n, time_left_s, option.variant)
         n_hat = min(expected(known.distribution, known.n_max, n), n_w)
         revised = case.plan([option], n_hat, n_w)
-        # On a device that has become slower, a response that would be lost ends earlier. That is decided as late as can
-        # be, at the last look before: the device may recover, and a cap is never raised.
-        cap = plan.length_cap
+        # On a device that has become slower, a response that would be lost ends earlier. That is decided at the last
+        # look before, and again when the response gets there: the device may recover.
+        cap = known.n_max
         if known.may_cap and revised.length_cap <= n + known.look_tokens:
-            cap = min(cap, max(revised.length_cap, n))
+            cap = max(revised.length_cap, n)
         # An eviction that still waits is worked out anew at the next look.
         waits, waited = revised.evict_after > n, plan.n_keep < now.n_keep
         if revised.verdict is plan.verdict and cap == plan.length_cap and (

@@ -60,9 +60,7 @@ class Replanner:
             evicted = timing.kept_tokens - revised.n_keep
             self._evict(n, n_kv, revised.n_keep)
             n_kv -= evicted
-        if revised.length_cap < plan.length_cap:
-            control.cap = revised.length_cap
-            self.known = replace(self.known, n_max=revised.length_cap)
+        control.cap = revised.length_cap
         self.plan = revised
         told = replace(timing)
         told.set_plan(revised)
