@@ -27,10 +27,12 @@ KILL, SKIP_NEXT, TRUNCATE = (Generate.Goal.STRATEGY_KILL, Generate.Goal.STRATEGY
 
 
 def test_waiting_counts_against_the_budget(node):
-    first = node.send(make_goal(budget_s=2.5, max_new_tokens=LONG))
+    first = node.send(make_goal(budget_s=6.0, max_new_tokens=LONG))
+    node.wait_for_phase(first, RequestStatus.PHASE_DECODE)
     second = node.send(make_goal(budget_s=1.0, max_new_tokens=5))
     status, result = second.result()
-    assert (status, result.error_code) == (ABORTED, Result.INFEASIBLE)  # when its prompt could not be read any more
+    # When its prompt could not be read any more.
+    assert (status, result.error_code) == (ABORTED, Result.INFEASIBLE), node.log[-3000:]
     assert 0.5 < result.timing.queue_s < 1.0 and result.timing.tardiness_s == 0
     assert first.arrived_s is None
     assert first.result()[0] == SUCCEEDED
@@ -100,7 +102,7 @@ def test_one_goal_more_than_the_queue_takes_is_told_busy(node, changed):
     node.wait_for_phase(running, RequestStatus.PHASE_DECODE)
     waiting = [node.send(make_goal(max_new_tokens=5)) for _ in range(2)]
     status, result = node.ask(make_goal())
-    assert (status, result.error_code) == (ABORTED, Result.BUSY)
+    assert (status, result.error_code) == (ABORTED, Result.BUSY), node.log[-3000:]
     assert 'queue_size' in result.error_msg
     running.cancel()
     assert [goal.result()[0] for goal in waiting] == [SUCCEEDED] * 2
