@@ -17,24 +17,13 @@ from types import SimpleNamespace
 
 import pytest
 import rclpy
+from answered_future import Future
 from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros.asking.connection import Connection
 from timebill_ros.asking.failures import ServerUnavailable
 
 WAIT_S = 60.0  # for what takes no time on a quiet machine
-
-
-class Future:
-    """An answer that comes at once, or never where `result` is None."""
-
-    def __init__(self, result=None):
-        self.result = lambda: result
-        self._is_lost = result is None
-
-    def add_done_callback(self, callback):
-        if not self._is_lost:
-            callback(self)
 
 
 @pytest.mark.parametrize('n_lost', [0, 1, 3, 1000])

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 
 import pytest
 from action_msgs.msg import GoalStatus
+from answered_future import Future
 
 from timebill_ros.action import Generate
 from timebill_ros.asking import pending_goal
@@ -29,18 +30,6 @@ from timebill_ros.codes import Phase
 from timebill_ros.msg import RequestStatus
 
 WAIT_S = 60.0  # for what takes no time on a quiet machine
-
-
-class Future:
-    """An answer that comes at once, or never where `result` is None."""
-
-    def __init__(self, result=None):
-        self.result = lambda: result
-        self._is_lost = result is None
-
-    def add_done_callback(self, callback):
-        if not self._is_lost:
-            callback(self)
 
 
 class Server:

@@ -12,7 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Numbers that whoever uses a model must know too, where torch need not be: the engine with a scripted model."""
+"""What all models keep to and their users know, without torch: a scripted model needs none."""
+from __future__ import annotations
+
+from timebill_ros.codes import ErrorCode, GoalError
 
 NOT_A_TOKEN = -1  # in the place of a token that was drawn from logits which were not finite
 MAX_WINDOW = 32  # the largest observation window W, entries: shorter prompts are kept whole
+
+
+def check_prompt(ids: list[int], max_context: int) -> None:
+    """Raise GoalError where a prompt holds no tokens, or leaves no room for an answer."""
+    if not ids:
+        raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
+    if len(ids) >= max_context:
+        raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {len(ids)} tokens; with room for one more, '
+                        f'at most {max_context - 1} fit the context of {max_context}')

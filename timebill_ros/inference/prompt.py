@@ -21,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.inference.chat_options import system_into_user, takes_system
+from timebill_ros.inference.conventions import check_prompt
 from timebill_ros.inference.prompt_length import WHOLE_CHARACTERS, PromptLength
 from timebill_ros.inference.special_tokens import SpecialTokens
 from timebill_ros.request import Request
@@ -95,11 +96,7 @@ class PromptEncoder:
             if not self._await_thread(should_stop):
                 return None
             ids = self._latest.result()
-        if not ids:
-            raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
-        if len(ids) >= self._max_context:
-            raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {len(ids)} tokens; with room for one more, '
-                            f'at most {self._max_context - 1} fit the context of {self._max_context}')
+        check_prompt(ids, self._max_context)
         return ids
 
     def _await_thread(self, should_stop: Callable[[], bool]) -> bool:

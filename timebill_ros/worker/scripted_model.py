@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference.conventions import check_prompt
 from timebill_ros.request import Request, Sampling
 from timebill_ros.timing.execution_time import ExecutionTimes
 from timebill_ros.worker.script import Answer, Script, tokens_of
@@ -101,11 +102,7 @@ class ScriptedModel:
                  ) -> list[int] | None:
         """Return a token for each word. GoalError where there are none or too many, or no answer of the script fits."""
         ids = [PROMPT] * len(tokens_of(text))
-        if not ids:
-            raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
-        if len(ids) >= self.max_context:
-            raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {len(ids)} tokens; with room for one more, '
-                            f'at most {self.max_context - 1} fit the context of {self.max_context}')
+        check_prompt(ids, self.max_context)
         return ids
 
     def lengths(self) -> tuple[int, int]:

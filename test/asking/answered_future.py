@@ -1,0 +1,27 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Stands in for rclpy's futures."""
+
+
+class Future:
+    """An answer that comes at once, or never where `result` is None."""
+
+    def __init__(self, result=None):
+        self.result = lambda: result
+        self._is_lost = result is None
+
+    def add_done_callback(self, callback):
+        if not self._is_lost:
+            callback(self)
