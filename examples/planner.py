@@ -75,10 +75,12 @@ class Planner:
                 if news:
                     goal.cancel()
                     return '', news
-            result = goal.answer().result
+            answer = goal.answer()
         except ServerUnavailable as error:
             return '', str(error)
-        return result.text, result.error_msg or 'the model said nothing'
+        if answer.result.error_code:
+            return answer.text, f'{answer.code}: {answer.result.error_msg}'
+        return answer.text, 'the model said nothing'
 
 
 def main() -> None:
