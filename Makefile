@@ -16,7 +16,7 @@ JAZZY := .venv-jazzy
 # What the installed package is made of. A change to any of it installs the package again: seconds, because CMake's
 # build folder is kept and compiles only interfaces that changed. So no installed copy is ever older than the checkout.
 FOLDERS := action cmake config examples launch msg resource scripts srv timebill_ros
-FILES := CMakeLists.txt package.xml pyproject.toml setup.py
+FILES := CMakeLists.txt package.xml plugin.xml pyproject.toml setup.py
 SOURCES := $(FILES) $(shell find $(FOLDERS) -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .DELETE_ON_ERROR:

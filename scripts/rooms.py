@@ -34,8 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = 'timebill_ros'
 
 # From the top room to the bottom. Every file beside the rooms that is not named here belongs to the vocabulary.
-ORDER = ['cli', 'bench', 'behaviours', 'client', 'asking', 'training', 'tasks', 'worker', 'node', 'dispatch', 'engine',
-         'planning', 'timing', 'length', 'inference', 'vocabulary']
+ORDER = ['cli', 'bench', 'behaviours', 'client', 'asking', 'rqt', 'monitoring', 'training', 'tasks', 'worker', 'node',
+         'dispatch', 'engine', 'planning', 'timing', 'length', 'inference', 'vocabulary']
 
 BELOW_THE_ENGINE = {'planning', 'timing', 'length', 'inference', 'vocabulary'}
 
@@ -44,6 +44,8 @@ ONLY = {
     'behaviours': {'client', 'asking', 'vocabulary'},
     'client': {'asking', 'vocabulary'},
     'asking': {'vocabulary'},
+    'rqt': {'monitoring', 'vocabulary'},
+    'monitoring': {f'{NAME}.dispatch.miss_rate', 'vocabulary'},
     'training': {'tasks'} | BELOW_THE_ENGINE,
     'tasks': {'length', 'vocabulary'},
     'worker': {f'{NAME}.dispatch.channel', 'engine'} | BELOW_THE_ENGINE,

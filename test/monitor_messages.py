@@ -32,7 +32,8 @@ def status(request_id: str, phase: Phase, at_s: float, *, release_s: float = 0.0
     """A RequestStatus. `at_s`, `release_s` and `expected_s` are seconds after START_S."""
     fields = dict(finish_reason=0, error_code=0, slack_s=math.nan, wcet_s=math.nan, response_time_s=math.nan,
                   tardiness_s=math.nan, eviction_ratio=math.nan, predicted_tokens=0, pessimistic_tokens=0,
-                  generated_tokens=0, queue_position=0, priority=0, strategy=3, overrun=False, degraded=False)
+                  generated_tokens=0, queue_position=0, priority=0, strategy=3, overrun=False, degraded=False,
+                  timing_factor=1.0, variant='')
     return SimpleNamespace(
         header=SimpleNamespace(stamp=stamp(START_S + at_s)), request_id=request_id, phase=int(phase),
         verdict=int(verdict), release=stamp(START_S + release_s), time_budget_s=budget_s,

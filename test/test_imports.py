@@ -29,6 +29,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'timebill_ros'
 TORCH = {'torch', 'transformers', 'tokenizers', 'safetensors'}
+QT = {'python_qt_binding', 'PyQt5', 'rqt_gui_py'}
 ROS = {'rclpy', 'builtin_interfaces', 'action_msgs', 'lifecycle_msgs', 'diagnostic_msgs', 'rcl_interfaces',
        'rosgraph_msgs', 'std_msgs', 'std_srvs', 'timebill_ros.action', 'timebill_ros.msg', 'timebill_ros.srv'}
 
@@ -101,7 +102,7 @@ def test_neither_process_reaches_the_libraries_of_the_other(path):
     """The node process never needs torch, and what computes never rclpy: not even in a function that is called late."""
     name = rooms.module_name(path)
     room = rooms.room_of(name)
-    if room in ('node', 'dispatch'):
+    if room in ('node', 'dispatch', 'rqt', 'monitoring'):
         assert not packages(reached(name)) & TORCH
     if room in ('worker', 'engine', 'planning', 'timing', 'length', 'inference', 'vocabulary', 'dispatch', 'tasks',
                 'training'):
@@ -163,8 +164,10 @@ def imported_by(*modules):
     (['worker.main'], set(), TORCH | ROS),  # so that a missing torch becomes a sentence to the node
     (['cli.main'], set(), TORCH | ROS | {'matplotlib'}),
     (['client'], {'rclpy'}, TORCH | {'py_trees'}),
+    (['rqt.picture', 'rqt.geometry', 'rqt.starting', 'cli.monitor_picture'], {'timebill_ros.monitoring.wording'},
+     TORCH | ROS | QT),
     (PURE, set(), TORCH | ROS),
-], ids=['node', 'inference', 'worker before its model', 'command', 'client', 'pure'])
+], ids=['node', 'inference', 'worker before its model', 'command', 'client', 'pictures', 'pure'])
 def test_what_a_process_imports(modules, wanted, forbidden):
     imported = imported_by(*modules)
     assert {f'timebill_ros.{module}' for module in modules} | wanted <= imported

@@ -37,6 +37,7 @@ FROM_PIP = {'huggingface_hub', 'safetensors', 'tokenizers', 'torch', 'transforme
 FOR_TREES = {'py_trees'}
 # Draws what was measured; a node and its clients run without it. The extra is `plots`.
 FOR_PLOTS = {'matplotlib'}
+FOR_RQT = {'python_qt_binding', 'rqt_gui_py'}
 
 
 @pytest.fixture(scope='module')
@@ -75,7 +76,7 @@ def imported_packages():
 def test_every_import_is_declared(manifest):
     declared = {dependency.name for dependency in manifest.exec_depends}
     undeclared = {(str(path), name) for path, name in imported_packages()
-                  if name not in sys.stdlib_module_names | FROM_PIP | FOR_PLOTS | FOR_TREES | {NAME}
+                  if name not in sys.stdlib_module_names | FROM_PIP | FOR_PLOTS | FOR_TREES | FOR_RQT | {NAME}
                   and ROSDEP_KEYS.get(name, name) not in declared}
     assert not undeclared
 
@@ -91,6 +92,18 @@ def test_only_behaviours_need_py_trees():
     assert {str(path) for path, name in imported_packages() if name in FOR_TREES} == {f'{NAME}/behaviours.py'}
     pin = re.search(r'py_trees==[\d.]+', (ROOT / 'setup.py').read_text())[0]
     assert pin in (ROOT / 'requirements-test.txt').read_text().splitlines()
+
+
+def test_the_simulator_of_the_tests_is_an_extra():
+    pin = re.search(r'mujoco==[\d.]+', (ROOT / 'setup.py').read_text())[0]
+    assert pin in (ROOT / 'requirements-test.txt').read_text().splitlines()
+    assert f'pip install {pin}`' in (ROOT / 'docs' / 'simulation.md').read_text()
+
+
+def test_only_the_rqt_plugin_needs_qt(manifest):
+    assert {path.parts[1] for path, name in imported_packages() if name in FOR_RQT} == {'rqt'}
+    declared = {dependency.name for dependency in manifest.exec_depends + manifest.build_depends}
+    assert not declared & {*FOR_RQT, 'rqt_gui', 'python3-pyqt5'}  # a robot without a screen gets none
 
 
 def test_the_wheels_are_pinned_alike_everywhere():

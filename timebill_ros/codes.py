@@ -97,3 +97,11 @@ class GoalError(Exception):
     def __init__(self, code: ErrorCode, message: str):
         super().__init__(message)
         self.code = code
+
+
+def name_of(kind: type[IntEnum], number: int) -> str:
+    """Return the name of a code; the number itself where a newer node sends a code that is unknown here."""
+    try:
+        return kind(number).name
+    except ValueError:
+        return str(number)

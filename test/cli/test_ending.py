@@ -19,8 +19,8 @@ import math
 import pytest
 
 from timebill_ros.action import Generate
-from timebill_ros.cli.ending import as_json, name_of, promise_of, sentence
-from timebill_ros.codes import ErrorCode, FinishReason, Verdict
+from timebill_ros.cli.ending import as_json, promise_of, sentence
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict, name_of
 from timebill_ros.msg import Timing
 
 

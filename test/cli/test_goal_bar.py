@@ -17,8 +17,8 @@ import pytest
 from monitor_messages import START_S, status
 
 from timebill_ros.cli.goal_bar import BEYOND, DEADLINE, DECODE, EXPECTED, LATE, PREFILL, QUEUE, STYLES, bar
-from timebill_ros.cli.goal_board import GoalBoard
 from timebill_ros.codes import Phase, Verdict
+from timebill_ros.monitoring.goal_board import GoalBoard
 
 WIDTH = 40  # the deadline is at 30, so that a budget of 3 s has 10 characters a second
 

@@ -20,9 +20,9 @@ import pytest
 from monitor_messages import stats, status
 from rich.console import Console
 
-from timebill_ros.cli.goal_board import GoalBoard
 from timebill_ros.cli.monitor_picture import WIDE_FROM, picture
 from timebill_ros.codes import ErrorCode, FinishReason, Phase, Verdict
+from timebill_ros.monitoring.goal_board import GoalBoard
 
 
 def board_of(*statuses, **changed) -> GoalBoard:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from timebill_ros import settings
 from timebill_ros.cli import ending, trace
-from timebill_ros.codes import ErrorCode
+from timebill_ros.codes import ErrorCode, name_of
 
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
 GRACE_S = 10.0  # how long after its budget an answer is waited for
@@ -137,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
         return 0 if result.error_code == Generate.Result.NONE else 1
     print(unshown(''.join(shown), result.text))
     if result.error_code:
-        print(f'error {result.error_code} {ending.name_of(ErrorCode, result.error_code)}: {result.error_msg}',
+        print(f'error {result.error_code} {name_of(ErrorCode, result.error_code)}: {result.error_msg}',
               file=sys.stderr)
     print(ending.sentence(result, answer.received_s, options.budget), file=sys.stderr)
     return 0 if result.error_code == Generate.Result.NONE else 1

@@ -16,32 +16,15 @@
 from __future__ import annotations
 
 import math
-from enum import IntEnum
 
-from timebill_ros.codes import ErrorCode, FinishReason, Verdict
-
-
-def name_of(kind: type[IntEnum], number: int) -> str:
-    """Return the name of a code; the number itself where a newer node sends a code that is unknown here."""
-    try:
-        return kind(number).name
-    except ValueError:
-        return str(number)
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict, name_of
+from timebill_ros.monitoring.promises import is_kept
 
 
 def promise_of(result) -> str:
-    """Return what became of the promise of an action result: 'kept', 'missed' or 'none'.
-
-    A promise is kept by a natural end that came in time. A deadline that cut the text, or a cap, is a miss. A client
-    that canceled its goal broke no promise of the node's, so the promise counts as 'none'.
-    """
-    timing = result.timing
-    promised = timing.verdict in (Verdict.FITS, Verdict.FITS_WITH_EVICTION)
-    if not promised or result.error_code in (ErrorCode.CANCELED, ErrorCode.INACTIVE):
-        return 'none'
-    in_time = not timing.tardiness_s > 0
-    natural = result.finish_reason in (FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH)
-    return 'kept' if natural and in_time else 'missed'
+    """Return what became of the promise of an action result: 'kept', 'missed' or 'none', see `is_kept`."""
+    kept = is_kept(result.timing.verdict, result.finish_reason, result.error_code, result.timing.tardiness_s)
+    return {True: 'kept', False: 'missed', None: 'none'}[kept]
 
 
 def sentence(result, received_s: float, budget_s: float) -> str:

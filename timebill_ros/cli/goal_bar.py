@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from timebill_ros.cli.goal_board import Goal
 from timebill_ros.codes import Verdict
+from timebill_ros.monitoring.goal_board import Goal
+from timebill_ros.monitoring.wording import without_bar
 
 QUEUE, PREFILL, DECODE = '\u00b7', '\u2592', '\u2588'  # middle dot, medium shade, full block
 DEADLINE, EXPECTED, BEYOND = '\u2502', '\u25c7', '\u203a'  # a line, a diamond, an arrow at the right end
@@ -33,13 +34,10 @@ def bar(goal: Goal, now_s: float, width: int) -> Text:
 
     `now_s`: ROS time. Goals of different budgets have the same length up to their deadline.
     """
-    budget_s = goal.deadline_s - goal.release_s
-    if not goal.release_s or budget_s <= 0:
-        return Text('no deadline' if not goal.deadline_s else 'the deadline had passed at the release', 'dim')
+    if words := without_bar(goal):
+        return Text(words, 'dim')
     due = round(width * SHARE)
-    until = _cell((goal.ended_s or now_s) - goal.release_s, budget_s, due)
-    begun = _cell(goal.started_s - goal.release_s, budget_s, due) if goal.started_s else until
-    decoding = _cell(goal.decoding_s - goal.release_s, budget_s, due) if goal.decoding_s else until
+    begun, decoding, until = (_cell(goal, end_s, due) for end_s in goal.phase_ends(now_s))
     style = style_of(goal)
     text = Text()
     for cell in range(width):
@@ -50,7 +48,7 @@ def bar(goal: Goal, now_s: float, width: int) -> Text:
         text.append(character, LATE if happened and cell >= due else style if happened else 'dim')
     if until > width:
         text = text[:width - 1] + Text(BEYOND, LATE)
-    expected = _cell(_expected_s(goal) - goal.release_s, budget_s, due) if _expected_s(goal) else -1
+    expected = _cell(goal, goal.expected_s, due) if goal.expected_s else -1
     if until <= expected < width and not goal.is_over:
         text = text[:expected] + Text(EXPECTED, style) + text[expected + 1:]
     return text
@@ -61,11 +59,6 @@ def style_of(goal: Goal) -> str:
     return LATE if goal.is_missed else STYLES.get(goal.verdict, 'white')
 
 
-def _expected_s(goal: Goal) -> float:
-    stamp = goal.latest.predicted_finish
-    return stamp.sec + stamp.nanosec * 1e-9
-
-
-def _cell(since_s: float, budget_s: float, due: int) -> int:
+def _cell(goal: Goal, instant_s: float, due: int) -> int:
     """Return how many cells an instant is from the release, which is at least 0."""
-    return max(0, round(since_s / budget_s * due))
+    return max(0, round((instant_s - goal.release_s) / goal.budget_s * due))

@@ -30,11 +30,15 @@ def add(commands) -> None:
     command.add_argument('--server', default='/timebill', help='name of the node')
     command.add_argument('--lines', action='store_true',
                          help='print a line for each status instead, as where the output is no terminal')
+    command.add_argument('--rqt', action='store_true', help='show it in a window instead, where rqt is installed')
     command.set_defaults(run=run, talks=True)
 
 
 def run(options: argparse.Namespace) -> int:
     """Show the node until Ctrl-C."""
+    if options.rqt:
+        from timebill_ros.rqt.starting import start
+        return start(options.server)
     from rich.console import Console
 
     from timebill_ros.client import Client
@@ -68,20 +72,16 @@ def _lines(client, server: str, _) -> None:
 
 def _live(client, server: str, console) -> None:
     """Draw the picture again and again, on a screen of its own."""
-    from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
     from rich.live import Live
 
-    from timebill_ros.cli.goal_board import GoalBoard
     from timebill_ros.cli.monitor_picture import picture
-    from timebill_ros.msg import DeadlineStats, RequestStatus
+    from timebill_ros.monitoring import wording
+    from timebill_ros.monitoring.goal_board import GoalBoard
+    from timebill_ros.monitoring.subscription import subscribe
     board = GoalBoard()
-    client.node.create_subscription(RequestStatus, f'{server}/status',
-                                    lambda m: board.take_status(m, time.monotonic()), 50)
-    kept = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    client.node.create_subscription(DeadlineStats, f'{server}/stats',
-                                    lambda m: board.take_stats(m, time.monotonic()), kept)
-    hint = f'waiting for {server}: nothing publishes {server}/stats. The node is not running, or in another ' \
-           'ROS_DOMAIN_ID'
+    subscribe(client.node, server, lambda m: board.take_status(m, time.monotonic()),
+              lambda m: board.take_stats(m, time.monotonic()))
+    hint = wording.unheard(server)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             live.update(picture(server, board, time.monotonic(), *console.size, hint), refresh=True)

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import math
 
-from timebill_ros.cli.ending import name_of
-from timebill_ros.cli.first_verdicts import FirstVerdicts
-from timebill_ros.codes import ErrorCode, FinishReason, Phase, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Phase, Verdict, name_of
+from timebill_ros.monitoring.first_verdicts import FirstVerdicts
 
 UNKNOWN = '-'
 WIDTHS = {'time': 14, 'request': 8, 'phase': 8, 'verdict': 18, 'now': 18, 'slack s': 9, 'wcet s': 9, 'evicted': 7,

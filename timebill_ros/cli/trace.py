@@ -24,8 +24,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from timebill_ros.cli.ending import name_of
-from timebill_ros.codes import ErrorCode, FinishReason, Phase, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Phase, Verdict, name_of
 
 TRACKS = ('client', 'node', 'inference', 'length prediction', 'tokens', 'status')
 

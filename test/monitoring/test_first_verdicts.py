@@ -15,8 +15,8 @@
 """Which verdict of a request holds the promise."""
 from monitor_messages import status
 
-from timebill_ros.cli.first_verdicts import REMEMBERED, FirstVerdicts
 from timebill_ros.codes import Phase, Verdict
+from timebill_ros.monitoring.first_verdicts import REMEMBERED, FirstVerdicts
 
 
 def test_the_first_plan_holds_and_what_was_told_while_waiting_does_not():

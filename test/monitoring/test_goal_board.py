@@ -16,8 +16,8 @@
 import pytest
 from monitor_messages import START_S, stats, status
 
-from timebill_ros.cli.goal_board import REMEMBERED, SILENT_S, GoalBoard
 from timebill_ros.codes import Phase, Verdict
+from timebill_ros.monitoring.goal_board import REMEMBERED, SILENT_S, GoalBoard
 
 
 def test_a_goal_has_the_instants_of_its_phases():
@@ -71,3 +71,41 @@ def test_the_nodes_time_goes_on_between_messages_and_stands_still_with_simulated
     assert board.now_s(200.0) == pytest.approx(START_S + 5.0 + SILENT_S)
     board.take_stats(stats(5.0), 200.0)  # the simulation pauses
     assert board.now_s(200.0) == pytest.approx(START_S + 5.0)
+
+
+@pytest.mark.parametrize(('told', 'ends'), [
+    ([(Phase.QUEUED, 0.0)], (1.5, 1.5, 1.5)),
+    ([(Phase.PREFILL, 0.5)], (0.5, 1.5, 1.5)),
+    ([(Phase.PREFILL, 0.5), (Phase.DECODE, 1.0)], (0.5, 1.0, 1.5)),
+    ([(Phase.PREFILL, 0.5), (Phase.DECODE, 1.0), (Phase.DONE, 1.25)], (0.5, 1.0, 1.25)),
+    ([(Phase.DONE, 0.25)], (0.25, 0.25, 0.25)),  # it never started
+])
+def test_phases_end_when_the_next_one_begins_or_the_goal_ends_or_now(told, ends):
+    board = GoalBoard()
+    for phase, at_s in told:
+        board.take_status(status('a', phase, at_s), 0.0)
+    found = board.latest(1)[0].phase_ends(START_S + 1.5)
+    assert [instant - START_S for instant in found] == pytest.approx(ends)
+
+
+def test_a_goal_tells_its_budget_and_when_it_may_end():
+    board = GoalBoard()
+    board.take_status(status('a', Phase.DECODE, 1.0, budget_s=3.0, expected_s=2.0, slack_s=0.5), 0.0)
+    goal = board.latest(1)[0]
+    assert [goal.budget_s, goal.expected_s - START_S, goal.worst_s - START_S] == pytest.approx([3.0, 2.0, 2.5])
+    board.take_status(status('b', Phase.QUEUED, 1.0, budget_s=3.0), 0.0)
+    goal = board.latest(1)[0]
+    assert (goal.request_id, goal.expected_s, goal.worst_s) == ('b', 0.0, 0.0)
+
+
+def test_a_snapshot_stays_as_it_is():
+    board = GoalBoard()
+    board.take_status(status('a', Phase.PREFILL, 0.0), 0.0)
+    board.take_stats(stats(0.0, running=1), 0.0)
+    kept = board.snapshot()
+    board.take_status(status('a', Phase.DONE, 1.0), 1.0)
+    board.take_status(status('b', Phase.QUEUED, 1.0), 1.0)
+    board.take_stats(stats(1.0), 1.0)
+    assert [(goal.request_id, goal.is_over) for goal in kept.goals()] == [('a', False)]
+    assert kept.stats.running == 1 and kept.now_s(0.0) == pytest.approx(START_S)
+    assert len(board.goals()) == 2

@@ -18,11 +18,12 @@ Instants in ROS time are seconds; `heard` is when a message arrived, on this mac
 """
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from timebill_ros.cli.first_verdicts import FirstVerdicts
 from timebill_ros.codes import Phase, Verdict
+from timebill_ros.monitoring.first_verdicts import FirstVerdicts
 
 REMEMBERED = 200  # goals
 SILENT_S = 1.0  # the node's clock goes on for so long after a message; stats come every half second
@@ -50,6 +51,30 @@ class Goal:
         """Whether the goal is late now, or was cut or ended late."""
         return bool(self.latest.overrun)
 
+    @property
+    def budget_s(self) -> float:
+        """Seconds from release to deadline; 0 or less where there is no deadline, or it had passed at the release."""
+        return self.deadline_s - self.release_s
+
+    @property
+    def expected_s(self) -> float:
+        """When the goal is expected to end; 0 where that is not known."""
+        return seconds(self.latest.predicted_finish)
+
+    @property
+    def worst_s(self) -> float:
+        """When the goal ends in the worst case that its plan allows for; 0 where that is not known."""
+        return 0.0 if math.isnan(self.latest.slack_s) or not self.deadline_s else self.deadline_s - self.latest.slack_s
+
+    def phase_ends(self, now_s: float) -> tuple[float, float, float]:
+        """Return when queueing, prefill and decoding ended. What goes on ends at `now_s`; what never began has no span.
+
+        `now_s`: ROS time.
+        """
+        until = self.ended_s or now_s
+        begun = self.started_s or until
+        return begun, self.decoding_s or until, until
+
 
 class GoalBoard:
     """The goals in the order in which they came, and the latest DeadlineStats."""
@@ -70,7 +95,7 @@ class GoalBoard:
             return
         goal = self._goals.setdefault(m.request_id, Goal(m.request_id))
         goal.latest, goal.verdict = m, self._verdicts.of(m)
-        goal.release_s, goal.deadline_s = _seconds(m.release), _seconds(m.deadline)  # either may move with /clock
+        goal.release_s, goal.deadline_s = seconds(m.release), seconds(m.deadline)  # either may move with /clock
         if m.phase in (Phase.PREFILL, Phase.DECODE):
             goal.started_s = goal.started_s or at_s
         if m.phase == Phase.DECODE:
@@ -85,9 +110,13 @@ class GoalBoard:
         self._take_stamp(m, heard_s)
         self.stats, self.stats_heard_s, self.degraded = m, heard_s, m.degraded
 
+    def goals(self) -> list[Goal]:
+        """Return all goals that are remembered, in the order they came."""
+        return list(self._goals.values())
+
     def latest(self, count: int) -> list[Goal]:
         """Return at most `count` goals: those that are held, and then those that came last; in the order they came."""
-        goals = list(self._goals.values())
+        goals = self.goals()
         held = [goal for goal in goals if not goal.is_over]
         over = [goal for goal in goals if goal.is_over]
         held = held[len(held) - min(count, len(held)):]
@@ -99,10 +128,17 @@ class GoalBoard:
         """Return ROS time as the node has it, from the stamp of the latest message; 0 before the first."""
         return self._stamp_s + min(max(0.0, monotonic_s - self._heard_s), SILENT_S) if self._stamp_s else 0.0
 
+    def snapshot(self) -> GoalBoard:
+        """Return a copy that later messages leave as it is."""
+        other = copy.copy(self)
+        other._goals = {name: replace(goal) for name, goal in self._goals.items()}
+        return other
+
     def _take_stamp(self, m, heard_s: float) -> float:
-        self._stamp_s, self._heard_s = _seconds(m.header.stamp), heard_s
+        self._stamp_s, self._heard_s = seconds(m.header.stamp), heard_s
         return self._stamp_s
 
 
-def _seconds(stamp) -> float:
+def seconds(stamp) -> float:
+    """Return a builtin_interfaces/Time in seconds."""
     return stamp.sec + stamp.nanosec * 1e-9
