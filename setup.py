@@ -117,6 +117,7 @@ setup(
                     'compressed-tensors': ['compressed-tensors==0.20.0'],
                     'fp8': ['accelerate==1.15.0', 'triton'],  # triton as the installed torch wants it
                     'behaviours': ['py_trees==2.6.0'],  # behaviour trees, where they do not come from apt
+                    'simulation': ['mujoco==3.3.7'],  # the simulator of test/simulation
                     'llamacpp': ['llama-cpp-python==0.3.36', 'gguf==0.17.1'], 'test': TEST},
     distclass=PlatformWheel,
     cmdclass={'build_py': BuildWithInterfaces},
