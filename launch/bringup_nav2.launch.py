@@ -28,10 +28,12 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 NODE = str(Path(__file__).absolute().parent / 'timebill.launch.py')
+BOND_TIMEOUT_S = 4.0  # Nav2's default
 
 
 def manager(context):
     name = LaunchConfiguration('node_name').perform(context)
+    bonded = bool(LaunchConfiguration('bond_topic').perform(context))
     return [Node(
         package='nav2_lifecycle_manager',
         executable='lifecycle_manager',
@@ -40,8 +42,8 @@ def manager(context):
         parameters=[{
             'node_names': [name],
             'autostart': LaunchConfiguration('manager_autostart').perform(context) == 'true',
-            # The node makes no bond; with bonds the manager would wait for one, and give up the bringup.
-            'bond_timeout': 0.0,
+            # Without a bond of the node's the manager must not wait for one: it would give up the bringup.
+            'bond_timeout': BOND_TIMEOUT_S if bonded else 0.0,
             'use_sim_time': LaunchConfiguration('use_sim_time').perform(context).lower() == 'true',
         }],
         output='screen',

@@ -43,6 +43,7 @@ OVERRIDES = {
     'cpu_affinity': 'CPU cores that the inference process may use, for instance 0,2-3',
     'worker': 'model, or scripted: answers of a file and no model, for the tests of other programs',
     'script': 'YAML file with these answers, of worker:=scripted',
+    'bond_topic': 'topic of the bond with a lifecycle manager of Nav2: bond, where bondpy is installed',
 }
 
 

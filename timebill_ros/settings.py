@@ -132,6 +132,8 @@ PARAMETERS = (
     Parameter('realtime_priority', 0, 'SCHED_FIFO priority of the thread that decodes, so that other programs do not '
               'delay its steps. 0: none. It needs permission, and a core to spare for everything else.', 'levels', 0,
               99),
+    Parameter('nvtx_ranges', False, 'Name each request, its phases and its decode steps on the time line of Nsight '
+              'Systems, as NVTX ranges. It costs a little time per token. On CUDA only.'),
     # Length prediction.
     Parameter('predictor_max_tokens', 0, 'Longest input of the length predictor, N_p; of a longer prompt it reads the '
               'beginning and the end. 0: as much as it can read while prefill runs, according to the profile.',
@@ -237,6 +239,10 @@ PARAMETERS = (
               'time, which follows /clock with use_sim_time; monotonic: real time.', choices=('ros', 'monotonic')),
     Parameter('clock_timeout_s', 5.0, 'With use_sim_time: how long /clock may stand still. After that, deadlines go on '
               'at the last pace of the clock, with a warning.', 's', 0.1, 3600.0),
+    # Nav2.
+    Parameter('bond_topic', '', 'Topic of a bond by which the lifecycle manager of Nav2 sees whether the node lives, '
+              'relative to the namespace: bond, as Nav2 up to Lyrical has it. It needs the ROS 2 package bondpy, and a '
+              'bond_timeout of the manager above 0. Empty: no bond.'),
     # Delivery and limits.
     Parameter('delivery_margin_s', 0.03, 'Time kept free before a deadline for carrying the result to the client. The '
               'node takes more, up to 0.25 s, while results are seen to take longer.', 's', 0.0, 10.0, live=True),

@@ -103,6 +103,12 @@ def test_a_manager_of_nav2_drives_the_node(launched):
         'node_names': ['planner'], 'autostart': True, 'bond_timeout': 0.0, 'use_sim_time': False}
 
 
+def test_a_manager_waits_for_a_bond_where_the_node_makes_one(launched):
+    seen = {one['program']: one for one in launched('bringup_nav2.launch.py', 'bond_topic:=bond')}
+    assert seen['timebill_node']['parameters']['bond_topic'] == 'bond'
+    assert seen['lifecycle_manager']['parameters']['bond_timeout'] == 4.0
+
+
 def test_a_simulator_is_started_and_the_node_follows_its_clock(launched, tmp_path):
     # Its end would end the node's stand-in too, so it lasts until that has written what it saw.
     command = f"bash -c 'touch {tmp_path}/started; until [ -s {tmp_path}/seen ]; do sleep 0.1; done'"

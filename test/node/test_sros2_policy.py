@@ -37,6 +37,7 @@ NODE, CLIENT, MANAGER = '/timebill', '/timebill_client', '/lifecycle_manager_tim
 # Element -> its attributes, from the schema of ros2/sros2.
 RULES = {'topics': {'publish', 'subscribe'}, 'services': {'reply', 'request'}, 'actions': {'execute', 'call'}}
 SIMULATED = ['-p', 'use_sim_time:=true']  # so that /clock is among the subscriptions
+WITH_A_BOND = {'bond_topic': 'bond', 'environment': {'PYTHONPATH': str(ROOT / 'test' / 'bond_stand_in')}}
 SETTLED_S = 3.0  # how long the graph must look the same before it counts
 # `timebill monitor` in a terminal is the widest client: a Client that hears status and stats as well. The command line
 # takes no ROS arguments of its own; rclpy reads them from sys.argv.
@@ -116,7 +117,7 @@ def differences(path: str, namespace: str, found: dict[str, set[str]]) -> list[s
 
 @pytest.fixture(scope='module')
 def server():
-    with NodeProcess(arguments=SIMULATED) as server:
+    with NodeProcess(arguments=SIMULATED, **WITH_A_BOND) as server:
         yield server.start()
 
 

@@ -42,6 +42,7 @@ from timebill_ros.dispatch.load import position_of
 from timebill_ros.dispatch.worker_process import WorkerProcess
 from timebill_ros.msg import RequestStatus
 from timebill_ros.node import answering, parameters, qos_overrides, ros_logging, translation
+from timebill_ros.node.bond import Bond
 from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.node.diagnostics import report
 from timebill_ros.node.estimate_service import EstimateService
@@ -66,6 +67,7 @@ class TimebillNode(LifecycleNode):
         self._dispatcher: Dispatcher | None = None
         self._goals: GoalServer | None = None
         self._estimates: EstimateService | None = None
+        self._bond: Bond | None = None
         self._status = None
         self._clock_follower: ClockFollower | None = None
         self._state = 'unconfigured'
@@ -131,6 +133,7 @@ class TimebillNode(LifecycleNode):
                                  self._publish_refused, self._action_group)
         self._estimates = EstimateService(self, self._settings, self._dispatcher, self._goals, lambda: self._state,
                                           self._service_group)
+        self._bond = Bond(self, self._settings['bond_topic'])
 
     def on_activate(self, state) -> TransitionCallbackReturn:
         return self._attempt('activate', self._activate, state, undo=self._become_inactive)
@@ -168,10 +171,13 @@ class TimebillNode(LifecycleNode):
             self._check_not_stopping()
             self._state, self._told_degraded = 'active', False
             self._goals.start()
+        self._bond.start()
         return result
 
     def _become_inactive(self, state) -> TransitionCallbackReturn:
         self._drain('the server was deactivated')
+        if self._bond is not None:
+            self._bond.stop()
         self._state = 'inactive'
         return super().on_deactivate(state)  # after the last statuses, because this silences their publisher
 
@@ -197,7 +203,7 @@ class TimebillNode(LifecycleNode):
         failed = None
         for name, free in (('_dispatcher', Dispatcher.close), ('_goals', GoalServer.destroy),
                            ('_clock_follower', ClockFollower.destroy), ('_estimates', EstimateService.destroy),
-                           ('_status', self.destroy_lifecycle_publisher)):
+                           ('_bond', Bond.stop), ('_status', self.destroy_lifecycle_publisher)):
             part = getattr(self, name)
             try:
                 if part is not None:
