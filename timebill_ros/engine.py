@@ -38,6 +38,7 @@ from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.decode import decode, no_collection
 from timebill_ros.inference.history import read
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory
+from timebill_ros.inference.ranges import Ranges
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
 from timebill_ros.length.length_distribution import LengthDistribution
@@ -79,18 +80,19 @@ class Engine:
 
     `predictor`: predicts response lengths, or None. `times`: what model and predictor take on this device. `tracker`:
     what finished requests have taught about lengths and times. `rule`: what plans are made by; None: the paper's rule.
-    The other arguments are the parameters of the same names.
+    `ranges`: what marks a request for a profiler. The other arguments are the parameters of the same names.
     """
 
     def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes, tracker: Tracker, *,
-                 rule: PaperRule | QualityRule | None = None, prefill_chunk_tokens: int = 512,
-                 prediction_wait_s: float = 0.02, predictor_max_tokens: int = 0, replan_tokens: int = 32,
-                 drop_infeasible: str = 'never', clock: Clock = time.monotonic):
+                 rule: PaperRule | QualityRule | None = None, ranges: Ranges | None = None,
+                 prefill_chunk_tokens: int = 512, prediction_wait_s: float = 0.02, predictor_max_tokens: int = 0,
+                 replan_tokens: int = 32, drop_infeasible: str = 'never', clock: Clock = time.monotonic):
         self.model = model
         self.predictor = predictor
         self.times = times
         self.tracker = tracker
         self.planner = Planner(times, list(model.variants), rule)
+        self.ranges = ranges or Ranges()
         self.replan_tokens = replan_tokens
         self.drop_infeasible = drop_infeasible
         self.prefill_chunk_tokens = prefill_chunk_tokens
@@ -103,7 +105,7 @@ class Engine:
         timing = Timing(time_budget_s=request.time_budget_s, variant=self.model.variant,
                         seed=request.sampling.seed if request.sampling.temperature > 0 else 0)
         try:
-            with self.model.stream.entered():
+            with self.model.stream.entered(), self.ranges.request():
                 reason, text = self._generate(request, control, timing)
             full = timing.prompt_tokens + timing.generated_tokens >= self.model.max_context
             return overrun.settle(request, reason, text, timing, context_is_full=full)
@@ -123,10 +125,11 @@ class Engine:
 
     def _generate(self, request: Request, control: Control, timing: Timing) -> tuple[FinishReason, str]:
         """Generate the answer: (why it ended, its text). `timing` is filled in on the way."""
-        clock = self.clock
+        clock, phase = self.clock, self.ranges.phase
         started = clock()
         timing.queue_s = started - request.release_s
         control.on_phase(Phase.PREFILL)
+        phase('tokenize')
         prepared = self._prepare(request, control.should_stop)
         if prepared is None:
             return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
@@ -139,6 +142,7 @@ class Engine:
 
         # Prefill and prediction start together, on separate executors.
         future = self._start_prediction(prepared)
+        phase('prefill')
         prefill_started = clock()
         self.model.reset()
         logits = self.model.prefill(prepared.ids, chunk_tokens=self.prefill_chunk_tokens,
@@ -151,9 +155,11 @@ class Engine:
             if not control.canceled and timing.prefill_s > profiled_s * self.tracker.prefill.value:
                 self.tracker.prefill.observe(timing.prefill_s, profiled_s)  # the whole would have taken even longer
             return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
+        phase('wait for the prediction')
         distribution = self._collect(future, timing, prefill_started, prefill_finished, prepared)
 
         # The plan is made with the measured time left, not with the estimate of what prefill would take.
+        phase('plan')
         known = self._situation(request, prepared, distribution)
         left = control.deadline.remaining() - control.margin_s
         plan = self.planner.plan(known, left)
@@ -170,7 +176,9 @@ class Engine:
                 self.tracker.steps.refused(known.sampling)
             raise self._infeasible(plan, left, request)
 
+        phase('eviction')
         n_kv = self._evict(plan, timing, left)
+        phase('decode')
         decode_started = clock()
         timing.time_to_first_token_s = decode_started - request.release_s  # prefill has given token 0 already
         control.on_phase(Phase.DECODE)
@@ -269,7 +277,8 @@ class Engine:
         control.tokens[:] = [0] * plan.length_cap
         stops = StopStrings(model.tokenizer, request.sampling.stop)
         with model.drawing(request.sampling, ids) as sampler, no_collection():
-            reason = decode(model, sampler, logits, position=plan.n_x, n_kv=n_kv, cap=plan.length_cap,
+            reason = decode(self.ranges.stepping(model), sampler, logits, position=plan.n_x, n_kv=n_kv,
+                            cap=plan.length_cap,
                             cap_reason=FinishReason.LENGTH if plan.length_cap >= request.max_new_tokens else
                             FinishReason.CAPPED,
                             step_s=self.planner.times_of(plan.variant, request.sampling.kind).steps.scaled(

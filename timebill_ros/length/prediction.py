@@ -24,6 +24,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from timebill_ros.deadline import Clock
+from timebill_ros.inference.ranges import Ranges
 from timebill_ros.length.length_distribution import LengthDistribution
 
 
@@ -62,6 +63,7 @@ class PredictionExecutor:
         self.fingerprint = fingerprint
         self.directory = directory
         self.placement = 'beside'  # where the predictor runs; worker/tuning.py may choose another
+        self.ranges = Ranges()  # what marks a prediction for a profiler
         self._clock = clock
         self._executor = ThreadPoolExecutor(1, 'length-predictor', initializer=self._prepare, initargs=(threads,))
         # Wait until the thread exists with its own settings, so that no request waits for that.
@@ -88,7 +90,7 @@ class PredictionExecutor:
 
     def _predict(self, text: str, max_input_tokens: int) -> Prediction:
         started = self._clock()
-        with self._stream.entered(ordered=False):  # beside the model's stream
+        with self.ranges.around('length prediction'), self._stream.entered(ordered=False):  # beside the model's stream
             distribution = self.predictor.predict(text, max_input_tokens=max_input_tokens)
         return Prediction(distribution, started, self._clock())
 

@@ -15,11 +15,13 @@
 """An engine put together from its parts, as the settings say. No torch: worker/scripted.py needs none."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from timebill_ros.engine import Engine
+from timebill_ros.inference.ranges import Ranges
 from timebill_ros.planning.paper_rule import PaperRule
 from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.quality_table import QualityTable
@@ -27,6 +29,8 @@ from timebill_ros.planning.tracker import Tracker
 from timebill_ros.resources import quality_table_path
 from timebill_ros.timing.profile import Profile
 from timebill_ros.worker.profile_check import ProfileCheck
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -57,13 +61,27 @@ def make_tracker(settings: dict, scores: list[float], profile: Profile) -> Track
                       track_timing=settings['track_timing'])
 
 
+def ranges_on(device, *, asked: bool) -> Ranges:
+    """Return what marks requests for a profiler: NVTX on CUDA where that is asked for, elsewhere nothing."""
+    if not asked:
+        return Ranges()
+    if device.type != 'cuda':
+        log.warning('nvtx_ranges has no effect: the model is on %s, and NVTX is for CUDA', device.type)
+        return Ranges()
+    from timebill_ros.inference.nvtx import NvtxRanges  # here: it needs torch
+    return NvtxRanges()
+
+
 def make_engine(settings: dict, model, predictor, profile: Profile, tracker: Tracker, rule: PaperRule | QualityRule,
                 chunk_tokens: int) -> Engine:
     """Make an engine of its parts; several may share a model, if one at a time runs.
 
-    `model`, `predictor`: see Engine.
+    `model`, `predictor`: see Engine. `nvtx_ranges` marks what both of them do.
     """
-    return Engine(model, predictor, profile.times, tracker, rule=rule, prefill_chunk_tokens=chunk_tokens,
+    ranges = ranges_on(model.device, asked=settings['nvtx_ranges'])
+    if predictor is not None:
+        predictor.ranges = ranges
+    return Engine(model, predictor, profile.times, tracker, rule=rule, ranges=ranges, prefill_chunk_tokens=chunk_tokens,
                   prediction_wait_s=settings['prediction_wait_s'],
                   predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
                   drop_infeasible=settings['drop_infeasible'])
