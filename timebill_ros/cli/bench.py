@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -219,13 +218,6 @@ def _run_knobs(options: argparse.Namespace) -> int:
                max_new_tokens=options.max_new_tokens, profile_s=options.seconds, processes=options.processes)
 
 
-def _end_when_terminated() -> None:
-    """Have SIGTERM end a bench as Ctrl-C does, through its `finally` blocks: no node, worker or client goes on."""
-    def end(number, frame):
-        raise SystemExit(128 + number)
-    signal.signal(signal.SIGTERM, end)
-
-
 def _add_load(benches) -> None:
     command = _parser(benches, 'load', 'clients, cancels, nonsense and faults on a running node: is every '
                                  'deadline held, is anything lost?')
@@ -242,7 +234,6 @@ def _add_load(benches) -> None:
 def _run_load(options: argparse.Namespace) -> int:
     from timebill_ros.bench.load import run, summary
     isolate()
-    _end_when_terminated()
     result = run(options.out, n_goals=options.goals, n_clients=options.clients, minutes=options.minutes,
                  kills=options.kills, hangs=options.hangs, seed=options.seed)
     print(summary(result))
@@ -262,7 +253,6 @@ def _add_utilisation(benches) -> None:
 def _run_utilisation(options: argparse.Namespace) -> int:
     from timebill_ros.bench.utilisation import run
     isolate()
-    _end_when_terminated()
     run(options.out, budgets=options.budgets, seconds=options.seconds, seed=options.seed)
     return 0
 

@@ -19,6 +19,7 @@ import argparse
 import sys
 
 from timebill_ros.cli import ask, bench, cache, demo, forget, get_model, monitor, profile, train_length_predictor
+from timebill_ros.cli.termination import CODE, Terminated, termination_as_interrupt
 from timebill_ros.inference.threads import wait_briefly
 from timebill_ros.resources import version
 from timebill_ros.worker import process_tuning
@@ -70,13 +71,16 @@ def main(arguments: list[str] | None = None) -> int:
     expected: tuple[type[BaseException], ...] = ()
     try:
         expected = _expected_errors(options)
-        return options.run(options)
+        with termination_as_interrupt():
+            return options.run(options)
     except ModuleNotFoundError as error:
         print(f'timebill {options.command}: {missing(error)}', file=sys.stderr)
         return 1
     except expected as error:
         print(f'timebill {options.command}: {error}', file=sys.stderr)
         return 1
+    except Terminated:
+        return CODE
     except KeyboardInterrupt:
         return 130
 
