@@ -14,8 +14,9 @@
 
 """Messages of the status and stats topics that were recorded, and are read back without ROS.
 
-A recording is JSON: {"about": what it is of, "messages": [[topic, heard_s, fields], ...]}. A stamp is [sec, nanosec],
-NaN is null, and `heard_s` counts from the first message.
+A recording is JSON: {"about": what it is of, "messages": [[topic, heard_s, fields], ...]}. A message has only the
+fields that differ from those of the one before on its topic. A stamp is [sec, nanosec], NaN is null, and `heard_s`
+counts from the first message.
 """
 from __future__ import annotations
 
@@ -28,21 +29,35 @@ STAMPS = ('release', 'deadline', 'predicted_finish')
 DEMO = Path(__file__).parent / 'rqt' / 'demo.json'
 
 
-def to_row(topic: str, heard_s: float, message) -> list:
-    """Return a message of ROS as a row of a recording."""
-    fields = {name: getattr(message, name) for name in message.get_fields_and_field_types() if name != 'header'}
-    for name in STAMPS:
-        if name in fields:
+class Recorder:
+    """Makes rows of a recording."""
+
+    def __init__(self):
+        self.rows: list[list] = []
+        self._last: dict[str, dict] = {}
+
+    def take(self, topic: str, heard_s: float, message) -> None:
+        """Add a message of ROS."""
+        fields = {name: getattr(message, name) for name in message.get_fields_and_field_types() if name != 'header'}
+        fields = {'stamp': message.header.stamp, **fields}
+        for name in {'stamp', *STAMPS} & set(fields):
             fields[name] = [fields[name].sec, fields[name].nanosec]
-    fields = {name: (None if math.isnan(value) else round(value, 6)) if isinstance(value, float) else value
-              for name, value in fields.items()}
-    return [topic, round(heard_s, 3), {'stamp': [message.header.stamp.sec, message.header.stamp.nanosec], **fields}]
+        fields = {name: (None if math.isnan(value) else round(value, 6)) if isinstance(value, float) else value
+                  for name, value in fields.items()}
+        last = self._last.get(topic, {})
+        self.rows.append([topic, round(heard_s, 3), {name: value for name, value in fields.items()
+                                                     if name not in last or last[name] != value}])
+        self._last[topic] = fields
 
 
 def read(path: Path = DEMO) -> list[tuple[str, float, SimpleNamespace]]:
     """Return (topic, heard_s, message) of each message; a message has the fields of the ROS message."""
-    return [(topic, heard_s, _message(dict(fields))) for topic, heard_s, fields in json.loads(
-        path.read_text())['messages']]
+    last: dict[str, dict] = {}
+    found = []
+    for topic, heard_s, changed in json.loads(path.read_text())['messages']:
+        last[topic] = {**last.get(topic, {}), **changed}
+        found.append((topic, heard_s, _message(dict(last[topic]))))
+    return found
 
 
 def _message(fields: dict) -> SimpleNamespace:

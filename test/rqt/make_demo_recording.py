@@ -16,7 +16,7 @@
 
     python test/rqt/make_demo_recording.py [MODEL]      # smollm2, where "timebill get-model smollm2" was run
 
-It takes an environment with ROS 2 and torch, as for `timebill demo`. Stats are kept once in two seconds.
+It takes an environment with ROS 2 and torch, as for `timebill demo`.
 """
 import json
 import subprocess
@@ -26,12 +26,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
-STATS_EVERY = 4
 
 
 def main(model: str) -> None:
     """Run the goals of the demonstration and record."""
-    from status_recording import DEMO, to_row
+    from status_recording import DEMO, Recorder
 
     from timebill_ros.cli import demo, demo_site_log, demo_text
     from timebill_ros.cli.isolation import isolate
@@ -41,21 +40,20 @@ def main(model: str) -> None:
     isolate()
     node = subprocess.Popen([sys.executable, '-m', 'timebill_ros.node.main', '--ros-args', '-p', f'model:={model}',
                              '-p', 'autostart:=true', '-p', 'keep_state:=false'], start_new_session=True)
-    rows: list[list] = []
+    recorder = Recorder()
     try:
         with Client() as client:
             client.wait_until_active(demo.START_TIMEOUT_S, alive=lambda: node.poll() is None)
-            began, heard = time.monotonic(), []
-            subscribe(client.node, '/timebill', lambda m: rows.append(to_row('status', time.monotonic() - began, m)),
-                      lambda m: heard.append(m) or (len(heard) % STATS_EVERY == 1 and rows.append(
-                          to_row('stats', time.monotonic() - began, m))))
+            began = time.monotonic()
+            subscribe(client.node, '/timebill', lambda m: recorder.take('status', time.monotonic() - began, m),
+                      lambda m: recorder.take('stats', time.monotonic() - began, m))
             (demo_site_log if model == EMBEDDED else demo_text).send_goals(client)
             time.sleep(1.0)
     finally:
         demo.stop(node)
-    lines = ',\n'.join(json.dumps(row, separators=(',', ':'), allow_nan=False) for row in rows)
+    lines = ',\n'.join(json.dumps(row, separators=(',', ':'), allow_nan=False) for row in recorder.rows)
     DEMO.write_text(f'{{"about": "timebill demo --model {model}", "messages": [\n{lines}\n]}}\n')
-    print(f'{len(rows)} messages in {DEMO}')
+    print(f'{len(recorder.rows)} messages in {DEMO}')
 
 
 if __name__ == '__main__':

@@ -39,8 +39,8 @@ def ended(verdict=Verdict.FITS, finish=FinishReason.EOS, **fields):
 
 @pytest.mark.parametrize(('goal', 'words'), [
     (ended(), 'The model ended its answer 1.50 s after its release, with 0.50 s to spare. The promise was kept.'),
-    (ended(finish=FinishReason.DEADLINE, response_time_s=2.0),
-     'The deadline cut the answer 2.00 s after its release. The promise was MISSED.'),
+    (ended(finish=FinishReason.DEADLINE, response_time_s=1.98, overrun=True),
+     'The deadline cut the answer 1.98 s after its release. The promise was MISSED.'),
     (ended(response_time_s=2.5, tardiness_s=0.5),
      'The model ended its answer 2.50 s after its release, 0.50 s late. The promise was MISSED.'),
     (ended(Verdict.AT_RISK), 'The model ended its answer 1.50 s after its release, with 0.50 s to spare.'),

@@ -33,6 +33,12 @@ def test_nothing_overlaps(width, height):
     assert inside.width > 100 and inside.height > 16 and inside.bottom + 16 <= geometry.plots[0].bottom
 
 
+def test_a_low_window_shows_goals_rather_than_plots():
+    low, high = Geometry(1000, 340, 7, 16), Geometry(1000, 480, 7, 16)
+    assert low.plots == () and low.count >= 6 and low.axis_top + 32 <= 340
+    assert len(high.plots) == 2 and high.count >= 6
+
+
 @pytest.mark.parametrize(('width', 'height'), SIZES)
 def test_columns_follow_one_another_and_a_narrow_window_has_fewer(width, height):
     geometry = Geometry(width, height, 7, 16)

@@ -58,6 +58,7 @@ def test_expected_end_and_worst_case_are_marked_while_they_are_to_come():
     found = row_of(*RUNS, now_s=2.0, expected_s=3.0, slack_s=0.5)
     assert found.expected == pytest.approx(SHARE * 3 / 4) and found.worst == pytest.approx(SHARE * 3.5 / 4)
     assert row_of(*RUNS, now_s=2.0, slack_s=-0.5).worst == pytest.approx(SHARE * 4.5 / 4)
+    assert row_of(*RUNS, now_s=2.0, slack_s=-9.0).worst == 1.0  # out of sight
     past = row_of(*RUNS, now_s=3.75, expected_s=3.0, slack_s=0.5)
     assert past.expected is None and past.worst is None
     over = row_of(*RUNS, (Phase.DONE, 2.0), now_s=2.0, expected_s=3.0, slack_s=0.0)

@@ -56,7 +56,7 @@ def test_factors_are_drawn_against_the_profile():
                        START_S)
     (((_, steps),),) = line(plot, 'steps').pieces
     (((_, one),),) = line(plot, 'as profiled').pieces
-    assert steps == pytest.approx(3 * one) and 'steps take 3.00' in plot.said[1].text
+    assert steps == pytest.approx(3 * one) and 'steps 3.00' in plot.said[0].text
 
 
 @pytest.mark.parametrize('make', [miss_rate_plot, timing_plot])

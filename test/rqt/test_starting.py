@@ -16,15 +16,24 @@
 import os
 import sys
 
+import pytest
+
 from timebill_ros.cli.main import main
 from timebill_ros.rqt import starting
 
 
 def test_without_rqt_there_is_a_sentence(monkeypatch, capsys):
     monkeypatch.setenv('PATH', '/nowhere')
-    assert main(['monitor', '--rqt']) == 1
+    assert starting.start('/timebill') == 1
     told = capsys.readouterr().err
     assert 'rqt is not on the path' in told and 'timebill monitor' in told and 'Traceback' not in told
+
+
+def test_the_command_says_so_too(monkeypatch, capsys):
+    pytest.importorskip('rclpy')
+    monkeypatch.setenv('PATH', '/nowhere')
+    assert main(['monitor', '--rqt']) == 1
+    assert starting.MISSING in capsys.readouterr().err
 
 
 def test_rqt_is_started_with_the_plugin_and_the_server(monkeypatch, tmp_path):

@@ -49,7 +49,7 @@ def account(goal: Goal, now_s: float) -> list[tuple[str, str]]:
     begun_s, decoding_s, until_s = goal.phase_ends(now_s)
     rows = [
         ('goal', goal.request_id),
-        ('how it stands', sentence(goal, now_s)),
+        ('in short', sentence(goal, now_s)),
         ('promise', f'{wording.promise(goal)}: {MEANINGS[goal.verdict]}' if goal.verdict in MEANINGS
          else DEFAULT_MEANING),
         ('released', time_of_day(goal.release_s)),
@@ -63,7 +63,7 @@ def account(goal: Goal, now_s: float) -> list[tuple[str, str]]:
         ('slack', _slack(goal, now_s)),
         ('tokens', f'{m.generated_tokens} generated' + (f'; {m.predicted_tokens} expected, {m.pessimistic_tokens} in '
                                                         'the worst case' if m.predicted_tokens else '')),
-        ('evicted', '' if math.isnan(m.eviction_ratio) else f"{m.eviction_ratio:.0%} of the prompt's cache entries"),
+        ('evicted', f"{m.eviction_ratio:.0%} of the prompt's cache entries" if m.eviction_ratio > 0 else ''),
         ('weights', m.variant),
         ('speed then', f'steps took {m.timing_factor:.2f} times as long as profiled' if m.timing_factor else ''),
     ]
@@ -90,7 +90,7 @@ def _when(goal: Goal) -> str:
     after = f'{length(m.response_time_s)} after its release'
     if m.tardiness_s > 0:
         return f'{after}, {length(m.tardiness_s)} late'
-    return f'{after}, with {length(spare_s)} to spare' if goal.deadline_s and spare_s > 0 else after
+    return f'{after}, with {length(spare_s)} to spare' if goal.deadline_s and spare_s > 0 and not m.overrun else after
 
 
 def _promise(goal: Goal) -> str:

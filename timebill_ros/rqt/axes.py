@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from timebill_ros.monitoring.goal_board import Goal
 from timebill_ros.monitoring.wording import without_bar
 
-SHARE = 0.75  # of the width: up to the deadline, or to now; the rest is for what is late, or still to come
+SHARE = 0.8  # of the width: up to the deadline, or to now; the rest is for what is late, or still to come
 SHORTEST_S = 1.0  # of an axis of time
 STEPS = (1, 2, 5)  # of the labels of an axis, times a power of ten
 MOST_STEPS = 6
@@ -30,10 +30,11 @@ MOST_STEPS = 6
 
 @dataclass(frozen=True)
 class Tick:
-    """A label of an axis. `place`: from 0 to 1."""
+    """A label of an axis. `place`: from 0 to 1; `is_main`: others make way for it."""
 
     place: float
     label: str
+    is_main: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class BudgetAxis:
 
     def ticks(self) -> list[Tick]:
         shares = ((0.0, '0 %'), (0.25, '25 %'), (0.5, '50 %'), (0.75, '75 %'), (1.0, 'deadline'), (1.25, '125 %'))
-        return [Tick(share * SHARE, label) for share, label in shares]
+        return [Tick(share * SHARE, label, share == 1.0) for share, label in shares]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class ClockAxis:
         step_s = step(span_s)
         first = math.ceil((self.begin_s - self.end_s) / step_s)
         last = math.floor((self.begin_s + span_s - self.end_s) / step_s)
-        return [Tick(self.place_of(self.end_s + i * step_s), self.origin if i == 0 else f'{i * step_s:+g} s')
+        return [Tick(self.place_of(self.end_s + i * step_s), self.origin if i == 0 else f'{i * step_s:+g} s', i == 0)
                 for i in range(first, last + 1)]
 
 

@@ -25,7 +25,7 @@ from timebill_ros.rqt.goal_rows import Row
 from timebill_ros.rqt.pens import Pens
 
 PAD = 3  # pixels above and below a bar
-CUT = 4  # pixels: the mark at the end of a goal that was cut or late
+CUT = 6  # pixels: the mark at the end of a goal that was cut or late
 TRACK_ALPHA = 28
 
 

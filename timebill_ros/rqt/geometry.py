@@ -20,15 +20,16 @@ from dataclasses import dataclass
 BAR = 'bar'
 # The columns of a row and their widths in characters; the bar has what is left. A narrow window has no room for those
 # of LESS, the first of which goes first.
-COLUMNS = {'released': 10, 'request': 10, 'budget': 9, 'promise': 21, BAR: 0, 'slack': 8, 'tokens': 9, 'state': 26}
+COLUMNS = {'released': 9, 'request': 10, 'budget': 8, 'promise': 19, BAR: 0, 'slack': 8, 'tokens': 9, 'state': 22}
 NAMES = {'released': 'released', 'request': 'goal', 'budget': 'budget', 'promise': 'promise', 'slack': 'slack, s',
-         'tokens': 'tokens', 'state': 'state, or end and after how long'}
+         'tokens': 'tokens', 'state': 'state, or end after'}
 RIGHT = ('budget', 'slack', 'tokens')  # columns of numbers
-LESS = ('tokens', 'promise', 'released', 'request')
+LESS = ('tokens', 'released', 'promise', 'request')
 SHORTEST_BAR = 30  # characters
 HEAD_LINES = 3
 LEGEND_LINES = 2
-PLOT_LINES = 7  # of the two plots, with heading and labels
+PLOT_LINES = 8  # of the two plots, with heading and labels
+FEWEST_ROWS = 6  # beside plots
 MARGIN = 8  # pixels
 GAP = 8
 
@@ -87,11 +88,15 @@ class Geometry:
 
     @property
     def axis_top(self) -> int:
-        return self.plots[0].y - GAP - 2 * self.line
+        below = self.plots[0].y - GAP if self.plots else self.height - MARGIN
+        return below - 2 * self.line
 
     @property
-    def plots(self) -> tuple[Box, Box]:
-        """The boxes of the two plots, headings and labels included."""
+    def plots(self) -> tuple[Box, ...]:
+        """The boxes of the two plots, headings and labels included; none where a low window would have no rows then."""
+        others = self.names.bottom + 4 + 2 * self.line + GAP + MARGIN + 2
+        if self.height - others - PLOT_LINES * self.line < FEWEST_ROWS * self.row_height:
+            return ()
         tall = PLOT_LINES * self.line
         top, wide = self.height - MARGIN - tall, (self.inner - 3 * GAP) // 2
         return Box(MARGIN, top, wide, tall), Box(MARGIN + wide + 3 * GAP, top, wide, tall)
@@ -125,7 +130,7 @@ class Geometry:
             if self._bar_width(names) >= SHORTEST_BAR * self.em:
                 break
             names.remove(name)
-        bar = max(self._bar_width(names), SHORTEST_BAR * self.em)
+        bar = max(self._bar_width(names), self.em)
         boxes, x = {}, MARGIN
         for name in names:
             wide = bar if name == BAR else COLUMNS[name] * self.em
@@ -139,4 +144,5 @@ class Geometry:
 
 def plot_area(plot: Box, line: int, label_width: int) -> Box:
     """Return where the lines of a plot are drawn: below its heading, above and beside its labels."""
-    return Box(plot.x + label_width, plot.y + line + 4, plot.width - label_width - 2, plot.height - 2 * line - 8)
+    top = line + line // 2  # the uppermost label is half a line above
+    return Box(plot.x + label_width, plot.y + top, plot.width - label_width - 2, plot.height - top - line - 4)

@@ -72,7 +72,8 @@ def row(goal: Goal, axis, now_s: float) -> Row:
         goal.request_id, cells, goal.verdict, goal.is_missed, parts=tuple(_parts(goal, axis, now_s)),
         release=min(axis.place(goal, goal.release_s), 1.0), deadline=deadline if deadline <= 1.0 else None,
         expected=_after(end, axis.place(goal, goal.expected_s)) if held and goal.expected_s else None,
-        worst=_after(end, axis.place(goal, goal.worst_s)) if held and goal.worst_s else None, is_beyond=end > 1.0)
+        worst=_after(end, min(axis.place(goal, goal.worst_s), 1.0)) if held and goal.worst_s else None,
+        is_beyond=end > 1.0)
 
 
 def _parts(goal: Goal, axis, now_s: float):

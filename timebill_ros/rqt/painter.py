@@ -28,6 +28,8 @@ from timebill_ros.rqt.plot_painter import draw_plot
 
 LEGEND_COLOUR = '#6f6f6f'  # of phases in the legend, which stands for every verdict
 CHIP = 3  # characters
+LEGEND = {'promise': {Verdict.FITS: 'FITS', Verdict.FITS_WITH_EVICTION: 'FITS_WITH_EVICTION'},
+          'no promise': {Verdict.AT_RISK: 'AT_RISK', Verdict.INFEASIBLE: 'INFEASIBLE', Verdict.UNKNOWN: 'no plan'}}
 
 
 def geometry_for(font, width: int, height: int) -> Geometry:
@@ -54,21 +56,20 @@ def _legend(pens: Pens, geometry: Geometry) -> None:
     """Explain colours in one line, and shapes in another."""
     box, em, line = geometry.legend, geometry.em, geometry.line
 
-    def heading(y: int, text: str) -> int:
-        pens.say(Box(box.x, y, 9 * em, line), [Said(text, Tone.FAINT)])
-        return box.x + 9 * em
+    def heading(x: int, y: int, text: str) -> int:
+        return max(pens.say(Box(x, y, box.right - x, line), [Said(text, Tone.FAINT)]) + em, box.x + 8 * em)
 
     def named(x: int, y: int, text: str) -> int:
         return pens.say(Box(x + CHIP * em + em // 2, y, box.right - x - CHIP * em, line), [Said(text)]) + 2 * em
 
-    x = heading(box.y, 'promise')
-    for verdict, words in ((Verdict.FITS, 'FITS'), (Verdict.FITS_WITH_EVICTION, 'FITS_WITH_EVICTION'),
-                           (Verdict.AT_RISK, 'AT_RISK (no promise)'), (Verdict.INFEASIBLE, 'INFEASIBLE (no promise)'),
-                           (Verdict.UNKNOWN, 'no plan')):
-        bar_painter.draw_part(pens, _chip(x, box.y, em, line), Phase.DECODE, colours.of_verdict(verdict))
-        x = named(x, box.y, words)
+    x = box.x
+    for words, verdicts in LEGEND.items():
+        x = heading(x, box.y, words)
+        for verdict, name in verdicts.items():
+            bar_painter.draw_part(pens, _chip(x, box.y, em, line), Phase.DECODE, colours.of_verdict(verdict))
+            x = named(x, box.y, name)
     y = box.y + line
-    x = heading(y, 'bar')
+    x = heading(box.x, y, 'bar')
     for phase, words in ((Phase.QUEUED, 'queue'), (Phase.PREFILL, 'prefill'), (Phase.DECODE, 'decode')):
         bar_painter.draw_part(pens, _chip(x, y, em, line), phase, LEGEND_COLOUR)
         x = named(x, y, words)
@@ -82,7 +83,7 @@ def _legend(pens: Pens, geometry: Geometry) -> None:
     bar_painter.draw_expected(pens, Box(x, y, CHIP * em, line).at(0.5), Box(x, y, CHIP * em, line))
     x = named(x, y, 'expected end')
     bar_painter.draw_worst(pens, x, x + CHIP * em, Box(x, y, CHIP * em, line), False)
-    named(x, y, 'worst case (slack: from there to the deadline)')
+    named(x, y, 'worst case, then slack')
 
 
 def _chip(x: int, y: int, em: int, line: int) -> Box:
@@ -127,12 +128,16 @@ def _cell(column: Box, y: int, tall: int, name: str, em: int) -> Box:
 def _axis(pens: Pens, geometry: Geometry, picture: Picture, bar: Box) -> None:
     """Draw the labels of the axis, what it is, and how many goals are out of sight."""
     y, line = geometry.axis_top, geometry.line
-    for tick in picture.ticks:
+    taken: list[Box] = []
+    for tick in sorted(picture.ticks, key=lambda tick: not tick.is_main):
         wide = pens.metrics.horizontalAdvance(tick.label)
-        x = min(bar.at(tick.place) - wide // 2, geometry.width - wide)
-        pens.say(Box(x, y, wide + 2, line), [Said(tick.label, Tone.FAINT)])
+        box = Box(min(bar.at(tick.place) - wide // 2, geometry.width - wide), y, wide + geometry.em, line)
+        if all(box.right <= other.x or other.right <= box.x for other in taken):
+            taken.append(box)
+            pens.say(box, [Said(tick.label, Tone.FAINT)])
     wide = pens.metrics.horizontalAdvance(picture.axis_title)
     pens.say(Box(bar.at(0.5) - wide // 2, y + line, wide + 2, line), [Said(picture.axis_title, Tone.FAINT)])
     above, below = picture.hidden
-    words = [f'{above} earlier goals above'] * bool(above) + [f'{below} later goals below'] * bool(below)
-    pens.say(Box(geometry.rows.x, y, bar.x - geometry.rows.x, line), [Said(', '.join(words), Tone.FAINT)])
+    words = [f'{above} earlier above'] * bool(above) + [f'{below} later below'] * bool(below)
+    room = Box(geometry.rows.x, y + line, bar.at(0.5) - wide // 2 - geometry.em - geometry.rows.x, line)
+    pens.say(room, [Said(', '.join(words), Tone.FAINT)])

@@ -59,6 +59,8 @@ def _names(pens: Pens, area: Box, plot: Plot, em: int, line: int) -> None:
     """Name the lines, each beside a piece of it, at the top of the plot."""
     x = area.x + em
     for curve in plot.lines:
+        if x + 3 * em + pens.metrics.horizontalAdvance(curve.name) > area.right:
+            break  # a narrow window
         middle = area.y + 2 + line // 2
         pens.line(x, middle, x + 2 * em, middle, QColor(colours.LINES[curve.name]), 1.5 if curve.is_dashed else 2.5,
                   is_dashed=curve.is_dashed)

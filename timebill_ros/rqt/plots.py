@@ -22,14 +22,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from timebill_ros.monitoring import wording
-from timebill_ros.monitoring.wording import Said
+from timebill_ros.monitoring.wording import Said, Tone
 from timebill_ros.rqt.axes import Tick, step
 from timebill_ros.rqt.stats_history import KEPT_S, Point
 
 SPANS_S = (60.0, 120.0, 300.0, KEPT_S)  # the shortest that shows all
 RATE_TOP = 4.0  # the least that a plot of rates shows, as a multiple of the allowed rate
 FACTOR_TOP = 1.6
-HEADROOM = 1.15
+HEADROOM = 1.4  # above the highest point: the names of the lines
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,15 @@ class Plot:
 def miss_rate_plot(points: Sequence[Point], stats, now_s: float) -> Plot:
     """Return the share of promises missed, in percent, and the share that may be; `now_s`: ROS time."""
     top = max([RATE_TOP * point.allowed for point in points] + [point.miss_rate or 0.0 for point in points] + [0.01])
-    top = min(HEADROOM * top, 1.0)
+    top = HEADROOM * top
     lines = (_line('allowed', points, now_s, top, lambda point: point.allowed, is_dashed=True),
              _line('missed', points, now_s, top, lambda point: point.miss_rate))
-    return Plot([Said('missed promises: '), wording.promises(stats)], lines, _x_ticks(points, now_s),
-                _y_ticks(top, lambda value: f'{100 * value:.3g} %'))
+    rate = wording.miss_rate(stats)
+    text = 'no promised goal ended lately' if rate.rate is None else \
+        f'{rate.missed} of the last {rate.promised}, {100 * rate.rate:.3g} %'
+    return Plot([Said('promises missed: '), Said(text, wording.promises(stats).tone),
+                 Said(f' ({100 * rate.allowed:.3g} % may)')], lines, _x_ticks(points, now_s),
+                tuple(tick for tick in _y_ticks(top, lambda value: f'{100 * value:.3g} %') if tick.place * top <= 1.0))
 
 
 def timing_plot(points: Sequence[Point], stats, now_s: float) -> Plot:
@@ -67,8 +71,11 @@ def timing_plot(points: Sequence[Point], stats, now_s: float) -> Plot:
     lines = (_line('as profiled', points, now_s, top, lambda point: 1.0, is_dashed=True),
              _line('prefill', points, now_s, top, lambda point: point.prefill_factor),
              _line('steps', points, now_s, top, lambda point: point.step_factor))
-    return Plot([Said('timing factor: '), *wording.speed(stats)], lines, _x_ticks(points, now_s),
-                _y_ticks(top, lambda value: f'{value:g}'))
+    said = [Said(f'time over profile: steps {stats.timing_factor:.2f}, prefill {stats.prefill_factor:.2f}')]
+    if stats.tokens_per_second:
+        tone = Tone.PLAIN if stats.tokens_per_second_is_current else Tone.FAINT
+        said.append(Said(f'; {stats.tokens_per_second:.1f} tokens/s', tone))
+    return Plot(said, lines, _x_ticks(points, now_s), _y_ticks(top, lambda value: f'{value:g}'))
 
 
 def span_s(points: Sequence[Point], now_s: float) -> float:

@@ -19,7 +19,7 @@ import html
 import time
 from collections.abc import Callable
 
-from python_qt_binding.QtCore import Qt, QTimer, Signal
+from python_qt_binding.QtCore import QSize, Qt, QTimer, Signal
 from python_qt_binding.QtGui import QPainter
 from python_qt_binding.QtWidgets import (
     QComboBox,
@@ -42,8 +42,9 @@ from timebill_ros.rqt.watch import Watch
 PERIOD_MS = 100  # between two looks: 10 pictures a second at most
 IDLE_LOOKS = 10  # with nothing new, a picture only after so many looks
 SEARCH_LOOKS = 20  # nodes are looked for after so many looks
-HINT = '<p>Click a goal for its account.</p>'
-LEAST_WIDTH, LEAST_HEIGHT = 480, 360  # pixels
+LEAST_WIDTH, LEAST_HEIGHT = 480, 300  # pixels
+WIDTH, HEIGHT = 1100, 720  # where nobody says otherwise
+ACCOUNT_CHARACTERS = 36
 
 
 class Canvas(QWidget):
@@ -56,6 +57,9 @@ class Canvas(QWidget):
         super().__init__()
         self.setMinimumSize(LEAST_WIDTH, LEAST_HEIGHT)
         self.picture: Picture | None = None
+
+    def sizeHint(self):  # noqa: N802
+        return QSize(WIDTH, HEIGHT)
 
     @property
     def geometry_now(self):
@@ -118,10 +122,12 @@ class DeadlinesWidget(QWidget):
         self.axes.setToolTip('bars of the length of their budgets, or on one axis of time')
         self.canvas, self.history = Canvas(), QScrollBar(Qt.Orientation.Vertical)
         self.account = QTextBrowser()
-        self.account.setHtml(HINT)
+        self.account.hide()  # until a goal is clicked
+        self.account.setMinimumWidth(ACCOUNT_CHARACTERS * self.fontMetrics().averageCharWidth())
         bar = QHBoxLayout()
         for part in (QLabel('Node:'), self.servers, QLabel('Bars:'), self.axes, self.pause):
             bar.addWidget(part)
+        bar.addWidget(QLabel('   Click a goal for its account.'))
         bar.addStretch(1)
         left = QWidget()
         row = QHBoxLayout(left)
@@ -178,14 +184,15 @@ class DeadlinesWidget(QWidget):
         shown = picture(self.watch, self._server, count=count, back=self._back, axis=self.axes.currentText(),
                         selected=self._selected, hint=self._hint())
         self.canvas.show_picture(shown)
-        text = _as_html(shown.account) if shown.account else HINT
+        self.account.setVisible(bool(shown.account))
+        text = _as_html(shown.account)
         if text != self._html:  # not again and again under somebody's selection
             self._html = text
             self.account.setHtml(text)
 
     def select(self, request_id: str) -> None:
-        """Show the account of a goal."""
-        self._selected = request_id
+        """Show the account of a goal, or put it away where it is shown already."""
+        self._selected = '' if request_id == self._selected else request_id
         self.redraw()
 
     def stop(self) -> None:
@@ -236,6 +243,7 @@ class DeadlinesWidget(QWidget):
 
 
 def _as_html(rows: list[tuple[str, str]]) -> str:
-    cells = [f'<td style="padding-right:8px"><b>{html.escape(name)}</b></td><td>{html.escape(value)}</td>'
+    style = 'padding-right:8px; white-space:nowrap'
+    cells = [f'<td style="{style}"><b>{html.escape(name)}</b></td><td>{html.escape(value)}</td>'
              for name, value in rows]
     return f'<table>{"".join(f"<tr>{pair}</tr>" for pair in cells)}</table>'
