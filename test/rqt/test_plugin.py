@@ -19,6 +19,7 @@ ${prefix}, and takes classes of the file named there whose base_class_type is rq
 """
 import ast
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,16 @@ def test_without_rqt_the_module_says_what_is_missing():
             'try:\n    import timebill_ros.rqt.plugin\nexcept ModuleNotFoundError as error:\n    print(error)')
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert 'install ros-<distribution>-rqt-gui-py' in done.stdout and 'timebill monitor' in done.stdout, done.stderr
+
+
+def test_rqt_itself_lists_the_plugin(tmp_path):
+    pytest.importorskip('rqt_gui.main', reason='rqt is not installed', exc_type=ImportError)
+    share = installed_share()
+    if share is None:
+        pytest.skip('the package is not installed')
+    code = 'import sys; from rqt_gui.main import Main; sys.exit(Main().main())'
+    paths = os.pathsep.join(filter(None, [os.environ.get('AMENT_PREFIX_PATH'), str(share.parents[1])]))
+    done = subprocess.run([sys.executable, '-c', code, '--force-discover', '--list-plugins'], capture_output=True,
+                          text=True, timeout=120, cwd=tmp_path, env={
+                              **os.environ, 'AMENT_PREFIX_PATH': paths, 'QT_QPA_PLATFORM': 'offscreen'})
+    assert plugins(share)[PLUGIN]['type'] in done.stdout.splitlines(), done.stderr
