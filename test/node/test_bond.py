@@ -37,8 +37,8 @@ STAND_IN = {'PYTHONPATH': str(ROOT / 'test' / 'bond_stand_in')}
 class FakeBond:
     made = []
 
-    def __init__(self, topic, id, node, on_broken, on_formed):
-        self.of = topic, id, node
+    def __init__(self, node, topic, bond_id, on_broken, on_formed):
+        self.of = node, topic, bond_id
         self.on_broken, self.on_formed = on_broken, on_formed
         self.calls, self.sub, self.pub = [], 'sub', 'pub'
         self.thread = SimpleNamespace(join=lambda timeout: self.calls.append('join'))
@@ -109,13 +109,13 @@ def test_it_has_the_name_of_the_node_and_ends_clean(bondpy):
     bond.start()
     bond.start()  # no second one
     (first,) = bondpy
-    assert first.of == ('bond/timebill', 'timebill', node)
+    assert first.of == (node, 'bond/timebill', 'timebill')
     assert first.calls == [('start', bond_module.HEARTBEAT_S, bond_module.NEVER_S)]
     first.on_formed()
     bond.stop()
     bond.stop()
     assert first.calls[1:] == ['break', ('wait', bond_module.LAST_WORDS_S), 'shutdown', 'join', 'cancel']
-    assert node.destroyed == ['sub', 'pub']
+    assert node.destroyed == ['sub', 'pub'], 'from the lists of the node too'
     assert [level for level, _ in node.told] == ['info'], 'an end of its own is nothing to warn of'
     bond.start()
     assert len(bondpy) == 2, 'the next activate makes a new one'

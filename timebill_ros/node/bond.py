@@ -20,7 +20,6 @@ process is watched by the node itself.
 """
 from __future__ import annotations
 
-import contextlib
 import importlib
 
 from rclpy.duration import Duration
@@ -74,7 +73,7 @@ class Bond:
                 f'no lifecycle manager has formed a bond on {self._topic!r}: is its bond_timeout above 0, and does it '
                 f'use this topic for a node called {self._node.get_name()!r}?')
 
-        bond = self._make(self._topic, self._node.get_name(), self._node, on_broken=broken, on_formed=formed)
+        bond = self._make(self._node, self._topic, self._node.get_name(), on_broken=broken, on_formed=formed)
         bond.heartbeat_period, bond.heartbeat_timeout = HEARTBEAT_S, NEVER_S
         self._bond = bond
         bond.start()
@@ -86,9 +85,10 @@ class Bond:
             return
         bond.break_bond()
         bond.wait_until_broken(Duration(seconds=LAST_WORDS_S))  # shutdown alone loses what was published just before
+        # bondpy destroys subscription and publisher, but leaves them in the lists of the node: an executor that finds
+        # them there fails at every round.
+        self._node.destroy_subscription(bond.sub)
         bond.shutdown()
+        self._node.destroy_publisher(bond.pub)
         bond.thread.join(THREAD_ENDS_S)
-        bond.disconnect_timer.cancel()  # nobody waits for the manager's answer
-        with contextlib.suppress(Exception):  # bondpy has destroyed them; the node still has them in its lists
-            self._node.destroy_subscription(bond.sub)
-            self._node.destroy_publisher(bond.pub)
+        bond.disconnect_timer.cancel()  # nobody waits for the manager's answer any more

@@ -23,8 +23,8 @@ from std_msgs.msg import String
 
 
 class Bond:
-    def __init__(self, topic, id, node, on_broken=None, on_formed=None):
-        self.topic, self.id, self.node = topic, id, node
+    def __init__(self, node, topic, bond_id, on_broken=None, on_formed=None):
+        self.node, self.topic, self.id = node, topic, bond_id
         self.on_broken, self.on_formed = on_broken, on_formed
         self.heartbeat_period, self.heartbeat_timeout, self.connect_timeout = 1.0, 4.0, 10.0
         self.disconnect_timer = threading.Timer(2.0, lambda: None)
