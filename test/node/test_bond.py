@@ -90,6 +90,12 @@ def test_without_a_topic_there_is_none_and_nothing_is_said(bondpy):
     assert not bondpy and not node.told
 
 
+@pytest.mark.parametrize('topic', ['bond of mine', 'bond//timebill', '1bond'])
+def test_a_topic_that_cannot_be_is_told_at_configure(topic):
+    with pytest.raises(ValueError, match=f'bond_topic must be the name of a topic, got .{topic}'):
+        Bond(Node(), topic)
+
+
 def test_without_bondpy_one_sentence_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, 'bondpy', None)  # so that it cannot be imported
     monkeypatch.delitem(sys.modules, 'bondpy.bondpy', raising=False)

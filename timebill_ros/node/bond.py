@@ -23,6 +23,8 @@ from __future__ import annotations
 import importlib
 
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.validate_topic_name import validate_topic_name
 
 HEARTBEAT_S = 0.25  # as Nav2's own servers of Lyrical; managers wait for seconds
 # A manager that falls silent is no reason for the node to end its side, as it is none for Nav2's own servers.
@@ -35,12 +37,17 @@ class Bond:
     """One bond after the other: `start` at activate, `stop` at deactivate. An empty `topic`: none.
 
     The identity in the bond is the name of `node`, as managers expect it. A missing bondpy is told once, as a warning;
-    then there is no bond.
+    then there is no bond. ValueError for a topic that ROS cannot have.
     """
 
     def __init__(self, node, topic: str):
         self._node, self._topic = node, topic
         self._bond = None
+        if topic:
+            try:
+                validate_topic_name(topic)
+            except InvalidTopicNameException as error:
+                raise ValueError(f'parameter bond_topic must be the name of a topic, got {topic!r}: {error}') from error
         self._make = self._find() if topic else None
 
     def _find(self):
