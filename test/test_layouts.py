@@ -35,7 +35,7 @@ def fields(message: str) -> set[str]:
     return set(re.findall(r'^[\w/]+ +(\w+)\s*(?:#|$)', text, re.MULTILINE))
 
 
-@pytest.mark.parametrize('name', ['rqt.perspective', 'plotjuggler.xml', 'foxglove.json'])
+@pytest.mark.parametrize('name', ['plotjuggler.xml', 'foxglove.json'])
 def test_what_is_shown_is_there(name):
     shown = re.findall(r'/timebill/(\w+)[./](\w+)', (LAYOUTS / name).read_text())
     assert len(shown) >= 4

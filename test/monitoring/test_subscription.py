@@ -15,6 +15,7 @@
 """A monitor's subscriptions: the topics of the named node, with a QoS that goes with what the node publishes."""
 from types import SimpleNamespace
 
+import rclpy
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from timebill_ros.monitoring.subscription import servers, subscribe
@@ -28,8 +29,8 @@ class Node:
     def __init__(self, topics=()):
         self.made, self._topics = {}, dict(topics)
 
-    def create_subscription(self, kind, topic, callback, qos):
-        self.made[topic] = SimpleNamespace(kind=kind, callback=callback, qos=qos)
+    def create_subscription(self, kind, topic, callback, qos, event_callbacks):
+        self.made[topic] = SimpleNamespace(kind=kind, callback=callback, qos=qos, events=event_callbacks)
         return self.made[topic]
 
     def get_topic_names_and_types(self):
@@ -55,3 +56,14 @@ def test_servers_are_nodes_that_publish_stats():
     node = Node({'/b/timebill/stats': (ours, 1), '/a/timebill/stats': (ours, 2), '/gone/stats': (ours, 0),
                  '/else/stats': (others, 1), '/a/other': (ours, 1)})
     assert servers(node) == ['/a/timebill', '/b/timebill']
+
+
+def test_subscriptions_can_be_destroyed_while_another_thread_spins():
+    """Event handlers of a subscription that goes would raise InvalidHandle there."""
+    rclpy.init()
+    try:
+        node = rclpy.create_node('monitor')
+        for subscription in subscribe(node, '/timebill', print, print):
+            assert list(subscription.event_handlers) == []
+    finally:
+        rclpy.shutdown()

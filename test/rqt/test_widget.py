@@ -108,6 +108,16 @@ def test_it_draws_in_windows_of_every_size(window, size, axis):
                                         for y in range(0, image.height(), 3)}) > 10
 
 
+def test_a_window_that_becomes_smaller_shows_fewer_goals(window, application):
+    shown = window(size=(1200, 1000))
+    latest = shown.canvas.picture.rows[-1].request_id
+    shown.resize(1200, 500)
+    application.processEvents()
+    rows = shown.canvas.picture.rows
+    assert len(rows) == shown.canvas.geometry_now.count < 20 and rows[-1].request_id == latest
+    assert len(shown.canvas.picture.fitting(3)) == 3 and shown.canvas.picture.fitting(3)[-1].request_id == latest
+
+
 def test_a_dark_window_has_light_words(window, application):
     shown = window()
     palette = QPalette()

@@ -19,6 +19,11 @@ from collections.abc import Callable
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
 from timebill_ros.msg import DeadlineStats, RequestStatus
 
 DEPTH = 50  # statuses; several goals may end at once
@@ -30,9 +35,13 @@ def subscribe(node, server: str, on_status: Callable, on_stats: Callable) -> lis
     """Have `node` hear the server of that name (as '/timebill'); return the subscriptions.
 
     `on_status` gets each RequestStatus, `on_stats` each DeadlineStats, in a thread of the node's executor.
+
+    The subscriptions have no handlers of events. An executor of rclpy passes over a subscription that another thread
+    destroys while it collects what to wait for, but raises InvalidHandle for its handlers, which would end rqt.
     """
-    return [node.create_subscription(RequestStatus, f'{server}/status', on_status, DEPTH),
-            node.create_subscription(DeadlineStats, f'{server}/stats', on_stats, KEPT)]
+    no_events = SubscriptionEventCallbacks(use_default_callbacks=False)
+    return [node.create_subscription(RequestStatus, f'{server}/status', on_status, DEPTH, event_callbacks=no_events),
+            node.create_subscription(DeadlineStats, f'{server}/stats', on_stats, KEPT, event_callbacks=no_events)]
 
 
 def servers(node) -> list[str]:

@@ -45,7 +45,7 @@ def draw_bar(pens: Pens, box: Box, row: Row) -> None:
         draw_cut(pens, end, top, tall)
     if row.worst is not None:
         is_late = row.deadline is not None and row.worst > row.deadline
-        draw_worst(pens, end, box.at(row.worst), box, is_late)
+        draw_worst(pens, end, box.at(row.worst), box, is_late=is_late)
     if row.deadline is not None:
         draw_deadline(pens, due, box)
     if row.expected is not None:
@@ -87,7 +87,7 @@ def draw_expected(pens: Pens, x: int, box: Box) -> None:
                                         QPointF(x, middle + half)]))
 
 
-def draw_worst(pens: Pens, begin: int, end: int, box: Box, is_late: bool) -> None:
+def draw_worst(pens: Pens, begin: int, end: int, box: Box, *, is_late: bool) -> None:
     """Draw a line from the end of the bar to the end in the worst case, red where that is after the deadline."""
     colour, middle = QColor(colours.LATE) if is_late else pens.text, box.y + box.height / 2
     pens.line(begin, middle, end, middle, colour)

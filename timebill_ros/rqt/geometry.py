@@ -27,7 +27,7 @@ RIGHT = ('budget', 'slack', 'tokens')  # columns of numbers
 LESS = ('tokens', 'released', 'promise', 'request')
 SHORTEST_BAR = 30  # characters
 HEAD_LINES = 3
-LEGEND_LINES = 2
+LEGEND_LINES, LEGEND_WIDTH = 2, 108  # twice as many lines in a window with fewer characters
 PLOT_LINES = 8  # of the two plots, with heading and labels
 FEWEST_ROWS = 6  # beside plots
 MARGIN = 8  # pixels
@@ -74,7 +74,8 @@ class Geometry:
 
     @property
     def legend(self) -> Box:
-        return Box(MARGIN, self.head.bottom + GAP, self.inner, LEGEND_LINES * self.line)
+        lines = LEGEND_LINES if self.inner >= LEGEND_WIDTH * self.em else 2 * LEGEND_LINES
+        return Box(MARGIN, self.head.bottom + GAP, self.inner, lines * self.line)
 
     @property
     def names(self) -> Box:

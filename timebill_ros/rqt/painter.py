@@ -18,18 +18,14 @@ from __future__ import annotations
 from python_qt_binding.QtCore import QRectF
 from python_qt_binding.QtGui import QColor, QFontMetrics, QPalette
 
-from timebill_ros.codes import Phase, Verdict
+from timebill_ros.codes import Verdict
 from timebill_ros.monitoring.wording import Said, Tone
 from timebill_ros.rqt import bar_painter, colours
 from timebill_ros.rqt.geometry import BAR, NAMES, RIGHT, Box, Geometry
+from timebill_ros.rqt.legend_painter import draw_legend
 from timebill_ros.rqt.pens import Pens, rect
 from timebill_ros.rqt.picture import Picture
 from timebill_ros.rqt.plot_painter import draw_plot
-
-LEGEND_COLOUR = '#6f6f6f'  # of phases in the legend, which stands for every verdict
-CHIP = 3  # characters
-LEGEND = {'promise': {Verdict.FITS: 'FITS', Verdict.FITS_WITH_EVICTION: 'FITS_WITH_EVICTION'},
-          'no promise': {Verdict.AT_RISK: 'AT_RISK', Verdict.INFEASIBLE: 'INFEASIBLE', Verdict.UNKNOWN: 'no plan'}}
 
 
 def geometry_for(font, width: int, height: int) -> Geometry:
@@ -46,48 +42,10 @@ def paint(painter, palette: QPalette, geometry: Geometry, picture: Picture) -> N
         box = Box(geometry.head.x, geometry.head.y + i * geometry.line, geometry.head.width, geometry.line)
         x = pens.say(box, said[:1], is_bold=i == 0)
         pens.say(Box(x, box.y, box.right - x, box.height), said[1:], is_bold=i == 0)
-    _legend(pens, geometry)
+    draw_legend(pens, geometry.legend, geometry.em, geometry.line)
     _rows(pens, geometry, picture)
     for box, plot in zip(geometry.plots, picture.plots, strict=False):
         draw_plot(pens, box, plot, geometry.em, geometry.line)
-
-
-def _legend(pens: Pens, geometry: Geometry) -> None:
-    """Explain colours in one line, and shapes in another."""
-    box, em, line = geometry.legend, geometry.em, geometry.line
-
-    def heading(x: int, y: int, text: str) -> int:
-        return max(pens.say(Box(x, y, box.right - x, line), [Said(text, Tone.FAINT)]) + em, box.x + 8 * em)
-
-    def named(x: int, y: int, text: str) -> int:
-        return pens.say(Box(x + CHIP * em + em // 2, y, box.right - x - CHIP * em, line), [Said(text)]) + 2 * em
-
-    x = box.x
-    for words, verdicts in LEGEND.items():
-        x = heading(x, box.y, words)
-        for verdict, name in verdicts.items():
-            bar_painter.draw_part(pens, _chip(x, box.y, em, line), Phase.DECODE, colours.of_verdict(verdict))
-            x = named(x, box.y, name)
-    y = box.y + line
-    x = heading(box.x, y, 'bar')
-    for phase, words in ((Phase.QUEUED, 'queue'), (Phase.PREFILL, 'prefill'), (Phase.DECODE, 'decode')):
-        bar_painter.draw_part(pens, _chip(x, y, em, line), phase, LEGEND_COLOUR)
-        x = named(x, y, words)
-    mark = Box(x, y, CHIP * em, line)
-    bar_painter.draw_deadline(pens, mark.at(0.5), mark)
-    x = named(x, y, 'deadline')
-    chip = _chip(x, y, em, line)
-    bar_painter.draw_part(pens, chip, Phase.DECODE, LEGEND_COLOUR)
-    bar_painter.draw_cut(pens, chip.right, chip.y, chip.height)
-    x = named(x, y, 'cut or late')
-    bar_painter.draw_expected(pens, Box(x, y, CHIP * em, line).at(0.5), Box(x, y, CHIP * em, line))
-    x = named(x, y, 'expected end')
-    bar_painter.draw_worst(pens, x, x + CHIP * em, Box(x, y, CHIP * em, line), False)
-    named(x, y, 'worst case, then slack')
-
-
-def _chip(x: int, y: int, em: int, line: int) -> Box:
-    return Box(x, y + 3, CHIP * em, line - 6)
 
 
 def _rows(pens: Pens, geometry: Geometry, picture: Picture) -> None:
@@ -101,7 +59,7 @@ def _rows(pens: Pens, geometry: Geometry, picture: Picture) -> None:
     pens.panel(area)
     for tick in picture.ticks:
         pens.line(bar.at(tick.place), area.y, bar.at(tick.place), area.bottom, pens.faint(pens.text, 30))
-    for i, row in enumerate(picture.rows):
+    for i, row in enumerate(picture.fitting(geometry.count)):
         box = geometry.row(i)
         if i % 2:
             pens.painter.fillRect(rect(box), pens.faint(pens.text, 10))

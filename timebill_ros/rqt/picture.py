@@ -47,6 +47,10 @@ class Picture:
     account: list[tuple[str, str]]
     plots: tuple[Plot, ...]
 
+    def fitting(self, count: int) -> list[Row]:
+        """Return the rows that there is room for, where the window has become smaller since."""
+        return self.rows[max(0, len(self.rows) - count):]
+
 
 def picture(watch: Watch, server: str, *, count: int, back: int = 0, axis: str = next(iter(AXES)), selected: str = '',
             hint: str = '') -> Picture:

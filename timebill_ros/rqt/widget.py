@@ -48,10 +48,14 @@ ACCOUNT_CHARACTERS = 36
 
 
 class Canvas(QWidget):
-    """Shows a picture. `clicked` has the request_id of a goal, `scrolled` the rows to go back."""
+    """Shows a picture. `clicked` has the request_id of a goal, `scrolled` the rows to go back.
+
+    `resized` tells that there is room for more rows or fewer.
+    """
 
     clicked = Signal(str)
     scrolled = Signal(int)
+    resized = Signal()
 
     def __init__(self):
         super().__init__()
@@ -79,9 +83,14 @@ class Canvas(QWidget):
 
     def mousePressEvent(self, event):  # noqa: N802
         at = event.position() if hasattr(event, 'position') else event.pos()  # Qt 6 and Qt 5
-        row = self.geometry_now.row_at(at.x(), at.y())
-        if row is not None and self.picture is not None and row < len(self.picture.rows):
-            self.clicked.emit(self.picture.rows[row].request_id)
+        geometry = self.geometry_now
+        row = geometry.row_at(at.x(), at.y())
+        rows = self.picture.fitting(geometry.count) if self.picture is not None else []
+        if row is not None and row < len(rows):
+            self.clicked.emit(rows[row].request_id)
+
+    def resizeEvent(self, event):  # noqa: N802
+        self.resized.emit()
 
     def wheelEvent(self, event):  # noqa: N802
         self.scrolled.emit(1 if event.angleDelta().y() > 0 else -1)
@@ -150,6 +159,7 @@ class DeadlinesWidget(QWidget):
         self.pause.toggled.connect(self._on_pause)
         self.history.valueChanged.connect(self._on_scroll)
         self.canvas.clicked.connect(self.select)
+        self.canvas.resized.connect(self.redraw)
         self.canvas.scrolled.connect(lambda rows: self.history.setValue(self.history.value() - rows))
 
     @property
