@@ -61,7 +61,7 @@ def test_the_hidden_part_of_a_prediction_is_what_prefill_covers(seconds, hidden)
 @pytest.mark.parametrize(('n_x', 'setting', 'bound'), [(1000, 0, 1000), (1000, 300, 300), (40, 0, 64)])
 def test_the_predictor_reads_what_prefill_hides(n_x, setting, bound):
     bench = Bench(predictions={})
-    bench.engine.predictor_max_tokens = setting
+    bench.engine.lengths.max_tokens = setting
     bench.run(n_x=n_x)
     assert bench.predictions.bounds == [bound]
 

@@ -25,8 +25,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -41,8 +39,8 @@ from timebill_ros.inference.memory import goal_sentence, is_out_of_memory
 from timebill_ros.inference.ranges import Ranges
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
-from timebill_ros.length.length_distribution import LengthDistribution
-from timebill_ros.length.prediction import Prediction, PredictionExecutor
+from timebill_ros.length.prediction import PredictionExecutor
+from timebill_ros.planning.length_source import ExpectedLength, LengthSource
 from timebill_ros.planning.paper_rule import PaperRule
 from timebill_ros.planning.planner import Planner
 from timebill_ros.planning.quality_rule import QualityRule
@@ -55,6 +53,8 @@ from timebill_ros.timing.execution_time import ExecutionTimes
 
 if TYPE_CHECKING:  # worker/scripted.py runs this file where torch is not installed
     import torch
+
+    from timebill_ros.length.state_learner import StateLearner
 
 log = logging.getLogger(__name__)
 
@@ -78,15 +78,17 @@ class Prepared:
 class Engine:
     """Runs requests on one model.
 
-    `predictor`: predicts response lengths, or None. `times`: what model and predictor take on this device. `tracker`:
-    what finished requests have taught about lengths and times. `rule`: what plans are made by; None: the paper's rule.
+    `predictor`: predicts response lengths beside prefill, or None. `states`: predicts them from the hidden states that
+    prefill leaves, or None. `times`: what model and predictor take on this device. `tracker`: what finished requests
+    have taught about lengths and times. `rule`: what plans are made by; None: the paper's rule.
     `ranges`: what marks a request for a profiler. The other arguments are the parameters of the same names.
     """
 
     def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes, tracker: Tracker, *,
                  rule: PaperRule | QualityRule | None = None, ranges: Ranges | None = None,
                  prefill_chunk_tokens: int = 512, prediction_wait_s: float = 0.02, predictor_max_tokens: int = 0,
-                 replan_tokens: int = 32, drop_infeasible: str = 'never', clock: Clock = time.monotonic):
+                 replan_tokens: int = 32, drop_infeasible: str = 'never', states: StateLearner | None = None,
+                 clock: Clock = time.monotonic):
         self.model = model
         self.predictor = predictor
         self.times = times
@@ -96,8 +98,7 @@ class Engine:
         self.replan_tokens = replan_tokens
         self.drop_infeasible = drop_infeasible
         self.prefill_chunk_tokens = prefill_chunk_tokens
-        self.prediction_wait_s = prediction_wait_s
-        self.predictor_max_tokens = predictor_max_tokens
+        self.lengths = LengthSource(predictor, states, prediction_wait_s, predictor_max_tokens, clock)
         self.clock = clock
 
     def run(self, request: Request, control: Control) -> Outcome:
@@ -141,7 +142,7 @@ class Engine:
         self._refuse_long_prefill(request, timing, left)
 
         # Prefill and prediction start together, on separate executors.
-        future = self._start_prediction(prepared)
+        future = self.lengths.start(prepared.prompt, n_x, self.times)
         phase('prefill')
         prefill_started = clock()
         self.model.reset()
@@ -156,11 +157,15 @@ class Engine:
                 self.tracker.prefill.observe(timing.prefill_s, profiled_s)  # the whole would have taken even longer
             return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
         phase('wait for the prediction')
-        distribution = self._collect(future, timing, prefill_started, prefill_finished, prepared)
+        state = self.model.prompt_state.read() if self.lengths.states is not None else None
+        expected = self.lengths.expected(future, self.tracker.lengths, n_x, prepared.n_goal, state=state)
+        if expected.prediction is not None:
+            timing.prediction_s = expected.prediction.seconds
+            timing.hidden_prediction_s = expected.prediction.hidden_s(prefill_started, prefill_finished)
 
         # The plan is made with the measured time left, not with the estimate of what prefill would take.
         phase('plan')
-        known = self._situation(request, prepared, distribution)
+        known = self._situation(request, prepared, expected)
         left = control.deadline.remaining() - control.margin_s
         plan = self.planner.plan(known, left)
         timing.set_plan(plan)
@@ -191,6 +196,7 @@ class Engine:
         evicting_s = self.times.eviction(n_x) if n_kv < n_x else 0.0
         self._learn(known, plan, timing, n, reason, decode_s=ended - planned,
                     decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n))
+        self.lengths.observe(expected, n, whole=reason in (FinishReason.EOS, FinishReason.STOP))
         if reason is FinishReason.ERROR:
             raise self._infeasible(replanner.plan, control.deadline.remaining() - control.margin_s, request, n)
         text = decode_text(self.model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
@@ -219,42 +225,12 @@ class Engine:
                             f'{estimate:.3f} s; {left_s:.3f} s of the time budget of {request.time_budget_s:.3f} s are '
                             'left for it')
 
-    def _start_prediction(self, prepared: Prepared) -> Future[Prediction] | None:
-        if self.predictor is None:
-            return None
-        # N_p, the predictor's longest input: as much as prefill hides, unless the parameter says otherwise.
-        bound = self.predictor_max_tokens or max(self.times.predictor_bound(prepared.n_x), 2 * MAX_WINDOW)
-        return self.predictor.submit(prepared.prompt, bound)
-
-    def _collect(self, future: Future[Prediction] | None, timing: Timing, prefill_started: float,
-                 prefill_finished: float, prepared: Prepared, wait_s: float | None = None) -> LengthDistribution:
-        """Return the predicted length distribution.
-
-        Where the prediction is late or failed, this is the marginal distribution; without a predictor, what was
-        observed of similar goals.
-        """
-        if future is None:
-            return self.tracker.lengths.distribution(prepared.n_x, prepared.n_goal)
-        try:
-            prediction = future.result(timeout=self.prediction_wait_s if wait_s is None else wait_s)
-        except FutureTimeout:
-            log.info('the length prediction was late; planning with the marginal distribution')
-            return self.predictor.marginal()
-        except Exception:
-            log.exception('the length prediction failed; planning with the marginal distribution')
-            return self.predictor.marginal()
-        timing.prediction_s = prediction.seconds
-        timing.hidden_prediction_s = prediction.hidden_s(prefill_started, prefill_finished)
-        return prediction.distribution
-
-    def _situation(self, request: Request, prepared: Prepared, distribution: LengthDistribution) -> Situation:
+    def _situation(self, request: Request, prepared: Prepared, expected: ExpectedLength) -> Situation:
         n_x = prepared.n_x
         n_min = smallest_keep(n_x, request.max_eviction_ratio, MAX_WINDOW) if self.model.supports_eviction else n_x
-        return Situation(distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(request.sampling.kind),
+        return Situation(expected.distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(request.sampling.kind),
                          may_cap=overrun.of(request).cut_is_lost, n_goal=prepared.n_goal,
-                         sampling=request.sampling.kind, look_tokens=self.replan_tokens,
-                         lengths_known=self.predictor is not None or
-                         self.tracker.lengths.are_known(n_x, prepared.n_goal))
+                         sampling=request.sampling.kind, look_tokens=self.replan_tokens, lengths_known=expected.known)
 
     def _evict(self, plan: Plan, timing: Timing, left_s: float) -> int:
         """Do what the plan says before decoding; return the number of cached entries."""
@@ -312,10 +288,11 @@ class Engine:
         run. The length predictor does run, so this takes as long as a prediction.
         """
         prepared = self._prepare(request, lambda: False)
-        distribution = self._collect(self._start_prediction(prepared), Timing(), 0.0, 0.0, prepared, wait_s=5.0)
+        future = self.lengths.start(prepared.prompt, prepared.n_x, self.times)
+        expected = self.lengths.expected(future, self.tracker.lengths, prepared.n_x, prepared.n_goal, wait_s=5.0)
         prefill_s = self.times.prefill(prepared.n_x) * self.tracker.prefill_factor
         left = request.time_budget_s - prefill_s - request.delivery_margin_s
-        known = replace(self._situation(request, prepared, distribution), may_cap=False)
+        known = replace(self._situation(request, prepared, expected), may_cap=False)
         whole = replace(known, n_min=known.n_x)
         return self.planner.plan(known, left), self.planner.plan(whole, left), known.n_x, prefill_s
 

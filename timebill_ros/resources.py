@@ -110,9 +110,9 @@ def key_of(facts: Iterable[str]) -> str:
     return hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all, and make its folder if there is none. OSError where that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'{path.name}.{os.getpid()}.partial')  # two processes may save at once
-    partial.write_text(text)
+    partial.write_bytes(content if isinstance(content, bytes) else content.encode())
     partial.replace(path)

@@ -28,6 +28,7 @@ from timebill_ros.codes import Strategy
 
 STRATEGIES = {'kill': Strategy.KILL, 'skip_next': Strategy.SKIP_NEXT, 'truncate': Strategy.TRUNCATE}
 POLICIES = ('adaptive', 'conformal', 'fixed')
+NO_PREDICTOR, STATES = 'none', 'states'  # values of length_predictor besides directories
 PLANNERS = ('quality', 'paper')
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16', 'int8', 'int4')
 
@@ -83,10 +84,12 @@ PARAMETERS = (
     Parameter('chat_template_args', '', 'Keywords for the chat template of the model, as a JSON object in a string, '
               'for instance {"enable_thinking": false} for Qwen3. They hold for all goals with messages. Empty: none.',
               is_json=True),
-    Parameter('length_predictor', '', 'Directory of a trained length predictor. Empty: with the embedded model its '
-              'own, in the folder beside it; with any other model none: lengths are then those of earlier answers to '
-              'goals with about as long prompts and limits, and before there were any, every length that a goal allows '
-              'is as likely as any other.'),
+    Parameter('length_predictor', '', 'What predicts the lengths of answers. The directory of a trained length '
+              'predictor, a second network that reads the prompt beside prefill; states: the hidden state that prefill '
+              'leaves, from which lengths are learned while goals are served; none: nothing, lengths are then those of '
+              'earlier answers to goals with about as long prompts and limits, and before there were any, every length '
+              'that a goal allows is as likely as any other. Empty: with the embedded model its own predictor, in the '
+              'folder beside it; with any other model none.'),
     Parameter('profile', '', 'YAML file with the times that this model takes on this device, made by `timebill '
               'profile`. Empty: the one kept in cache_dir, or else one that is measured while configuring.'),
     Parameter('self_profile_s', 20.0, 'Longest time for measuring a profile while configuring. Raise it where the log '

@@ -82,7 +82,8 @@ def test_memory_is_bounded_and_a_state_restores_it():
     assert (again.distribution(400, 128).probabilities == found.distribution(400, 128).probabilities).all()
 
 
-@pytest.mark.parametrize('state', [3, [[1, 2, 3]], [[0, 1, 1, 1]], [['x', 1, 1, 1]], [None], [[1, 1, -1, 0]]])
+@pytest.mark.parametrize('state', [3, [[1, 2, 3]], [[0, 1, 1, 1]], [['x', 1, 1, 1]], [None], [[1, 1, -1, 0]],
+                                   [[1, 1, 10 ** 30, 0]]])
 def test_a_damaged_state_is_refused_and_changes_nothing(state):
     found = observed(5, 6)
     before = found.state()
@@ -96,3 +97,25 @@ def test_an_empty_prompt_or_answer_teaches_nothing():
     found.observe(0, 256, 5, whole=True)
     found.observe(10, 256, 0, whole=False)
     assert found.state() == [] and ENOUGH > 1
+
+
+def test_the_distribution_is_that_of_weights_handed_on_to_longer_answers():
+    """Each answer that was cut hands its weight on to those beyond, in proportion to their own (Efron, 1967)."""
+    draw = np.random.default_rng(3)
+    found = ObservedLengths()
+    rows = [(int(draw.integers(100, 900)), int(draw.integers(100, 400)), int(draw.integers(1, 300)), bool(whole))
+            for whole in draw.integers(0, 2, 200)]
+    for n_x, n_goal, n, whole in rows:
+        found.observe(n_x, n_goal, n, whole=whole)
+    n_goal, size = 250, 4
+    ended, cut = np.full(63, 3.0 / 63), np.zeros(63)
+    for (_, _, n, whole), weight in zip(rows, found._weights(300, n_goal), strict=True):
+        (ended if whole or n >= n_goal else cut)[min((n - 1) // size, 62)] += weight
+    for bucket in range(62):
+        later = ended[bucket + 1:].sum() + cut[bucket + 1:].sum()
+        ended[bucket + 1:] *= 1 + cut[bucket] / later
+        cut[bucket + 1:] *= 1 + cut[bucket] / later
+    ended[62] += cut[62]
+    distribution = found.distribution(300, n_goal)
+    assert (distribution.bucket_size, distribution.n_buckets) == (size, 63)
+    np.testing.assert_allclose(distribution.probabilities, ended / ended.sum(), atol=1e-12)

@@ -16,6 +16,9 @@
 import json
 import os
 
+import numpy as np
+
+from timebill_ros.length.state_labels import StateLabels
 from timebill_ros.planning.forgetting import Forgetting, forget
 from timebill_ros.planning.tracker import Tracker
 
@@ -61,3 +64,16 @@ def test_a_worker_notices_each_time_once(tmp_path):
 def test_where_there_is_no_cache_none_is_made(tmp_path):
     assert forget(tmp_path / 'none') == [] and not (tmp_path / 'none').exists()
     assert not Forgetting(tmp_path / 'none').asked()
+
+
+def test_hidden_states_are_removed_and_told_too(tmp_path):
+    path = kept(tmp_path).with_suffix('.safetensors')
+    labels = StateLabels(4, 2)
+    labels.add(np.ones(4), 7, whole=True)
+    labels.save(path, 'tiny')
+    aside = path.with_name(path.name + '.corrupt')
+    aside.write_bytes(b'no safetensors')
+    removed = {one.path: one.content for one in forget(tmp_path)}
+    assert removed[path] == 'hidden states of prompts of tiny, with the lengths of answers'
+    assert removed[aside] == 'of an earlier version, or damaged' and len(removed) == 3
+    assert not list((tmp_path / 'state').iterdir())

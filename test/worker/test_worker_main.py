@@ -34,6 +34,7 @@ from timebill_ros import settings
 from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.dispatch.worker_process import WorkerProcess
+from timebill_ros.planning.length_source import LengthSource
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.worker.main import Worker
@@ -159,7 +160,7 @@ def answered(run, check=lambda: None, worker=None, **request):
     """The 'done' event of a worker whose engine does `run(request, control)`, and the worker."""
     worker = worker or Worker(Sent())
     model = SimpleNamespace(tokenizer=ByteTokenizer(), check=check, reset=lambda: None, synchronize=lambda: None)
-    worker.engine = SimpleNamespace(run=run, model=model, tracker=Tracker('fixed'))
+    worker.engine = SimpleNamespace(run=run, model=model, tracker=Tracker('fixed'), lengths=LengthSource())
     data = {**to_dict(Request('r', 0.0, 1e9, prompt='w1')), **request}
     worker._run({'op': 'run', 'request': data})
     *_, event, after = worker.channel

@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import torch
 
 from timebill_ros.inference import attention, foreign_cache, generation_config, variants
+from timebill_ros.inference.chunks import read_in_chunks
 from timebill_ros.inference.devices import choose_device, device_name, library_versions
 from timebill_ros.inference.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.inference.kv_cache import SlotCache
@@ -35,6 +36,7 @@ from timebill_ros.inference.memory import is_out_of_memory
 from timebill_ros.inference.model_directory import ModelError, eos_ids, layout_refusal, sliding_windows
 from timebill_ros.inference.model_loading import ModelFiles, explained
 from timebill_ros.inference.prompt import PromptEncoder
+from timebill_ros.inference.prompt_state import PromptState
 from timebill_ros.inference.query_recorder import QueryRecorder, recording
 from timebill_ros.inference.sampling import Sampler, drawing
 from timebill_ros.inference.snapshot import Snapshot
@@ -72,6 +74,7 @@ class CausalLM:
         if self.device.type == 'cuda':
             attention.avoid_plans_for_each_length()
         self._requested_threads = threads
+        self.prompt_state: PromptState | None = None  # where prefill leaves its last state; None: nowhere
         self.scorer: Scorer = SCORERS[scorer]()
         files = ModelFiles(name, self.device, dtype, trust_remote_code=trust_remote_code,
                            allow_unsafe_weights=allow_unsafe_weights, revision=revision, template_args=template_args)
@@ -256,28 +259,20 @@ class CausalLM:
                 should_stop: Callable[[], bool] = lambda: False) -> torch.Tensor | None:
         """Fill the cache with the prompt; return the logits [V] of the next token, or None where `should_stop` said so.
 
-        `should_stop` is asked between chunks and, on our cache and attention, before each layer of them. A GPU is given
-        one chunk while it computes another, so that it is never idle; it is not given a third. After None the cache is
-        empty.
+        `should_stop` is asked between chunks and, on our cache and attention, before each layer of them. After None the
+        cache is empty.
         """
         if not self.chunked_prefill:
             chunk_tokens = len(ids)
-        prompt = torch.tensor([ids], dtype=torch.long).to(self.device)
-        positions = torch.arange(len(ids), device=self.device)[None]
         self._use_threads(self.prefill_threads)
         with ExitStack() as stack:
             stack.callback(self._use_threads, self.threads)
             stack.enter_context(recording(self._recorders.values()))
             stack.enter_context(stop_before_layers(self._attentions.values(), should_stop))
-            logits, ends = None, [self.stream.event(), self.stream.event()]  # of the last two chunks
             try:
-                for i, start in enumerate(range(0, len(ids), chunk_tokens)):
-                    ends[i % 2].wait()  # for chunk i - 2, while the device computes chunk i - 1
-                    if start and should_stop():
-                        raise Stopped
-                    end = start + chunk_tokens
-                    logits, self.hidden = self._reader(prompt[:, start:end], positions[:, start:end])
-                    ends[i % 2].record()
+                logits, self.hidden = read_in_chunks(
+                    self._reader, ids, self.device, self.stream, chunk_tokens=chunk_tokens, should_stop=should_stop,
+                    around_last=self.prompt_state.reading() if self.prompt_state else nullcontext())
             except Stopped:
                 self.reset()  # some layers may have read the chunk that others have not
                 return None

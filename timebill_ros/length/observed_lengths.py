@@ -21,7 +21,6 @@ redistribution to the right; Efron 1967).
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,25 +32,28 @@ HALF_LIFE = 64  # responses after which one counts half
 PRIOR_WEIGHT = 3.0  # the prior counts as so many responses
 BUCKETS = 64
 ENOUGH = 5.0  # similar responses, by weight, from which on lengths count as known
+MOST_TOKENS = 1 << 31  # that a kept state may name
 
 
 class ObservedLengths:
     """Response lengths of the last goals. Memory is bounded."""
 
     def __init__(self):
-        # Of (prompt tokens, the goal's own limit, tokens that came, whether they were all).
-        self._seen: deque[tuple[int, int, int, bool]] = deque(maxlen=KEPT)
+        # Of (prompt tokens, the goal's own limit, tokens that came, whether they were all); `_n` of them, oldest first.
+        self._rows, self._n = np.zeros((KEPT, 4), dtype=np.int64), 0
 
     def observe(self, prompt_tokens: int, n_goal: int, n: int, *, whole: bool) -> None:
         """Account for a response of `n` tokens that ended by itself (`whole`), or that was cut after them."""
         if prompt_tokens > 0 and n_goal > 0 and n > 0:
-            self._seen.append((prompt_tokens, n_goal, n, whole))
+            if self._n == KEPT:
+                self._rows[:-1] = self._rows[1:].copy()
+            self._n = min(self._n + 1, KEPT)
+            self._rows[self._n - 1] = prompt_tokens, n_goal, n, whole
 
     def _weights(self, prompt_tokens: int, n_goal: int) -> np.ndarray:
         """Return how much each response counts for a goal, from 0 to 1: by likeness, and by age."""
-        seen = np.array([(x, goal) for x, goal, _, _ in self._seen], dtype=float).reshape(-1, 2)
-        factors = np.log2(seen / [max(prompt_tokens, 1), max(n_goal, 1)])
-        ages = np.arange(len(seen))[::-1]
+        factors = np.log2(self._rows[:self._n, :2] / [max(prompt_tokens, 1), max(n_goal, 1)])
+        ages = np.arange(self._n)[::-1]
         return np.exp(-0.5 * (factors ** 2).sum(axis=1)) * 0.5 ** (ages / HALF_LIFE)
 
     def are_known(self, prompt_tokens: int, n_goal: int) -> bool:
@@ -65,27 +67,23 @@ class ObservedLengths:
         """
         bucket_size = max(1, math.ceil(n_goal / BUCKETS))
         n_buckets = math.ceil(n_goal / bucket_size)
-        ended, cut = np.full(n_buckets, PRIOR_WEIGHT / n_buckets), np.zeros(n_buckets)
-        for (_, _, n, whole), weight in zip(self._seen, self._weights(prompt_tokens, n_goal), strict=True):
-            bucket = min((n - 1) // bucket_size, n_buckets - 1)
-            # A response that came to its own limit would have gone on; so it does to the limit of this goal at least.
-            (ended if whole or n >= n_goal else cut)[bucket] += weight
-        for bucket in np.flatnonzero(cut):
-            later = ended[bucket + 1:].sum() + cut[bucket + 1:].sum()
-            if later:
-                ended[bucket + 1:] *= 1.0 + cut[bucket] / later
-                cut[bucket + 1:] *= 1.0 + cut[bucket] / later
-            else:
-                ended[bucket] += cut[bucket]
-        return LengthDistribution(bucket_size, ended / ended.sum())
+        lengths, weights = self._rows[:self._n, 2], self._weights(prompt_tokens, n_goal)
+        buckets = np.minimum((lengths - 1) // bucket_size, n_buckets - 1)
+        # A response that came to its own limit would have gone on; so it does to the limit of this goal at least.
+        ended = np.where((self._rows[:self._n, 3] != 0) | (lengths >= n_goal), weights, 0.0)
+        ends = np.bincount(buckets, ended, n_buckets) + PRIOR_WEIGHT / n_buckets
+        at_risk = np.cumsum((np.bincount(buckets, weights - ended, n_buckets) + ends)[::-1])[::-1]
+        goes_on = np.cumprod(1 - ends / at_risk)
+        goes_on[-1] = 0.0  # what is cut in the last bucket is as long as this goal allows
+        return LengthDistribution(bucket_size, -np.diff(goes_on, prepend=1.0))
 
     def state(self) -> list[Sequence[int]]:
         """Return what is worth keeping across a restart, as JSON-ready data."""
-        return [[x, goal, n, int(whole)] for x, goal, n, whole in self._seen]
+        return self._rows[:self._n].tolist()
 
     def restore(self, state: Sequence[Sequence[int]]) -> None:
         """Go on from what `state` returned. ValueError or TypeError for anything else."""
-        seen = [(int(x), int(goal), int(n), bool(int(whole))) for x, goal, n, whole in state]
-        if any(min(x, goal, n) < 1 for x, goal, n, _ in seen):
-            raise ValueError('observed lengths must be counts from 1 up')
-        self._seen = deque(seen, maxlen=KEPT)
+        seen = [(int(x), int(goal), int(n), bool(int(whole))) for x, goal, n, whole in state][-KEPT:]
+        if any(not 1 <= count <= MOST_TOKENS for row in seen for count in row[:3]):
+            raise ValueError(f'observed lengths must be counts from 1 to {MOST_TOKENS}')
+        self._rows[:len(seen)], self._n = np.array(seen, dtype=np.int64).reshape(-1, 4), len(seen)

@@ -18,14 +18,18 @@ On CUDA the thread has a stream of lower priority than the model's; on a CPU it 
 """
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 
 from timebill_ros.deadline import Clock
 from timebill_ros.inference.ranges import Ranges
 from timebill_ros.length.length_distribution import LengthDistribution
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,3 +104,14 @@ class PredictionExecutor:
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def collect(future: Future[Prediction], wait_s: float) -> Prediction | None:
+    """Wait for a prediction for `wait_s` seconds at most; None, and a line in the log, where it is late or failed."""
+    try:
+        return future.result(timeout=wait_s)
+    except FutureTimeout:
+        log.info('the length prediction was late; planning with the marginal distribution')
+    except Exception:
+        log.exception('the length prediction failed; planning with the marginal distribution')
+    return None

@@ -26,6 +26,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from timebill_ros.length import state_file
+
 MARK = 'forgotten'
 STATES = 'state'  # folder of the kept states, below that of the cache
 
@@ -52,12 +54,15 @@ def forget(cache: Path) -> list[Removed]:
 
 def _files(folder: Path) -> Iterable[Path]:
     """Return states, and files that were set aside or not finished."""
-    return sorted(path for path in folder.glob('*.json*') if path.is_file())
+    return sorted(path for pattern in ('*.json*', f'*{state_file.SUFFIX}*') for path in folder.glob(pattern)
+                  if path.is_file())
 
 
 def describe(path: Path) -> str:
     """Return for which model and profile a file keeps a state, and for which promise."""
     try:
+        if path.suffix == state_file.SUFFIX:
+            return f'hidden states of prompts of {state_file.facts_of(path)["model"]}, with the lengths of answers'
         state = json.loads(path.read_text())
         profile, facts = state['profile'], state['profile'].get('identity', {})
         name = state.get('model') or f'model {facts.get("model", "unknown")}'

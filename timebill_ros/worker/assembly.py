@@ -19,6 +19,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from timebill_ros.engine import Engine
 from timebill_ros.inference.ranges import Ranges
@@ -29,6 +30,9 @@ from timebill_ros.planning.tracker import Tracker
 from timebill_ros.resources import quality_table_path
 from timebill_ros.timing.profile import Profile
 from timebill_ros.worker.profile_check import ProfileCheck
+
+if TYPE_CHECKING:  # safetensors may not be installed where a script is served
+    from timebill_ros.length.state_learner import StateLearner
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +77,10 @@ def ranges_on(device, *, asked: bool) -> Ranges:
 
 
 def make_engine(settings: dict, model, predictor, profile: Profile, tracker: Tracker, rule: PaperRule | QualityRule,
-                chunk_tokens: int) -> Engine:
+                chunk_tokens: int, states: StateLearner | None = None) -> Engine:
     """Make an engine of its parts; several may share a model, if one at a time runs.
 
-    `model`, `predictor`: see Engine. `nvtx_ranges` marks what both of them do.
+    `model`, `predictor`, `states`: see Engine. `nvtx_ranges` marks what both of them do.
     """
     ranges = ranges_on(model.device, asked=settings['nvtx_ranges'])
     if predictor is not None:
@@ -84,4 +88,4 @@ def make_engine(settings: dict, model, predictor, profile: Profile, tracker: Tra
     return Engine(model, predictor, profile.times, tracker, rule=rule, ranges=ranges, prefill_chunk_tokens=chunk_tokens,
                   prediction_wait_s=settings['prediction_wait_s'],
                   predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
-                  drop_infeasible=settings['drop_infeasible'])
+                  drop_infeasible=settings['drop_infeasible'], states=states)

@@ -36,6 +36,7 @@ from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.resources import cache_directory, key_of, steps_directory
+from timebill_ros.settings import NO_PREDICTOR, STATES
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
 from timebill_ros.timing.profile_journal import ProfileJournal
@@ -44,6 +45,7 @@ from timebill_ros.worker import tuning
 from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
 from timebill_ros.worker.model_choice import choose_model
 from timebill_ros.worker.profile_check import ProfileCheck
+from timebill_ros.worker.state_lengths import learner, watch_states
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,8 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
     transformers.utils.logging.disable_progress_bar()  # a node's log is not a terminal
     this_start.begin(MODEL)
     choice = choose_model(settings)
-    name, predictor_name = choice.model, settings['length_predictor'] or choice.length_predictor
+    name, wanted = choice.model, settings['length_predictor'] or choice.length_predictor
+    predictor_name = '' if wanted == NO_PREDICTOR else wanted
     revision = settings['model_revision']
     look_once(name, revision)
     with one_time_work() as work:
@@ -81,6 +84,9 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     this_start.begin(CHUNKS)
     chunk = chunk or tuning.chunk_tokens(model, tuned)
+    if wanted == STATES:
+        watch_states(model)
+        return model, None, Choices(chunk, placement)
     if not predictor_name:
         log.info('no length predictor: lengths are those of earlier answers, and until there are some, every length '
                  'that a goal allows is as likely as any other')
@@ -264,12 +270,13 @@ def load_engine(settings: dict) -> Loaded:
             profile_check.at_start(tracker, spot_check(model, predictor, profile, chunk))
         except Exception as error:  # too little memory, for one: goals may still be served
             log.warning('the profile could not be compared with this machine: %s: %s', type(error).__name__, error)
-    engine = make_engine(settings, model, predictor, profile, tracker, rule, chunk)
+    states = learner(model, state)
+    engine = make_engine(settings, model, predictor, profile, tracker, rule, chunk, states)
     t = profile.times
     steps = f' with {model.fast_steps[model.variant].kind} steps' if model.variant in model.fast_steps else ''
     description = (f'{model.name} in {model.variant}{steps} on {profile.identity.device}, '
                    f'context {model.max_context} tokens, '
-                   f'{"predicted" if predictor else "unpredicted"} lengths, '
+                   f'{"predicted" if predictor else "learned" if states else "unpredicted"} lengths, '
                    f'{"eviction by " + settings["eviction_scorer"] if model.supports_eviction else "no eviction"}; '
                    f'{where}: prefill of 1000 tokens {t.prefill(1000) * 1e3:.1f} ms, '
                    f'decode step {t.q * 1e3:.3f} ms + {t.p * 1e6:.4f} us per cached entry')

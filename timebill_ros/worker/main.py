@@ -99,7 +99,7 @@ class Worker:
         except Exception:
             log.exception('messages of the node cannot be read any more')
             os._exit(1)
-        self._save_state()
+        self._save_state(ends=True)
         if self._scratch:  # the node removes it too, unless it was killed
             shutil.rmtree(self._scratch, ignore_errors=True)
         os._exit(0)
@@ -178,7 +178,7 @@ class Worker:
         self.settings.update(message['settings'])
         if self.engine is None:
             return  # loading failed, and the node has been told
-        self.engine.prediction_wait_s = self.settings['prediction_wait_s']
+        self.engine.lengths.wait_s = self.settings['prediction_wait_s']
         self.engine.replan_tokens = self.settings['replan_tokens']
         self.engine.drop_infeasible = self.settings['drop_infeasible']
         if any(self.settings[name] != value for name, value in before.items()):
@@ -214,17 +214,21 @@ class Worker:
         if self.engine is None or self._forgetting is None or not self._forgetting.asked():
             return
         self.engine.tracker = self._loaded.new_tracker(self.settings)
+        self.engine.lengths.forget()
         self._unsaved = 0
         log.info('what requests taught is forgotten, as asked')
         self._tell_learned()
 
-    def _save_state(self) -> None:
+    def _save_state(self, *, ends: bool = False) -> None:
+        """Write down what requests taught; where the process `ends`, all of it."""
         self._forget()
-        if not self._unsaved or self._loaded is None or self._loaded.state is None:
+        if self._loaded is None or self._loaded.state is None:
             return
         try:
-            self.engine.tracker.save(self._loaded.state, self.engine.model.name)
-            self._unsaved = 0
+            if self._unsaved:
+                self.engine.tracker.save(self._loaded.state, self.engine.model.name)
+                self._unsaved = 0
+            self.engine.lengths.save(ends=ends)
         except (OSError, RuntimeError) as error:  # RuntimeError: a request that ends now changes it (only at the end)
             log.log(logging.DEBUG if self._told_unsaved else logging.WARNING,
                     'what requests taught could not be saved in cache_dir: %s', error)
@@ -241,6 +245,7 @@ class Worker:
         self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
                            'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal})
         self._tell_learned()  # after the result, which must not wait for it
+        self.engine.lengths.learn()
         if self.commands.empty():
             self._tidy()
         if self._unsaved >= SAVE_EVERY:

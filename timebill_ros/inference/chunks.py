@@ -1,0 +1,49 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Reading a prompt in chunks, between which one may stop."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+from timebill_ros.inference.layer_stop import Stopped
+from timebill_ros.inference.steps.interface import Step
+from timebill_ros.inference.streams import Stream
+
+
+def read_in_chunks(step: Step, ids: list[int], device: torch.device, stream: Stream, *, chunk_tokens: int,
+                   should_stop: Callable[[], bool], around_last: AbstractContextManager
+                   ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Append a prompt to the cache -> (logits [V], hidden [H]) of its last token, as a step returns them.
+
+    A GPU is given one chunk while it computes another, so that it is never idle; it is not given a third. Raises
+    Stopped where `should_stop` says so between two chunks. `around_last` is entered for the last chunk.
+    """
+    prompt = torch.tensor([ids], dtype=torch.long).to(device)
+    positions = torch.arange(len(ids), device=device)[None]
+    ends = [stream.event(), stream.event()]  # of the last two chunks
+    for i, start in enumerate(range(0, len(ids), chunk_tokens)):
+        ends[i % 2].wait()  # for chunk i - 2, while the device computes chunk i - 1
+        if start and should_stop():
+            raise Stopped
+        end = start + chunk_tokens
+        if end >= len(ids):
+            with around_last:
+                return step(prompt[:, start:end], positions[:, start:end])
+        step(prompt[:, start:end], positions[:, start:end])
+        ends[i % 2].record()
+    raise ValueError('a prompt has at least one token')
