@@ -67,6 +67,9 @@ class Node:
     def get_name(self):
         return 'timebill'
 
+    def get_namespace(self):
+        return '/robot'
+
     def get_logger(self):
         return SimpleNamespace(info=lambda text: self.told.append(('info', text)),
                                warning=lambda text: self.told.append(('warning', text)))

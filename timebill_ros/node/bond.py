@@ -23,8 +23,9 @@ from __future__ import annotations
 import importlib
 
 from rclpy.duration import Duration
-from rclpy.exceptions import InvalidTopicNameException
-from rclpy.validate_topic_name import validate_topic_name
+from rclpy.exceptions import NameValidationException
+from rclpy.expand_topic_name import expand_topic_name
+from rclpy.validate_full_topic_name import validate_full_topic_name
 
 HEARTBEAT_S = 0.25  # as Nav2's own servers of Lyrical; managers wait for seconds
 # A manager that falls silent is no reason for the node to end its side, as it is none for Nav2's own servers.
@@ -45,8 +46,8 @@ class Bond:
         self._bond = None
         if topic:
             try:
-                validate_topic_name(topic)
-            except InvalidTopicNameException as error:
+                validate_full_topic_name(expand_topic_name(topic, node.get_name(), node.get_namespace()))
+            except (ValueError, NameValidationException) as error:
                 raise ValueError(f'parameter bond_topic must be the name of a topic, got {topic!r}: {error}') from error
         self._make = self._find() if topic else None
 
