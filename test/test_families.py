@@ -30,6 +30,7 @@ from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.prompt_state import PromptState
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Request
 from timebill_ros.timing.execution_time import ExecutionTimes
@@ -150,6 +151,20 @@ def test_the_answer_is_that_of_generate_and_so_is_the_stream(family, directory, 
     assert outcome.finish_reason in (FinishReason.EOS, FinishReason.LENGTH), outcome
     assert_same(tokens, reference(family))
     assert streamed == outcome.text != ''
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_the_state_that_prefill_leaves_is_the_hidden_state_of_transformers(family, directory):
+    model, ids = CausalLM(str(directory(family)), device='cpu', threads=1, dtype='float32'), tiny_models.prompt_ids(N_X)
+    model.prompt_state = PromptState(model.model)
+    model.prefill(ids, chunk_tokens=37)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(directory(family), attn_implementation='eager',
+                                                                  dtype=torch.float32).eval()
+    with torch.no_grad():
+        states = reference(torch.tensor([ids]), output_hidden_states=True, use_cache=False).hidden_states
+    expected, before = (states[i][0, -1].numpy() for i in (model.prompt_state.depth, model.prompt_state.depth - 1))
+    found = model.prompt_state.read()
+    assert abs(found - expected).max() < 2e-3 * abs(expected).max() < 0.1 * abs(found - before).max()
 
 
 @pytest.mark.slow  # a step of any size takes half a minute of computing time to compile, two thirds of it in g++
