@@ -71,17 +71,22 @@ def test_the_whole_comparison(predictor, tmp_path, monkeypatch):
         return [site_log.generate(seed, split=split, n_tokens=60) for seed in range(n)]
     monkeypatch.setattr(bench, 'tasks', short)
     out = tmp_path / 'deep' / 'lengths.json'
-    bench.run(tiny_training.trained()[0] / 'model', predictor, out, n_prompts=12, samples=2, bounds=[32])
+    bench.run(tiny_training.trained()[0] / 'model', predictor, out, n_prompts=12, samples=2, bounds=[32], n_learned=51)
     assert out.with_suffix('.png').read_bytes().startswith(b'\x89PNG')
     result = json.loads(out.read_text())
     assert result['samples_per_prompt'] == 2 and result['machine']['device']
     methods = {row['method'] for row in result['rows']}
     assert methods == {'bucket classifier', 'bucket classifier, upper edge', 'bucket classifier, N_p = 32',
                        'regression', '3 buckets', '2 buckets', '1 buckets', '5 classes', '10 classes',
-                       'constant median', 'family mean', 'oracle'}
+                       'states, after 50 goals', 'states, offline', 'constant median', 'family mean', 'oracle'}
     for split in ('matched', 'shifted'):
         whole = [row for row in result['rows'] if row['split'] == split and row['family'] == 'all']
         assert len(whole) == len(methods) and all(row['n'] == 24 for row in whole)
         assert [row['level'] for row in result['reliability'][split]] == list(bench.LEVELS)
         families = [row for row in result['rows'] if row['split'] == split and row['method'] == 'oracle']
         assert sum(row['n'] for row in families if row['family'] != 'all') == 24
+
+
+def test_too_few_goals_to_learn_from_are_refused(tmp_path):
+    with pytest.raises(ValueError, match='fewer than 8 goals, got 7'):
+        bench.run(tmp_path, tmp_path, tmp_path / 'out.json', n_prompts=1, samples=1, bounds=[], n_learned=7)

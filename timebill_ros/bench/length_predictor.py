@@ -22,6 +22,8 @@ predictor was trained for. Every (prompt, response) pair is one item. The rows:
       ..., upper edge            the paper's point: the upper edge of the likeliest bucket
     regression, N buckets, ...   other papers' heads on the same backbone (timebill_ros.training.length_baselines)
     constant median, family mean what is known without reading the prompt, from reference answers of another split
+    states, after n goals        learned from the target's hidden states while n goals were served (state_rows.py)
+    states, offline              the same from all goals at once
     oracle                       the law that the task's answers follow (site_log_lengths.length_law)
 
 MAE is measured with a distribution's median, RMSE and R2 with its mean. R2 "within families" is measured against the
@@ -38,9 +40,12 @@ from rich.progress import Progress
 
 from timebill_ros.bench.machine import describe_device, write
 from timebill_ros.bench.optional_plots import plots_if_installed
+from timebill_ros.bench.state_rows import Goal, Learned, read_states
 from timebill_ros.bench.tables import Table, print_table
+from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.length import length_predictor
+from timebill_ros.length.hidden_state_head import FEWEST
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.tasks.site_log import FAMILIES, SiteLogTask, tasks
 from timebill_ros.tasks.site_log_lengths import length_law
@@ -104,17 +109,37 @@ def predict(predictor, baselines: Baselines, text: str, bounds: list[int]) -> tu
     return whole, points
 
 
+def learned_from(model: CausalLM, target_dir: Path, n: int, config: dict, device: str, progress: Progress) -> Learned:
+    """Have the target answer `n` tasks of the validation split, once each, and learn their lengths from states."""
+    chosen, limit = tasks('validation', n), config['max_new_tokens']
+    texts = [render(task.messages, model.tokenizer) for task in chosen]
+    bar = progress.add_task('goals to learn from: responses', total=n)
+    responses = length_labels.answer_all(
+        target_dir, texts, device=device, max_new_tokens=limit, temperature=config['temperature'], samples=1, seed=2,
+        expected=[task.n_answer_tokens for task in chosen],
+        on_progress=lambda done: progress.update(bar, completed=done))
+    bar = progress.add_task('goals to learn from: states', total=n)
+    states = read_states(model, texts, lambda done: progress.update(bar, completed=done))
+    goals = [Goal(state, n_x, len(ids), len(ids) < limit) for (state, n_x), (ids,) in
+             zip(states, responses, strict=True)]
+    return Learned(goals, limit)
+
+
 def run(target_dir: Path, predictor_dir: Path, out: Path, *, n_prompts: int, samples: int, bounds: list[int],
-        device: str = 'cpu') -> int:
+        n_learned: int = 1000, device: str = 'cpu') -> int:
     """Measure all methods on both splits, print them and write them to `out`, with a picture beside it."""
+    if n_learned < FEWEST:
+        raise ValueError(f'nothing is learned from fewer than {FEWEST} goals, got {n_learned}')
     predictor = length_predictor.load(predictor_dir, device=device)
     baselines = Baselines.load(predictor_dir).to(device)
     tokenizer = load_tokenizer(target_dir)
     config = predictor.facts['training']['config']
     constant, family_points = without_reading()
+    model = CausalLM(str(target_dir), device=device)
     result = {'machine': describe_device(torch.device(device)), 'temperature': config['temperature'],
-              'samples_per_prompt': samples, 'rows': [], 'reliability': {}}
+              'samples_per_prompt': samples, 'goals_learned_from': n_learned, 'rows': [], 'reliability': {}}
     with Progress() as progress:
+        learned = learned_from(model, target_dir, n_learned, config, device, progress)
         for split, name in SPLITS.items():
             chosen = tasks(name, n_prompts)
             texts = [render(task.messages, tokenizer) for task in chosen]
@@ -125,12 +150,16 @@ def run(target_dir: Path, predictor_dir: Path, out: Path, *, n_prompts: int, sam
                 expected=[task.n_answer_tokens for task in chosen],
                 on_progress=lambda done, bar=bar: progress.update(bar, completed=done))
             lengths = [[len(ids) for ids in row] for row in responses]
+            states = read_states(model, texts)
             distributions, points = [], []
-            for task, text in zip(progress.track(chosen, description=f'{split}: predictions'), texts, strict=True):
+            described = progress.track(chosen, description=f'{split}: predictions')
+            for task, text, (state, n_x) in zip(described, texts, states, strict=True):
                 distribution, found = predict(predictor, baselines, text, bounds)
                 law = length_law(task)
                 distributions.append(distribution)
-                points.append({**found, 'constant median': (constant, constant),
+                by_state = {name: (interpolated_quantile(d, 0.5), mean(d))
+                            for name, d in learned.predict(state, n_x).items()}
+                points.append({**found, **by_state, 'constant median': (constant, constant),
                                'family mean': (family_points[task.family][1],) * 2,
                                'oracle': (interpolated_quantile(law, 0.5), mean(law))})
             result['rows'] += rows(split, chosen, lengths, points)

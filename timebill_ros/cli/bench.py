@@ -32,7 +32,7 @@ TAKES = {
     'decode': '2 minutes, with --shape Qwen2.5-0.5B 4',
     'quality': '2 minutes, 8 with all --scorers, and longer with a larger model',
     'budgets': '20 minutes, and 2 to 5 hours with 500 tasks of real text and a model of 135 million weights',
-    'length-predictor': '10 minutes',
+    'length-predictor': '15 minutes',
     'execution-time': '3 minutes',
     'miss-rate': '10 minutes',
     'knobs': '5 minutes',
@@ -131,6 +131,8 @@ def _add_length_predictor(benches) -> None:
     command.add_argument('--samples', type=int, default=2, metavar='N', help='responses per prompt')
     command.add_argument('--bounds', type=int, nargs='*', default=[1024, 512, 256], metavar='N_p',
                          help='input lengths to compress prompts to, in rows of their own')
+    command.add_argument('--learned-from', type=int, default=1000, metavar='N',
+                         help='goals that the rows "states" learn from (default: %(default)s)')
     command.set_defaults(run=_run_length_predictor)
 
 
@@ -139,7 +141,8 @@ def _run_length_predictor(options: argparse.Namespace) -> int:
     from timebill_ros.resources import embedded_directory
     return run(options.model or embedded_directory() / 'model',
                options.length_predictor or embedded_directory() / 'length_predictor', options.out,
-               n_prompts=options.prompts, samples=options.samples, bounds=options.bounds, device=options.device)
+               n_prompts=options.prompts, samples=options.samples, bounds=options.bounds,
+               n_learned=options.learned_from, device=options.device)
 
 
 def _add_execution_time(benches) -> None:
