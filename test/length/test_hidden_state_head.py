@@ -73,8 +73,9 @@ def test_leaving_a_label_out_is_a_fit_to_the_others():
     mean = part @ states
     features = (states - mean) / np.sqrt(part @ (states - mean) ** 2)
     root = np.sqrt(weights)
-    solver = heads._Ridge((root[:, None] * features) @ (root[:, None] * features).T / 6, root)
-    for penalty, left_out in zip((0.03, 3.0), solver.left_out(targets, (0.03, 3.0)), strict=True):
+    weighted = root[:, None] * features
+    for penalty in (0.03, 3.0):
+        left_out = heads._Ridge(weighted @ weighted.T / 6, root, penalty).left_out(targets)
         for i in (0, 7, 29):
             rest = np.arange(30) != i
             design = np.hstack([np.ones((30, 1)), features])
@@ -82,6 +83,33 @@ def test_leaving_a_label_out_is_a_fit_to_the_others():
             w = weights[rest, None]
             beta = np.linalg.solve(design[rest].T @ (w * design[rest]) + free, design[rest].T @ (w * targets[rest]))
             np.testing.assert_allclose(left_out[i], design[i] @ beta, atol=1e-6)
+
+
+@pytest.mark.parametrize('n', [heads.FEWEST, 40])
+def test_the_penalty_is_that_with_the_least_error_of_labels_that_were_left_out(n):
+    states, lengths, whole, _ = answers(n, width=6)
+    head = fitted(states, lengths, whole)
+    labels = Labels(lengths, whole, head.bucket_size)
+    targets = labels.filled(np.tile(labels.marginal(), (n, 1)))
+
+    def loss(penalty):
+        total, design = 0.0, np.hstack([np.ones((n, 1)), (states - states.mean(0)) / states.std(0)])
+        free = np.diag([0.0] + [penalty * 6] * 6)
+        for i in range(n):
+            rest = np.arange(n) != i
+            beta = np.linalg.solve(design[rest].T @ design[rest] + free, design[rest].T @ targets[rest])
+            total += np.square(proper(design[i] @ beta) - targets[i]).sum()
+        return total
+
+    assert loss(head.penalty) <= min(map(loss, heads.PENALTIES)) * (1 + 1e-6)
+
+
+def test_of_many_labels_the_newest_choose_the_penalty():
+    """First states said nothing, then they tell; the other way round, what is best is the largest penalty."""
+    silent, telling = answers(256, seed=3, tells=0.0), answers(256, seed=4)
+    penalties = [fitted(*(np.concatenate(pair) for pair in list(zip(*order, strict=True))[:3])).penalty
+                 for order in ((silent, telling), (telling, silent))]
+    assert penalties[0] < 0.1 * penalties[1]
 
 
 def test_a_prediction_is_a_distribution_and_follows_the_state():

@@ -17,9 +17,9 @@
 Prefill computes the state anyway, so a prediction is one product of a vector and a small matrix. The head predicts, for
 every bucket edge, whether the response ends by then (`1[length <= edge]`); the values for all edges are a CDF.
 
-- The regression is solved in its dual form, n x n for n labels, so a few labels of a wide state are cheap. One
-  eigendecomposition serves all penalties, and the penalty is the one whose leave-one-out predictions have the smallest
-  CRPS. Leaving one label out needs no further fit (Golub, Heath and Wahba, 1979).
+- The regression is solved in its dual form, n x n for n labels, so a few labels of a wide state are cheap. The penalty
+  is the one whose leave-one-out predictions have the smallest CRPS, over the newest labels. Leaving one label out needs
+  no further fit (Golub, Heath and Wahba, 1979).
 - A response that was cut is known not to have ended before. What it would have done later is filled in, first from the
   lengths of all labels (Kaplan and Meier, 1958), then from the head's own prediction for it (expectation maximisation).
 - The regression knows better how much lies below an edge than in one bucket. So its CDF is smoothed by a kernel and
@@ -39,6 +39,9 @@ from timebill_ros.length.length_distribution import LengthDistribution
 PENALTIES = tuple(10.0 ** (i / 2) for i in range(-5, 8))  # of standardised states, relative to their width
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the head in the mixture
 WIDTHS = (0.0, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the kernel, in buckets
+# The best penalty does not depend on the number of labels. So the newest choose it, in blocks so small that one thread
+# computes them: on a busy machine, threads that wait for each other take longer than the whole computation.
+BLOCK, BLOCKS = 64, 4
 ROUNDS = 2  # of expectation maximisation
 FEW = 8.0  # with so many labels half of the mixture's weight counts
 FEWEST = 8  # labels, below which nothing is fitted
@@ -51,8 +54,8 @@ def normalised(state: np.ndarray) -> np.ndarray:
     Some models have states beyond what float16 holds; a scaled one fits.
     """
     state = np.asarray(state, dtype=np.float32)
-    size = np.sqrt(np.mean(np.square(state, dtype=np.float64), axis=-1, keepdims=True))
-    return (state / np.maximum(size, 1e-12)).astype(np.float32)
+    size = np.sqrt(np.einsum('...i,...i->...', state, state) / state.shape[-1])
+    return state / np.maximum(size, np.float32(1e-12))[..., None]
 
 
 @dataclass(frozen=True)
@@ -111,14 +114,14 @@ def fit(states: np.ndarray, labels: Labels) -> HiddenStateHead:
     centred /= scale
     root = np.sqrt(labels.weights)
     centred *= root[:, None]
-    solver = _Ridge((centred @ centred.T / width).astype(np.float64), root)
+    products = (centred @ centred.T / width).astype(np.float64)
 
-    marginal = labels.marginal()
-    cdf = np.tile(marginal, (n, 1))  # [n, K], what is expected of each label without itself
-    confidence = n / (n + FEW)
+    cdf = np.tile(labels.marginal(), (n, 1))  # [n, K], what is expected of each label without itself
+    penalty = _best_penalty(products, root, labels.filled(cdf), labels)
+    ridge, confidence = _Ridge(products, root, penalty), n / (n + FEW)
     for _ in range(ROUNDS + 1):
         known = labels.filled(cdf)
-        penalty, own = _best_penalty(solver, known, labels)
+        own = proper(ridge.left_out(known))
         without = labels.marginal_without(known)
         cdf = confidence * own + (1 - confidence) * without
     kernel, weight = _best_mixture(own, without, labels)
@@ -128,53 +131,48 @@ def fit(states: np.ndarray, labels: Labels) -> HiddenStateHead:
     gain = float(part @ gains)
     error = math.sqrt(float(np.square(part) @ np.square(gains - gain)))
 
-    folded = (centred.T @ (solver.dual(known, penalty).astype(np.float32) / np.float32(width))) / scale[:, None]
+    folded = (centred.T @ (ridge.dual(known).astype(np.float32) / np.float32(width))) / scale[:, None]
     middle = (part @ known).astype(np.float32)
-    return HiddenStateHead(np.ascontiguousarray(folded, dtype=np.float32), middle - mean @ folded,
+    return HiddenStateHead(np.asfortranarray(folded, dtype=np.float32), middle - mean @ folded,  # quicker by columns
                            kernel.astype(np.float32), labels.bucket_size, share, penalty, (gain, error))
 
 
 class _Ridge:
-    """Weighted ridge regression in its dual form, for any penalty.
+    """Weighted ridge regression in its dual form. The intercept is not penalised.
 
-    kernel [n, n]:  products of the centred states, each times the root of its weight.
-    root [n]:       roots of the weights. The intercept is not penalised.
+    products [n, n]:  of the features, each times the root of its weight and centred by the weighted mean.
+    root [n]:         roots of the weights.
     """
 
-    def __init__(self, kernel: np.ndarray, root: np.ndarray):
-        values, self._vectors = np.linalg.eigh(kernel)
-        self._values, self._root = np.maximum(values, 0.0), root
-        self._share = np.square(root) / np.square(root).sum()
+    def __init__(self, products: np.ndarray, root: np.ndarray, penalty: float):
+        self._inverse = np.linalg.inv(products + penalty * np.eye(len(root)))
+        self._root, self._unit, self._penalty = root, root / np.sqrt(np.square(root).sum()), penalty
 
-    def _rotated(self, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        middle = self._share @ known
-        return middle, self._vectors.T @ (self._root[:, None] * (known - middle))
-
-    def dual(self, known: np.ndarray, penalty: float) -> np.ndarray:
+    def dual(self, known: np.ndarray) -> np.ndarray:
         """Return the dual coefficients [n, K] for targets [n, K]."""
-        _, rotated = self._rotated(known)
-        return self._vectors @ (rotated / (self._values + penalty)[:, None])
+        weighted = self._root[:, None] * known
+        return self._inverse @ (weighted - np.outer(self._unit, self._unit @ weighted))
 
-    def left_out(self, known: np.ndarray, penalties: tuple[float, ...]):
-        """Yield, for each penalty, the predictions [n, K] of each label by a fit to all others."""
-        middle, rotated = self._rotated(known)
-        squares = np.square(self._vectors)
-        for penalty in penalties:
-            kept = self._values / (self._values + penalty)
-            fitted = middle + self._vectors @ (kept[:, None] * rotated) / self._root[:, None]
-            leverage = self._share + squares @ kept
-            yield known - (known - fitted) / np.maximum(1 - leverage, 1e-9)[:, None]
+    def left_out(self, known: np.ndarray) -> np.ndarray:
+        """Return the predictions [n, K] of each label by a fit to all others, for targets [n, K]."""
+        residual = self._penalty * self.dual(known) / self._root[:, None]
+        leverage_left = self._penalty * np.diag(self._inverse) - np.square(self._unit)
+        return known - residual / np.maximum(leverage_left, 1e-9)[:, None]
 
 
-def _best_penalty(solver: _Ridge, known: np.ndarray, labels: Labels) -> tuple[float, np.ndarray]:
-    """Return the penalty with the smallest leave-one-out CRPS, and its leave-one-out CDFs [n, K]."""
-    best = math.inf, PENALTIES[-1], known
-    for penalty, predicted in zip(PENALTIES, solver.left_out(known, PENALTIES), strict=True):
-        cdf = proper(predicted)
-        loss = float(labels.weights @ labels.crps(cdf))
-        if loss < best[0]:
-            best = loss, penalty, cdf
-    return best[1], best[2]
+def _best_penalty(products: np.ndarray, root: np.ndarray, known: np.ndarray, labels: Labels) -> float:
+    """Return the penalty with the smallest leave-one-out CRPS within each of the newest blocks of labels."""
+    losses = np.zeros(len(PENALTIES))
+    for end in range(len(labels), FEWEST - 1, -BLOCK)[:BLOCKS]:
+        block = slice(max(0, end - BLOCK), end)
+        some, weights = labels.part(block), root[block]
+        unit = weights / np.sqrt(np.square(weights).sum())
+        inner = products[block, block] - np.outer(unit, unit @ products[block, block])
+        inner -= np.outer(inner @ unit, unit)  # centred by the mean of this block
+        for i, penalty in enumerate(PENALTIES):
+            cdf = proper(_Ridge(inner, weights, penalty).left_out(known[block]))
+            losses[i] += some.weights @ some.crps(cdf)
+    return PENALTIES[int(losses.argmin())]
 
 
 def _best_mixture(own: np.ndarray, marginal: np.ndarray, labels: Labels) -> tuple[np.ndarray, float]:

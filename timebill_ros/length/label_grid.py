@@ -20,6 +20,7 @@ edges up to c that it has not ended by then, and of the others nothing.
 """
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -45,7 +46,7 @@ def proper(cdf: np.ndarray) -> np.ndarray:
 
     Where they fall, the result lies half way between the largest so far and the smallest to come.
     """
-    cdf = np.clip(cdf, 0.0, 1.0)
+    cdf = np.minimum(np.maximum(cdf, 0.0), 1.0)
     rising = np.maximum.accumulate(cdf, axis=-1)
     falling = np.minimum.accumulate(cdf[..., ::-1], axis=-1)[..., ::-1]
     return (rising + falling) / 2
@@ -80,8 +81,10 @@ def smoothing(width: float) -> np.ndarray:
 
 def from_cdf(cdf: np.ndarray, bucket_size: int) -> LengthDistribution:
     """Return a CDF [K] at the edges as a distribution over K + 1 buckets, the last of them open."""
-    # Rounding may lift a sum of shares just above 1.
-    return LengthDistribution(bucket_size, np.maximum(np.diff(cdf, prepend=0.0, append=1.0), 0.0))
+    shares = np.empty(len(cdf) + 1)
+    shares[0], shares[-1] = cdf[0], 1 - cdf[-1]
+    np.subtract(cdf[1:], cdf[:-1], out=shares[1:-1])
+    return LengthDistribution(bucket_size, np.maximum(shares, 0.0))  # a sum may be lifted above 1 by rounding
 
 
 def on_grid(distribution: LengthDistribution, bucket_size: int, n_edges: int) -> np.ndarray:
@@ -114,6 +117,13 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.whole)
+
+    def part(self, which: slice) -> Labels:
+        """Return some of the labels."""
+        found = copy.copy(self)
+        for name in ('whole', 'weights', 'survived', '_known', '_ended'):
+            setattr(found, name, getattr(self, name)[which])
+        return found
 
     def marginal(self) -> np.ndarray:
         """Return the CDF [K] of all labels (Kaplan and Meier, 1958) and PRIOR_WEIGHT labels that are spread evenly."""

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -94,7 +95,7 @@ class StateLearner:
 
         marginal: what is expected without the state. None where the state is not finite.
         """
-        if not np.isfinite(state).all():
+        if not math.isfinite(state @ state):
             return None
         state, head = normalised(state), self.head
         if head is None:
