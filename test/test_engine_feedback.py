@@ -38,14 +38,13 @@ def test_decoding_is_timed_from_the_plan_to_the_end_and_set_against_the_same_wor
     seen = told(bench)
     timing = bench.run(budget_s + (slowness - 1) * TIMES.prefill(N_X)).timing
     lesson, = seen
-    assert timing.verdict is verdict and lesson.promised and lesson.ended == (timing.generated_tokens > len(ANSWER))
+    assert timing.verdict is verdict and lesson.ended == lesson.kept == (timing.generated_tokens > len(ANSWER))
     work_s = TIMES.steps.decode(timing.kept_tokens, timing.generated_tokens)
     work_s += TIMES.eviction(N_X) if verdict is Verdict.FITS_WITH_EVICTION else 0.0
     assert lesson.decode_profiled_s == pytest.approx(work_s) and lesson.decode_s == pytest.approx(slowness * work_s)
     assert lesson.prefill_profiled_s == pytest.approx(TIMES.prefill(N_X))
     assert lesson.prefill_s == pytest.approx(slowness * TIMES.prefill(N_X))
-    assert (lesson.generated_tokens, lesson.pessimistic_tokens, lesson.max_tokens) == (
-        timing.generated_tokens, 40, 256)
+    assert (lesson.generated_tokens, lesson.max_tokens) == (timing.generated_tokens, 256)
 
 
 def test_prefill_teaches_also_where_the_goal_is_dropped_after_it():
@@ -142,3 +141,15 @@ def test_greedy_and_sampled_goals_do_not_spoil_each_others_timing_factors():
     assert bench.run(0.95).timing.verdict is Verdict.FITS, 'as before the sampled ones'
     bench.draw_s = 0.04
     assert run_sampled(bench, 0.95).timing.verdict is not Verdict.FITS
+
+
+@pytest.mark.parametrize(('budget_s', 'canceled', 'slowness', 'kept'), [
+    (10.0, False, 1.0, True), (0.70, False, 1.4, False), (10.0, True, 1.0, None), (0.50, False, 1.0, None)],
+    ids=['kept', 'missed', 'canceled', 'not promised'])
+def test_what_became_of_a_promise(budget_s, canceled, slowness, kept):
+    bench = Bench(predictions={}, slowness=slowness,
+                  on_step=lambda i: setattr(bench.control, 'canceled', canceled and i >= 4))
+    seen = told(bench)
+    outcome = bench.run(budget_s + (slowness - 1) * TIMES.prefill(N_X))
+    assert seen[0].kept is kept
+    assert outcome.timing.verdict.is_promise == (budget_s != 0.50)

@@ -268,9 +268,9 @@ class Engine:
         self.tracker.observe(Feedback(
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
             prefill_profiled_s=self.times.prefill(plan.n_x), decode_s=decode_s, decode_profiled_s=decode_profiled_s,
-            distribution=known.distribution, pessimistic_tokens=plan.pessimistic_tokens, max_tokens=known.n_goal,
-            promised=plan.verdict.is_promise, factor=plan.timing_factor, time_bound=known.bounds.time_bound,
-            sampling=known.sampling, prompt_tokens=plan.n_x,
+            distribution=known.distribution, max_tokens=known.n_goal,
+            kept=reason.is_natural if plan.verdict.is_promise and reason is not FinishReason.CANCELED else None,
+            factor=plan.timing_factor, sampling=known.sampling, prompt_tokens=plan.n_x,
             capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED)))
 
     @staticmethod

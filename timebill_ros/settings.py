@@ -181,13 +181,12 @@ PARAMETERS = (
               'a conformal quantile that follows the lengths that are observed; conformal: the same quantile, left as '
               'it was calibrated; fixed: pessimistic_factor times the predicted length, as in the paper.',
               choices=POLICIES, live=True),
-    Parameter('miss_rate', 0.05, 'epsilon: share of promised answers that may miss their deadline, half of it because '
-              'they are longer than N_W, half because they take longer than estimated. It applies where '
-              'pessimistic_length is adaptive or conformal. A lower share promises less often.', '', 0.001, 0.5,
-              live=True),
-    Parameter('adaptation_step', 0.5, 'How far one missed promise moves adaptive conformal inference, as a share of '
-              'what miss_rate leaves for lengths and for times: its step size over that miss rate. With a larger step '
-              'the bounds follow a change sooner, and are less steady.', '', 0.1, 1.0, live=True),
+    Parameter('miss_rate', 0.05, 'epsilon: share of promised answers that may miss their deadline, because they are '
+              'longer than N_W or take longer than estimated. It applies where pessimistic_length is adaptive or '
+              'conformal. A lower share promises less often.', '', 0.001, 0.5, live=True),
+    Parameter('adaptation_step', 1.5, 'How far one missed promise moves the level of adaptive bounds: it is divided by '
+              'e to the power of nearly so much, and each kept promise takes a share miss_rate of that back. With a '
+              'larger step the bounds follow a change sooner, and are less steady.', '', 0.1, 3.0, live=True),
     Parameter('pessimistic_factor', 5.0, 'k in N_W = min(k * N_hat, N_max), where pessimistic_length is fixed. A '
               'larger one promises less often, and breaks fewer promises.', '', 1.0, 1000.0, live=True),
     Parameter('track_timing', True, 'Multiply estimated times by how much longer than profiled the latest requests '

@@ -25,6 +25,7 @@ from test_quality_rule import CLIFF, FLAT, STEEP
 from timebill_ros.codes import Verdict
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor
+from timebill_ros.length.promise_level import PromiseLevel
 from timebill_ros.planning import paper_rule, quality_rule, solver
 from timebill_ros.planning.paper_rule import PaperRule
 from timebill_ros.planning.planner import Planner
@@ -39,7 +40,7 @@ FLOAT32, INT8 = TIMES.steps, TIMES.of_variant('int8').steps
 LENGTHS = LengthDistribution(10, [0.0, 0.6, 0.0, 0.0, 0.0, 0.4])  # 20 tokens or 60
 TIGHT = 1.0  # 60 tokens take 1.2 s over the whole cache, and 0.66 s over 50 entries
 SCORES = [0.05 * i for i in range(100)]
-POLICIES = [FixedFactor(1.0), FixedFactor(3.0), Conformal(SCORES, 0.1), Adaptive(SCORES, 0.1)]
+POLICIES = [FixedFactor(1.0), FixedFactor(3.0), Conformal(SCORES, 0.1), Adaptive(SCORES, PromiseLevel(0.2))]
 
 
 def planner_of(rule=None, variants=('float32', 'int8')):

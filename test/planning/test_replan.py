@@ -89,7 +89,7 @@ def test_a_goal_that_becomes_infeasible_while_it_is_decoded_ends_early_where_ask
     bench.engine.tracker.observe = seen.append
     outcome = bench.run(2.0, strategy=Strategy.KILL)
     assert (outcome.error_code, outcome.text) == (code, '')
-    assert outcome.timing.verdict is Verdict.FITS and seen[0].promised and not seen[0].ended, 'a missed promise'
+    assert outcome.timing.verdict is Verdict.FITS and seen[0].kept is False, 'a missed promise'
     assert (bench.lateness_s < -0.5) == (drop == 'kill')
 
 

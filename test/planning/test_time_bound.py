@@ -17,6 +17,7 @@ import json
 
 import pytest
 
+from timebill_ros.length.promise_level import PromiseLevel
 from timebill_ros.planning.time_bound import MEMORY_S, MOST, TimeBound, limited
 
 QUIET = [1.0 + i / 1000 for i in range(41)]
@@ -31,8 +32,13 @@ class Clock:
 
 def seen(bound, *ratios):
     for ratio in ratios:
-        bound.observe(ratio, bound.value)
+        bound.observe(ratio)
     return bound
+
+
+def make(clock=None):
+    """A bound that is exceeded by a share of 0.025."""
+    return TimeBound(PromiseLevel(0.05), QUIET, **({'clock': clock} if clock else {}))
 
 
 @pytest.mark.parametrize(('bound', 'largest', 'found'), [
@@ -43,7 +49,7 @@ def test_a_bound_of_times_has_limits(bound, largest, found):
 
 def test_stalls_raise_it_and_time_takes_them_back():
     clock = Clock()
-    bound = TimeBound(0.025, QUIET, step=0.5, clock=clock)
+    bound = make(clock)
     start = bound.value
     seen(bound, *[1.01] * 20)
     calm = bound.value
@@ -56,14 +62,33 @@ def test_stalls_raise_it_and_time_takes_them_back():
     assert bound.value <= max(start, calm) and len(bound.state()) == 10
 
 
+def test_it_follows_the_level():
+    bound = seen(make(), *[1.0 + i / 100 for i in range(200)])
+    values = [bound.value]
+    for _ in range(40):
+        bound.level.observe(True)
+        values.append(bound.value)
+    assert values == sorted(values, reverse=True) and values[-1] < values[0] - 0.3
+    for _ in range(20):
+        bound.level.observe(False)
+    assert bound.level.of_times == 0 and bound.value == MOST
+
+
+def test_a_state_of_an_earlier_version_is_taken_over():
+    bound, other = make(), make()
+    seen(bound, 1.2, 1.3)
+    other.restore([[date, keep_s, weight, [*ratio, True]] for date, keep_s, weight, ratio in bound.state()])
+    assert other.value == bound.value
+
+
 def test_it_survives_a_restart():
-    one, other = (TimeBound(0.025, QUIET, step=0.5) for _ in range(2))
+    one, other = (make() for _ in range(2))
     seen(one, *[1.0 + i / 50 for i in range(30)])
     other.restore(json.loads(json.dumps(one.state())))
     assert other.value == one.value > 1.04
 
 
-@pytest.mark.parametrize('value', [3, [1.0], [0.0, True], [float('nan'), True], ['x', True]])
+@pytest.mark.parametrize('value', [3, [], [0.0], [float('nan')], ['x']])
 def test_a_state_that_is_none_is_refused(value):
     with pytest.raises((ValueError, TypeError)):
-        TimeBound(0.025, QUIET, step=0.5).restore([[1.7e9, 600.0, 1.0, value]])
+        make().restore([[1.7e9, 600.0, 1.0, value]])

@@ -92,7 +92,7 @@ def test_scores_that_cannot_be_read_are_named_and_missing_ones_are_a_warning(tmp
     loading.load_engine(values)
     assert 'has no calibration.json' in caplog.text
     (path / 'calibration.json').write_text('{"format": 1, "scores": [0.5, 2.0]}')
-    assert list(loading.load_engine(values).engine.tracker.length.quantile.scores) == [0.5, 2.0]
+    assert list(loading.load_engine(values).engine.tracker.length.scores.scores) == [0.5, 2.0]
     (path / 'calibration.json').write_text('{"format": 1, "scores": ["x"]}')
     with pytest.raises(ModelError, match='calibration.json cannot be used'):
         loading.load_engine(values)

@@ -16,9 +16,8 @@
 
 A score is any number that is larger the worse a case was: how surprising a length was (calibration.py), or a request's
 measured time over its estimated time. Split conformal prediction (Vovk et al., 2005; Angelopoulos and Bates, arXiv
-2107.07511) bounds the next score by a quantile of past scores. Adaptive conformal inference (Gibbs and Candes, arXiv
-2106.00170) also moves the level of that quantile after every outcome. Neither needs a predictor that is calibrated, or
-an estimate that is right.
+2107.07511) bounds the next score by a quantile of past scores. It needs neither a predictor that is calibrated nor an
+estimate that is right. Which quantile it is under the policy `adaptive` follows outcomes, see promise_level.py.
 """
 from __future__ import annotations
 
@@ -28,11 +27,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-STEP = 0.5  # by which part of the miss rate one miss lowers the level of an OnlineQuantile
-LEAST_STEP = 0.1  # a smaller one follows a change too slowly to be of use
-DEBT = 3  # misses below level 0 after which no bound is named any more
-WINDOW, LARGEST_WINDOW = 300, 1000  # scores that an OnlineQuantile keeps, at least and at most
+WINDOW, LARGEST_WINDOW = 300, 1000  # scores that a ScoreWindow keeps, at least and at most
 PER_MISS = 15  # between them it keeps so many for each one beyond the bound: enough to tell where that is
+LEAST = 1e-9  # probability
 
 
 def conformal_quantile(scores: Sequence[float], miss_rate: float) -> float:
@@ -74,102 +71,64 @@ def thinned(scores: Iterable[float], n: int) -> list[float]:
     return [ordered[int((i + 0.5) * len(ordered) / n)] for i in range(n)]
 
 
-class OnlineQuantile:
-    """A bound on the next score that promised cases exceed at the rate `miss_rate` in the long run.
+class ScoreWindow:
+    """The last scores, and the bound that the next one exceeds with a given probability.
 
-    Adaptive conformal inference (Gibbs and Candes, arXiv 2106.00170). The bound is the conformal quantile of the kept
-    scores at a level that starts at `miss_rate`. Only promised cases move the level: one whose score is above its bound
-    lowers it by `step * miss_rate * (1 - miss_rate)`, any other one raises it by `step * miss_rate * miss_rate`. So
-    the misses of T promises are at most `miss_rate * T` and a few more, as long as the level stays above its floor,
-    whatever the share promised is.
+    Where the scores name no quantile, because the probability is too small for so few, the largest of them is the
+    bound, stretched by the distance from the median to the largest for each factor of e that the probability is smaller
+    still. So the bound outgrows scores which grow. Fewer than 1 / miss_rate - 1 scores cannot carry that: then the
+    bound is infinite.
 
-    Where the scores name no quantile for the level, the largest of them is the bound. Below level 0 it is stretched, by
-    the distance from the median to the largest for each miss, so that the bound outgrows scores which grow. At the
-    floor, DEBT misses below 0, the bound is infinite: nothing but the longest answers is promised. Only there cases
-    that were not promised count: as many as it takes to make up for one miss (1 / miss_rate) let one more promise be
-    tried. So even where every promise is missed, misses are at most a share `miss_rate` of all cases, and nothing is
-    locked out for ever. The level need not rise beyond four times the miss rate, because old scores are forgotten (this
-    cap only makes misses rarer).
+    scores:     to start from, all of them whole; more than the window holds are thinned.
+    miss_rate:  the smallest probability that is asked for in the long run; it says how many scores are kept.
 
-    scores:  to start from, all of them whole; more than the window holds are thinned.
-    step:    as a share of the miss rate.
-
-    Raises ValueError for a miss rate outside (0, 1) or a step outside [0.1, 1].
+    Raises ValueError for a miss rate outside (0, 1).
     """
 
-    def __init__(self, miss_rate: float, scores: Iterable[float] = (), *, step: float = STEP):
+    def __init__(self, miss_rate: float, scores: Iterable[float] = ()):
         if not 0 < miss_rate < 1:
             raise ValueError(f'miss rate must be above 0 and below 1, got {miss_rate}')
-        if not LEAST_STEP <= step <= 1:
-            raise ValueError(f'step must be from {LEAST_STEP} to 1, got {step}')
         window = min(max(math.ceil(PER_MISS / miss_rate), WINDOW), LARGEST_WINDOW)
-        self.miss_rate, self.step = miss_rate, step * miss_rate
-        self.level = miss_rate
+        self.miss_rate = miss_rate
         self.scores: deque[float] = deque(thinned(scores, window), maxlen=window)
         self._cut = deque([False] * len(self.scores), maxlen=window)  # whether the score is only a lower bound
-        self._bound: float | None = None  # computed when it is asked for
+        self._known = (math.nan, math.nan)  # a probability and its bound: asked for again and again while one decodes
 
-    @property
-    def _silent(self) -> float:
-        """The level at and below which the bound is infinite."""
-        return -DEBT * self.step
+    def bound(self, probability: float) -> float:
+        """Return the bound; infinite for the probability 0, and where there are too few scores."""
+        if probability != self._known[0]:
+            self._known = probability, self._new_bound(probability)
+        return self._known[1]
 
-    def bound(self) -> float:
-        """Return the bound on the next score; infinite where nothing can be said."""
-        if self._bound is None:  # kept, because it is asked for again and again while one answer is decoded
-            self._bound = self._new_bound()
-        return self._bound
-
-    def _new_bound(self) -> float:
-        if self.level <= self._silent:
+    def _new_bound(self, probability: float) -> float:
+        if probability <= 0:
             return math.inf
-        bound = censored_quantile(self.scores, self._cut, self.level) if self.level > 0 else math.inf
-        # So few scores cannot carry the promise at any level: nothing has been seen yet that could stand in.
-        return bound if math.isfinite(bound) or (len(self.scores) + 1) * self.miss_rate < 1 else self.top()
+        bound = censored_quantile(self.scores, self._cut, probability)
+        # So few scores: nothing has been seen yet that could stand in.
+        return bound if math.isfinite(bound) or (len(self.scores) + 1) * self.miss_rate < 1 else self.top(probability)
 
-    def top(self) -> float:
-        """Return the largest score, stretched where the level is below 0; infinite without scores."""
+    def top(self, probability: float) -> float:
+        """Return the largest score, stretched where the probability is small; infinite without scores."""
         if not self.scores:
             return math.inf
-        largest = max(self.scores)
-        return largest + (largest - float(np.median(self.scores))) * max(0.0, -self.level) / self.step
+        largest, missing = max(self.scores), -math.log(max(probability, LEAST) * (len(self.scores) + 1))
+        return largest + (largest - float(np.median(self.scores))) * max(0.0, missing)
 
-    def observe(self, missed: bool, score: float | None = None, *, cut: bool = False, counts: bool = True) -> None:
-        """Account for one outcome.
-
-        missed:  whether it exceeded its bound.
-        score:   None where nothing is known of it.
-        cut:     the score is at least `score`; it was not seen whole.
-        counts:  False where nothing was promised: the level then stays, unless it is at its floor.
-        """
-        if counts:
-            self.level += self.step * (self.miss_rate - missed)
-        elif self.level <= self._silent:
-            probe = self._silent + 1e-6 * self.step  # just above: the next promise is made with a finite bound
-            self.level = min(self.level + self.step * self.miss_rate, probe)
-        self._clamp()
-        if score is not None:
-            self.scores.append(score)
-            self._cut.append(cut)
-        self._bound = None
-
-    def _clamp(self) -> None:
-        # A time may be missed even under an infinite bound, so the level needs a floor that it can return from: one
-        # miss below the level at which it falls silent.
-        self.level = min(max(self.level, self._silent - self.step * (1 - self.miss_rate)), 4 * self.miss_rate)
+    def observe(self, score: float, *, cut: bool = False) -> None:
+        """Add a score; `cut`: it is at least `score`, and was not seen whole."""
+        self.scores.append(score)
+        self._cut.append(cut)
+        self._known = math.nan, math.nan
 
     def state(self) -> dict:
         """Return what is worth keeping across a restart, as JSON-ready data. `cut`: numbers of cut scores."""
-        return {'level': self.level, 'scores': list(self.scores), 'cut': [i for i, cut in enumerate(self._cut) if cut]}
+        return {'scores': list(self.scores), 'cut': [i for i, cut in enumerate(self._cut) if cut]}
 
     def restore(self, state: dict) -> None:
         """Go on from what `state` returned. ValueError, KeyError or TypeError for anything else."""
-        level, scores = float(state['level']), [float(score) for score in state['scores']]
-        cut = {int(i) for i in state.get('cut', ())}
-        if not math.isfinite(level) or any(math.isnan(score) for score in scores):
-            raise ValueError(f'level {level} or one of the scores is not a number')
-        self.level = level
-        self._clamp()
+        scores, cut = [float(score) for score in state['scores']], {int(i) for i in state.get('cut', ())}
+        if any(math.isnan(score) for score in scores):
+            raise ValueError('one of the scores is not a number')
         self.scores = deque(scores, maxlen=self.scores.maxlen)
         self._cut = deque([i in cut for i in range(len(scores))], maxlen=self.scores.maxlen)
-        self._bound = None
+        self._known = math.nan, math.nan

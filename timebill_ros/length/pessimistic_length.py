@@ -19,7 +19,7 @@ row in the test matrix:
 
     FixedFactor  N_W = k * N_hat (PAPER: ETE)
     Conformal    a quantile of calibration scores, fixed
-    Adaptive     the same with a level and scores that follow the lengths observed
+    Adaptive     the same with scores that follow the lengths observed, and a level that follows what promises came to
 """
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from timebill_ros.length.calibration import MOST_SURPRISE, surprise
-from timebill_ros.length.conformal import OnlineQuantile, conformal_quantile
+from timebill_ros.length.conformal import ScoreWindow, conformal_quantile
 from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.promise_level import PromiseLevel
 from timebill_ros.length.run_ons import RunOns, kind_of
 
 
@@ -47,15 +48,13 @@ class PessimisticLength(ABC):
         prompt_tokens:  N_x; 0 where the length is asked for no prompt in particular.
         """
 
-    def observe(self, distribution: LengthDistribution, n: int, *, n_w: int, n_max: int,  # noqa: B027
-                ended: bool, capped: bool = False, promised: bool = True, prompt_tokens: int = 0) -> None:
-        """Learn from a response of `n` tokens that was planned for `n_w`; `n_max` was its own limit.
+    def observe(self, distribution: LengthDistribution, n: int, *, n_max: int,  # noqa: B027
+                ended: bool, capped: bool = False, prompt_tokens: int = 0) -> None:
+        """Learn from a response of `n` tokens; `n_max` was its own limit.
 
-        ended:          the response came to its natural end or to its own limit. That is no miss even beyond N_W, since
-                        there was time for it. A response that the deadline cut at N_W or later has exceeded N_W. One
-                        that was cut before says only that it would have been longer.
+        ended:          the response came to its natural end or to its own limit. One that was cut says only that it
+                        would have been longer.
         capped:         it ran to a limit, not to an end: its own limit, the context's or the plan's.
-        promised:       the plan promised an answer in time.
         prompt_tokens:  N_x.
 
         (Not abstract: a rule need not learn.)
@@ -136,40 +135,41 @@ class Conformal(PessimisticLength):
 
 
 class Adaptive(PessimisticLength):
-    """Conformal with a level and scores that follow what is observed, so that the miss rate is kept under drift.
+    """Conformal with scores that follow what is observed, at a level that follows what promises came to.
 
-    A response that was cut is known to be longer than what came, and counts so (`censored_quantile`). One that was cut
-    beyond what would have been planned for without its limit runs on. Where many of one kind do (run_ons.py), N_W is
-    N_max for prompts of this kind, and those that run on teach no other. `options` are those of `OnlineQuantile`.
+    So the miss rate is kept under drift. A response that was cut is known to be longer than what came, and counts so
+    (`censored_quantile`). One that was cut beyond what would have been planned for without its limit runs on. Where
+    many of one kind do (run_ons.py), N_W is N_max for prompts of this kind, and those that run on teach no other.
+
+    scores:  of calibration prompts.
+    level:   shared with the bound on times.
     """
 
-    def __init__(self, scores: Sequence[float], miss_rate: float, **options):
-        self.quantile = OnlineQuantile(miss_rate, scores, **options)
-        self.run_ons = RunOns()
+    def __init__(self, scores: Sequence[float], level: PromiseLevel):
+        self.level, self.scores, self.run_ons = level, ScoreWindow(level.miss_rate / 2, scores), RunOns()
 
     def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0,
                     prompt_tokens: int = 0) -> int:
         runs_on = self.run_ons.is_likely(kind_of(distribution, prompt_tokens))
-        return _within(distribution, math.inf if runs_on else self.quantile.bound(), n_max, generated)
+        bound = math.inf if runs_on else self.scores.bound(self.level.of_lengths)
+        return _within(distribution, bound, n_max, generated)
 
-    def observe(self, distribution: LengthDistribution, n: int, *, n_w: int, n_max: int, ended: bool,
-                capped: bool = False, promised: bool = True, prompt_tokens: int = 0) -> None:
-        capped = capped or n >= n_max
-        whole = ended and not capped
+    def observe(self, distribution: LengthDistribution, n: int, *, n_max: int, ended: bool, capped: bool = False,
+                prompt_tokens: int = 0) -> None:
+        whole = ended and not capped and n < n_max
         # A response that was cut has at least one more token.
         score = surprise(distribution, n if whole else n + 1)
-        ran_on = not whole and score > min(self.quantile.bound(), self.quantile.top())
+        probability = self.level.miss_rate / 2  # not the present level, which may be high: a run-on is unusually long
+        ran_on = not whole and score > min(self.scores.bound(probability), self.scores.top(probability))
         kind = kind_of(distribution, prompt_tokens)
         if whole or ran_on:
             self.run_ons.observe(kind, ran_on)
-        teaches_kind_only = ran_on and self.run_ons.is_likely(kind)
-        missed = not ended and not capped and n >= n_w
-        self.quantile.observe(missed, None if teaches_kind_only else score, cut=not whole,
-                              counts=promised and (ended or missed))
+        if not (ran_on and self.run_ons.is_likely(kind)):  # it teaches its kind only
+            self.scores.observe(score, cut=not whole)
 
     def state(self) -> dict:
-        return {**self.quantile.state(), 'run_ons': self.run_ons.state()}
+        return {**self.scores.state(), 'run_ons': self.run_ons.state()}
 
     def restore(self, state: dict) -> None:
-        self.quantile.restore(state)
+        self.scores.restore(state)
         self.run_ons.restore(state.get('run_ons', {}))

@@ -20,7 +20,8 @@ import time
 from collections.abc import Sequence
 
 from timebill_ros.deadline import Clock
-from timebill_ros.length.conformal import WINDOW, OnlineQuantile, thinned
+from timebill_ros.length.conformal import WINDOW, ScoreWindow, thinned
+from timebill_ros.length.promise_level import PromiseLevel
 from timebill_ros.timing.fading import Fading
 
 MEMORY_S = 1800.0  # for how long a ratio is kept
@@ -38,35 +39,36 @@ def limited(bound: float, largest: float) -> float:
 
 
 class TimeBound:
-    """The ratio of measured to estimated time that is exceeded at the rate `miss_rate`, see OnlineQuantile.
+    """The ratio of measured to estimated time that is exceeded with the probability that `level` leaves for times.
 
     `ratios` are where it starts from. Ratios that requests have shown are forgotten with time, see Fading. Then the
     bound is what it would be if the requests that are still remembered were the only ones.
     """
 
-    def __init__(self, miss_rate: float, ratios: Sequence[float], *, step: float, clock: Clock = time.monotonic,
+    def __init__(self, level: PromiseLevel, ratios: Sequence[float], *, clock: Clock = time.monotonic,
                  wall: Clock = time.time):
-        self.miss_rate, self._ratios, self._step = miss_rate, thinned(ratios, PRIOR_WEIGHT), step
-        # Of [ratio, whether it exceeded its bound]. One odd ratio moves a quantile, so none is kept for longer.
+        self.level, self._ratios = level, thinned(ratios, PRIOR_WEIGHT)
+        # One odd ratio moves a quantile, so none is kept for longer.
         self._seen = Fading(WINDOW, MEMORY_S, gaps=0.0, clock=clock, wall=wall)
         self._replay()
 
     def _replay(self) -> None:
-        self._quantile = OnlineQuantile(self.miss_rate, self._ratios, step=self._step)
-        for (ratio, exceeded), _ in self._seen.recall():
-            self._quantile.observe(exceeded, ratio)
+        self._window = ScoreWindow(self.level.miss_rate / 2, self._ratios)
+        for (ratio, *_), _ in self._seen.recall():
+            self._window.observe(ratio)
 
     @property
     def value(self) -> float:
         """The bound that the next request is planned with."""
         if self._seen.forget():
             self._replay()
-        return limited(self._quantile.bound(), self._quantile.top())
+        probability = self.level.of_times
+        return limited(self._window.bound(probability), self._window.top(probability))
 
-    def observe(self, ratio: float, bound: float) -> None:
-        """Account for a request that was planned with `bound`."""
-        self._seen.observe([ratio, ratio > bound])
-        self._quantile.observe(ratio > bound, ratio)
+    def observe(self, ratio: float) -> None:
+        """Account for a request."""
+        self._seen.observe([ratio])
+        self._window.observe(ratio)
 
     def state(self) -> list[list]:
         """Return what is worth keeping across a restart, as JSON-ready data."""
@@ -74,5 +76,5 @@ class TimeBound:
 
     def restore(self, state: list[list]) -> None:
         """Go on from what `state` returned. ValueError or TypeError for anything else."""
-        self._seen.restore(state, lambda seen: len(seen) == 2 and math.isfinite(seen[0]) and seen[0] > 0)
+        self._seen.restore(state, lambda seen: len(seen) >= 1 and math.isfinite(seen[0]) and seen[0] > 0)
         self._replay()

@@ -14,26 +14,30 @@
 
 """What finished requests teach: the pessimistic length, the timing factors and the bound on their residual.
 
-The promised miss rate epsilon is shared between two sources, epsilon / 2 each: a response longer than N_W, and a
-request that takes longer than estimated for the length that it had. The second is a quantile of *whole-request* ratios
-of measured to estimated time: a quantile of single steps, multiplied by their number, is not a quantile of the sum.
-Noise has a part that does not grow with the request, so `fixed_s` is added to both times of a ratio.
+A promise is missed for two reasons: a response longer than N_W, and a request that takes longer than estimated for the
+length that it had. The second is a quantile of *whole-request* ratios of measured to estimated time: a quantile of
+single steps, multiplied by their number, is not a quantile of the sum. Noise has a part that does not grow with the
+request, so `fixed_s` is added to both times of a ratio.
 
-Only the policy `adaptive` learns lengths and moves its time bound. The timing factors follow the device under every
-policy, unless `track_timing` is off.
+Under the policy `adaptive` both quantiles share one level, which follows what promises came to, so that the share
+missed comes to the miss rate epsilon (promise_level.py). Lengths get as much of it as makes the product of both bounds
+smallest. Under `conformal` each has epsilon / 2, for good. The timing factors follow the device under every policy,
+unless `track_timing` is off.
 """
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from timebill_ros.deadline import Clock
-from timebill_ros.length.conformal import STEP, conformal_quantile
+from timebill_ros.length.conformal import conformal_quantile
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.observed_lengths import ObservedLengths
 from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor, PessimisticLength
+from timebill_ros.length.promise_level import STEP, PromiseLevel
 from timebill_ros.planning import kept_state
 from timebill_ros.planning.situation import Bounds
 from timebill_ros.planning.time_bound import TimeBound, limited
@@ -43,6 +47,7 @@ from timebill_ros.timing.profile import Profile
 
 SHORTEST_S = 0.005  # estimated decoding: a shorter one is mostly fixed costs, and its ratio says nothing of steps
 FIXED_STEPS = 20  # steps whose time is the scale of the noise that every request has, whatever its length
+RECENT = 8  # requests whose bounds say how the level is shared, and after which it is shared anew
 # Ratios to start from where nothing was measured: such as a quiet device shows.
 PRIOR_RATIOS = tuple(1.0 + 0.05 * (i / 40) ** 3 for i in range(41))
 
@@ -58,11 +63,9 @@ class Feedback:
     decode_s: float  # from the plan to the end
     decode_profiled_s: float  # for the tokens that came, over the entries that were kept
     distribution: LengthDistribution | None = None  # None: nothing was predicted
-    pessimistic_tokens: int = 0
     max_tokens: int = 0  # N_max
-    promised: bool = True  # the plan's verdict was FITS or FITS_WITH_EVICTION
+    kept: bool | None = None  # whether its promise was; None where nothing was promised, or the client took it back
     factor: float = 1.0  # the timing factor that the plan was made with
-    time_bound: float = 1.0  # the time bound that the plan was made with
     sampling: str = 'greedy'  # how tokens were drawn (Sampling.kind)
     prompt_tokens: int = 0  # N_x
     capped: bool = False  # it ran to a limit: the goal's own, the context's or the plan's
@@ -87,6 +90,9 @@ class Tracker:
         self.length: PessimisticLength
         self._times: TimeBound | None = None
         self._profile, clocks = profile or {}, {'clock': clock, 'wall': wall}
+        self.level = PromiseLevel(miss_rate, step=step, **clocks)
+        self._recent: deque[tuple[LengthDistribution, int]] = deque(maxlen=RECENT)
+        self._n_seen = 0
         self._fixed_bound = 1.0  # as in the paper: no margin for noise
         if policy == 'fixed':
             self.length = FixedFactor(k)
@@ -94,8 +100,8 @@ class Tracker:
             self.length = Conformal(scores, each)
             self._fixed_bound = limited(conformal_quantile(ratios, each), max(ratios))
         else:
-            self.length = Adaptive(scores, each, step=step)
-            self._times = TimeBound(each, ratios, step=step, **clocks)
+            self.length = Adaptive(scores, self.level)
+            self._times = TimeBound(self.level, ratios, **clocks)
         self.lengths = ObservedLengths()  # what is planned with where nothing predicts lengths
         self.steps, self.prefill = StepFactors(**clocks), TimingFactor(bounded=False, **clocks)
 
@@ -107,12 +113,13 @@ class Tracker:
 
     def bounds(self, sampling: str = 'greedy') -> Bounds:
         """Return the bounds that the next request is planned with; `sampling`: how tokens are drawn (Sampling.kind)."""
+        self.level.come_back()
         factor = self.steps.value(sampling) if self.track_timing else 1.0
         return Bounds(self.length, factor, self.time_bound, self.reserve_s)
 
     @property
     def time_bound(self) -> float:
-        """The ratio of measured to estimated decoding time that is exceeded at half of the miss rate.
+        """The ratio of measured to estimated decoding time that a promise allows for.
 
         `fixed_s` is added to both times.
         """
@@ -140,13 +147,24 @@ class Tracker:
             self.steps.observe(seen.sampling, seen.decode_s, seen.decode_profiled_s)
         if self._times is not None and seen.decode_profiled_s > 0:
             ratio = (seen.decode_s + self.fixed_s) / (seen.decode_profiled_s * seen.factor + self.fixed_s)
-            self._times.observe(ratio, seen.time_bound)
+            self._times.observe(ratio)
         self.lengths.observe(seen.prompt_tokens, seen.max_tokens, seen.generated_tokens,
                              whole=seen.ended and not seen.capped)
         if seen.distribution is not None and seen.generated_tokens > 0:
-            self.length.observe(seen.distribution, seen.generated_tokens, n_w=seen.pessimistic_tokens,
-                                n_max=seen.max_tokens, ended=seen.ended, promised=seen.promised, capped=seen.capped,
-                                prompt_tokens=seen.prompt_tokens)
+            self.length.observe(seen.distribution, seen.generated_tokens, n_max=seen.max_tokens, ended=seen.ended,
+                                capped=seen.capped, prompt_tokens=seen.prompt_tokens)
+        self.level.observe(seen.kept)
+        self._share_level(seen)
+
+    def _share_level(self, seen: Feedback) -> None:
+        """Share the level anew between lengths and times, now and then: by the bounds of the last requests."""
+        if self._times is None or seen.distribution is None or seen.max_tokens < 1:
+            return
+        self._recent.append((seen.distribution, seen.max_tokens))
+        self._n_seen += 1
+        if self._n_seen % RECENT == 0:
+            self.level.share_by(lambda: self.time_bound * sum(
+                self.length.pessimistic(distribution, n_max) for distribution, n_max in self._recent))
 
     def correct(self, *, prefill: float = 0.0, step: float = 0.0) -> None:
         """Account for fresh measurements without a request: measured over profiled time; 0: not measured."""
@@ -163,7 +181,7 @@ class Tracker:
     def state(self) -> dict:
         """Return what is worth keeping across a restart, as JSON-ready data (kept_state.py)."""
         return {'profile': self._profile, 'policy': self.policy, 'miss_rate': self.miss_rate,
-                'length': self.length.state(), 'lengths': self.lengths.state(),
+                'length': self.length.state(), 'lengths': self.lengths.state(), 'promises': self.level.state(),
                 'time_bound': self._times.state() if self._times else [],
                 'factors': {'prefill': self.prefill.state(), 'step': self.steps.state()}}
 
@@ -190,6 +208,8 @@ class Tracker:
             self.steps.restore(state['factors']['step'])
         if same_promise:
             self.length.restore(state['length'])
+            if 'promises' in state:  # an earlier version had a level for each bound
+                self.level.restore(state['promises'])
         if same_promise and same_profile and self._times is not None:
             self._times.restore(state['time_bound'])
         return same_promise
