@@ -28,6 +28,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.deadline import Deadline
@@ -35,6 +36,7 @@ from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.prompt import PromptEncoder
+from timebill_ros.inference.prompt_state import PromptState
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.inference.special_tokens import SpecialTokens
 from timebill_ros.inference.text import StopStrings, TextStream, decode
@@ -275,3 +277,23 @@ def test_an_answer_is_whole_or_a_beginning_of_it_at_every_budget(prompt):
         else:
             assert outcome.error_code in (ErrorCode.INFEASIBLE, ErrorCode.DEADLINE_MISSED) and outcome.text == ''
         assert share < 10 or outcome.finish_reason is FinishReason.EOS, 'ten times the time is enough on any machine'
+
+
+def test_the_state_that_prefill_leaves_is_the_hidden_state_of_transformers():
+    one = model()
+    ids = one.tokenizer.encode(TEXTS[0] * 5, add_special_tokens=False)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(NAME, dtype=torch.float32).eval()
+    with torch.no_grad():
+        states = reference(torch.tensor([ids]), output_hidden_states=True, use_cache=False).hidden_states
+    one.prompt_state = PromptState(one.model)
+    try:
+        depth = one.prompt_state.depth
+        expected, before = (states[i][0, -1].numpy() for i in (depth, depth - 1))
+        for chunk_tokens in (1000, 7):
+            one.reset()
+            one.prefill(ids, chunk_tokens=chunk_tokens)
+            found = one.prompt_state.read()
+            assert abs(found - expected).max() < 1e-3 * abs(expected).max() < 0.1 * abs(before - expected).max()
+    finally:
+        one.prompt_state = None
+        one.reset()
