@@ -247,8 +247,12 @@ def miss_rate() -> str:
         after = f' ({percent(row["after_change"]["miss_rate"], 1)})' if 'after_change' in row else ''
         return percent(row['miss_rate'], 1) + after
 
+    def condition(row: dict) -> str:
+        return row['condition'] + ('' if row.get('epsilon', d['epsilon']) == d['epsilon'] else
+                                   f', epsilon {row["epsilon"]:g}')
+
     return table(['condition', 'method', 'promised', 'missed', 'evicted', 'score'],
-                 [(r['condition'], r['method'], percent(r['share_promised']), missed(r),
+                 [(condition(r), r['method'], percent(r['share_promised']), missed(r),
                    f'{r["mean_eviction_ratio"]:.2f}', f'{r["mean_score"]:.2f}') for r in d['rows'] + d['live']], left=2)
 
 
@@ -265,7 +269,9 @@ def headline() -> str:
     """Return the five lines of results in README.md."""
     shown, found, times = read('demo/results'), read('load'), read('decode')
     late = sum(r['tardiness_s'] > 0 or r['node_tardiness_s'] > 0 for r in shown)
-    adaptive = {r['condition']: r for r in read('miss_rate')['rows'] if r['method'] == 'adaptive'}
+    promises = read('miss_rate')
+    adaptive = {r['condition']: r for r in promises['rows']
+                if (r['method'], r['epsilon']) == ('adaptive', promises['epsilon'])}
     tight = adaptive.pop('tight', None)  # results of earlier versions lack it
     missed, promised = ([r[name] for r in adaptive.values()] for name in ('miss_rate', 'share_promised'))
     rare = '' if tight is None else (f' Of budgets so tight that only {percent(tight["share_promised"])} can be '

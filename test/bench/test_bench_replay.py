@@ -126,17 +126,23 @@ def test_intervals_are_wilsons(missed, n, low, high):
 
 
 def test_what_falls_short_is_said():
-    def row(method, condition, rate, attainable=0.01, eviction=0.3, after=0.05):
+    def row(method, condition, rate, attainable=0.01, eviction=0.3, after=0.05, promised=0.7):
         return {'method': method, 'condition': condition, 'miss_rate': rate, 'attainable_miss_rate': attainable,
+                'interval': [rate - 0.01, rate + 0.01], 'share_promised': promised,
                 'mean_eviction_ratio': eviction, 'after_change': {'miss_rate': after}}
-    rows = [row('adaptive', 'nominal', 0.05), row('adaptive', 'slow', 0.08, after=0.2)]
+    rows = [row('adaptive', 'nominal', 0.055), row('adaptive', 'slow', 0.08, after=0.2),
+            row('adaptive', 'both', 0.02), row('adaptive', 'tight', 0.02, promised=0.8)]
     rows += [row(f'k = {k}', c, rate, eviction=0.25) for k, rate in ((1, 0.5), (3, 0.1), (5, 0.06), (8, 0.01))
              for c in ('nominal', 'slow')]
+    rows += [row('oracle', c, 0.0, promised=0.8) for c in ('nominal', 'slow', 'both', 'tight')]
     found = miss_rate.judge(rows, 0.05)
     assert found['smallest_k_that_holds'] == 'k = 5'
-    assert found['conditions']['nominal'] == {'attainable': True, 'kept': True, 'kept_after_change': True,
-                                              'eviction_above_smallest_k': pytest.approx(0.05)}
+    assert found['conditions']['nominal'] == {
+        'attainable': True, 'kept': True, 'approached': True, 'share_of_oracle': pytest.approx(0.875),
+        'kept_after_change': True, 'eviction_above_smallest_k': pytest.approx(0.05)}
     assert not found['conditions']['slow']['kept'] and not found['conditions']['slow']['kept_after_change']
+    assert not found['conditions']['both']['approached'], 'far below epsilon, and the oracle promises more'
+    assert found['conditions']['tight']['approached'], 'no more can be promised'
 
 
 def test_every_condition_is_replayed_with_every_method_and_tight_budgets_promise_less():

@@ -39,7 +39,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -83,12 +83,13 @@ AFTER = (51, 150)  # requests after the change whose miss rate is given apart, 1
 FACTORS = (1.0, 3.0, 5.0, 8.0)
 
 
-def methods(scores: list[float], profile: Profile, miss_rate: float) -> list[Method]:
-    """Return all methods, which start from calibration scores and a profile."""
+def methods(scores: list[float], profile: Profile, miss_rate: float, *, with_factors: bool = True) -> list[Method]:
+    """Return all methods, which start from calibration scores and a profile; fixed factors know no miss rate."""
     def of(policy: str, **options) -> Callable[[], Tracker]:
         return lambda: Tracker.of(profile, policy, miss_rate=miss_rate, scores=scores, **options)
 
-    return [*(Method(f'k = {k:.0f}', of('fixed', k=k, track_timing=False)) for k in FACTORS),
+    factors = FACTORS if with_factors else ()
+    return [*(Method(f'k = {k:.0f}', of('fixed', k=k, track_timing=False)) for k in factors),
             Method('conformal', of('conformal', track_timing=False)), Method('adaptive', of('adaptive')),
             Method('oracle', of('adaptive'), oracle=True)]
 
@@ -141,10 +142,11 @@ def replays(device: Device, found: dict[str, list[recordings.Recording]], tried:
 
 
 def judge(rows: list[dict], miss_rate: float) -> dict:
-    """Return which bars `adaptive` meets: its miss rate, that after the change, and how much it evicts.
+    """Return which bars `adaptive` meets: its miss rate from both sides, that after the change, and how much it evicts.
 
-    The tolerance on a rate is 0.01, after the change 0.02. Eviction is compared with that of the smallest k which holds
-    the rate under every condition.
+    A rate is `kept` where epsilon is not below its 95 % interval; the tolerance after the change is 0.02. It is
+    `approached` from half of epsilon on, and where the oracle promises no more. Eviction is compared with that of the
+    smallest k which holds the rate, by 0.01, under every condition.
     """
     adaptive = {row['condition']: row for row in rows if row['method'] == 'adaptive'}
     limit = miss_rate + 0.01
@@ -154,8 +156,12 @@ def judge(rows: list[dict], miss_rate: float) -> dict:
     verdict: dict = {'smallest_k_that_holds': smallest, 'conditions': {}}
     for condition, row in adaptive.items():
         other = next((r for r in rows if (r['condition'], r['method']) == (condition, smallest)), None)
+        oracle = next(r for r in rows if (r['condition'], r['method']) == (condition, 'oracle'))
         verdict['conditions'][condition] = {
-            'attainable': (row['attainable_miss_rate'] or 0.0) <= limit, 'kept': (row['miss_rate'] or 0.0) <= limit,
+            'attainable': (row['attainable_miss_rate'] or 0.0) <= limit, 'kept': row['interval'][0] <= miss_rate,
+            'approached': (row['miss_rate'] or 0.0) >= miss_rate / 2 or
+            row['share_promised'] >= oracle['share_promised'],
+            'share_of_oracle': row['share_promised'] / oracle['share_promised'] if oracle['share_promised'] else None,
             'kept_after_change': (row['after_change']['miss_rate'] or 0.0) <= miss_rate + 0.02,
             'eviction_above_smallest_k': row['mean_eviction_ratio'] - other['mean_eviction_ratio'] if other else None}
     return verdict
@@ -163,7 +169,7 @@ def judge(rows: list[dict], miss_rate: float) -> dict:
 
 # -- live ------------------------------------------------------------------------------------------------------------
 
-def live(engine: Engine, n_requests: int, *, temperature: float, max_new_tokens: int, load: bool,
+def live(engine: Engine, n_requests: int, *, epsilon: float, temperature: float, max_new_tokens: int, load: bool,
          progress: Callable[[int], None]) -> dict:
     """Run test prompts on the real engine, one after the other, killed at their deadlines, and return a row.
 
@@ -195,7 +201,8 @@ def live(engine: Engine, n_requests: int, *, temperature: float, max_new_tokens:
     promised = [row for row in found if row['promised']]
     missed = sum(not row['in_time'] for row in promised)
     return {'condition': 'live, competing load in the second half' if load else 'live', 'method': 'adaptive',
-            'n': len(found), 'n_promised': len(promised), 'share_promised': len(promised) / len(found),
+            'epsilon': epsilon, 'n': len(found), 'n_promised': len(promised),
+            'share_promised': len(promised) / len(found),
             'miss_rate': missed / len(promised) if promised else None, 'interval': interval(missed, len(promised)),
             'mean_eviction_ratio': fmean(row['eviction_ratio'] for row in found),
             'mean_score': fmean(row['score'] for row in found), 'refused': fmean(row['refused'] for row in found),
@@ -207,11 +214,12 @@ def live(engine: Engine, n_requests: int, *, temperature: float, max_new_tokens:
 # -- all of it -------------------------------------------------------------------------------------------------------
 
 def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n_prompts: int, n_calibration: int,
-        n_replays: int, n_requests: int, n_live: int, miss_rate: float, max_new_tokens: int, processes: int) -> int:
-    """Record (unless a file has it), replay, run live, print and write."""
+        n_replays: int, n_requests: int, n_live: int, miss_rates: Sequence[float], max_new_tokens: int,
+        processes: int) -> int:
+    """Record (unless a file has it), replay, run live, print and write. The first of the `miss_rates` is run live."""
     if min(n_prompts, n_replays) < 1 or n_requests < 2:
         raise ValueError(f'nothing to measure: {n_prompts} prompts, {n_replays} replays of {n_requests} requests')
-    profile = Profile.load(profile_path)
+    profile, miss_rate = Profile.load(profile_path), miss_rates[0]
     setting = recordings.prepare(values, max_new_tokens=max_new_tokens, processes=processes)
     model, predictor, options = setting.model, setting.predictor, setting.options
     temperature = options['temperature']
@@ -233,9 +241,14 @@ def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n
     if not scores:
         raise ValueError(f'there is no {scores_path} yet: name a number of calibration prompts')
     device = Device(profile.times, [model.variant], max_new_tokens, model.max_context, values['max_eviction_ratio'])
-    tried = methods(scores, profile, miss_rate)
-    rows, trace = replays(device, found, tried, n_replays=n_replays, n_requests=n_requests,
-                          change_at=n_requests // 3, miss_rate=miss_rate)
+    rows, traces, bars = [], [], {}
+    for epsilon in miss_rates:
+        tried = methods(scores, profile, epsilon, with_factors=epsilon == miss_rate)
+        more, trace = replays(device, found, tried, n_replays=n_replays, n_requests=n_requests,
+                              change_at=n_requests // 3, miss_rate=epsilon)
+        rows += more
+        traces.append(trace)
+        bars[str(epsilon)] = judge(more, epsilon)
     lives = []
     if n_live:
         for load in (False, True):
@@ -244,27 +257,27 @@ def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n
                             prefill_chunk_tokens=setting.options['chunk_tokens'])
             with Progress() as bar:
                 task = bar.add_task('live' + (' under load' if load else ''), total=n_live)
-                lives.append(live(engine, n_live, temperature=temperature, max_new_tokens=max_new_tokens, load=load,
+                lives.append(live(engine, n_live, epsilon=miss_rate, temperature=temperature,
+                                  max_new_tokens=max_new_tokens, load=load,
                                   progress=lambda done, bar=bar, task=task: bar.update(task, completed=done)))
     show(rows + lives)
-    verdict = judge(rows, miss_rate)
     write(out, {'machine': describe(model), 'epsilon': miss_rate, 'temperature': temperature, 'prompts': n_prompts,
                 'calibration_prompts': len(scores), 'replays': n_replays, 'requests_per_replay': n_requests,
-                'rows': rows, 'live': lives, 'bars': verdict, 'trace': trace})
+                'rows': rows, 'live': lives, 'bars': bars, 'trace': traces[0]})
     if plots := plots_if_installed():
-        plots.miss_rate(rows, trace, out.with_suffix('.png'))
+        plots.miss_rate([row for row in rows if row['epsilon'] == miss_rate], traces[0], out.with_suffix('.png'))
         print(f'written to {out.with_suffix(".png")}')
     return 0
 
 
 def show(rows: list[dict]) -> None:
     """Print a table of the rows."""
-    table = Table('condition', 'method', 'promised', 'missed', '95 % interval', 'after the change', 'evicted', 'score',
-                  'refused')
+    table = Table('condition', 'method', 'epsilon', 'promised', 'missed', '95 % interval', 'after the change',
+                  'evicted', 'score', 'refused')
     for r in rows:
         after = r.get('after_change', {}).get('miss_rate')
         low, high = r['interval']
-        table.add_row(r['condition'], r['method'], f'{r["share_promised"]:.1%}',
+        table.add_row(r['condition'], r['method'], f'{r["epsilon"]:g}', f'{r["share_promised"]:.1%}',
                       '' if r['miss_rate'] is None else f'{r["miss_rate"]:.3f}', f'{low:.3f} to {high:.3f}',
                       '' if after is None else f'{after:.3f}', f'{r["mean_eviction_ratio"]:.3f}',
                       f'{r["mean_score"]:.3f}', f'{r["refused"]:.1%}', end_section=r['method'] == 'oracle')

@@ -186,7 +186,8 @@ def _add_miss_rate(benches) -> None:
     command.add_argument('--requests', type=int, default=450, metavar='N', help='per replay; a third before the change')
     command.add_argument('--live', type=int, default=500, metavar='N',
                          help='requests on the real engine, each of twice')
-    command.add_argument('--miss-rate', type=float, default=0.05, metavar='EPSILON')
+    command.add_argument('--miss-rate', type=float, nargs='+', default=[0.05, 0.01, 0.2], metavar='EPSILON',
+                         help='the first one is compared with fixed factors, and run live (default: 0.05 0.01 0.2)')
     command.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
     command.add_argument('--processes', type=int, default=0, metavar='N', help='that record; 0: one per core')
     command.set_defaults(run=_run_miss_rate)
@@ -197,7 +198,7 @@ def _run_miss_rate(options: argparse.Namespace) -> int:
     return run(model_settings(options, but=('profile', 'miss_rate')), options.out, profile_path=options.profile,
                recordings_path=options.recordings, n_prompts=options.prompts, n_calibration=options.calibration,
                n_replays=options.replays, n_requests=options.requests, n_live=options.live,
-               miss_rate=options.miss_rate, max_new_tokens=options.max_new_tokens, processes=options.processes)
+               miss_rates=options.miss_rate, max_new_tokens=options.max_new_tokens, processes=options.processes)
 
 
 def _add_knobs(benches) -> None:
