@@ -48,6 +48,27 @@ def worker_program(script: str, folder: Path) -> str:
     return str(path)
 
 
+SCRIPT = '''
+format: 1
+start: {{seconds: {start_s}}}
+times: {{prompt_s: 0.0, prompt_token_s: 0.0, token_s: 0.01}}
+answers:
+  - {{when: '^one$', text: two three}}
+  - {{text: on and, ends: false}}
+'''
+
+
+def scripted(folder: Path, start_s: float = 0.0, **changed) -> NodeProcess:
+    """Start a node without a model, for tests of what no model has a part in: it is there in a second.
+
+    Its answers are 'two three' to 'one', as of the model of scripted_model.py, and otherwise endless. Its worker takes
+    `start_s` to start.
+    """
+    path = folder / 'script.yaml'
+    path.write_text(SCRIPT.format(start_s=start_s))
+    return NodeProcess(worker='scripted', script=str(path), **changed)
+
+
 def process_exists(pid: int) -> bool:
     """Whether the process runs; a zombie does not."""
     try:

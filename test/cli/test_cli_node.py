@@ -91,7 +91,8 @@ def test_an_answer_is_drawn_again_with_the_seed_that_ask_printed(node):
 
 def test_ask_says_that_a_node_is_not_configured():
     with NodeProcess() as unconfigured:
-        code, out, err = finish(start(unconfigured, 'ask', 'one', '--budget', '1', '--wait', '10'))
+        wait_until(lambda: unconfigured.diagnostics)  # it is there
+        code, out, err = finish(start(unconfigured, 'ask', 'one', '--budget', '1', '--wait', '4'))
     assert (code, out) == (1, '')
     assert 'is unconfigured: configure and activate it' in err and 'autostart' in err and 'no node' not in err
 

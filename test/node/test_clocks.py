@@ -24,7 +24,7 @@ from types import SimpleNamespace
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_client import ABORTED, SUCCEEDED, Result, duration, make_goal, wait_until
-from node_process import NodeProcess
+from node_process import NodeProcess, scripted
 from rosgraph_msgs.msg import Clock as ClockMessage
 from scripted_model import LONG
 from sim_clock import SimClock
@@ -213,9 +213,9 @@ def test_a_jump_forward_brings_the_deadline_nearer(node, sim):
 
 # -- other nodes -----------------------------------------------------------------------------------------------------
 
-def test_without_a_clock_message_absolute_deadlines_are_invalid_and_budgets_are_served(sim):
+def test_without_a_clock_message_absolute_deadlines_are_invalid_and_budgets_are_served(sim, tmp_path):
     sim.pause(messages=False)
-    with NodeProcess(use_sim_time=True) as node:
+    with scripted(tmp_path, use_sim_time=True) as node:
         node.start()
         status, result = node.ask(make_goal(budget_s=None, deadline=translation.stamp(5.0)))
         assert (status, result.error_code, result.text) == (ABORTED, Result.INVALID_GOAL, '')
@@ -227,8 +227,8 @@ def test_without_a_clock_message_absolute_deadlines_are_invalid_and_budgets_are_
         wait_until(lambda: node.ask(endless(sim, 1.0))[0] == SUCCEEDED, 10.0)
 
 
-def test_by_the_monotonic_clock_a_deadline_is_mapped_once(sim):
-    with NodeProcess(use_sim_time=True, deadline_clock='monotonic') as node:
+def test_by_the_monotonic_clock_a_deadline_is_mapped_once(sim, tmp_path):
+    with scripted(tmp_path, use_sim_time=True, deadline_clock='monotonic') as node:
         node.start()
         settle(sim, 1.0)
         sent = running(node, endless(sim, 1.5), 0.4)

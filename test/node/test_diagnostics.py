@@ -23,7 +23,7 @@ import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_client import make_goal, wait_until
-from node_process import NodeProcess, worker_program
+from node_process import NodeProcess, scripted, worker_program
 from rclpy.action import ActionServer
 from scripted_model import LONG, ROOT
 
@@ -135,8 +135,8 @@ def test_a_second_server_of_the_action_is_told_of_at_once(tmp_path):
         assert node.log.count('more of the name') == 1, 'one line in the log for each that appears'
 
 
-def test_over_dds():
-    with NodeProcess() as node:
+def test_over_dds(tmp_path):
+    with scripted(tmp_path, start_s=2.5) as node:  # long enough to be seen at 1 Hz
         wait_until(lambda: node.diagnostics)
         assert [status.message for status in node.diagnostics[0][1].status] == ['the node is unconfigured'] * 3
         node.start()

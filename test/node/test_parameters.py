@@ -20,7 +20,7 @@ import math
 import pytest
 import rclpy
 from node_client import SUCCEEDED, make_goal
-from node_process import NodeProcess
+from node_process import scripted
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.context import Context
@@ -36,9 +36,10 @@ FIXED = [parameter for parameter in PARAMETERS if not parameter.live]
 
 
 @pytest.fixture(scope='module')
-def node():
+def node(tmp_path_factory):
     given = ['-p', 'modle:=x', '-p', 'use_sim_time:=false']
-    with NodeProcess(queue_sise=3, whatever_it_is=1.5, arguments=given) as node:
+    folder = tmp_path_factory.mktemp('script')
+    with scripted(folder, queue_sise=3, whatever_it_is=1.5, arguments=given) as node:
         for kind, name in ((GetParameters, 'get_parameters'), (SetParametersAtomically, 'set_parameters_atomically')):
             node._services[kind] = node._node.create_client(kind, f'{node.server}/{name}')
         yield node.start()

@@ -22,7 +22,7 @@ import pytest
 import rclpy
 from builtin_interfaces.msg import Time
 from node_client import make_goal, wait_until
-from node_process import NodeProcess
+from node_process import scripted
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from scripted_model import LONG
@@ -147,8 +147,8 @@ class Listener:
         rclpy.shutdown(context=self._context)
 
 
-def test_over_dds():
-    with NodeProcess() as node:
+def test_over_dds(tmp_path):
+    with scripted(tmp_path) as node:
         listener = Listener(f'{node.server}/stats')
         try:
             listener.hear(lambda: listener.heard)
