@@ -16,9 +16,11 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 import rclpy
+from builtin_interfaces.msg import Time
 from node_client import SUCCEEDED, make_goal
 from node_process import scripted
 from rcl_interfaces.msg import Parameter as ParameterMessage
@@ -117,6 +119,33 @@ def test_the_others_need_a_clean_up_first_and_say_so(node, parameter):
     assert not result.successful and result.reason == \
         f'{parameter.name} takes effect at configure; clean the node up first'
     assert get(node, parameter.name) == before
+
+
+def test_a_configured_node_keeps_its_clock(node):
+    """rclpy's clock would change at once, and absolute deadlines would be read by a clock that nobody follows."""
+    result = node.set_parameter('use_sim_time', True)
+    assert not result.successful and result.reason == \
+        'use_sim_time takes effect at configure; clean the node up first'
+    assert get(node, 'use_sim_time') is False
+    assert node.ask(make_goal('one', deadline=Time(sec=int(time.time()) + 60)))[0] == SUCCEEDED
+
+
+@pytest.mark.parametrize(('name', 'value', 'configured', 'told'), [
+    ('use_sim_time', True, True, 'use_sim_time takes effect at configure; clean the node up first'),
+    ('use_sim_time', True, False, ''),
+    ('autostart', True, True, 'autostart takes effect at the start of the program only'),
+    ('autostart', True, False, 'autostart takes effect at the start of the program only'),
+])
+def test_what_is_no_setting_changes_only_where_it_takes_effect(name, value, configured, told):
+    def change():
+        return parameters.check_change([Parameter(name, value=value)], configured=configured,
+                                       declared=lambda name: True)
+
+    if not told:
+        assert change() == {}
+        return
+    with pytest.raises(ValueError, match=told):
+        change()
 
 
 def test_of_several_at_once_all_change_or_none(node):

@@ -62,15 +62,18 @@ def check_change(parameters, *, configured: bool, declared=lambda name: False) -
     """
     changed = {}
     for parameter in parameters:
-        if parameter.name.startswith(qos_overrides.PREFIX) and declared(parameter.name):
+        at_start = parameter.name == 'autostart' or parameter.name.startswith(qos_overrides.PREFIX)
+        if at_start and declared(parameter.name):
             raise ValueError(f'{parameter.name} takes effect at the start of the program only')
         known = settings.BY_NAME.get(parameter.name)
-        if known is None:
-            continue  # not one of settings.py, for instance use_sim_time
-        known.check(parameter.value)
-        if configured and not known.live:
+        if known is not None:
+            known.check(parameter.value)
+        # rclpy's clock would follow use_sim_time at once, and the deadlines of this configured node would not.
+        is_fixed = not known.live if known is not None else parameter.name == 'use_sim_time'
+        if configured and is_fixed:
             raise ValueError(f'{parameter.name} takes effect at configure; clean the node up first')
-        changed[parameter.name] = parameter.value
+        if known is not None:
+            changed[parameter.name] = parameter.value
     return changed
 
 
