@@ -17,13 +17,16 @@
 #
 #     bash scripts/gpu_check.sh OUT
 #
-# The figures come first, so that they are there however short the loan of a GPU is. JSON and logs go into the folder OUT. Nothing is installed and nothing is read from a network: Python with torch,
-# transformers, safetensors, numpy and pyyaml is enough, without ROS. About 5 minutes on one GPU. Without a GPU the tiny
-# shape and stand-ins are checked, and the last lines say what was not. PYTHON names another interpreter; SHAPES the
-# shapes to check.
+# The figures come first, so that they are there however short the time on a GPU is. JSON and logs go into the folder
+# OUT. Nothing is installed and nothing is read from a network: Python with torch, transformers, safetensors, numpy and
+# pyyaml is enough, without ROS; with pytest the tests run too. About 5 minutes on one GPU. Without a GPU the tiny shape
+# and stand-ins are checked, and the last lines say what was not. PYTHON names an interpreter (otherwise that of the
+# checkout's environment, .venv, where there is one, or else python3); SHAPES the shapes to check.
 set -u
 out=${1:?usage: gpu_check.sh OUT}
-python=${PYTHON:-python3}
+own=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin/python
+[ -x "$own" ] || own=python3
+python=${PYTHON:-$own}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.." || exit 1

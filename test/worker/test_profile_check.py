@@ -16,7 +16,17 @@
 import pytest
 
 from timebill_ros.planning.tracker import Feedback, Tracker
+from timebill_ros.worker import profile_check
 from timebill_ros.worker.profile_check import ProfileCheck
+
+
+@pytest.fixture(autouse=True)
+def load(monkeypatch):
+    """The load averages of the machine, on two cores."""
+    loads = [1.5, 9.0, 9.0]
+    monkeypatch.setattr(profile_check.os, 'getloadavg', lambda: tuple(loads))
+    monkeypatch.setattr(profile_check.os, 'cpu_count', lambda: 2)
+    return loads
 
 
 def check():
@@ -36,6 +46,12 @@ def test_a_machine_half_as_fast_is_told_once_and_corrects_the_first_estimates(tr
                            'decode step takes 1.90 times as long as profiled.')
     assert told.endswith('If this stays so, run "timebill profile" again')
     assert ('track_timing is false' in told) != track_timing
+
+
+def test_on_a_busy_machine_that_is_told_as_the_reason(load, caplog):
+    load[0] = 7.25
+    check().at_start(Tracker(), {'step': 1.9})
+    assert 'does not fit this machine as busy as it is (a load of 7.2 on 2 cores): a decode step' in caplog.text
 
 
 def test_a_machine_as_profiled_changes_nothing_and_is_not_worth_a_word(caplog):

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.timing.drift import is_unusual
@@ -55,5 +56,11 @@ class ProfileCheck:
         found = ' and '.join(f'{names[kind]} {ratio:.2f} times' for kind, ratio in ratios.items())
         meanwhile = 'Estimates follow what is measured' if tracker.track_timing else \
             'Estimates stay as profiled, because track_timing is false'
-        log.warning('%s does not fit this machine any more: %s as long as profiled. %s. If this stays so, %s',
-                    self._name, found, meanwhile, self._remedy)
+        log.warning('%s does not fit this machine %s: %s as long as profiled. %s. If this stays so, %s',
+                    self._name, _now(), found, meanwhile, self._remedy)
+
+
+def _now() -> str:
+    """Return since when or why the times are others, as far as it can be told."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return f'as busy as it is (a load of {load:.1f} on {cores} cores)' if load > cores + 0.5 else 'any more'
