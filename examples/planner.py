@@ -26,6 +26,7 @@ import time
 from typing import NamedTuple
 
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
 from timebill_ros.action import Generate
@@ -87,7 +88,8 @@ def main() -> None:
     """Decide once, and print what and why."""
     rclpy.init()
     node = Node('planner')
-    budget_s = node.declare_parameter('budget_s', 2.0).value
+    # dynamic_typing: so budget_s:=2 is taken too.
+    budget_s = float(node.declare_parameter('budget_s', 2.0, ParameterDescriptor(dynamic_typing=True)).value)
     server = node.declare_parameter('server', '/timebill').value
     with TimebillClient(node, server) as client:
         try:

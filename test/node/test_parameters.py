@@ -71,7 +71,7 @@ def other_value(parameter):
 
 def bad_values(parameter):
     kind = type(parameter.default)
-    values = ['text'] if kind is not str else [3]
+    values = ['text'] if kind is not str else [True]
     if parameter.choices:
         values.append('nonsense')
     if kind is float:
@@ -122,7 +122,7 @@ def test_the_others_need_a_clean_up_first_and_say_so(node, parameter):
 
 
 def test_a_configured_node_keeps_its_clock(node):
-    """rclpy's clock would change at once, and absolute deadlines would be read by a clock that nobody follows."""
+    """The clock of rclpy would change at once, and absolute deadlines would be read by a clock that nobody follows."""
     result = node.set_parameter('use_sim_time', True)
     assert not result.successful and result.reason == \
         'use_sim_time takes effect at configure; clean the node up first'
@@ -190,6 +190,14 @@ def test_what_a_node_is_given_at_the_start_is_checked(declared, parameter):
     with pytest.raises((InvalidParameterTypeException, InvalidParameterValueException, ValueError)) as caught:
         declared(Parameter(parameter.name, value=value))
     assert parameter.name in str(caught.value) and str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(('given', 'meant'), [('cpu_affinity:=0', '0'), ('miss_rate:=0.05', 0.05),
+                                              ('prediction_wait_s:=1', 1.0), ('model:=7', '7')])
+def test_a_number_on_the_command_line_is_what_it_can_only_be_meant_as(declared, given, meant):
+    name = given.partition(':=')[0]
+    value = declared(arguments=('-p', given))[name]
+    assert value == meant and type(value) is type(meant)
 
 
 def test_a_file_shared_with_other_nodes_does_not_stop_this_one(declared, tmp_path, capfd):

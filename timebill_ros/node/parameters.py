@@ -47,7 +47,25 @@ def declare(node) -> None:
     for name, (default, descriptor) in known.items():
         if name in given:
             node.undeclare_parameter(name)  # and declare it again with its descriptor, which checks the given value
-        node.declare_parameter(name, default, descriptor)
+        meant = as_declared(default, values_given.get(name))
+        if type(meant) is type(default):
+            node.declare_parameter(name, meant, descriptor, ignore_override=True)
+        else:  # nothing is given, or rclpy refuses what is
+            node.declare_parameter(name, default, descriptor)
+
+
+def as_declared(default, value):
+    """Return a value from a command line or a file as the type of the default, where it can only be meant as that.
+
+    YAML reads `miss_rate:=1` and `cpu_affinity:=0` as whole numbers. They are a number and a text.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(default, float) and isinstance(value, int):
+        return float(value)
+    if isinstance(default, str) and isinstance(value, (int, float)):
+        return str(value)
+    return value
 
 
 def values(node) -> dict:
