@@ -110,7 +110,8 @@ setup(
     install_requires=['numpy', 'pyyaml', 'rich'],
     extras_require={'ros': ROS, 'worker': WORKER, 'plots': PLOTS, 'datasets': ['datasets'],
                     'torchao': ['torchao>=0.12,<0.19'],  # int8 and int4 on CUDA; its interface changes between releases
-                    'gguf': ['gguf==0.17.1'],  # reads GGUF files, and the model of the demonstration
+                    # Reads GGUF files, such as the model of the demonstration: transformers takes accelerate for it.
+                    'gguf': ['gguf==0.17.1', 'accelerate==1.15.0'],
                     'accelerate': ['accelerate==1.15.0'],  # transformers reads weights to a GPU with it
                     # What transformers runs quantised checkpoints with; the others' libraries were not tried.
                     'bitsandbytes': ['bitsandbytes==0.50.2', 'accelerate==1.15.0'],

@@ -13,14 +13,19 @@
 # limitations under the License.
 
 """What is no GGUF file of a whole model is refused with a sentence that says what to do."""
+import ast
+import re
 import sys
+from pathlib import Path
 
 import gguf
 import pytest
 import tiny_gguf
 
-from timebill_ros.inference.gguf_files.gguf_file import GgufFile, is_gguf
+from timebill_ros.inference.gguf_files.gguf_file import LIBRARIES, GgufFile, is_gguf
 from timebill_ros.inference.model_directory import ModelError
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def file_with(path, write) -> GgufFile:
@@ -62,8 +67,24 @@ def test_what_cannot_be_read_is_refused(tmp_path):
             GgufFile(tmp_path / name)
 
 
-def test_a_missing_library_is_said(tmp_path, monkeypatch):
+@pytest.mark.parametrize('name', LIBRARIES)
+def test_a_missing_library_is_said(name, tmp_path, monkeypatch):
     path = tiny_gguf.vocabulary_only(tmp_path / 'v.gguf', 'smollm')
-    monkeypatch.setitem(sys.modules, 'gguf', None)
-    with pytest.raises(ModelError, match='the library gguf, which reads it, is not installed for .*pip install'):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModelError, match=f'the library {name}, .*, is not installed for .*pip install.*"{name}>='):
         GgufFile(path)
+
+
+def test_everything_that_installs_the_libraries_installs_all_of_them():
+    """Here they are there anyway: the tests' other libraries bring them."""
+    def text(name):
+        return (ROOT / name).read_text()
+    pins = {name: re.search(rf'^{name}==(\S+)$', text('requirements.txt'), re.MULTILINE)[1] for name in LIBRARIES}
+    (extra,) = re.findall(r"'gguf': (\[.*?\])", text('setup.py'))
+    assert sorted(ast.literal_eval(extra)) == sorted(f'{name}=={version}' for name, version in pins.items())
+    lines = [line for name in ('README.md', 'docker/jetson.Dockerfile', 'docs/operating.md')
+             for line in re.sub(r'\\\n|(?<=gguf)\n', ' ', text(name)).splitlines()
+             if 'pip install' in line and re.search(r'\bgguf\b', line)]
+    assert len(lines) == 3
+    for line in lines:
+        assert all(re.search(rf'\b{name}\b', line) for name in LIBRARIES), line

@@ -18,6 +18,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from timebill_ros.inference.model_directory import ModelError
 MAGIC = b'GGUF'
 SUFFIX = '.gguf'
 MOST_TOKENS = 1 << 20  # in a vocabulary; the largest that are in use have 262,144
-INSTALL = 'pip install "gguf>=0.17"'
+LIBRARIES = {'gguf': 'which reads it', 'accelerate': 'without which transformers does not read its weights'}
+INSTALL = 'pip install "gguf>=0.17" "accelerate>=1.1"'
 
 
 def is_gguf(name: str) -> bool:
@@ -42,6 +44,14 @@ def is_gguf(name: str) -> bool:
         return False
 
 
+def check_libraries(model: str | Path) -> None:
+    """Raise ModelError, with what to install, where a library is missing that the GGUF file of `model` takes."""
+    for name, what in LIBRARIES.items():
+        if importlib.util.find_spec(name) is None:
+            raise ModelError(f'model {model} is a GGUF file, and the library {name}, {what}, is not installed for '
+                             f'{sys.executable}: {INSTALL}')
+
+
 class GgufFile:
     """An open GGUF file: metadata by key, tensors by name. ModelError, with a sentence, for what cannot be read."""
 
@@ -49,11 +59,8 @@ class GgufFile:
         self.path = path
         if not path.is_file():
             raise ModelError(f'model file {path} does not exist')
-        try:
-            from gguf import GGUFReader
-        except ImportError as error:
-            raise ModelError(f'model {path} is a GGUF file, and the library gguf, which reads it, is not installed for '
-                             f'{sys.executable}: {INSTALL}') from error
+        check_libraries(path)
+        from gguf import GGUFReader
         try:
             self._reader = GGUFReader(path)
         except Exception as error:  # the reader raises whatever a damaged file makes of its arrays
