@@ -13,6 +13,8 @@
 # limitations under the License.
 
 """The cache directory: what lies in it, what is in use, and what goes where there is too much."""
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -21,7 +23,8 @@ from pathlib import Path
 import pytest
 
 from timebill_ros import disk_cache
-from timebill_ros.disk_cache import PARTIAL, clear, in_making, keep_within, things
+from timebill_ros.disk_cache import PARTIAL, clear, in_making, keep_within, partial_folder, things, why_removed
+from timebill_ros.resources import write_whole
 
 MIB = 1 << 20
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,4 +125,47 @@ def test_a_directory_in_making_appears_whole_or_not_at_all(cache):
 
 def test_what_was_left_half_made_goes(cache):
     (cache / f'models/e.17{PARTIAL}').mkdir()
-    assert names(keep_within(cache, 100 * MIB)) == [f'models/e.17{PARTIAL}']
+    gone, = keep_within(cache, 100 * MIB)
+    assert gone.name == f'models/e.17{PARTIAL}' and 'half made' in why_removed(gone, 20.0)
+    assert 'limit' not in why_removed(gone, 20.0)
+
+
+def test_a_folder_for_a_part_of_the_work_is_its_makers_alone(cache):
+    with pytest.raises(ZeroDivisionError), partial_folder(cache / 'downloads/package') as folder:
+        (folder / 'half').write_bytes(bytes(100))
+        assert names(keep_within(cache, 0.0)) == ['steps/one.pt2', 'models/b', 'models/a']
+        removed, kept = clear(things(cache))
+        assert (folder / 'half').is_file() and names(kept) == [f'downloads/{folder.name}']
+        raise ZeroDivisionError
+    assert list((cache / 'downloads').iterdir()) == []
+
+
+def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(cache, monkeypatch):
+    flock, removed = fcntl.flock, []
+
+    def late(descriptor, operation):
+        if not removed:
+            removed.extend((cache / 'downloads').iterdir())
+            removed[0].rmdir()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(disk_cache.fcntl, 'flock', late)
+    with partial_folder(cache / 'downloads/package') as folder:
+        assert folder == removed[0] and folder.is_dir()
+
+
+def test_a_file_that_is_written_whole_stays_meanwhile(cache, monkeypatch):
+    replace = Path.replace
+    monkeypatch.setattr(Path, 'replace', lambda path, target: keep_within(cache, 0.0) and replace(path, target))
+    write_whole(cache / 'profiles/new.yaml', b'text')
+    assert (cache / 'profiles/new.yaml').read_bytes() == b'text'
+
+
+def test_nothing_stays_of_a_file_that_cannot_be_written(cache, monkeypatch):
+    def full(path, target):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Path, 'replace', full)
+    with pytest.raises(OSError, match='No space'):
+        write_whole(cache / 'profiles/new.yaml', b'text')
+    assert names(things(cache)).count('profiles/p.yaml') == 1 and len(list((cache / 'profiles').iterdir())) == 1

@@ -31,6 +31,7 @@ from pathlib import Path
 from timebill_ros.resources import compiler_directory, downloads_directory, models_directory, steps_directory
 
 PARTIAL = '.partial'  # ends the name of what is still made, or what the end of a process has left half made
+HALF_MADE = 'half made'  # the kind of what has that name
 # What is smaller stays where the bound is exceeded: it gives no room, and takes a measurement to make again.
 SMALL_BYTES = 1 << 20
 
@@ -81,13 +82,7 @@ def in_making(directory: Path) -> Iterator[Path]:
 
     Where another process was faster, its `directory` stays.
     """
-    partial = directory.with_name(f'{directory.name}.{os.getpid()}{PARTIAL}')
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+    with partial_folder(directory) as partial:
         yield partial
         try:
             partial.rename(directory)
@@ -95,6 +90,27 @@ def in_making(directory: Path) -> Iterator[Path]:
             if directory in _held or not _remove(directory):
                 raise
             partial.rename(directory)
+
+
+@contextlib.contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """Give the block an empty folder beside `path`, which no other process removes. It is removed when the block ends.
+
+    Its name is that of `path`, the process's number and PARTIAL. Folders that `path` lies in are made.
+    """
+    partial = path.with_name(f'{path.name}.{os.getpid()}{PARTIAL}')
+    shutil.rmtree(partial, ignore_errors=True)
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # removed before it was locked: made again
+            descriptor = os.open(partial, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if _is_at(partial, descriptor):
+                break
+            os.close(descriptor)
+    try:
+        yield partial
     finally:
         os.close(descriptor)
         shutil.rmtree(partial, ignore_errors=True)
@@ -111,7 +127,7 @@ def _paths(cache: Path) -> Iterable[tuple[Path, str]]:
                          (cache / 'profiles', 'profile'), (cache / 'state', 'what goals taught'),
                          (cache / 'tuning', 'choice of chunk size or placement')):
         for path in _children(folder):
-            yield path, 'half made' if path.name.endswith(PARTIAL) else kind
+            yield path, HALF_MADE if path.name.endswith(PARTIAL) else kind
     compiler = compiler_directory(str(cache))
     for path in _children(steps_directory(str(cache))):
         yield path, "the compiler's own" if path == compiler else 'compiled step'
@@ -182,10 +198,10 @@ def keep_within(cache: Path, limit_bytes: float) -> list[Thing]:
     """Remove what was used longest ago until `cache` holds at most `limit_bytes`. Return what was removed.
 
     What a process uses stays, and so does what is small. What is half made, and nobody makes any more, goes always.
-    OSError where something may not be removed.
+    OSError where something may not be removed. `why_removed` gives the reason for each.
     """
     found = things(cache)
-    removed, _ = clear(thing for thing in found if thing.kind == 'half made' and not thing.in_use)
+    removed, _ = clear(thing for thing in found if thing.kind == HALF_MADE and not thing.in_use)
     there = [thing for thing in found if thing not in removed]
     total = sum(thing.bytes for thing in there)
     for thing in reversed(there):
@@ -195,3 +211,10 @@ def keep_within(cache: Path, limit_bytes: float) -> list[Thing]:
             removed.append(thing)
             total -= thing.bytes
     return removed
+
+
+def why_removed(thing: Thing, limit_gib: float) -> str:
+    """Return why `keep_within` removed a thing; `limit_gib`: its limit."""
+    if thing.kind == HALF_MADE:
+        return 'it was half made, and no process goes on with it'
+    return f'the cache held more than cache_limit_gib ({limit_gib:g} GiB), and it was used longest ago'

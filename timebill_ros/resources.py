@@ -15,6 +15,8 @@
 """Where the package finds the files it ships with, however it was installed, and where and how it writes its own."""
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -114,5 +116,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all, and make its folder if there is none. OSError where that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'{path.name}.{os.getpid()}.partial')  # two processes may save at once
-    partial.write_bytes(content if isinstance(content, bytes) else content.encode())
-    partial.replace(path)
+    try:
+        with partial.open('wb') as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_SH)  # or a process that tidies the cache could take it for one left over
+            file.write(content if isinstance(content, bytes) else content.encode())
+            file.flush()
+            partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise

@@ -36,7 +36,7 @@ def test_a_gguf_file_is_converted_and_what_is_old_goes(tmp_path, capsys):
     told = capsys.readouterr()
     directory, = (tmp_path / 'cache' / 'models').iterdir()
     assert f'{path} is in {directory}; serve it with -p model:={path}' in told.out
-    assert 'removed models/old, which was used longest ago' in told.err
+    assert 'removed models/old: the cache held more than cache_limit_gib (0.001 GiB), and it was used' in told.err
 
 
 def test_a_named_model_is_asked_for_by_its_name(tmp_path, capsys, monkeypatch):

