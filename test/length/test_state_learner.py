@@ -108,9 +108,9 @@ def test_the_last_goals_decide_once_enough_were_compared():
     assert learner.head_is_used and learner.head.is_better
     learner._gains.clear()
     learner._gains.extend([-1.0] * (ENOUGH - 1))
-    assert learner.head_is_used, 'so few decide nothing'
+    assert learner.head_is_used and not learner.is_sure, 'so few decide nothing'
     learner._gains.append(-1.0)
-    assert not learner.head_is_used
+    assert not learner.head_is_used and learner.is_sure
     state, without = np.ones(WIDTH), robot.observed.distribution(N_X, LIMIT)
     found = learner.predict(state, without)
     assert found.distribution is without and not found.by_head and found.cdfs is not None

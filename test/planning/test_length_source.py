@@ -31,8 +31,8 @@ N_X, N_GOAL = 100, 64
 class States:
     """Predicts 7 tokens from any state."""
 
-    def __init__(self, by_head=True, error=None):
-        self.by_head, self.error, self.seen = by_head, error, []
+    def __init__(self, by_head=True, error=None, *, is_sure=True):
+        self.by_head, self.error, self.is_sure, self.seen = by_head, error, is_sure, []
 
     def predict(self, state, marginal):
         if self.error:
@@ -89,11 +89,11 @@ def test_where_no_prompt_was_read_earlier_goals_stand_in():
     assert source.states.seen == []
 
 
-@pytest.mark.parametrize(('by_head', 'known', 'timed'), [(True, True, True), (False, False, True),
-                                                        (None, False, False)])
-def test_a_length_is_known_where_the_head_was_asked(by_head, known, timed):
+@pytest.mark.parametrize(('by_head', 'is_sure', 'known', 'timed'), [
+    (True, True, True, True), (True, False, False, True), (False, True, False, True), (None, True, False, False)])
+def test_a_length_is_known_where_a_head_was_asked_that_has_been_compared_with_answers(by_head, is_sure, known, timed):
     """Not where the marginal was planned with, which may be a mere prior; before there is a head, nothing is timed."""
-    found = expect(LengthSource(states=States(by_head)), state=np.ones(2))
+    found = expect(LengthSource(states=States(by_head, is_sure=is_sure)), state=np.ones(2))
     assert found.known == known and (found.prediction is not None) == timed
 
 

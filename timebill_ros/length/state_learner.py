@@ -90,6 +90,11 @@ class StateLearner:
             return self.head.is_better
         return sum(self._gains) > 0
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether so many predictions were compared with the answers that goals may be refused for one."""
+        return len(self._gains) >= ENOUGH
+
     def predict(self, state: np.ndarray, marginal: LengthDistribution) -> StatePrediction | None:
         """Predict the length of the response to a prompt with the hidden state [H].
 

@@ -96,7 +96,8 @@ class LengthSource:
             return ExpectedLength(without, known)
         # Before there is a head, nothing was predicted.
         prediction = Prediction(by_state.distribution, begun, self.clock()) if by_state.cdfs is not None else None
-        return ExpectedLength(by_state.distribution, known or by_state.by_head, prediction, by_state)
+        known = known or (by_state.by_head and self.states.is_sure)
+        return ExpectedLength(by_state.distribution, known, prediction, by_state)
 
     def observe(self, expected: ExpectedLength, n: int, *, whole: bool) -> None:
         """Learn from a response of `n` tokens that ended by itself (`whole`), or that was cut after them."""
