@@ -15,6 +15,7 @@
 """The clients: what they do not send, how they live in a program with nodes of its own, and a question's whole way."""
 import asyncio
 import contextlib
+import re
 import signal
 import threading
 import time
@@ -33,7 +34,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros.action import Generate
 from timebill_ros.asking import pending_goal
-from timebill_ros.client import Client, ServerUnavailable, TimebillClient, bad_news
+from timebill_ros.client import Client, ServerUnavailable, TimebillClient, bad_news, check_server
 from timebill_ros.codes import Verdict
 
 
@@ -145,12 +146,29 @@ def test_a_callback_of_the_program_may_wait_for_an_answer(program):
         assert done.wait(WAIT_S)
 
 
-@pytest.mark.parametrize('make', [lambda node: TimebillClient(node, 'no name'),
-                                  lambda node: Client('/no name', 'planner_timebill_client', node=node)])
-def test_a_name_that_cannot_be_leaves_no_node(make, program):
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize('name', ['', 'no name', '/no name', '/a//b', '/timebill/', '~', '/1st', None])
+@pytest.mark.parametrize('make', [lambda name: TimebillClient(None, name), Client], ids=['node', 'none'])
+def test_a_name_that_no_node_can_have_is_a_sentence(make, name, recwarn):
+    with pytest.raises(ValueError, match=f'server {re.escape(repr(name))} is no name of a node: give one of letters'):
+        make(name)
+    assert not recwarn, 'nothing was made of it'
+
+
+@pytest.mark.parametrize('make', [lambda node: TimebillClient(node), lambda node: Client(
+    name='planner_timebill_client', node=node)], ids=['TimebillClient', 'Client'])
+def test_a_client_that_cannot_be_made_leaves_no_node(make, program, monkeypatch):
+    def fail(*_):
+        raise RuntimeError('of the test')
+
+    monkeypatch.setattr(TimebillClient, '_create_interfaces', fail)
+    with pytest.raises(RuntimeError, match='of the test'):
         make(program)
     wait_until(lambda: ('planner_timebill_client', '/arm') not in program.get_node_names_and_namespaces())
+
+
+@pytest.mark.parametrize('name', ['timebill', '/timebill', '/arm/planner', 'arm/planner', '~/llm'])
+def test_other_names_are_taken(name):
+    check_server(name)
 
 
 def test_a_client_outlives_the_programs_context(program):
@@ -213,6 +231,15 @@ def test_a_conversation_and_fields_of_the_goal_are_sent(client):
     turns = [{'role': 'system', 'content': 'hang'}, {'role': 'user', 'content': 'fail'}]
     answer = client.ask(turns, WAIT_S, max_new_tokens=3, priority=2).answer()
     assert (answer.code, answer.result.error_msg) == ('BUSY', '32 goals wait already')
+
+
+@pytest.mark.parametrize('bad', [{'max_new_tokens': -1}, {'priority': 256}, {'closing_text': '\udc00'},
+                                 {'sampling': 5}, {'messages': 'a\ud800'}, {'budget_s': '2'}])
+def test_a_question_that_cannot_be_sent_leaves_the_others_as_they_are(client, bad):
+    other = client.ask('say two', WAIT_S)
+    with pytest.raises(ValueError, match=f'{next(iter(bad))}.* (must be|holds|is no)'):
+        client.ask(**{'messages': 'say one', 'budget_s': WAIT_S, **bad})
+    assert other.answer().text == 'two end' and client.ask('say three', WAIT_S).answer().text == 'three end'
 
 
 def test_the_status_tells_early_and_a_cancel_ends_the_goal(client):

@@ -28,21 +28,23 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionClient
 from rclpy.context import Context
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from timebill_ros.action import Generate
 from timebill_ros.asking.connection import Connection
 from timebill_ros.asking.failures import ServerUnavailable, code_name
-from timebill_ros.asking.goals import Messages, chat, check_budget, check_text, duration, make_goal
+from timebill_ros.asking.goals import Messages, chat, check_budget, check_goal, duration, make_goal
 from timebill_ros.asking.outlook import bad_news
 from timebill_ros.asking.pending_goal import Answer, PendingGoal
 from timebill_ros.msg import RequestStatus
 from timebill_ros.srv import EstimateTime
 
-__all__ = ['Answer', 'Client', 'PendingGoal', 'ServerUnavailable', 'TimebillClient', 'bad_news', 'chat', 'check_text',
+__all__ = ['Answer', 'Client', 'PendingGoal', 'ServerUnavailable', 'TimebillClient', 'bad_news', 'chat', 'check_goal',
            'code_name', 'duration', 'make_goal']
 
 # What a user can do about a node in these states.
@@ -58,6 +60,15 @@ PATIENCE_S = 5.0  # how long after its budget an answer is waited for: a node th
 ESTIMATE_AGAIN_S = 6.0  # the node itself may take 5 s for an estimate
 
 
+def check_server(server: str) -> None:
+    """Raise ValueError, in one sentence, where `server` is no name that a node can have."""
+    try:
+        validate_full_topic_name(f'/{server.removeprefix("~/").removeprefix("/")}')
+    except (AttributeError, InvalidTopicNameException):
+        raise ValueError(f'server {server!r} is no name of a node: give one of letters, digits, _ and single slashes, '
+                         'such as /timebill') from None
+
+
 class TimebillClient(Connection):
     """Asks the node `server` for a program that has a ROS node.
 
@@ -70,6 +81,7 @@ class TimebillClient(Connection):
     """
 
     def __init__(self, node: Node, server: str = 'timebill', *, name: str | None = None):
+        check_server(server)
         server = expand_topic_name(server, node.get_name(), node.get_namespace())
         super().__init__(name or f'{node.get_name()}_timebill_client', node.context, namespace=node.get_namespace())
         self._connect(server, watch_status=True)
@@ -163,8 +175,8 @@ class TimebillClient(Connection):
 
     def send(self, goal: Generate.Goal, on_feedback: Callable | None = None, *,
              timeout_s: float | None = None) -> PendingGoal:
-        """Send `goal`; `timeout_s` as PendingGoal has it. ValueError where a text of it would not arrive whole."""
-        check_text(goal)
+        """Send `goal`; `timeout_s` as PendingGoal has it. ValueError for what no goal can carry."""
+        check_goal(goal)
         pending = PendingGoal(self, goal, on_feedback, timeout_s=timeout_s)
         self._goals[pending.request_id] = pending  # before it is sent, so that its first status finds it
         self.on_executor(pending.send)
@@ -180,7 +192,7 @@ class TimebillClient(Connection):
         ValueError as `ask` raises it.
         """
         goal = question if isinstance(question, Generate.Goal) else make_goal(question, **fields)
-        check_text(goal)
+        check_goal(goal)
         names = EstimateTime.Request.get_fields_and_field_types()
         request = EstimateTime.Request(**{name: getattr(goal, name) for name in names})
         if budget_s is not None:
@@ -205,6 +217,7 @@ class Client(TimebillClient):
 
     def __init__(self, server: str = '/timebill', name: str = 'timebill_client', *, node: Node | None = None,
                  context: Context | None = None, watch_status: bool = False):
+        check_server(server)
         if node is not None and context not in (None, node.context):
             raise ValueError('the node is of another context than the one given')
         self._own_context = None

@@ -18,7 +18,7 @@ import math
 import pytest
 
 from timebill_ros.action import Generate
-from timebill_ros.asking.goals import chat, check_text, duration, make_goal
+from timebill_ros.asking.goals import chat, check_budget, check_goal, duration, make_goal
 from timebill_ros.msg import ChatMessage, SamplingConfig
 
 
@@ -26,25 +26,21 @@ def goal(**fields):
     return Generate.Goal(**{'prompt': 'one', **fields})
 
 
-NUL = [
-    (goal(prompt='one\0two'), 'prompt holds a NUL at character 3'),
+@pytest.mark.parametrize(('bad', 'told'), [
+    (goal(max_new_tokens=-1), 'max_new_tokens must be a whole number from 0 to 4294967295, got -1'),
     (goal(messages=chat(dict(role='user', content='fine'), dict(role='user', content='\0'))),
-     r'messages\[1\]\.content'),
-    (goal(messages=chat(dict(role='us\0er', content='fine'))), r'messages\[0\]\.role'),
-    (goal(closing_text=']\0'), 'closing_text'),
-    (goal(sampling=SamplingConfig(stop=['x', 'y\0z'])), r'sampling\.stop\[1\]'),
-]
+     r'messages\[1\]\.content holds a NUL'),
+    (goal(sampling=SamplingConfig(stop=['x', 'y\0z'])), r'sampling\.stop\[1\] holds a NUL'),
+    (goal(time_budget=2.0), 'time_budget must be a message of the type builtin_interfaces/Duration, got 2.0'),
+    ('a text', "'a text' is no Generate.Goal: make one with make_goal"),
+])
+def test_a_goal_that_no_message_can_carry_is_refused(bad, told):
+    with pytest.raises(ValueError, match=told):
+        check_goal(bad)
 
 
-@pytest.mark.parametrize(('bad', 'named'), NUL)
-def test_a_text_with_a_nul_is_refused(bad, named):
-    """ROS messages carry a text up to its first NUL, and the node would answer half a question."""
-    with pytest.raises(ValueError, match=named):
-        check_text(bad)
-
-
-def test_other_text_is_sent():
-    check_text(goal(prompt='one\n\t\x01 \u597d', messages=chat(dict(role='user', content=''))))
+def test_other_goals_are_sent():
+    check_goal(goal(prompt='one\n\t\x01 \u597d', messages=chat(dict(role='user', content=''))))
 
 
 TURN = {'role': 'user', 'content': 'bring a mug'}
@@ -62,16 +58,33 @@ def test_without_a_budget_the_node_chooses():
     assert make_goal('x').time_budget == duration(0.0)
 
 
-@pytest.mark.parametrize('budget_s', [0.0, -1.0, math.nan, math.inf, 2.0 ** 31])
+@pytest.mark.parametrize('budget_s', [0.0, -1.0, math.nan, math.inf, 2.0 ** 31, 1e-12, -10 ** 400, '2', None, [1.0]])
 def test_a_budget_that_is_none_is_refused(budget_s):
     with pytest.raises(ValueError, match='is no time budget: give seconds above 0'):
-        make_goal('x', budget_s)
+        check_budget(budget_s)
 
 
 @pytest.mark.parametrize('turn', [{'role': 'user'}, {'content': 'x'}, 'x', None, 3])
 def test_a_turn_without_role_or_content_is_refused(turn):
     with pytest.raises(ValueError, match=r'messages\[1\] is no turn of a conversation'):
         make_goal([TURN, turn], 1.0)
+
+
+@pytest.mark.parametrize('messages', [5, None, b'bring a mug', TURN])
+def test_what_is_no_question_is_refused(messages):
+    with pytest.raises(ValueError, match='is no question: give text, or a list of dictionaries'):
+        make_goal(messages, 1.0)
+
+
+@pytest.mark.parametrize(('fields', 'told'), [
+    ({'overrun_strategy': 300}, 'overrun_strategy must be a whole number from 0 to 255, got 300'),
+    ({'sampling': 5}, 'sampling must be a message of the type timebill_ros/SamplingConfig, got 5'),
+    ({'closing_text': '\udc00'}, 'closing_text holds '),
+    ({'messages': [{'role': 'user', 'content': 5}]}, r'messages\[0\]\.content must be text, got 5'),
+])
+def test_a_field_that_no_message_can_carry_is_refused(fields, told):
+    with pytest.raises(ValueError, match=told):
+        make_goal(**{'messages': 'x', 'budget_s': 1.0, **fields})
 
 
 def test_a_field_that_no_goal_has_is_refused():

@@ -145,6 +145,22 @@ def test_nobody_waits_without_a_limit(server):
         sent(server, None).answer()
 
 
+def test_a_goal_that_cannot_be_sent_is_told_and_raises_nothing_on_the_clients_thread(server):
+    def fail(*_, **__):
+        raise RuntimeError('of the test')
+
+    server.send_goal_async = fail
+    pending = sent(server, timeout_s=WAIT_S)  # send() is what the client's thread does
+    with pytest.raises(ServerUnavailable, match='could not be sent to /timebill: RuntimeError: of the test') as error:
+        pending.answer()
+    assert error.value.code == Generate.Result.SEND_GOAL_FAILURE
+
+
+def test_a_limit_that_never_comes_is_refused(server):
+    with pytest.raises(ValueError, match='timeout_s is NaN'):
+        sent(server, timeout_s=float('nan'))
+
+
 # -- as it comes -----------------------------------------------------------------------------------------------------
 
 def feedback(text):

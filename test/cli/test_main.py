@@ -14,6 +14,7 @@
 
 """The command as a whole: errors are sentences, wrong usage says how, and asking for help loads nothing."""
 import argparse
+import io
 import os
 import re
 import subprocess
@@ -69,6 +70,33 @@ def test_a_number_that_no_goal_can_carry_gets_one_sentence(option, value, capsys
     out, error = capsys.readouterr()
     assert error.startswith(f'timebill ask: {option} {value.removesuffix("e12")}') and error.count('\n') == 1
     assert out == ''
+
+
+@pytest.mark.parametrize(('option', 'value', 'bounds'), [
+    ('--seed', '-1', 'a whole number from 0 to 18446744073709551615'), ('--top-k', '-1', 'from 0 to 4294967295'),
+    ('--temperature', 'nan', 'a number from -3.403e+38 to 3.403e+38')])
+def test_both_bounds_of_a_number_are_told(option, value, bounds, capsys):
+    assert run('ask', 'hello', '--budget=1', f'{option}={value}') == 1
+    assert f'{option} {value} cannot be sent: give ' in (error := capsys.readouterr().err) and bounds in error
+
+
+@pytest.mark.parametrize(('text', 'typed', 'told'), [
+    ('-', b'\xff\xfe', 'standard input is not UTF-8, from position 0 on: convert it first'),
+    ('caf\udce9', b'', 'the text is not UTF-8, from position 3 on: convert it first'),
+    ('one\0two', b'', 'messages[0].content holds a NUL at character 3'),
+], ids=['standard input', 'argument', 'NUL'])
+def test_a_text_that_no_goal_can_carry_gets_one_sentence(text, typed, told, capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(typed), 'utf-8'))
+    assert run('ask', text, '--budget', '1', '--server', '/nobody') == 1
+    out, error = capsys.readouterr()
+    assert error.startswith(f'timebill ask: {told}') and error.count('\n') == 1 and out == ''
+
+
+@pytest.mark.parametrize('name', ['', 'bad name'])
+def test_a_name_that_no_node_can_have_gets_one_sentence(name, capfd):
+    assert run('ask', 'hello', '--budget', '1', '--server', name) == 1
+    error = capfd.readouterr().err
+    assert error.startswith(f'timebill ask: server {name!r} is no name of a node') and error.count('\n') == 1
 
 
 def test_a_security_directory_that_is_not_there_is_a_sentence(tmp_path):

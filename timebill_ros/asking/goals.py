@@ -16,10 +16,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
 
 from builtin_interfaces.msg import Duration
 
 from timebill_ros.action import Generate
+from timebill_ros.asking.message_check import carried, check_fields
 from timebill_ros.msg import ChatMessage
 
 LONGEST_S = 2 ** 31 - 1  # the largest `sec` of a Duration
@@ -44,38 +46,47 @@ def make_goal(messages: Messages, budget_s: float | None = None, **fields) -> Ge
 
     `budget_s` None leaves the budget to the node. ValueError, with the value, for what no goal can carry.
     """
-    if isinstance(messages, str):
-        messages = [{'role': 'user', 'content': messages}]
-    turns = []
-    for index, message in enumerate(messages):
-        try:
-            turns += [message] if isinstance(message, ChatMessage) else chat(message)
-        except (KeyError, TypeError):
-            raise ValueError(f'messages[{index}] is no turn of a conversation: {message!r:.80}; give a dictionary with '
-                             '"role" and "content"') from None
+    goal = Generate.Goal(messages=_turns(messages))
     known = Generate.Goal.get_fields_and_field_types()
-    for name in fields:
+    for name, value in fields.items():
         if name not in known:
             raise ValueError(f'a goal has no field {name}; its fields are {", ".join(known)}')
-    goal = Generate.Goal(messages=turns, **fields)
+        setattr(goal, name, carried(known[name], value, name))
     if budget_s is not None:
         goal.time_budget = duration(check_budget(budget_s))
     return goal
 
 
+def _turns(messages: Messages) -> list[ChatMessage]:
+    if isinstance(messages, str):
+        messages = [{'role': 'user', 'content': messages}]
+    if isinstance(messages, (bytes, Mapping)) or not isinstance(messages, Iterable):
+        raise ValueError(f'{messages!r:.80} is no question: give text, or a list of dictionaries with "role" and '
+                         '"content"')
+    turns = []
+    for index, message in enumerate(messages):
+        try:
+            role, content = (message.role, message.content) if isinstance(message, ChatMessage) else \
+                (message['role'], message['content'])
+        except (KeyError, TypeError):
+            raise ValueError(f'messages[{index}] is no turn of a conversation: {message!r:.80}; give a dictionary with '
+                             '"role" and "content"') from None
+        turns.append(ChatMessage(role=carried('string', role, f'messages[{index}].role'),
+                                 content=carried('string', content, f'messages[{index}].content')))
+    return turns
+
+
 def check_budget(budget_s: float) -> float:
     """Return `budget_s`, in seconds. ValueError where no goal can carry it."""
-    if not 0 < budget_s <= LONGEST_S:  # NaN compares false too
-        raise ValueError(f'budget_s {budget_s} is no time budget: give seconds above 0, at most {LONGEST_S}')
-    return budget_s
+    # NaN compares false too.
+    if not (isinstance(budget_s, Real) and budget_s <= LONGEST_S and round(float(max(budget_s, 0)) * 1e9) > 0):
+        raise ValueError(f'budget_s {budget_s!r} is no time budget: give seconds above 0, at most {LONGEST_S}; a '
+                         'nanosecond is the least that a message carries')
+    return float(budget_s)
 
 
-def check_text(goal: Generate.Goal) -> None:
-    """Raise ValueError where a text of `goal` holds a NUL: the message layer would drop it and all that follows it."""
-    texts = {'prompt': goal.prompt, 'closing_text': goal.closing_text}
-    for index, message in enumerate(goal.messages):
-        texts |= {f'messages[{index}].role': message.role, f'messages[{index}].content': message.content}
-    texts |= {f'sampling.stop[{index}]': stop for index, stop in enumerate(goal.sampling.stop)}
-    for name, text in texts.items():
-        if '\0' in text:
-            raise ValueError(f'{name} holds a NUL at character {text.index(chr(0))}; ROS messages end a text there')
+def check_goal(goal: Generate.Goal) -> None:
+    """Raise ValueError, with the field and its value, unless `goal` can be sent and arrives as it is."""
+    if not isinstance(goal, Generate.Goal):
+        raise ValueError(f'{goal!r:.80} is no Generate.Goal: make one with make_goal')
+    check_fields(goal)

@@ -66,13 +66,15 @@ class PendingGoal:
 
     def __init__(self, client, goal: Generate.Goal, on_feedback: Callable | None = None, *,
                  timeout_s: float | None = None):
+        if timeout_s is not None and math.isnan(timeout_s):
+            raise ValueError('timeout_s is NaN: give seconds, or None for no limit')
         self._id = uuid.uuid4()
         self.request_id = self._id.hex  # as on the status topic
         self._client, self._goal, self._on_feedback = client, goal, on_feedback
         self._sent_s = time.monotonic()
         self._limit_s = math.inf if timeout_s is None else self._sent_s + timeout_s
         self._accepted_s, self._again_s, self._missed_s = 0.0, math.inf, math.inf
-        self._handle, self._answer, self._lost = None, None, ''
+        self._handle, self._answer, self._lost, self._unsent = None, None, '', ''
         self._wants_cancel = False
         self._texts: list[str] = []
         self._statuses: list[RequestStatus] = []
@@ -84,11 +86,17 @@ class PendingGoal:
         """Send the goal; called once, from the thread that takes the responses.
 
         rclpy's send_goal_async registers the request only after sending it, and a response that another thread takes
-        before that is lost.
+        before that is lost. Whatever keeps this goal from being sent is told to those who wait for it, and leaves the
+        client's other goals as they are.
         """
-        self._client.actions.send_goal_async(
-            self._goal, feedback_callback=self._on_text, goal_uuid=UUID(uuid=list(self._id.bytes))
-        ).add_done_callback(self._on_accepted)
+        try:
+            future = self._client.actions.send_goal_async(
+                self._goal, feedback_callback=self._on_text, goal_uuid=UUID(uuid=list(self._id.bytes)))
+        except Exception as error:
+            self._unsent = f'{type(error).__name__}: {error}'
+            self._bell.ring()
+        else:
+            future.add_done_callback(self._on_accepted)
 
     def _on_accepted(self, future) -> None:
         self._accepted_s = time.monotonic() - self._sent_s
@@ -218,6 +226,9 @@ class PendingGoal:
         """
         if self._answer is not None:
             return None
+        if self._unsent:
+            raise ServerUnavailable(f'the goal could not be sent to {self._client.server}: {self._unsent}',
+                                    Generate.Result.SEND_GOAL_FAILURE)
         if self._lost:
             raise ServerUnavailable(f'no answer of {self._client.server} is received any more: {self._lost}')
         now, server = time.monotonic(), self._client.server

@@ -24,13 +24,14 @@ import time
 from pathlib import Path
 
 from timebill_ros import settings
+from timebill_ros.asking.message_check import INTEGERS, LARGEST
 from timebill_ros.cli import ending, trace
 from timebill_ros.codes import ErrorCode, name_of
 
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
 GRACE_S = 10.0  # how long after its budget an answer is waited for
 LONGEST_S = 2 ** 31 - 1  # the largest `sec` of a Duration
-MOST_TOKENS = 2 ** 32 - 1  # the largest uint32
+MOST_TOKENS = INTEGERS['uint32'][1]
 # Fields of SamplingConfig; what is not given keeps the goal's default. The node refuses other values with a sentence.
 SAMPLING = {
     'temperature': (float, 'how freely tokens are drawn; 0: greedily; negative: as the node is configured'),
@@ -40,7 +41,7 @@ SAMPLING = {
     'repetition_penalty': (float, 'above 1: tokens that were there before become less likely'),
     'seed': (int, 'seed of the sampler; 0: a fresh one'),
 }
-LARGEST = {'top_k': 2 ** 32 - 1, 'seed': 2 ** 64 - 1}  # of the others, which are float32, 3e38
+KINDS = {'top_k': 'uint32', 'seed': 'uint64'}  # of ROS; the others are float32
 
 
 def add(commands) -> None:
@@ -73,13 +74,27 @@ def check(options: argparse.Namespace) -> None:
     if not 0 <= options.max_new_tokens <= MOST_TOKENS:
         raise ValueError(f'--max-new-tokens {options.max_new_tokens} is no number of tokens: give 0 to {MOST_TOKENS}')
     for name, (kind, _) in SAMPLING.items():
-        value, largest = getattr(options, name), LARGEST.get(name, 3e38)
-        if value is not None and not (0 if kind is int else -largest) <= value <= largest:
-            raise ValueError(f'--{name.replace("_", "-")} {value} is out of range: at most {largest} can be sent')
+        value, option = getattr(options, name), f'--{name.replace("_", "-")}'
+        low, high = INTEGERS[KINDS[name]] if kind is int else (-LARGEST['float'], LARGEST['float'])
+        if value is not None and not low <= value <= high:  # NaN compares false too
+            give = f'a whole number from {low} to {high}' if kind is int else f'a number from {low:.4g} to {high:.4g}'
+            raise ValueError(f'{option} {value} cannot be sent: give {give}')
     if not (math.isfinite(options.wait) and options.wait >= 0):
         raise ValueError(f'--wait {options.wait} s is no time to wait: give seconds, 0 or more')
     if options.trace and not os.access(os.path.dirname(options.trace) or '.', os.W_OK):
         raise ValueError(f'--trace {options.trace} cannot be written: its folder is missing or not yours to write to')
+
+
+def prompt(text: str) -> str:
+    """Return the prompt that the argument `text` stands for. ValueError, in one sentence, where it is not UTF-8."""
+    try:
+        found = sys.stdin.read() if text == '-' else text
+        found.encode()  # Python stands in a surrogate for what it could not decode on the command line
+    except UnicodeError as error:
+        where = 'standard input' if text == '-' else 'the text'
+        raise ValueError(f'{where} is not UTF-8, from position {error.start} on: convert it first, for instance with '
+                         '"iconv -f latin1 -t utf-8"') from None
+    return found
 
 
 def unshown(shown: str, text: str) -> str:
@@ -96,9 +111,9 @@ def run(options: argparse.Namespace) -> int:
     """Print the answer to standard output and how it ended to standard error. Ctrl-C cancels the goal."""
     check(options)
     from timebill_ros.action import Generate
-    from timebill_ros.client import Client, chat, duration
+    from timebill_ros.client import Client, chat, check_goal, duration
     from timebill_ros.msg import SamplingConfig
-    text = sys.stdin.read() if options.text == '-' else options.text
+    text = prompt(options.text)
     goal = Generate.Goal(time_budget=duration(options.budget), max_new_tokens=options.max_new_tokens,
                          overrun_strategy=STRATEGY_NUMBERS[options.strategy], sampling=SamplingConfig(
                              **{name: value for name in SAMPLING if (value := getattr(options, name)) is not None}))
@@ -106,6 +121,7 @@ def run(options: argparse.Namespace) -> int:
         goal.prompt = text
     else:
         goal.messages = chat({'role': 'user', 'content': text})
+    check_goal(goal)  # before a node is waited for
 
     shown: list[str] = []
     texts: list[tuple[float, int]] = []  # for the trace: when feedback came, and with how many tokens
