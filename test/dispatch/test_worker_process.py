@@ -40,7 +40,9 @@ def test_the_environment_of_a_worker_on_the_same_interpreter(monkeypatch):
     monkeypatch.setenv('KEPT', 'x')
     env = worker_environment(sys.executable, '/alone')
     assert env['PYTHONPATH'] == '/alone'
-    assert (env['LD_LIBRARY_PATH'], env['KEPT']) == ('/ros/lib', 'x')
+    assert (env['LD_LIBRARY_PATH'], env['KEPT'], env['OPENBLAS_NUM_THREADS']) == ('/ros/lib', 'x', '1')
+    monkeypatch.setenv('OPENBLAS_NUM_THREADS', '3')
+    assert worker_environment(sys.executable, '/alone')['OPENBLAS_NUM_THREADS'] == '3', 'what a user sets stays'
 
 
 def test_the_environment_of_a_worker_on_another_interpreter(monkeypatch, tmp_path):
