@@ -40,8 +40,8 @@ def worker_environment(python: str, path: str) -> dict[str, str]:
     For another interpreter than the node's, the variables that the ROS 2 wheels set are removed too.
     """
     # With `-m`, Python looks for modules in the present folder first, unless PYTHONSAFEPATH (Python 3.11) is set.
-    # One thread for numpy, whose wheels hold OpenBLAS: it learns beside decoding, at the lowest priority, and the threads
-    # of a pool would not have that. torch has its own count.
+    # One thread for numpy, whose wheels hold OpenBLAS: it learns beside decoding, at the lowest priority, which the
+    # threads of a pool would not have. torch has its own count.
     env = {'OPENBLAS_NUM_THREADS': '1', **os.environ, 'PYTHONPATH': path, 'PYTHONSAFEPATH': '1'}
     if os.path.realpath(python) != os.path.realpath(sys.executable) or \
             os.path.dirname(os.path.abspath(python)) != os.path.dirname(os.path.abspath(sys.executable)):
