@@ -94,6 +94,23 @@ def test_a_failure_has_the_name_of_its_code(client, board, messages, budget_s, e
     assert ask.feedback_message.startswith(f'{error}: ') and told in ask.feedback_message
 
 
+def test_an_answer_to_an_earlier_question_is_gone(client, board):
+    ask = Ask('plan', client)
+    for messages, ends in (('say two', Status.SUCCESS), ('fail', Status.FAILURE), ('say three', Status.SUCCESS),
+                           ('hang', None), ('say four', Status.SUCCESS)):
+        question(board, messages)
+        ask.tick_once()
+        assert ask.status == Status.RUNNING and not board.exists('answer') and board.error == ''
+        if ends is None:
+            ask.stop(Status.INVALID)
+            assert not board.exists('answer')
+            continue
+        assert tick(ask) == ends
+        assert board.exists('answer') == (not board.error) == (ends == Status.SUCCESS)
+    question(board, 'say two', 'soon')  # cannot even be sent
+    assert tick(ask) == Status.FAILURE and not board.exists('answer')
+
+
 def test_an_answer_that_was_cut_may_be_kept(client, board):
     question(board, 'cut two')
     assert tick(Ask('plan', client, keep_cut=True)) == Status.SUCCESS and board.answer == 'two end'

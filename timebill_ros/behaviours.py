@@ -38,9 +38,10 @@ class Ask(py_trees.behaviour.Behaviour):
 
     Writes to the blackboard:
 
-    - `answer`: the text, on SUCCESS
+    - `answer`: the text, on SUCCESS; until then, and on FAILURE, it is not there, whatever stood there before
     - `error`: on FAILURE, the name of the code (INFEASIBLE, DEADLINE_MISSED, BUSY, ...; TIMEOUT, GOAL_REJECTED or
-      SEND_GOAL_FAILURE where the node is not there); empty on SUCCESS. `feedback_message` has the sentence too.
+      SEND_GOAL_FAILURE where the node is not there); until then, and on SUCCESS, empty. `feedback_message` has the
+      sentence too.
 
     `keys` gives these four other names: keys={'answer': '/plan/text'}. A goal that is `hopeless` by its status fails at
     once and is canceled; a behaviour that is interrupted cancels its goal. An answer that the deadline cut is a FAILURE
@@ -86,6 +87,8 @@ class Ask(py_trees.behaviour.Behaviour):
         if self._client is None:
             raise RuntimeError(f'{self.name} has no client: give it one, or set the tree up with setup(node=...)')
         self._pending = self._failure = None
+        self._board.unset(self._keys['answer'])  # nobody shall act on the answer to an earlier question
+        self._write('error', '')
         try:
             self._pending = self._client.ask(self._read('messages'), float(self._read('budget_s')), **self._fields)
         except ServerUnavailable as error:
