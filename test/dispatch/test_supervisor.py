@@ -114,7 +114,7 @@ def test_restarts_back_off_and_queued_goals_end_by_their_deadlines(harness, why)
 
 @pytest.mark.parametrize(('why', 'sentence'), [
     (never, "worker_python '/no/python' cannot be started: no such file"), (fails, 'no such model'),
-    (dies, 'exit code 1'),
+    (dies, r"ended \(exit code 1\) before it began: it may be that worker_python '/no/python' is no Python"),
 ])
 def test_a_configure_that_fails_says_why(unconfigured, why, sentence):
     why(unconfigured)
@@ -127,6 +127,26 @@ def test_a_configure_that_fails_says_why(unconfigured, why, sentence):
     assert end_of(unconfigured.submit())[0] is ErrorCode.INACTIVE
     unconfigured.refuse, unconfigured.answer = False, READY
     assert unconfigured.configured().dispatcher.is_ready
+
+
+def test_one_that_ends_after_it_began_is_no_fault_of_its_python(unconfigured):
+    unconfigured.answer = None
+    future = unconfigured.dispatcher.configure()
+    unconfigured.sync()
+    unconfigured.worker.say({'event': 'alive'})
+    unconfigured.worker.die('exit code 1')
+    with pytest.raises(RuntimeError, match=r'^the inference process ended \(exit code 1\)$'):
+        future.result(10.0)
+
+
+def test_the_end_waits_for_one_that_failed(unconfigured):
+    """Its temporary files go when it has ended, which a node that ends at once would not live to see."""
+    fails(unconfigured)
+    with pytest.raises(RuntimeError):
+        unconfigured.dispatcher.configure().result(10.0)
+    assert not unconfigured.worker.closed
+    unconfigured.dispatcher.close()
+    assert unconfigured.worker.closed
 
 
 def test_closing_while_configuring(unconfigured):

@@ -98,6 +98,17 @@ def test_a_workers_lines_are_logged_here_at_its_level(caplog):
     assert not [event for event in listener.events if event['event'] == 'log']
 
 
+@pytest.mark.parametrize('worker', ['model', 'scripted'])
+def test_an_interpreter_without_libraries_is_named_with_what_to_install(bare_python, worker):
+    listener = Listener()
+    process = WorkerProcess(bare_python, listener)
+    process.send({'op': 'configure', 'settings': settings.check({'worker_python': bare_python, 'worker': worker})})
+    message = listener.wait('failed')['message']
+    process.close()
+    assert f"worker_python '{bare_python}' lacks the library" in message
+    assert f'{bare_python} -m pip install' in message and listener.events[0] == {'event': 'alive'}
+
+
 def test_an_interpreter_that_does_not_exist():
     with pytest.raises(OSError):
         WorkerProcess('/nowhere/python', print)
@@ -139,7 +150,7 @@ def test_a_worker_of_another_environment_gets_none_of_the_nodes_libraries(bare_p
     process.send({'op': 'configure', 'settings': settings.check({})})
     message = listener.wait('failed')['message']
     process.close()
-    assert 'the library of the node' not in message and 'ModuleNotFoundError: No module named' in message
+    assert 'this is the library of the node' not in message and 'lacks the library' in message
 
 
 def test_what_is_installed_beside_the_package_is_found_through_the_link(tmp_path):

@@ -141,7 +141,7 @@ def test_an_interpreter_without_torch_says_so():
     channel = Channel(ours)
     threading.Thread(target=lambda: [listener(event) for event in channel.receive()], daemon=True).start()
     channel.send({'op': 'configure', 'settings': _settings()})
-    assert 'No module named' in listener.wait('failed')['message']
+    assert 'lacks the library' in listener.wait('failed')['message']
     channel.close()
     assert process.wait(WAIT_S) == 0
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -69,6 +70,8 @@ class Supervisor:
         self._errors = self._relapses = 0  # since a goal succeeded: goals with an error; restarts because of errors
         self._verdict = ''  # why the worker is to be ended as soon as its last message has been dealt with
         self._condemned: tuple[str, float] | None = None  # (why the worker was killed, when)
+        self._failed = None  # the last worker that was given up
+        self._has_spoken = False  # the worker has sent something
         self._life = SignsOfLife(clock)
         self._configured: Future[str] | None = None
 
@@ -159,6 +162,8 @@ class Supervisor:
             return False
         kind = event['event']
         self._life.heard(event)
+        if kind != 'lost':
+            self._has_spoken = True
         if kind == 'ready':
             if self._condemned:
                 return False
@@ -179,7 +184,8 @@ class Supervisor:
         elif kind == 'lost':
             if self._condemned:
                 event['reason'] = self._condemned[0]
-            self._fail(f'the inference process ended ({event["reason"]})')
+            message = f'the inference process ended ({event["reason"]})'
+            self._fail(message if self._has_spoken else f'{message} before it began: {self._cannot_begin()}')
             return True
         elif kind == 'done':
             self._judge(event)
@@ -221,9 +227,10 @@ class Supervisor:
         self._life.forget()
         if (future := self._take_configured()) is not None:
             future.set_exception(RuntimeError('the node is shutting down'))
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+        for worker in (self._worker, self._failed):
+            if worker is not None:
+                worker.close()  # also one that was killed: this process may end before its files are removed
+        self._worker = self._failed = None
 
     # -- starting and failing ------------------------------------------------------------------------------------
 
@@ -244,6 +251,7 @@ class Supervisor:
         self._generation += 1
         generation = self._generation
         self._spawned_s = self._clock()
+        self._has_spoken = False
         self._start.begin()
         try:
             self._worker = self._start_worker(lambda event: self._post(generation, event))
@@ -251,6 +259,13 @@ class Supervisor:
             self._fail(f'worker_python {self.settings["worker_python"]!r} cannot be started: {error}')
             return
         self._worker.send({'op': 'configure', 'settings': self.settings, 'restarts': self.restarts})
+
+    def _cannot_begin(self) -> str:
+        """Return what to do about a process that ended before it had sent anything, as one that is no Python does."""
+        named = self.settings['worker_python']
+        which = f'worker_python {named!r}' if named else f'worker_python, which is not set ({sys.executable})'
+        return (f'it may be that {which} is no Python from 3.10 on. Name one where torch, transformers, safetensors, '
+                'numpy and pyyaml are installed. What it wrote itself stands above')
 
     def _fail(self, message: str) -> None:
         """Drop a worker that ended or did not come up: tell a configure that waits, or else schedule a restart."""
@@ -262,6 +277,7 @@ class Supervisor:
         self._generation += 1  # whatever this worker still says is ignored
         if worker is not None:
             worker.kill()
+            self._failed = worker
         if (future := self._take_configured()) is not None:
             future.set_exception(RuntimeError(message))
             return

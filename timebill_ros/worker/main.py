@@ -49,6 +49,7 @@ from timebill_ros.worker import process_tuning
 from timebill_ros.worker.cache_bound import hold_bound
 from timebill_ros.worker.empty_answers import EmptyAnswers
 from timebill_ros.worker.log_lines import send_to_node, take_transformers_along
+from timebill_ros.worker.missing_library import missing_library
 from timebill_ros.worker.scratch_cache import usable_cache
 from timebill_ros.worker.start_report import StartReport
 from timebill_ros.worker.steering import Steering
@@ -136,7 +137,8 @@ class Worker:
             self._device_state = DeviceState(loaded.engine.model.device)
         except Exception as error:
             log.debug('configure failed', exc_info=True)
-            self.channel.send({'event': 'failed', 'message': loading_sentence(error)})
+            self.channel.send({'event': 'failed', 'message': missing_library(error, message['settings']) or
+                               loading_sentence(error)})
             return
         self.engine, self._loaded = loaded.engine, loaded
         gc.collect()
@@ -323,6 +325,7 @@ def main() -> None:
     parser.add_argument('--log-level', type=int, default=logging.INFO, help='of the module logging')
     arguments = parser.parse_args()
     channel = Channel(socket.socket(fileno=arguments.fd))
+    channel.send({'event': 'alive'})  # so that the node knows that this Python runs this file
     send_to_node(channel, arguments.log_level)
     wait_briefly()
     process_tuning.keep_freed_memory()
