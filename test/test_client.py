@@ -33,9 +33,11 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros.action import Generate
-from timebill_ros.asking import pending_goal
+from timebill_ros.asking import pending_goal, silence
 from timebill_ros.client import Client, ServerUnavailable, TimebillClient, bad_news, check_server
 from timebill_ros.codes import Verdict
+from timebill_ros.msg import DeadlineStats
+from timebill_ros.node.stats import QOS
 
 
 def goal(**fields):
@@ -312,6 +314,20 @@ def test_a_node_that_ends_without_a_word_is_told(monkeypatch):
         node.stop()
         with pytest.raises(ServerUnavailable, match='is gone'):
             pending.answer()
+
+
+def test_a_node_that_falls_silent_is_told(monkeypatch):
+    monkeypatch.setattr(silence, 'SILENT_S', 1.0)
+    with AnsweringNode() as node, Client(node.server) as client:
+        stats = node.node.create_publisher(DeadlineStats, '~/stats', QOS)
+        client.wait_until_active(WAIT_S)
+        pending = client.ask('hang', 3600.0)
+        assert wait_until(lambda: 'hang' in node.asked)
+        assert wait_until(lambda: stats.publish(DeadlineStats()) or client.silence._is_expecting)
+        with pytest.raises(ServerUnavailable, match='was killed or stands still'):
+            pending.answer()
+        stats.publish(DeadlineStats())
+        assert wait_until(lambda: not client.silence.is_long) and pending.poll() is None, 'it is back'
 
 
 def test_a_program_that_shuts_ros_down_is_told(program):

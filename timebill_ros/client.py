@@ -41,7 +41,8 @@ from timebill_ros.asking.failures import ServerUnavailable, code_name
 from timebill_ros.asking.goals import Messages, chat, check_budget, check_goal, duration, make_goal
 from timebill_ros.asking.outlook import bad_news
 from timebill_ros.asking.pending_goal import Answer, PendingGoal
-from timebill_ros.msg import RequestStatus
+from timebill_ros.asking.silence import Silence
+from timebill_ros.msg import DeadlineStats, RequestStatus
 from timebill_ros.srv import EstimateTime
 
 __all__ = ['Answer', 'Client', 'PendingGoal', 'ServerUnavailable', 'TimebillClient', 'bad_news', 'chat', 'check_goal',
@@ -87,7 +88,7 @@ class TimebillClient(Connection):
         self._connect(server, watch_status=True)
 
     def _connect(self, server: str, *, watch_status: bool) -> None:
-        self.server, self.watches_status = server, watch_status
+        self.server, self.watches_status, self.silence = server, watch_status, Silence()
         self._goals: weakref.WeakValueDictionary[str, PendingGoal] = weakref.WeakValueDictionary()
         try:
             self._create_interfaces(server)
@@ -101,14 +102,25 @@ class TimebillClient(Connection):
         self.destroyed_first.append(self.actions)
         self._estimates = self.node.create_client(EstimateTime, f'{server}/estimate_time')
         self._states = self.node.create_client(GetState, f'{server}/get_state')
+        # Best effort: fits whatever the node offers.
+        self.node.create_subscription(DeadlineStats, f'{server}/stats', self.silence.on_stats,
+                                      QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
         if self.watches_status:
             self.node.create_subscription(RequestStatus, f'{server}/status', self._on_status,
                                           QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE))
 
     def _on_status(self, message: RequestStatus) -> None:
+        self.silence.end()
         goal = self._goals.get(message.request_id)
         if goal is not None:
             goal.on_status(message)
+
+    def on_round(self) -> None:
+        was_long = self.silence.is_long
+        self.silence.pass_round()
+        if self.silence.is_long and not was_long:
+            for goal in list(self._goals.values()):
+                goal.on_silence()
 
     def on_lost(self, reason: str) -> None:
         for goal in list(self._goals.values()):

@@ -26,6 +26,7 @@ from timebill_ros.action import Generate
 from timebill_ros.asking import pending_goal
 from timebill_ros.asking.failures import ServerUnavailable
 from timebill_ros.asking.pending_goal import PendingGoal
+from timebill_ros.asking.silence import SILENT_S, Silence
 from timebill_ros.codes import Phase
 from timebill_ros.msg import RequestStatus
 
@@ -39,6 +40,7 @@ class Server:
 
     def __init__(self, *answers):
         self.answers, self.cancels, self.actions, self.server_is_ready = list(answers), 0, self, lambda: True
+        self.silence = Silence()
 
     def on_executor(self, work):
         work()
@@ -138,6 +140,34 @@ def test_a_node_that_is_gone_is_told_before_the_limit(server, hurried, monkeypat
     with pytest.raises(ServerUnavailable, match='/timebill is gone: its action server has not been found for 0.1 s'):
         pending.answer()
     assert next(looks, None) is None
+
+
+def test_a_node_that_is_silent_for_long_is_told_before_the_limit(server):
+    pending = sent(server, server, None, timeout_s=WAIT_S)
+    server.silence.seconds = SILENT_S - 0.1
+    assert pending.poll() is None, 'a slow node is waited for'
+
+    def fall_silent():
+        server.silence.seconds = SILENT_S
+        pending.on_silence()
+
+    threading.Timer(0.05, fall_silent).start()
+    with pytest.raises(ServerUnavailable, match='was killed or stands still: nothing has come from it for 5.0 s'):
+        pending.answer()
+    server.silence.end()
+    pending._on_result(Future(response()))
+    assert pending.poll().text == 'two three', 'it went on after all'
+
+
+def test_a_goal_that_a_silent_node_does_not_accept_is_told_early(server, monkeypatch):
+    pending = sent(server, None, None, timeout_s=WAIT_S)
+    server.silence.seconds = SILENT_S
+    assert pending.poll() is None, 'a node that has just come back has time to accept it'
+    monkeypatch.setattr(pending_goal, 'GONE_S', 0.05)
+    with pytest.raises(ServerUnavailable, match='was killed or stands still'):
+        pending.answer()
+    pending._on_accepted(Future(server))
+    assert server.cancels and server.silence.seconds == 0.0
 
 
 def test_nobody_waits_without_a_limit(server):

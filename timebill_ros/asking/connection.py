@@ -59,6 +59,7 @@ class Connection:
         try:
             while not self._is_closed:
                 self._executor.spin_once(0.1)
+                self.on_round()
         except ExternalShutdownException:
             reason = "the program's ROS context was shut down"
         except Exception as error:  # of a callback that the program gave
@@ -67,6 +68,9 @@ class Connection:
         finally:
             self.lost = reason
             self.on_lost(reason)
+
+    def on_round(self) -> None:
+        """Hear that messages were looked for; called about ten times a second, from the thread that receives."""
 
     def on_lost(self, reason: str) -> None:
         """Hear that nothing is received any more; called once, from the thread that has received."""

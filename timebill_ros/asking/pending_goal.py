@@ -99,6 +99,7 @@ class PendingGoal:
             future.add_done_callback(self._on_accepted)
 
     def _on_accepted(self, future) -> None:
+        self._client.silence.end()
         self._accepted_s = time.monotonic() - self._sent_s
         self._handle = future.result()
         if self._handle.accepted:
@@ -110,6 +111,7 @@ class PendingGoal:
         self._handle.get_result_async().add_done_callback(self._on_result)
 
     def _on_text(self, message) -> None:
+        self._client.silence.end()
         if self._on_feedback is not None:
             self._on_feedback(message)
         if message.feedback.text_delta and self._answer is None:
@@ -133,6 +135,10 @@ class PendingGoal:
     def on_lost(self, reason: str) -> None:
         """Hear that the client receives nothing any more."""
         self._lost = reason
+        self._bell.ring()
+
+    def on_silence(self) -> None:
+        """Hear that nothing has come from the node for long."""
         self._bell.ring()
 
     # -- for those who wait --------------------------------------------------------------------------------------------
@@ -240,7 +246,10 @@ class PendingGoal:
             if now >= limit_s:
                 raise ServerUnavailable(f'{server} did not accept a goal in {limit_s - self._sent_s:.1f} s: it hangs, '
                                         'or its answer was lost')
-            return limit_s - now
+            if now >= self._sent_s + GONE_S and self._client.silence.is_long:  # a node that has just come back has time
+                self.cancel()
+                raise self._silent()
+            return min(limit_s - now, GONE_S)
         if not self._handle.accepted:
             raise ServerUnavailable(f'the goal was rejected: {server} is not active', Generate.Result.GOAL_REJECTED)
         if now >= until_s:
@@ -256,4 +265,10 @@ class PendingGoal:
         self._missed_s = math.inf if self._client.actions.server_is_ready() else min(self._missed_s, now)
         if now - self._missed_s >= GONE_S:
             raise ServerUnavailable(f'{server} is gone: its action server has not been found for {GONE_S:.1f} s')
+        if self._client.silence.is_long:
+            raise self._silent()
         return min(until_s - now, AGAIN_S)
+
+    def _silent(self) -> ServerUnavailable:
+        return ServerUnavailable(f'{self._client.server} was killed or stands still: nothing has come from it for '
+                                 f'{self._client.silence.seconds:.1f} s, not even its topic stats')
