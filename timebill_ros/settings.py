@@ -86,7 +86,8 @@ PARAMETERS = (
               is_json=True),
     Parameter('length_predictor', '', 'What predicts the lengths of answers. The directory of a trained length '
               'predictor, a second network that reads the prompt beside prefill; states: the hidden state that prefill '
-              'leaves, from which lengths are learned while goals are served; none: nothing, lengths are then those of '
+              'leaves, from which lengths are learned while goals are served; a file of labels (.safetensors): the '
+              'same, beginning with these; none: nothing, lengths are then those of '
               'earlier answers to goals with about as long prompts and limits, and before there were any, every length '
               'that a goal allows is as likely as any other. Empty: with the embedded model its own predictor, in the '
               'folder beside it; with any other model none.'),

@@ -22,11 +22,11 @@ from mock_model import TIMES, FakeClock, MockModel, MockPredictions
 
 from timebill_ros.bench import budgets, timed_answers
 from timebill_ros.bench.budgets import BESIDE, FIRST, QUANTILES, Measurement
-from timebill_ros.bench.journal import Journal
 from timebill_ros.cli.main import main
 from timebill_ros.engine import Engine
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.tasks.scored_task import ScoredTask
+from timebill_ros.training.journal import Journal
 
 ANSWER = b'abcdefghijklmnopqrst'
 TASKS = [ScoredTask(str(i), 'ab'[i % 2], [{'role': 'user', 'content': 'x' * (100 + 300 * i)}], 100,

@@ -107,8 +107,31 @@ def damaged(path, what):
         save_file({'states': tensors['states'], 'whole': tensors['whole']}, path, facts)
 
 
-@pytest.mark.parametrize('what', ['no safetensors', 'cut', 'too large', 'another format', 'no facts', 'not finite',
-                                  'another width', 'too many', 'no length', 'another type', 'a tensor short'])
+DAMAGES = ['no safetensors', 'cut', 'too large', 'another format', 'no facts', 'not finite', 'another width',
+           'too many', 'no length', 'another type', 'a tensor short']
+
+
+@pytest.mark.parametrize('what', [*DAMAGES, 'missing', 'another layer'])
+def test_a_users_file_that_cannot_be_used_stays_and_changes_nothing(what, tmp_path):
+    path, found = tmp_path / 'a.safetensors', labels(3, first=40)
+    if what != 'missing':
+        labels(5, depth=3 if what == 'another layer' else 2).save(path)
+        damaged(path, what)
+    content = path.read_bytes() if path.exists() else None
+    with pytest.raises(ValueError):
+        found.begin_with(path)
+    assert found.snapshot()[1].tolist() == [40, 41, 42]
+    assert (path.read_bytes() if path.exists() else None) == content
+
+
+def test_a_users_file_is_begun_with(tmp_path):
+    found = StateLabels(WIDTH, 2)
+    labels(5).save(tmp_path / 'a.safetensors')
+    found.begin_with(tmp_path / 'a.safetensors')
+    assert found.snapshot()[1].tolist() == [1, 2, 3, 4, 5] and (tmp_path / 'a.safetensors').exists()
+
+
+@pytest.mark.parametrize('what', DAMAGES)
 def test_a_file_that_cannot_be_used_is_set_aside_and_changes_nothing(what, tmp_path, caplog):
     path = tmp_path / 'a.safetensors'
     labels(5).save(path)

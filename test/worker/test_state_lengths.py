@@ -29,7 +29,10 @@ from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.steps.layer_calls import NotSplit
 from timebill_ros.length.hidden_state_head import FEWEST
 from timebill_ros.length.state_file import facts_of
+from timebill_ros.length.state_labels import StateLabels
 from timebill_ros.request import Request
+from timebill_ros.training import state_labelling
+from timebill_ros.training.state_labelling import Target, answer_share
 from timebill_ros.worker import loading
 
 
@@ -133,3 +136,40 @@ def test_models_on_a_cache_of_their_own_have_states_too(kind, tmp_path, measured
                                         length_predictor='states')).engine
     assert all(outcome.error_code is ErrorCode.NONE for outcome in serve(engine, 3))
     assert len(engine.lengths.states.labels) == 3
+
+
+# -- labels that were made before -------------------------------------------------------------------------------------
+
+def test_a_node_begins_with_the_labels_of_a_file_and_goes_on_with_its_own(tmp_path, measured, monkeypatch):
+    monkeypatch.setattr(state_labelling.logging, 'disable', lambda: None)  # it is not alone in its process here
+    name, file = str(tiny_models.directory('qwen2')), tmp_path / 'labels.safetensors'
+    texts = [' '.join(f'w{6 + (i * 7 + k) % 90}' for k in range(3 + i)) for i in range(FEWEST)]
+    found = [label for label, _ in answer_share(list(enumerate(texts)), Target(name, 'cpu', max_new_tokens=24))]
+    values = chosen(tmp_path / 'cache', length_predictor=str(file))
+    width, depth = len(found[0].state), loading.load_engine({**values, 'length_predictor': 'states'}).engine.lengths \
+        .states.labels.depth
+    made = StateLabels(width, depth)
+    for label in found:
+        made.add(label.state, label.n, whole=label.whole)
+    made.save(file, name)
+    engine = loading.load_engine(values).engine
+    assert len(engine.lengths.states.labels) == FEWEST and engine.lengths.states.head is not None
+    serve(engine, 3)
+    engine.lengths.save(ends=True)
+    again = loading.load_engine(values).engine
+    assert len(again.lengths.states.labels) == FEWEST + 3, 'what it has learned since is kept'
+
+
+@pytest.mark.parametrize('what', ['missing', 'no labels', 'another model'])
+def test_a_file_of_labels_that_cannot_be_used_is_told_and_stays(what, tmp_path, measured):
+    path = tmp_path / 'labels.safetensors'
+    if what == 'no labels':
+        path.write_bytes(b'nothing of the kind')
+    elif what == 'another model':
+        other = StateLabels(7, 1)
+        other.add(np.ones(7), 5, whole=True)
+        other.save(path, 'other')
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(ModelError, match=f'length_predictor {path} cannot be used.*--states'):
+        loading.load_engine(chosen(tmp_path, length_predictor=str(path)))
+    assert (path.read_bytes() if path.exists() else None) == before

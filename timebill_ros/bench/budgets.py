@@ -41,7 +41,6 @@ from rich.progress import Progress
 
 from timebill_ros.bench.answers import that_fit
 from timebill_ros.bench.budget_rows import Held, Results, compare, rows_of, show
-from timebill_ros.bench.journal import Journal, beside
 from timebill_ros.bench.live_answers import PLANNERS, LiveAnswer, LiveMethods, answer_live
 from timebill_ros.bench.machine import describe, write
 from timebill_ros.bench.timed_answers import TimedAnswer, methods_of, record, score_of_cut
@@ -51,6 +50,7 @@ from timebill_ros.resources import key_of, quality_table_path
 from timebill_ros.tasks.scored_task import ScoredTask
 from timebill_ros.tasks.task_source import TaskSource
 from timebill_ros.tasks.text_tasks import balanced
+from timebill_ros.training.journal import Journal, beside
 
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 STRATEGIES = (Strategy.TRUNCATE, Strategy.KILL)

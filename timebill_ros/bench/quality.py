@@ -32,7 +32,6 @@ from statistics import fmean, stdev
 from rich.progress import Progress
 
 from timebill_ros.bench.answers import RATIOS, entries_to_keep, generate_ids, prompt_ids, request_for, text_of, that_fit
-from timebill_ros.bench.journal import Journal, beside
 from timebill_ros.bench.machine import describe, write
 from timebill_ros.bench.optional_plots import plots_if_installed
 from timebill_ros.bench.quality_curves import SHARES, Answered, Cell, classes_of, quality_table
@@ -44,6 +43,7 @@ from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.threads import available_cores
 from timebill_ros.tasks.scored_task import ScoredTask
 from timebill_ros.tasks.task_source import TaskSource
+from timebill_ros.training.journal import Journal, beside
 from timebill_ros.training.parallel import spread
 from timebill_ros.worker.loading import load_model
 

@@ -108,6 +108,20 @@ class StateLabels:
             return False
         return True
 
+    def begin_with(self, path: Path) -> None:
+        """Take over the labels of a user's file, which stays as it is. ValueError where it cannot be used."""
+        try:
+            size, facts = path.stat().st_size, facts_of(path)
+            if size > self.longest_file:
+                raise ValueError(f'it has {size} bytes; states of this model, of width {self.width}, have at most '
+                                 f'{self.longest_file}')
+            if facts['format'] != FORMAT or facts['depth'] != str(self.depth):
+                raise ValueError(f'its states are of {facts["model"]}, read behind layer {facts["depth"]}, and not '
+                                 f'behind layer {self.depth}')
+            self._restore(_tensors(path))
+        except (OSError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f'{type(error).__name__}: {error}') from error
+
     def _restore(self, found: dict[str, np.ndarray]) -> None:
         """Take over what a file holds. ValueError or KeyError for anything but labels: nothing is changed."""
         states, lengths, whole = found['states'], found['lengths'], found['whole']

@@ -165,6 +165,13 @@ class StateLearner:
             self.wait()
         return True
 
+    def begin_with(self, path: Path) -> None:
+        """Begin with the labels of a user's file. ValueError where it cannot be used."""
+        self.labels.begin_with(path)
+        if len(self.labels) >= FEWEST:
+            self._start()
+            self.wait()
+
     def save(self, *, ends: bool = True) -> None:
         """Write the labels where MOST_NEW of them are new or, if the process `ends`, any. OSError where that fails."""
         seen = self.labels.seen

@@ -18,6 +18,9 @@ r"""Train the length predictor of a target model on the lengths that the target 
     timebill train-length-predictor --target <model directory> --backbone <directory of a small language model> \
         --dataset <file, directory or hub name> --out build/rlp
     timebill train-length-predictor --target build/target/model --site-log --out build/rlp
+    timebill train-length-predictor --states --target <model> --prompts prompts.jsonl --out build/labels.safetensors
+
+With `--states` no network is trained: see state_labelling.py. Otherwise:
 
 1. The target answers the prompts, several times each at the temperature of use. The lengths of its responses are the
    labels (length_labels.py).
@@ -45,7 +48,8 @@ from timebill_ros.inference.model_directory import fingerprint
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.length.calibration import SCORES_FILE, save_scores, surprise
 from timebill_ros.length.length_distribution import LengthDistribution
-from timebill_ros.training import length_labels
+from timebill_ros.length.state_file import SUFFIX
+from timebill_ros.training import length_labels, state_labelling
 from timebill_ros.training.hardware import hardware
 from timebill_ros.training.length_estimates import interpolated_quantile
 from timebill_ros.training.length_examples import batches
@@ -196,10 +200,35 @@ def warning(training: dict) -> str:
             'length.')
 
 
+def _read(options: argparse.Namespace, config: dict, tokenizer) -> list[Prompt]:
+    """Return the prompts of a file or data set, shuffled."""
+    found = read_prompts(options.prompts, tokenizer) if options.prompts else \
+        read_dataset(options.dataset, tokenizer, split=options.split, column=options.column, limit=options.limit)
+    random.Random(config['seed']).shuffle(found)
+    return found[:options.limit]
+
+
+def _make_labels(options: argparse.Namespace, config: dict, tokenizer) -> None:
+    """Answer the prompts and write the labels of their hidden states."""
+    prompts = site_log_prompts(config, tokenizer)[1][:options.limit] if options.site_log else \
+        _read(options, config, tokenizer)
+    target = state_labelling.Target(str(options.target), options.device, max_new_tokens=options.max_new_tokens)
+    with Progress() as progress:
+        bar = progress.add_task('answers', total=min(len(prompts), state_labelling.CAPACITY))
+        labels = state_labelling.labels_of(target, [prompt.text for prompt in prompts], options.out,
+                                           on_progress=lambda done: progress.update(bar, completed=done))
+    print(state_labelling.account(labels))
+    print(f'written to {options.out}: start the node with length_predictor:={options.out}')
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run `timebill train-length-predictor`."""
     parser = argparse.ArgumentParser(prog='timebill train-length-predictor', description=__doc__.splitlines()[0])
     parser.add_argument('--target', type=Path, required=True, help='directory of the target model')
+    parser.add_argument('--states', action='store_true', help='make the labels that length_predictor takes instead of '
+                        'a network: hidden states with lengths, in the file --out (.safetensors)')
+    parser.add_argument('--max-new-tokens', type=int, default=256, metavar='N', help='with --states: where an answer '
+                        'is cut, as goals will be (default: %(default)s)')
     parser.add_argument('--backbone', type=Path, help='directory of a small language model to start from '
                         '(default: a copy of the target)')
     prompts = parser.add_mutually_exclusive_group(required=True)
@@ -224,14 +253,15 @@ def main(arguments: list[str] | None = None) -> None:
     if options.bucket_size:
         config['bucket_size'] = options.bucket_size
     tokenizer = load_tokenizer(options.target)
+    if options.states:
+        if options.out.suffix != SUFFIX:
+            parser.error(f'--out must end with {SUFFIX} with --states, got {options.out}')
+        _make_labels(options, config, tokenizer)
+        return
     if options.site_log:
         references, labelled = site_log_prompts(config, tokenizer)
     else:
-        labelled = read_prompts(options.prompts, tokenizer) if options.prompts else \
-            read_dataset(options.dataset, tokenizer, split=options.split, column=options.column,
-                                       limit=options.limit)
-        random.Random(config['seed']).shuffle(labelled)
-        labelled = labelled[:options.limit]
+        labelled = _read(options, config, tokenizer)
         references = [prompt for prompt in labelled[max(1, round(len(labelled) * config['validation_share'])):]
                       if prompt.answer is not None]
     facts = train(config, options.target, options.out, references, labelled, backbone_dir=options.backbone,

@@ -36,7 +36,7 @@ from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.resources import cache_directory, key_of, steps_directory
-from timebill_ros.settings import NO_PREDICTOR, STATES
+from timebill_ros.settings import NO_PREDICTOR
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
 from timebill_ros.timing.profile_journal import ProfileJournal
@@ -45,7 +45,7 @@ from timebill_ros.worker import tuning
 from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
 from timebill_ros.worker.model_choice import choose_model
 from timebill_ros.worker.profile_check import ProfileCheck
-from timebill_ros.worker.state_lengths import learner, watch_states
+from timebill_ros.worker.state_lengths import by_states, learner, watch_states
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     this_start.begin(CHUNKS)
     chunk = chunk or tuning.chunk_tokens(model, tuned)
-    if wanted == STATES:
+    if by_states(wanted):
         watch_states(model)
         return model, None, Choices(chunk, placement)
     if not predictor_name:
@@ -270,7 +270,7 @@ def load_engine(settings: dict) -> Loaded:
             profile_check.at_start(tracker, spot_check(model, predictor, profile, chunk))
         except Exception as error:  # too little memory, for one: goals may still be served
             log.warning('the profile could not be compared with this machine: %s: %s', type(error).__name__, error)
-    states = learner(model, state)
+    states = learner(model, state, settings['length_predictor'])
     engine = make_engine(settings, model, predictor, profile, tracker, rule, chunk, states)
     t = profile.times
     steps = f' with {model.fast_steps[model.variant].kind} steps' if model.variant in model.fast_steps else ''

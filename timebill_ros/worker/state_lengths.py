@@ -25,6 +25,7 @@ from timebill_ros.inference.prompt_state import PromptState
 from timebill_ros.inference.steps.layer_calls import NotSplit
 from timebill_ros.length.state_file import SUFFIX
 from timebill_ros.length.state_learner import StateLearner
+from timebill_ros.settings import STATES
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +45,28 @@ def watch_states(model: CausalLM) -> None:
              model.prompt_state.depth)
 
 
-def learner(model: CausalLM, state: Path | None) -> StateLearner | None:
+def by_states(length_predictor: str) -> bool:
+    """Whether this value of the parameter asks for lengths from hidden states: the word, or a file of labels."""
+    return length_predictor == STATES or length_predictor.endswith(SUFFIX)
+
+
+def learner(model: CausalLM, state: Path | None, length_predictor: str = STATES) -> StateLearner | None:
     """Return what predicts lengths from the states that the model keeps; None where it keeps none.
 
-    `state`: the file of what requests taught; that of the states lies beside it, and is gone on from. None: nothing is
-    kept.
+    state:             the file of what requests taught; that of the states lies beside it, and is gone on from. None:
+                       nothing is kept.
+    length_predictor:  the parameter; a file of labels is what to begin with where nothing was kept.
+
+    ModelError for a file of labels that cannot be used.
     """
     if model.prompt_state is None:
         return None
     path = state.with_suffix(SUFFIX) if state is not None else None
     made = StateLearner(len(model.prompt_state.read()), model.prompt_state.depth, path=path, model=model.name)
-    made.load()
+    if not made.load() and length_predictor != STATES:
+        try:
+            made.begin_with(Path(length_predictor))
+        except ValueError as error:
+            raise ModelError(f'length_predictor {length_predictor} cannot be used: {error}. Make one for this model: '
+                             f'timebill train-length-predictor --states --target {model.name}') from error
     return made

@@ -17,7 +17,7 @@ import json
 
 import pytest
 
-from timebill_ros.bench.journal import Journal, beside
+from timebill_ros.training.journal import Journal, beside
 
 
 def test_entries_are_there_again(tmp_path):

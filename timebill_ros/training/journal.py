@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A file beside a result in which every finished piece of work is one line, so that a bench goes on where it stopped.
+"""A file beside a result in which every finished piece of work is one line, so that work goes on where it stopped.
 
 The file holds JSON lines. The first one says what the pieces depend on: with other facts they would not belong
-together. A line that was cut, because the bench was killed while it wrote, is dropped and its piece done again.
+together. A line that was cut, because the process was killed while it wrote, is dropped and its piece done again.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 class Journal:
-    """The finished pieces of one bench, `entries`, in their order. A context manager, which closes the file.
+    """The finished pieces of one command, `entries`, in their order. A context manager, which closes the file.
 
     `facts`: what the pieces depend on, as JSON-ready data. ValueError where the file is of other facts, or no journal.
     """
