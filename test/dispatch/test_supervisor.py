@@ -140,7 +140,6 @@ def test_one_that_ends_after_it_began_is_no_fault_of_its_python(unconfigured):
 
 
 def test_the_end_waits_for_one_that_failed(unconfigured):
-    """Its temporary files go when it has ended, which a node that ends at once would not live to see."""
     fails(unconfigured)
     with pytest.raises(RuntimeError):
         unconfigured.dispatcher.configure().result(10.0)

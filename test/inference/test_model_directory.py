@@ -59,19 +59,23 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-1000])
 
 
+AGAIN = r'(safetensors|json) \(.* (bytes|MiB)\) is incomplete or damaged: download it again'
 # What is wrong -> (how it becomes so, what the sentence names).
 DAMAGES = {
     'no config': (lambda d: (d / 'config.json').unlink(), r'lacks config\.json'),
-    'empty config': (lambda d: (d / 'config.json').write_text(''), 'cannot be loaded'),
-    'broken config': (lambda d: (d / 'config.json').write_text('{"model_type": '), 'cannot be loaded'),
+    'empty config': (lambda d: (d / 'config.json').write_text(''), AGAIN),
+    'broken config': (lambda d: (d / 'config.json').write_text('{"model_type": '), AGAIN),
     'unknown architecture': (lambda d: change(d / 'config.json', model_type='nonesuch'), 'nonesuch'),
     'no weights': (lambda d: (d / 'model.safetensors').unlink(), r'lacks \*\.safetensors'),
-    'empty weights': (lambda d: (d / 'model.safetensors').write_bytes(b''), 'cannot be loaded'),
-    'truncated weights': (lambda d: truncate(d / 'model.safetensors'), 'cannot be loaded'),
-    'weights of noise': (lambda d: (d / 'model.safetensors').write_bytes(os.urandom(5000)), 'cannot be loaded'),
+    'empty weights': (lambda d: (d / 'model.safetensors').write_bytes(b''), AGAIN),
+    'truncated weights': (lambda d: truncate(d / 'model.safetensors'), AGAIN),
+    'weights of noise': (lambda d: (d / 'model.safetensors').write_bytes(os.urandom(5000)), AGAIN),
     'a weight missing': (drop_weight, r'lack model\.layers\.1\.self_attn\.q_proj\.weight'),
     'a weight of another shape': (reshape_weight, 'cannot be loaded'),
     'no tokenizer': (lambda d: [p.unlink() for p in d.glob('tokenizer*')], 'lacks tokenizer'),
+    'half a tokenizer': (lambda d: truncate(d / 'tokenizer.json'), AGAIN),
+    'a pointer of Git LFS': (lambda d: (d / 'model.safetensors').write_text('version https://git-lfs.github.com/spec/v1'),
+                             'run "git lfs pull"'),
     'broken tokenizer': (lambda d: (d / 'tokenizer.json').write_text('{"model": 3}'), 'cannot be loaded'),
 }
 

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
+from timebill_ros.inference.damaged_files import damaged
 from timebill_ros.inference.memory import size
 from timebill_ros.inference.model_directory import ModelError
 
@@ -100,9 +101,13 @@ def weights_of(files: Iterable[Path], dtype: torch.dtype, *, quantized: bool, ex
 
 
 def _tensors(files: Iterable[Path]) -> Iterator[tuple[str, str, list[int]]]:
-    """Yield (name, kind, shape) of every tensor in the files."""
+    """Yield (name, kind, shape) of every tensor in the files. ModelError for one that is not whole."""
     for file in files:
-        with safe_open(file, framework='pt') as tensors:
+        try:
+            opened = safe_open(file, framework='pt')
+        except SafetensorError as error:
+            raise ModelError(damaged(file, error)) from error
+        with opened as tensors:
             for name in tensors.keys():  # noqa: SIM118 (no mapping)
                 part = tensors.get_slice(name)
                 yield name, part.get_dtype(), part.get_shape()

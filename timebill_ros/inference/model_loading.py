@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from timebill_ros.inference import hub, memory_budget, quantized, variants
 from timebill_ros.inference.chat_options import set_template_args
 from timebill_ros.inference.context_length import choose_context, settle_longrope
+from timebill_ros.inference.damaged_files import find_damage
 from timebill_ros.inference.devices import choose_dtype
 from timebill_ros.inference.free_memory import free_bytes
 from timebill_ros.inference.memory import cache_bytes_per_token, does_not_fit, is_out_of_memory
@@ -176,4 +177,5 @@ def explained(name: str, does_not_fit: Callable[[Exception], str] | None = None)
             raise ModelError(does_not_fit(error)) from error
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f'model {name} cannot be loaded: {type(error).__name__}: {error}') from error
+        reason = find_damage(Path(name)) or f'{type(error).__name__}: {error}'
+        raise ModelError(f'model {name} cannot be loaded: {reason}') from error

@@ -35,6 +35,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel
 
+from timebill_ros.inference.damaged_files import damaged, find_damage
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.length.length_distribution import LengthDistribution
 
@@ -168,7 +169,8 @@ def load(
             output_loading_info=True)
         tokenizer = load_tokenizer(directory, trust_remote_code=trust_remote_code)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        raise ValueError(f'length predictor {directory} cannot be loaded: {_first_line(error)}') from error
+        reason = find_damage(directory) or _first_line(error)
+        raise ValueError(f'length predictor {directory} cannot be loaded: {reason}') from error
     if report['missing_keys']:  # transformers only warns, and fills these with random numbers
         raise ValueError(f'{directory / "model.safetensors"} lacks the weight {min(report["missing_keys"])}')
     predictor = LengthPredictor(backbone, tokenizer, marginal, max_input_tokens=facts.pop('max_input_tokens'),
@@ -203,7 +205,9 @@ def _read_facts(path: Path) -> tuple[LengthDistribution, dict]:
 def _load_head(head: nn.Linear, path: Path) -> None:
     try:
         head.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError) as error:
+    except SafetensorError as error:
+        raise ValueError(damaged(path, error)) from error
+    except (RuntimeError, OSError) as error:
         raise ValueError(f'{path} cannot be loaded: {" ".join(str(error).split())}') from error
 
 

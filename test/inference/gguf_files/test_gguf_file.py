@@ -61,10 +61,22 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(ModelError, match='does not exist'):
         GgufFile(tmp_path / 'none.gguf')
     whole = tiny_gguf.vocabulary_only(tmp_path / 'v.gguf', 'smollm').read_bytes()
-    for name, content in (('empty', b''), ('text', b'GGUF and so on'), ('cut', whole[:2000])):
+    again = 'is incomplete or damaged: download it again'
+    for name, content, said in (('empty', b'', f'empty .0 bytes. {again}'), ('half', whole[:10], again),
+                                ('cut', whole[:2000], f'cut .2000 bytes. {again}'),
+                                ('text', b'hello', 'is no GGUF file: it does not begin with GGUF'),
+                                ('old', b'GGUF' + bytes([9, 0, 0, 0]) + whole[8:], 'version 9 .* newer library'),
+                                ('pointer', b'version https://git-lfs.github.com/spec/v1', 'run "git lfs pull"')):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ModelError, match='is no GGUF file that can be read'):
+        with pytest.raises(ModelError, match=said):
             GgufFile(tmp_path / name)
+
+
+def test_weights_that_were_cut_short_are_incomplete(tmp_path):
+    whole = tiny_gguf.llama(tmp_path / 'whole.gguf', tiny_gguf.original_llama()).read_bytes()
+    (tmp_path / 'cut.gguf').write_bytes(whole[:-5000])
+    with pytest.raises(ModelError, match=r'cut.gguf .* is incomplete or damaged: download it again'):
+        GgufFile(tmp_path / 'cut.gguf')
 
 
 @pytest.mark.parametrize('name', LIBRARIES)

@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from timebill_ros.inference.damaged_files import LFS_POINTER, damaged
 from timebill_ros.inference.model_directory import ModelError
 
 MAGIC = b'GGUF'
@@ -64,8 +65,18 @@ class GgufFile:
         try:
             self._reader = GGUFReader(path)
         except Exception as error:  # the reader raises whatever a damaged file makes of its arrays
-            raise ModelError(f'{path} is no GGUF file that can be read ({type(error).__name__}: {error})') from error
+            raise ModelError(self._unreadable(error)) from error
         self.tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+
+    def _unreadable(self, error: Exception) -> str:
+        """Return why the reader raised `error`: no GGUF file, one of an unknown version, or half of one."""
+        with self.path.open('rb') as file:
+            begins = file.read(len(MAGIC))
+        if begins == MAGIC and 'version' in str(error):
+            return f'{self.path} cannot be read: {error}. A newer library gguf may know it'
+        if begins == MAGIC or not begins or LFS_POINTER.startswith(begins):
+            return damaged(self.path, error)
+        return f'{self.path} is no GGUF file: it does not begin with {MAGIC.decode()}'
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a metadata key, a list for an array; `default` where the file has no such key."""
