@@ -21,6 +21,7 @@ includes this file, sets the rest. Of two that set the same parameter the later 
 file, params_file, arguments. Transitions are the node's own: a launch that watches for states by the node's name
 would also drive another node of that name, and one that an operator has taken over.
 """
+import os
 from pathlib import Path
 
 from launch import LaunchDescription
@@ -70,9 +71,15 @@ def arguments():
 
 
 def parameters(context):
-    """Return what is given: the files, then the arguments and autostart, each stronger than those before it."""
+    """Return what is given: the files, then the arguments and autostart, each stronger than those before it.
+
+    RuntimeError ends the launch where params_file cannot be read: launch_ros would warn and start the node without it.
+    """
     given = {name: LaunchConfiguration(name).perform(context)
              for name in (*OVERRIDES, 'use_sim_time', 'machine', 'params_file')}
+    if given['params_file'] and not (os.path.isfile(given['params_file']) and os.access(given['params_file'], os.R_OK)):
+        raise RuntimeError(f'params_file {given["params_file"]!r} is no file that can be read, as seen from '
+                           f'{os.getcwd()}: name one, or leave the argument out')
     files = [MACHINES.get(given['machine'], ''), given['params_file']]
     # Typed, because launch would otherwise read a directory called "7" as a number.
     kinds = {**dict.fromkeys(OVERRIDES, str), 'use_sim_time': bool}

@@ -132,7 +132,8 @@ def test_a_missing_file_is_named(copy, name):
 @pytest.mark.parametrize('name', ['length_predictor.json', 'config.json', 'head.safetensors', 'model.safetensors'])
 def test_a_broken_file_is_refused(copy, name):
     (copy / name).write_bytes(b'{"x": 1, nonsense')
-    with pytest.raises(ValueError, match='length_predictor.json is not usable' if 'length' in name else f'{name} .*download it again'):
+    said = 'length_predictor.json is not usable' if 'length' in name else f'{name} .*download it again'
+    with pytest.raises(ValueError, match=said):
         load(copy)
 
 

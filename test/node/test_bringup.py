@@ -131,6 +131,15 @@ def test_a_params_file_is_stronger_than_a_machine(launched, tmp_path):
 
 
 @pytest.mark.parametrize('file', sorted((ROOT / 'launch').glob('*.py')), ids=lambda path: path.name)
+def test_a_params_file_that_does_not_exist_ends_the_launch(file, tmp_path):
+    done = subprocess.run([sys.executable, '-c', RUN, str(file), f'params_file:={tmp_path}/none.yaml'],
+                          capture_output=True, text=True, timeout=60, env={**os.environ, 'ROS_LOG_DIR': str(tmp_path)})
+    assert done.returncode == 1, done.stderr
+    assert f"params_file '{tmp_path}/none.yaml' is no file that can be read" in done.stdout + done.stderr
+    assert 'process started' not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('file', sorted((ROOT / 'launch').glob('*.py')), ids=lambda path: path.name)
 def test_every_launch_file_tells_all_arguments(file):
     from launch import LaunchContext
     from launch.launch_description_sources import PythonLaunchDescriptionSource
