@@ -68,6 +68,8 @@ def test_settle(strategy, reason, text, at_line_end, closing, code, kept):
     assert bool(outcome.error_msg) == (code is not ErrorCode.NONE)
     if code is ErrorCode.DEADLINE_MISSED:
         assert '1.500 s' in outcome.error_msg and '7 tokens' in outcome.error_msg
+        is_killed = reason is FinishReason.DEADLINE and strategy not in KEEPING
+        assert ('stop_at_line_end' in outcome.error_msg) == (bool(text) and not is_killed)
     if code is ErrorCode.INVALID_GOAL:
         assert 'max_new_tokens 256' in outcome.error_msg and ('stop_at_line_end' in outcome.error_msg) == bool(text)
 

@@ -28,7 +28,7 @@ class OverrunStrategy:
 
     runs_on = False  # whether decoding goes on after the deadline, for Request.max_overrun_s at most
     cut_is_lost = False  # whether an answer that the deadline cut is worth nothing: see `drops`, and may_cap of plans
-    nothing = 'there is nothing to keep'  # for the error sentence: why nothing is left of a cut answer
+    nothing = ''  # for the error sentence: why it keeps nothing of an answer that the deadline cut
 
     def kept(self, request: Request, text: str) -> str:
         """Return what the client gets of an answer that was cut with `text` so far; empty: nothing."""
@@ -114,7 +114,8 @@ def _nothing_kept(request: Request, reason: FinishReason, text: str, timing: Tim
         return ErrorCode.PROMPT_TOO_LONG, (f'behind the prompt of {timing.prompt_tokens} tokens the context has room '
                                            f'for {n} more; these ended the answer, and {missing}')
     capped = reason is FinishReason.CAPPED
-    ended, nothing = ('the plan capped the answer', missing) if capped else ('the deadline came', strategy.nothing)
+    ended, nothing = ('the plan capped the answer', missing) if capped else \
+        ('the deadline came', strategy.nothing or f'there is nothing to keep: {missing}')
     overrun = f' and the overrun of {request.max_overrun_s:.3f} s' if strategy.runs_on else ''
     return ErrorCode.DEADLINE_MISSED, (f'{ended} after {n} tokens (time budget {timing.time_budget_s:.3f} s{overrun}); '
                                        f'{nothing}')

@@ -58,6 +58,14 @@ def test_a_hopeless_goal_is_told_what_blocks_it(is_ready, is_blocked, code, bloc
 def test_a_goal_that_could_start_at_once_is_told_that_this_is_too_late(starts_s):
     outcome = endings.hopeless(make_job(), 1001.0, starts_s=starts_s, least_s=4.5, is_ready=True, is_blocked=False)
     assert 'even if it started now' in outcome.error_msg and '0.000 s from now' not in outcome.error_msg
+    assert 'restarting' not in outcome.error_msg
+
+
+def test_a_goal_that_is_too_late_for_the_next_worker_is_told_of_the_restart():
+    outcome = endings.hopeless(make_job(), 1004.96, starts_s=1004.0, least_s=0.5, is_ready=False, is_blocked=False)
+    assert outcome.error_code is ErrorCode.WORKER_LOST
+    assert 'it cannot start (the inference process is restarting)' in outcome.error_msg
+    assert 'even if it started now; 0.040 s of its time budget of 5.000 s are left' in outcome.error_msg
 
 
 @pytest.mark.parametrize(('canceled', 'preempted_by', 'strategy', 'end'), [

@@ -43,6 +43,13 @@ def test_arguments_that_are_not_understood_end_the_program():
     assert 'model:=/somewhere' in done.stderr and '--help' in done.stderr and 'Traceback' not in done.stderr
 
 
+def test_an_argument_that_ros_does_not_know_is_named():
+    done = program('--ros-args', '--nosuch')
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    assert "timebill_node: ROS 2 does not know ['--nosuch'] among the arguments after --ros-args; see --help" in \
+        done.stderr
+
+
 @pytest.mark.parametrize('library', ['rclpy', 'timebill_ros.msg'])
 def test_a_shell_without_ros_gets_one_sentence(library):
     # None in sys.modules makes an import fail as that of a library that is not installed does.

@@ -54,8 +54,12 @@ def hopeless(job: Job, now: float, *, starts_s: float, least_s: float, is_ready:
     request = job.request
     blocked = 'the inference process is restarting' if not is_ready else \
         'another goal runs' if is_blocked else 'others are before it'
-    start = f'it cannot start before {starts_s - now:.3f} s from now ({blocked})' if starts_s - now >= 0.0005 else \
-        'it would be too late even if it started now'
+    if starts_s - now >= 0.0005:
+        start = f'it cannot start before {starts_s - now:.3f} s from now ({blocked})'
+    elif is_ready:
+        start = 'it would be too late even if it started now'
+    else:
+        start = f'it cannot start ({blocked}), and would be too late even if it started now'
     return refused(
         job, ErrorCode.INFEASIBLE if is_ready else ErrorCode.WORKER_LOST,
         f'{start}; '

@@ -43,6 +43,13 @@ MAX_ERRORS = 3
 KILL_WAIT_S = 5.0  # a killed process that the kernel has not ended by then is not waited for
 
 
+class ShuttingDownError(RuntimeError):
+    """What a configure or activate ends with because the node is shutting down."""
+
+    def __init__(self):
+        super().__init__('the node is shutting down')
+
+
 class Supervisor:
     """Starts, watches and replaces the worker of one dispatcher.
 
@@ -226,7 +233,7 @@ class Supervisor:
         self._verdict = ''
         self._life.forget()
         if (future := self._take_configured()) is not None:
-            future.set_exception(RuntimeError('the node is shutting down'))
+            future.set_exception(ShuttingDownError())
         for worker in (self._worker, self._failed):
             if worker is not None:
                 worker.close()  # also one that was killed: this process may end before its files are removed

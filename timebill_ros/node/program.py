@@ -22,6 +22,7 @@ import threading
 import time
 
 import rclpy
+from rclpy._rclpy_pybind11 import UnknownROSArgsError  # no public name
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
@@ -45,6 +46,10 @@ def run(args: list[str] | None) -> int:
         signal.signal(number, lambda number, frame: signals.append(number))
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except UnknownROSArgsError as error:
+        print(f'timebill_node: ROS 2 does not know {error} among the arguments after --ros-args; see --help',
+              file=sys.stderr)
+        return 2
     except RuntimeError as error:  # from rcl, for arguments or files that it cannot read
         print(f'timebill: {error}', file=sys.stderr)
         return 1

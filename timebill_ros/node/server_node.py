@@ -39,6 +39,7 @@ from timebill_ros.codes import Phase
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.load import position_of
+from timebill_ros.dispatch.supervisor import ShuttingDownError
 from timebill_ros.dispatch.worker_process import WorkerProcess
 from timebill_ros.msg import RequestStatus
 from timebill_ros.node import answering, parameters, qos_overrides, ros_logging, translation
@@ -105,7 +106,7 @@ class TimebillNode(LifecycleNode):
             gc.collect()
             gc.freeze()
         except Exception as error:  # rclpy swallows what a transition callback raises, so it is logged here
-            self.get_logger().error(f'configure failed: {error}')
+            self._log_failure('configure', error, '')
             with contextlib.suppress(Exception):  # it is logged
                 self._free()
             return TransitionCallbackReturn.FAILURE
@@ -122,7 +123,7 @@ class TimebillNode(LifecycleNode):
 
     def _check_not_stopping(self) -> None:
         if self._is_stopping:
-            raise RuntimeError('the node is shutting down')
+            raise ShuttingDownError
 
     def _create_interfaces(self) -> None:
         self._status = self.create_lifecycle_publisher(
@@ -155,13 +156,19 @@ class TimebillNode(LifecycleNode):
         try:
             return do(state)
         except Exception as error:
-            self.get_logger().error(f'{name} failed: {error}\n{traceback.format_exc()}')
+            self._log_failure(name, error, f'\n{traceback.format_exc()}')
         try:
             if undo is not None:
                 undo(state)
         except Exception as error:
             self.get_logger().error(f'the state before {name} could not be restored: {error}')
         return TransitionCallbackReturn.FAILURE
+
+    def _log_failure(self, name: str, error: Exception, where: str) -> None:
+        if isinstance(error, ShuttingDownError):  # nobody has to mend anything
+            self.get_logger().info(f'{name} is given up: {error}')
+        else:
+            self.get_logger().error(f'{name} failed: {error}{where}')
 
     def _activate(self, state) -> TransitionCallbackReturn:
         if self._goals is None:
