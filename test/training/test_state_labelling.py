@@ -31,7 +31,7 @@ TEXTS = [' '.join(f'w{6 + (i * 7 + k) % 90}' for k in range(3 + i)) for i in ran
 
 @pytest.fixture(scope='module')
 def target():
-    return Target(str(tiny_models.directory('qwen2')), 'cpu', max_new_tokens=24)
+    return Target(str(tiny_models.directory('qwen2')), 'cpu', max_new_tokens=24, compiles=False)
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,8 @@ def test_each_process_takes_its_share(target):
     assert [label.number for label, _ in found] == [3, 1] and {depth for _, depth in found} == {found[0][1]}
 
 
-def test_the_command_says_what_the_states_are_worth(target, tmp_path, capsys):
+def test_the_command_says_what_the_states_are_worth(target, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(state_labelling, 'steps_directory', lambda: None)
     prompts = tmp_path / 'prompts.jsonl'
     prompts.write_text(''.join(json.dumps({'prompt': text}) + '\n' for text in TEXTS))
     arguments = ['--states', '--target', target.name, '--prompts', str(prompts), '--max-new-tokens', '24', '--device',

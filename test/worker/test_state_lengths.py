@@ -144,7 +144,8 @@ def test_a_node_begins_with_the_labels_of_a_file_and_goes_on_with_its_own(tmp_pa
     monkeypatch.setattr(state_labelling.logging, 'disable', lambda: None)  # it is not alone in its process here
     name, file = str(tiny_models.directory('qwen2')), tmp_path / 'labels.safetensors'
     texts = [' '.join(f'w{6 + (i * 7 + k) % 90}' for k in range(3 + i)) for i in range(FEWEST)]
-    found = [label for label, _ in answer_share(list(enumerate(texts)), Target(name, 'cpu', max_new_tokens=24))]
+    target = Target(name, 'cpu', max_new_tokens=24, compiles=False)
+    found = [label for label, _ in answer_share(list(enumerate(texts)), target)]
     values = chosen(tmp_path / 'cache', length_predictor=str(file))
     width, depth = len(found[0].state), loading.load_engine({**values, 'length_predictor': 'states'}).engine.lengths \
         .states.labels.depth
