@@ -166,6 +166,6 @@ def test_nothing_stays_of_a_file_that_cannot_be_written(cache, monkeypatch):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr(Path, 'replace', full)
-    with pytest.raises(OSError, match='No space'):
+    with pytest.raises(OSError, match='No space.*/profiles/new.yaml'):
         write_whole(cache / 'profiles/new.yaml', b'text')
     assert names(things(cache)).count('profiles/p.yaml') == 1 and len(list((cache / 'profiles').iterdir())) == 1

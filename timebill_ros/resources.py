@@ -113,7 +113,7 @@ def key_of(facts: Iterable[str]) -> str:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, whole or not at all, and make its folder if there is none. OSError where that fails."""
+    """Write a file, whole or not at all, and make its folder if there is none. OSError, which names it, on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'{path.name}.{os.getpid()}.partial')  # two processes may save at once
     try:
@@ -123,7 +123,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
             file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.errno:  # on a full disk it does not say where
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise

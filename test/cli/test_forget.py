@@ -14,6 +14,7 @@
 
 """`timebill forget` says what it removed, for which model and profile, and what running nodes do."""
 from timebill_ros.cli.main import main
+from timebill_ros.planning import forgetting
 from timebill_ros.planning.tracker import Tracker
 
 
@@ -31,6 +32,15 @@ def test_forget_says_where_nothing_is_kept_and_writes_nothing(tmp_path, capsys):
     assert main(['forget', '--cache-dir', str(tmp_path / 'none')]) == 0
     assert capsys.readouterr().out == f'nothing is kept in {tmp_path / "none"}\n'
     assert not (tmp_path / 'none').exists()
+
+
+def test_what_was_removed_is_said_where_nodes_cannot_be_told(tmp_path, capsys, monkeypatch):
+    path = tmp_path / 'state' / 'a.json'
+    Tracker(profile={'date': '2026-01-02', 'identity': {'device': 'a CPU'}}).save(path, 'tiny')
+    monkeypatch.setattr(forgetting, '_why_unmarked', lambda cache: 'No space left on device')
+    assert main(['forget', '--cache-dir', str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert f'removed {path}' in told.out and f'timebill forget: {tmp_path} cannot be written to (No space' in told.err
 
 
 def test_the_default_is_the_users_cache(tmp_path, capsys, monkeypatch):

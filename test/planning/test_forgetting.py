@@ -13,13 +13,16 @@
 # limitations under the License.
 
 """Forgetting: what is removed, what is said of it, and that a running worker notices."""
+import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from timebill_ros.length.state_labels import StateLabels
-from timebill_ros.planning.forgetting import Forgetting, forget
+from timebill_ros.planning.forgetting import Forgetting, NotToldError, forget
 from timebill_ros.planning.tracker import Tracker
 
 
@@ -64,6 +67,46 @@ def test_a_worker_notices_each_time_once(tmp_path):
 def test_where_there_is_no_cache_none_is_made(tmp_path):
     assert forget(tmp_path / 'none') == [] and not (tmp_path / 'none').exists()
     assert not Forgetting(tmp_path / 'none').asked()
+
+
+def full(errors):
+    """Return a stand-in for Path.touch and Path.write_text that fails as long as there are `errors`, one at a call."""
+    def write(path, *arguments):
+        if errors:
+            raise OSError(errors.pop(), 'No space left on device')
+    return write
+
+
+def test_on_a_full_disk_states_are_removed_and_the_mark_needs_no_room(tmp_path, monkeypatch):
+    path, forgetting = kept(tmp_path), Forgetting(tmp_path)
+    monkeypatch.setattr(Path, 'write_text', full([errno.ENOSPC] * 9))
+    assert [one.path for one in forget(tmp_path)] == [path] and not path.exists()
+    assert forgetting.asked()
+
+
+def test_the_mark_is_tried_again_in_the_room_that_is_left(tmp_path, monkeypatch):
+    path = kept(tmp_path)
+    monkeypatch.setattr(Path, 'touch', full([errno.ENOSPC]))
+    assert [one.path for one in forget(tmp_path)] == [path]
+
+
+def test_what_was_removed_without_a_mark_is_told_with_what_to_do(tmp_path, monkeypatch):
+    path = kept(tmp_path)
+    monkeypatch.setattr(Path, 'touch', full([errno.ENOSPC] * 2))
+    with pytest.raises(NotToldError, match=f'^{tmp_path} cannot be written to .No space.*Make room there') as caught:
+        forget(tmp_path)
+    assert [one.path for one in caught.value.removed] == [path] and not path.exists()
+
+
+def test_a_state_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
+    path = kept(tmp_path)
+
+    def refuse(path, missing_ok):
+        raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+    monkeypatch.setattr(Path, 'unlink', refuse)
+    with pytest.raises(OSError, match=f'^{path} cannot be removed .Permission denied.: run this as a user'):
+        forget(tmp_path)
 
 
 def test_hidden_states_are_removed_and_told_too(tmp_path):

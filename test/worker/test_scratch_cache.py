@@ -19,6 +19,7 @@ import errno
 import logging
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from node_client import wait_until
@@ -27,6 +28,7 @@ from worker_listener import Listener
 
 from timebill_ros import settings
 from timebill_ros.dispatch.worker_process import WorkerProcess
+from timebill_ros.worker import scratch_cache
 from timebill_ros.worker.scratch_cache import usable_cache
 
 KEPT = {'profiles': 'case.yaml', 'state': 'case.json', 'steps': 'key.pt2', 'tuning': 'chunk.json'}
@@ -42,6 +44,13 @@ def read_only(tmp_path, monkeypatch):
 def full(tmp_path, monkeypatch):
     folder = filled(tmp_path / 'cache')
     refuse(monkeypatch, OSError(errno.ENOSPC, 'No space left on device'), below=folder)
+    return folder
+
+
+def nearly_full(tmp_path, monkeypatch):
+    """Now there is room for the files that are tried, but not for what a start makes."""
+    folder = filled(tmp_path / 'cache')
+    monkeypatch.setattr(scratch_cache.shutil, 'disk_usage', lambda path: SimpleNamespace(total=1 << 30, free=300 << 10))
     return folder
 
 
@@ -67,7 +76,7 @@ def a_file_for_a_part(tmp_path, monkeypatch):
     return folder
 
 
-UNWRITABLE = [read_only, full, a_file, below_a_file, not_even_made, a_file_for_a_part]
+UNWRITABLE = [read_only, full, nearly_full, a_file, below_a_file, not_even_made, a_file_for_a_part]
 
 
 def filled(folder):
@@ -105,8 +114,8 @@ def test_one_warning_names_the_folder_and_the_reason(make, tmp_path, monkeypatch
     record, = caplog.records
     assert record.levelno == logging.WARNING
     assert f'cache_dir {folder} cannot be written to (' in record.message
-    assert any(reason in record.message for reason in ('Read-only', 'No space', 'Not a directory', 'exists',
-                                                       'No such file')), record.message
+    assert any(reason in record.message for reason in ('Read-only', 'No space', '0.3 MiB are free', 'Not a directory',
+                                                       'exists', 'No such file')), record.message
 
 
 @pytest.mark.parametrize('make', UNWRITABLE)
@@ -119,6 +128,11 @@ def test_each_thing_that_is_kept_is_read_and_can_be_written(part, make, tmp_path
     (stand_in / part / 'new').write_text('new')
     (stand_in / part / 'new').replace(stand_in / part / KEPT[part])
     assert not (folder / part / KEPT[part]).is_file() or (folder / part / KEPT[part]).read_text() == part
+
+
+def test_a_disk_that_does_not_tell_its_room_counts_as_having_some(tmp_path, monkeypatch, scratch):
+    monkeypatch.setattr(scratch_cache.shutil, 'disk_usage', lambda path: SimpleNamespace(total=0, free=0))
+    assert usable_cache(tmp_path / 'cache') == tmp_path / 'cache'
 
 
 def test_a_folder_that_can_be_written_to_is_used(tmp_path, scratch, caplog):

@@ -31,13 +31,21 @@ def add(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Forget, and say what was removed and what running nodes will do."""
-    from timebill_ros.planning.forgetting import forget
+    from timebill_ros.planning.forgetting import NotToldError, forget
     cache = cache_directory(options.cache_dir)
-    removed = forget(cache)
-    for one in removed:
-        print(f'removed {one.path}\n  {one.content}')
+    try:
+        removed = forget(cache)
+    except NotToldError as error:
+        _tell(error.removed)
+        raise
+    _tell(removed)
     if not removed:
         print(f'nothing is kept in {cache}')
     if cache.is_dir():
         print(f'A node that runs with cache_dir {cache} forgets before its next goal. Profiles are kept.')
     return 0
+
+
+def _tell(removed: list) -> None:
+    for one in removed:
+        print(f'removed {one.path}\n  {one.content}')

@@ -20,8 +20,8 @@ mark it would write down again what was to be forgotten.
 """
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,16 +40,45 @@ class Removed:
     content: str
 
 
+class NotToldError(OSError):
+    """Running workers could not be told to forget. `removed`: the files that were removed all the same."""
+
+    def __init__(self, sentence: str, removed: list[Removed]):
+        super().__init__(sentence)
+        self.removed = removed
+
+
 def forget(cache: Path) -> list[Removed]:
-    """Remove all states that are kept below `cache`, and have running workers forget. OSError where that fails."""
-    if cache.is_dir():
-        mark = cache / MARK
-        mark.write_text('Running nodes start from their profile again.\n')  # first: a worker may save between
-        os.utime(mark)
+    """Remove all states that are kept below `cache`, and have running workers forget.
+
+    OSError with a sentence where a state cannot be removed. NotToldError where only the mark cannot be written, not
+    even in the room that the states have left.
+    """
+    is_marked = not cache.is_dir() or not _why_unmarked(cache)  # first: a worker may save between
     found = [Removed(path, describe(path)) for path in _files(cache / STATES)]
     for removed in found:
-        removed.path.unlink(missing_ok=True)  # a worker may have set it aside meanwhile
+        try:
+            removed.path.unlink(missing_ok=True)  # a worker may have set it aside meanwhile
+        except OSError as error:
+            raise OSError(f'{removed.path} cannot be removed ({error.strerror}): run this as a user who may write to '
+                          f'{removed.path.parent}') from error
+    if not is_marked and (reason := _why_unmarked(cache)):
+        raise NotToldError(f'{cache} cannot be written to ({reason}): nodes that run with it as cache_dir were not '
+                           'told, and will write down again what they know. Make room there, or let this user write '
+                           'to it, and run this again', found)
     return found
+
+
+def _why_unmarked(cache: Path) -> str:
+    """Leave the mark. Return why that cannot be done; empty: it is done, with or without its text."""
+    mark = cache / MARK
+    try:
+        mark.touch()  # what counts is its time, which takes no room where the file is there
+    except OSError as error:
+        return str(error.strerror)
+    with contextlib.suppress(OSError):
+        mark.write_text('Running nodes start from their profile again.\n')
+    return ''
 
 
 def _files(folder: Path) -> Iterable[Path]:

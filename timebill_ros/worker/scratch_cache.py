@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 FOLDERS = ('models', 'profiles', 'state', 'steps', 'steps/compiler', 'tuning')  # of cache_dir, for what is kept
 PROBE_BYTES = 1 << 16  # on a full disk a file of a few bytes may still find room
+LEAST_BYTES = 16 << 20  # what one start may make: compiled steps, a profile. With less, the disk is full while it does
 
 
 def usable_cache(directory: Path) -> Path:
@@ -59,6 +61,9 @@ def why_unwritable(directory: Path) -> str:
             if os.path.lexists(folder):
                 with tempfile.TemporaryFile(dir=folder) as probe:
                     probe.write(bytes(PROBE_BYTES))
+        disk = shutil.disk_usage(directory)
+        if disk.total and disk.free < LEAST_BYTES:  # some file systems do not tell: all is 0
+            return f'its disk is full: {disk.free / 2 ** 20:.1f} MiB are free, and a start may take {LEAST_BYTES >> 20}'
     except OSError as error:
         return f'{error.strerror}: {folder}' if folder != directory else str(error.strerror)
     return ''
