@@ -179,6 +179,7 @@ class TimebillClient(Connection):
         whoever waits gets ServerUnavailable. ServerUnavailable at once where no node is found, ValueError for what no
         goal can carry. `wait_until_active` before the first question: until then the node may not be found yet.
         `on_feedback` gets each feedback message; it is called on the client's thread, so it must not wait for anything.
+        Where it raises, that is logged, and it is not called again for this goal.
         """
         goal = make_goal(messages, budget_s, **fields)
         if not self.actions.server_is_ready():

@@ -214,6 +214,22 @@ def test_the_text_comes_in_pieces(server, deltas, text, shown):
     assert [message.feedback.text_delta for message in heard] == [*deltas, 'late']
 
 
+def test_an_on_feedback_that_raises_is_logged_once_and_harms_no_goal(server):
+    logged = []
+    server.node = SimpleNamespace(get_logger=lambda: SimpleNamespace(error=logged.append))
+
+    def fail(message):
+        raise RuntimeError('of the test')
+
+    pending = sent(server, server, None, on_feedback=fail, timeout_s=WAIT_S)
+    server.feedback(feedback('two'))  # what the client's thread does
+    server.feedback(feedback(' three'))
+    pending._on_result(Future(response()))
+    assert list(pending) == ['two', ' three']
+    told, = logged
+    assert 'on_feedback raised, and is not called again' in told and 'RuntimeError: of the test' in told
+
+
 def test_statuses_come_until_the_answer(server):
     pending = sent(server, server, None, timeout_s=WAIT_S)
     assert pending.status is None

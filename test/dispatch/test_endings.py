@@ -61,10 +61,13 @@ def test_a_goal_that_could_start_at_once_is_told_that_this_is_too_late(starts_s)
     assert 'restarting' not in outcome.error_msg
 
 
-def test_a_goal_that_is_too_late_for_the_next_worker_is_told_of_the_restart():
-    outcome = endings.hopeless(make_job(), 1004.96, starts_s=1004.0, least_s=0.5, is_ready=False, is_blocked=False)
-    assert outcome.error_code is ErrorCode.WORKER_LOST
-    assert 'it cannot start (the inference process is restarting)' in outcome.error_msg
+@pytest.mark.parametrize(('is_ready', 'code', 'blocked'), [
+    (False, ErrorCode.WORKER_LOST, 'the inference process is restarting'),
+    (True, ErrorCode.INFEASIBLE, 'another goal runs')])
+def test_a_goal_that_has_waited_too_long_is_told_for_what(is_ready, code, blocked):
+    outcome = endings.hopeless(make_job(), 1004.96, starts_s=1004.0, least_s=0.5, is_ready=is_ready,
+                               is_blocked=is_ready)
+    assert outcome.error_code is code and f'it has not started yet ({blocked})' in outcome.error_msg
     assert 'even if it started now; 0.040 s of its time budget of 5.000 s are left' in outcome.error_msg
 
 

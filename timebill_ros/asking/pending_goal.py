@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -113,7 +114,12 @@ class PendingGoal:
     def _on_text(self, message) -> None:
         self._client.silence.end()
         if self._on_feedback is not None:
-            self._on_feedback(message)
+            try:
+                self._on_feedback(message)
+            except Exception:  # a fault of the program's, which must not end the client for its other goals
+                self._client.node.get_logger().error(
+                    f'on_feedback raised, and is not called again for this goal: {traceback.format_exc()}')
+                self._on_feedback = None
         if message.feedback.text_delta and self._answer is None:
             self._texts.append(message.feedback.text_delta)
             self._bell.ring()

@@ -56,10 +56,10 @@ def hopeless(job: Job, now: float, *, starts_s: float, least_s: float, is_ready:
         'another goal runs' if is_blocked else 'others are before it'
     if starts_s - now >= 0.0005:
         start = f'it cannot start before {starts_s - now:.3f} s from now ({blocked})'
-    elif is_ready:
+    elif is_ready and not is_blocked:
         start = 'it would be too late even if it started now'
     else:
-        start = f'it cannot start ({blocked}), and would be too late even if it started now'
+        start = f'it has not started yet ({blocked}), and would be too late even if it started now'
     return refused(
         job, ErrorCode.INFEASIBLE if is_ready else ErrorCode.WORKER_LOST,
         f'{start}; '
