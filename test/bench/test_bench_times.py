@@ -121,7 +121,6 @@ def test_knobs(tmp_path):
 
 
 @pytest.mark.parametrize('arguments', [
-    ['miss-rate', '--prompts', '0'], ['miss-rate', '--replays', '0'], ['knobs', '--prompts', '0'],
     ['miss-rate', '--profile', '/nonexistent/profile.yaml'], ['execution-time', '--profile', '/nonexistent/p.yaml'],
     ['knobs', '--variants', 'int3'],
 ])

@@ -18,6 +18,7 @@ import tiny_models
 
 from timebill_ros.bench import optional_plots
 from timebill_ros.cli.main import main
+from timebill_ros.cli.profile import large_errors
 from timebill_ros.timing.profile import Profile
 
 MODEL = ['--threads', '1', '--max-context-tokens', '512']
@@ -37,6 +38,12 @@ def test_profile_writes_a_profile_and_its_plot(tmp_path, capsys):
     assert max(n for n, _ in profile.points['prefill']) <= 400
     assert out.with_suffix('.png').read_bytes().startswith(b'\x89PNG')
     assert profile.identity.device in capsys.readouterr().out
+
+
+def test_a_large_error_on_lengths_left_out_is_said_in_words():
+    told = large_errors({'prefill': 0.16, 'step': 0.149, 'eviction': 0.4, 'draw:top_k': 0.3})
+    assert 'times of prefill (16%), eviction (40%) at lengths' in told and 'Measure again' in told
+    assert large_errors({'prefill': 0.15, 'step': 0.0, 'run': 0.9}) == '' == large_errors({})
 
 
 def test_without_matplotlib_the_profile_is_written_and_shown(tmp_path, capsys, monkeypatch):

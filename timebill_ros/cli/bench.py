@@ -23,6 +23,7 @@ from pathlib import Path
 from timebill_ros import settings
 from timebill_ros.cli.isolation import isolate
 from timebill_ros.cli.model_options import add_model_options, model_arguments, model_settings
+from timebill_ros.cli.option_values import number, out_file, whole
 from timebill_ros.cli.task_options import add_task_options, task_source
 
 EMBEDDED = 'embedded'  # what benches measure where no model is named, whatever the cache holds
@@ -60,9 +61,9 @@ def _parser(benches, name: str, what: str) -> argparse.ArgumentParser:
 def _add_decode(benches) -> None:
     command = _parser(benches, 'decode', 'time per token against model.generate, with and without eviction')
     add_model_options(command, model=EMBEDDED)
-    command.add_argument('--out', type=Path, default=FOLDER / 'decode.json')
-    command.add_argument('--tokens', type=int, default=200, help='tokens per answer')
-    command.add_argument('--rounds', type=int, default=9, help='interleaved repeats')
+    command.add_argument('--out', type=out_file, default=FOLDER / 'decode.json')
+    command.add_argument('--tokens', type=whole(1), default=200, help='tokens per answer')
+    command.add_argument('--rounds', type=whole(1), default=9, help='interleaved repeats')
     command.add_argument('--speed', dest='speed_of', default='', nargs='?', const=True, metavar='MODEL',
                          help='also prefill and steps of this model (by default --model) in every precision, beside '
                          'transformers and llama.cpp')
@@ -88,11 +89,12 @@ def _add_quality(benches) -> None:
                       'weights, and cut')
     add_model_options(command, model=EMBEDDED)
     add_task_options(command)
-    command.add_argument('--out', type=Path, default=FOLDER / 'quality.json', help='the table, as JSON; beside it lie '
+    command.add_argument('--out', type=out_file, default=FOLDER / 'quality.json',
+                         help='the table, as JSON; beside it lie '
                          'the plot and the finished answers, from which a stopped run goes on')
     command.add_argument('--scorers', nargs='+', choices=settings.BY_NAME['eviction_scorer'].choices, metavar='NAME',
                          help='compare these; the table is of the first (default: --eviction-scorer)')
-    command.add_argument('--processes', type=int, default=0, metavar='N',
+    command.add_argument('--processes', type=whole(0), default=0, metavar='N',
                          help='of one thread each unless --threads says otherwise; 0: one per core, or one on a GPU')
     command.set_defaults(run=_run_quality)
 
@@ -110,9 +112,10 @@ def _add_budgets(benches) -> None:
     add_task_options(command)
     table = settings.BY_NAME['quality_table']
     command.add_argument('--quality-table', default=table.default, metavar='FILE', help=table.description)
-    command.add_argument('--out', type=Path, default=FOLDER / 'budgets.json', help='JSON; beside it lie the finished '
+    command.add_argument('--out', type=out_file, default=FOLDER / 'budgets.json',
+                         help='JSON; beside it lie the finished '
                          'answers, from which a stopped run goes on')
-    command.add_argument('--live-limit', type=int, default=100, metavar='N', help='tasks that the planners answer')
+    command.add_argument('--live-limit', type=whole(0), default=100, metavar='N', help='tasks that the planners answer')
     command.set_defaults(run=_run_budgets, variants='int8')
 
 
@@ -126,12 +129,12 @@ def _add_length_predictor(benches) -> None:
     command.add_argument('--model', type=Path, help='directory of a target for site-log tasks (default: the embedded)')
     command.add_argument('--length-predictor', type=Path, help='directory, trained with --baselines (likewise)')
     command.add_argument('--device', default='cpu')
-    command.add_argument('--out', type=Path, default=FOLDER / 'length_predictor.json')
-    command.add_argument('--prompts', type=int, default=500, metavar='N', help='per split')
-    command.add_argument('--samples', type=int, default=2, metavar='N', help='responses per prompt')
-    command.add_argument('--bounds', type=int, nargs='*', default=[1024, 512, 256], metavar='N_p',
+    command.add_argument('--out', type=out_file, default=FOLDER / 'length_predictor.json')
+    command.add_argument('--prompts', type=whole(1), default=500, metavar='N', help='per split')
+    command.add_argument('--samples', type=whole(1), default=2, metavar='N', help='responses per prompt')
+    command.add_argument('--bounds', type=whole(1), nargs='*', default=[1024, 512, 256], metavar='N_p',
                          help='input lengths to compress prompts to, in rows of their own')
-    command.add_argument('--learned-from', type=int, default=1000, metavar='N',
+    command.add_argument('--learned-from', type=whole(1), default=1000, metavar='N',
                          help='goals that the rows "states" learn from (default: %(default)s)')
     command.set_defaults(run=_run_length_predictor)
 
@@ -148,12 +151,12 @@ def _run_length_predictor(options: argparse.Namespace) -> int:
 def _add_execution_time(benches) -> None:
     command = _parser(benches, 'execution-time', 'how well a profile foretells times in another process')
     add_model_options(command, model=EMBEDDED)
-    command.add_argument('--out', type=Path, default=FOLDER / 'execution_time.json')
+    command.add_argument('--out', type=out_file, default=FOLDER / 'execution_time.json')
     command.add_argument('--profile', type=Path, help='profile to judge (default: measured first, by another process)')
-    command.add_argument('--seconds', type=float, default=60.0, help='longest time for measuring it')
-    command.add_argument('--repeats', type=int, default=9, help='visits of each held-out length')
-    command.add_argument('--requests', type=int, default=200, metavar='N', help='whole requests to compare')
-    command.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
+    command.add_argument('--seconds', type=number(0), default=60.0, help='longest time for measuring it')
+    command.add_argument('--repeats', type=whole(1), default=9, help='visits of each held-out length')
+    command.add_argument('--requests', type=whole(1), default=200, metavar='N', help='whole requests to compare')
+    command.add_argument('--max-new-tokens', type=whole(1), default=512, metavar='N', help='longest answer')
     command.add_argument('--competing-load', action='store_true', help='once more while every core is busy')
     command.set_defaults(run=_run_execution_time)
 
@@ -175,21 +178,22 @@ def _run_execution_time(options: argparse.Namespace) -> int:
 def _add_miss_rate(benches) -> None:
     command = _parser(benches, 'miss-rate', 'whether the promised miss rate is kept, by which method')
     add_model_options(command, model=EMBEDDED)
-    command.add_argument('--out', type=Path, default=FOLDER / 'miss_rate.json')
+    command.add_argument('--out', type=out_file, default=FOLDER / 'miss_rate.json')
     command.add_argument('--profile', type=Path, default=Path('results/profile.yaml'), help='of this machine')
     command.add_argument('--recordings', type=Path, default=Path('build/recordings.json'),
                         help='made where there is none of this model yet')
-    command.add_argument('--prompts', type=int, default=400, metavar='N', help='recorded per split')
-    command.add_argument('--calibration', type=int, default=0, metavar='N',
+    command.add_argument('--prompts', type=whole(1), default=400, metavar='N', help='recorded per split')
+    command.add_argument('--calibration', type=whole(0), default=0, metavar='N',
                         help='make the length predictor\'s calibration scores anew, from so many prompts')
-    command.add_argument('--replays', type=int, default=20)
-    command.add_argument('--requests', type=int, default=450, metavar='N', help='per replay; a third before the change')
-    command.add_argument('--live', type=int, default=500, metavar='N',
+    command.add_argument('--replays', type=whole(1), default=20)
+    command.add_argument('--requests', type=whole(1), default=450, metavar='N',
+                         help='per replay; a third before the change')
+    command.add_argument('--live', type=whole(0), default=500, metavar='N',
                          help='requests on the real engine, each of twice')
     command.add_argument('--miss-rate', type=float, nargs='+', default=[0.05, 0.01, 0.2], metavar='EPSILON',
                          help='the first one is compared with fixed factors, and run live (default: 0.05 0.01 0.2)')
-    command.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
-    command.add_argument('--processes', type=int, default=0, metavar='N', help='that record; 0: one per core')
+    command.add_argument('--max-new-tokens', type=whole(1), default=512, metavar='N', help='longest answer')
+    command.add_argument('--processes', type=whole(0), default=0, metavar='N', help='that record; 0: one per core')
     command.set_defaults(run=_run_miss_rate)
 
 
@@ -204,14 +208,14 @@ def _run_miss_rate(options: argparse.Namespace) -> int:
 def _add_knobs(benches) -> None:
     command = _parser(benches, 'knobs', 'makes a quality table, and says what planning with it is worth')
     add_model_options(command, model=EMBEDDED)
-    command.add_argument('--out', type=Path, default=FOLDER / 'knobs.json')
+    command.add_argument('--out', type=out_file, default=FOLDER / 'knobs.json')
     command.add_argument('--table', type=Path, default=FOLDER / 'quality_table.json')
-    command.add_argument('--prompts', type=int, default=200, metavar='N', help='recorded per split')
-    command.add_argument('--requests', type=int, default=400, metavar='N', help='replayed per budget and planner')
+    command.add_argument('--prompts', type=whole(1), default=200, metavar='N', help='recorded per split')
+    command.add_argument('--requests', type=whole(1), default=400, metavar='N', help='replayed per budget and planner')
     command.add_argument('--miss-rate', type=float, default=0.05, metavar='EPSILON')
-    command.add_argument('--max-new-tokens', type=int, default=512, metavar='N', help='longest answer')
-    command.add_argument('--seconds', type=float, default=60.0, help='for profiling all variants')
-    command.add_argument('--processes', type=int, default=0, metavar='N', help='that record; 0: one per core')
+    command.add_argument('--max-new-tokens', type=whole(1), default=512, metavar='N', help='longest answer')
+    command.add_argument('--seconds', type=number(0), default=60.0, help='for profiling all variants')
+    command.add_argument('--processes', type=whole(0), default=0, metavar='N', help='that record; 0: one per core')
     command.set_defaults(run=_run_knobs)
 
 
@@ -225,13 +229,13 @@ def _run_knobs(options: argparse.Namespace) -> int:
 def _add_load(benches) -> None:
     command = _parser(benches, 'load', 'clients, cancels, nonsense and faults on a running node: is every '
                                  'deadline held, is anything lost?')
-    command.add_argument('--out', type=Path, default=FOLDER / 'load.json', help='JSON; the plot lies beside it')
-    command.add_argument('--goals', type=int, default=10_000, metavar='N')
-    command.add_argument('--clients', type=int, default=4, metavar='N', help='processes')
-    command.add_argument('--minutes', type=float, default=24.0, help='over which the goals are spread')
-    command.add_argument('--kills', type=int, default=20, metavar='N', help='of the worker')
-    command.add_argument('--hangs', type=int, default=10, metavar='N', help='of the worker')
-    command.add_argument('--seed', type=int, default=1)
+    command.add_argument('--out', type=out_file, default=FOLDER / 'load.json', help='JSON; the plot lies beside it')
+    command.add_argument('--goals', type=whole(1), default=10_000, metavar='N')
+    command.add_argument('--clients', type=whole(1), default=4, metavar='N', help='processes')
+    command.add_argument('--minutes', type=number(0), default=24.0, help='over which the goals are spread')
+    command.add_argument('--kills', type=whole(0), default=20, metavar='N', help='of the worker')
+    command.add_argument('--hangs', type=whole(0), default=10, metavar='N', help='of the worker')
+    command.add_argument('--seed', type=whole(0), default=1)
     command.set_defaults(run=_run_load, talks=True)
 
 
@@ -246,11 +250,12 @@ def _run_load(options: argparse.Namespace) -> int:
 
 def _add_utilisation(benches) -> None:
     command = _parser(benches, 'utilisation', 'scheduling and admission against first come, first served')
-    command.add_argument('--out', type=Path, default=FOLDER / 'utilisation.json')
+    command.add_argument('--out', type=out_file, default=FOLDER / 'utilisation.json')
     command.add_argument('--budgets', nargs='+', choices=['tight', 'mixed'], default=['tight', 'mixed'],
                          help='1 to 4 unhurried times, or 1.2 to 20 (default: both)')
-    command.add_argument('--seconds', type=float, default=30.0, help='of arrivals for each load, budgets and policy')
-    command.add_argument('--seed', type=int, default=1)
+    command.add_argument('--seconds', type=number(0), default=30.0,
+                         help='of arrivals for each load, budgets and policy')
+    command.add_argument('--seed', type=whole(0), default=1)
     command.set_defaults(run=_run_utilisation, talks=True)
 
 
@@ -265,19 +270,20 @@ def _add_device(benches) -> None:
     command = _parser(benches, 'device', 'models of public shapes with random weights: profile, decoding, '
                                  'eviction and bandwidth of this device')
     add_model_options(command, but=('model', 'length_predictor', 'max_context_tokens'))
-    command.add_argument('--out', type=Path, help='(default: build/bench/device_<device>.json)')
+    command.add_argument('--out', type=out_file, help='(default: build/bench/device_<device>.json)')
     command.add_argument('--quick', action='store_true', help='two shapes (one on a CPU), shorter prompts and '
                          'profiles')
-    command.add_argument('--minutes', type=float, help='about how long all of it may take, but for compiling steps '
+    command.add_argument('--minutes', type=number(0), help='about how long all of it may take, but for compiling steps '
                          '(default: 10, quick: 4)')
     command.add_argument('--shapes', nargs='+', metavar='NAME',
                          help='of tiny, Qwen2.5-0.5B, Qwen2.5-1.5B and Qwen2.5-7B (default: the last three on a GPU, '
                          'the first two on a CPU)')
-    command.add_argument('--longest', type=int, help='prompt tokens (default: 32,000 on a GPU, quick: 8,192; 2,048 on '
+    command.add_argument('--longest', type=whole(1),
+                         help='prompt tokens (default: 32,000 on a GPU, quick: 8,192; 2,048 on '
                          'a CPU)')
-    command.add_argument('--seconds', type=float, help='for the profile of each shape (default: 60, quick: 20)')
-    command.add_argument('--tokens', type=int, default=64, help='per answer')
-    command.add_argument('--rounds', type=int, help='interleaved repeats (default: 3, quick: 1)')
+    command.add_argument('--seconds', type=number(0), help='for the profile of each shape (default: 60, quick: 20)')
+    command.add_argument('--tokens', type=whole(1), default=64, help='per answer')
+    command.add_argument('--rounds', type=whole(1), help='interleaved repeats (default: 3, quick: 1)')
     command.set_defaults(run=_run_device)
 
 

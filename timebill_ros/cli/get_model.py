@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from timebill_ros import settings
+from timebill_ros.cli.option_values import number
 from timebill_ros.resources import cache_directory
 
 TELL_S = 5.0  # between two lines about work that goes on
@@ -40,7 +41,7 @@ def add(commands) -> None:
                          'or the path of a GGUF file, which is converted')
     command.add_argument('--cache-dir', default='', metavar='DIR',
                          help="the node's cache_dir; default: the folder of this package in the user's cache")
-    command.add_argument('--cache-limit-gib', type=float, default=settings.BY_NAME['cache_limit_gib'].default,
+    command.add_argument('--cache-limit-gib', type=number(0), default=settings.BY_NAME['cache_limit_gib'].default,
                          metavar='GIB', help="the node's parameter of that name")
     command.set_defaults(run=run)
 

@@ -16,20 +16,23 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 from timebill_ros.cli.model_options import add_model_options, model_settings
+from timebill_ros.cli.option_values import number, out_file, whole
+
+LARGE = 0.15  # a mean error on lengths left out of the fit that is said in words
 
 
 def add(commands) -> None:
     """Add the subcommand's parser."""
     command = commands.add_parser('profile', help='measure the execution times of a model on this device')
     add_model_options(command)
-    command.add_argument('--out', type=Path, default=Path('profile.yaml'), help='YAML file; the plot lies beside it')
-    command.add_argument('--seconds', type=float, default=120.0, help='longest time to measure for')
-    command.add_argument('--repeats', type=int, default=12, help='visits of each length')
-    command.add_argument('--longest', type=int, default=0, metavar='N', help='longest prompt; 0: the context')
+    command.add_argument('--out', type=out_file, default=Path('profile.yaml'),
+                         help='YAML file; the plot lies beside it')
+    command.add_argument('--seconds', type=number(0), default=120.0, help='longest time to measure for')
+    command.add_argument('--repeats', type=whole(1), default=12, help='visits of each length')
+    command.add_argument('--longest', type=whole(0), default=0, metavar='N', help='longest prompt; 0: the context')
     command.add_argument('--check', type=Path, metavar='PROFILE',
                          help='measure a few points only and say whether this profile still fits; writes nothing')
     command.set_defaults(run=run)
@@ -62,15 +65,30 @@ def _measure(options: argparse.Namespace) -> int:
           f'step     {t.p:.3e}*N_kv + {t.q:.3e} s\n'
           f'draw     {", ".join(f"{kind} {1e3 * seconds:.2f} ms" for kind, seconds in t.draws.items())}')
     for kind, error in profile.fit_errors.items():
-        held_out = profile.held_out_errors.get(kind, math.nan)
-        print(f'{kind:16} mean absolute error {error:.1%}, on lengths left out of the fit {held_out:.1%}, '
+        held_out = profile.held_out_errors.get(kind)
+        told = 'not known (too few lengths)' if held_out is None else f'{held_out:.1%}'
+        print(f'{kind:16} mean absolute error {error:.1%}, on lengths left out of the fit {told}, '
               f'over {len(points[kind])} points')
+    if large := large_errors(profile.held_out_errors):
+        print(large)
     picture = ''
     if plots := optional_plots.plots_if_installed():
         plots.profile(profile, options.out.with_suffix('.png'))
         picture = f' and {options.out.with_suffix(".png")}'
     print(f'written to {options.out}{picture}')
     return 0
+
+
+def large_errors(held_out: dict[str, float]) -> str:
+    """Return a sentence on errors that are LARGE, by kind, as a share; empty where none is.
+
+    A draw is a small part of a step, and 'run' shows noise: neither counts.
+    """
+    large = [f'{kind} ({error:.0%})' for kind, error in held_out.items()
+             if not error <= LARGE and kind != 'run' and not kind.startswith('draw:')]
+    return (f'The profile is poor: times of {", ".join(large)} at lengths that the fit had not seen were far off. What '
+            'is promised with it will be late more often, until goals have taught the difference. Measure again on a '
+            'machine that does nothing else, for longer (--seconds) or with more visits (--repeats)') if large else ''
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from timebill_ros.cli.option_values import whole
 from timebill_ros.tasks.task_source import SITE_LOG_TASKS, SITE_LOG_TOKENS, TaskSource
 from timebill_ros.tasks.text_scores import SCORERS
 from timebill_ros.tasks.text_tasks import Asking
@@ -28,18 +29,18 @@ def add_task_options(command: argparse.ArgumentParser) -> None:
     command.add_argument('--tasks', type=Path, metavar='FILE', help='JSON lines, gzipped or not: prompt, answers, '
                          'metric and max_new_tokens, or as LongBench has them (default: the site log of the embedded '
                          'model)')
-    command.add_argument('--limit', type=int, default=0, metavar='N', help='so many tasks, the first of each family in '
+    command.add_argument('--limit', type=whole(0), default=0, metavar='N',
+                         help='so many tasks, the first of each family in '
                          f'equal parts (default: all; of the site log {SITE_LOG_TASKS})')
     command.add_argument('--template', type=Path, metavar='FILE', help='a text with {context} and {input}, for rows '
                          'without a prompt (default: as LongBench asks, by the name of the dataset)')
     command.add_argument('--metric', choices=list(SCORERS), help='for rows that name none')
-    command.add_argument('--max-new-tokens', type=int, default=0, metavar='N', help='longest answer, for rows that do '
+    command.add_argument('--max-new-tokens', type=whole(0), default=0, metavar='N',
+                         help='longest answer, for rows that do '
                          f'not say (default: as LongBench has it; for the site log {SITE_LOG_TOKENS})')
 
 
 def task_source(options: argparse.Namespace) -> TaskSource:
     """Return where the tasks come from. ValueError or OSError with a sentence for what cannot be."""
-    if options.max_new_tokens < 0:
-        raise ValueError(f'an answer cannot have {options.max_new_tokens} tokens')
     template = options.template.read_text(encoding='utf-8') if options.template else ''
     return TaskSource(options.tasks, options.limit, Asking(template, options.metric or '', options.max_new_tokens))
