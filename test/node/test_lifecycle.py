@@ -257,7 +257,7 @@ def test_a_node_that_starts_by_itself_and_ends_by_the_shutdown_transition():
 @pytest.mark.parametrize('arguments, words', [
     (['-p', 'queue_size:=many'], 'queue_size'),
     (['-p', 'self_profile_s:=0.0'], 'self_profile_s'),
-    (['-p', 'model:=7'], 'model'),
+    (['-p', 'model:=true'], 'model'),
     (['--params-file', '/nowhere.yaml'], '/nowhere.yaml'),
 ])
 def test_a_bad_command_line_is_a_sentence_and_exit_code_1(arguments, words):
