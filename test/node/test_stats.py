@@ -148,7 +148,7 @@ class Listener:
 
 
 def test_over_dds(tmp_path):
-    with scripted(tmp_path) as node:
+    with scripted(tmp_path, start_s=1.5) as node:  # long enough to be heard configuring at 2 Hz
         listener = Listener(f'{node.server}/stats')
         try:
             listener.hear(lambda: listener.heard)
