@@ -27,9 +27,10 @@ demo: $(VENV)/.package
 	$(BIN)/python -m timebill_ros.cli get-model smollm2 || true
 	$(BIN)/python -m timebill_ros.cli demo
 
-# Two files at a time: most tests wait for a node or a worker. Tests of one file share what they start.
+# Three files at a time, on two cores too: most tests wait for a node or a worker. Tests of one file share what they
+# start.
 test: lint $(VENV)/.package
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --durations 20
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow" --durations 20
 
 # Benches as a whole, steps compiled in several ways, colcon: alone on the machine, because some of them measure it.
 test-slow: test
