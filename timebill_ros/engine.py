@@ -80,8 +80,8 @@ class Engine:
 
     `predictor`: predicts response lengths beside prefill, or None. `states`: predicts them from the hidden states that
     prefill leaves, or None. `times`: what model and predictor take on this device. `tracker`: what finished requests
-    have taught about lengths and times. `rule`: what plans are made by; None: the paper's rule.
-    `ranges`: what marks a request for a profiler. The other arguments are the parameters of the same names.
+    have taught about lengths and times. `rule`: what plans are made by; None: the paper's rule. `ranges`: what marks a
+    request for a profiler. The other arguments are the parameters of the same names.
     """
 
     def __init__(self, model, predictor: PredictionExecutor | None, times: ExecutionTimes, tracker: Tracker, *,

@@ -143,6 +143,9 @@ def test_what_falls_short_is_said():
     assert not found['conditions']['slow']['kept'] and not found['conditions']['slow']['kept_after_change']
     assert not found['conditions']['both']['approached'], 'far below epsilon, and the oracle promises more'
     assert found['conditions']['tight']['approached'], 'no more can be promised'
+    few = row('adaptive', 'few', 0.07)
+    few['interval'] = [0.01, 0.2]
+    assert not miss_rate.judge([few, row('oracle', 'few', 0.0)], 0.05)['conditions']['few']['kept'], 'few promises'
 
 
 def test_every_condition_is_replayed_with_every_method_and_tight_budgets_promise_less():

@@ -170,9 +170,10 @@ def test_nan_in_the_logits_ends_the_goal_and_the_worker_goes_on(node):
 def test_a_model_that_never_ends(node, strategy, code):
     pid = node.worker_pid()
     _, result = node.ask(make_goal(budget_s=1.0, max_new_tokens=LONG, overrun_strategy=strategy))
-    capped = strategy == KILL and result.finish_reason == Result.FINISH_CAPPED  # where its end in time was planned
-    assert capped or (result.error_code, result.finish_reason) == (code, Result.FINISH_DEADLINE)
-    assert bool(result.text) == (capped or strategy != KILL)
+    ended = [(code, Result.FINISH_DEADLINE, strategy != KILL)]
+    if strategy == KILL:  # where the planner saw in time that it would be lost, it has capped it
+        ended.append((Result.NONE, Result.FINISH_CAPPED, True))
+    assert (result.error_code, result.finish_reason, bool(result.text)) in ended
     assert 0 <= result.timing.tardiness_s <= (1.0 if strategy == SKIP_NEXT else 0.0)
     assert node.worker_pid() == pid
 

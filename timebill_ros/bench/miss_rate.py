@@ -144,9 +144,10 @@ def replays(device: Device, found: dict[str, list[recordings.Recording]], tried:
 def judge(rows: list[dict], miss_rate: float) -> dict:
     """Return which bars `adaptive` meets: its miss rate from both sides, that after the change, and how much it evicts.
 
-    A rate is `kept` where epsilon is not below its 95 % interval; the tolerance after the change is 0.02. It is
-    `approached` from half of epsilon on, and where the oracle promises no more. Eviction is compared with that of the
-    smallest k which holds the rate, by 0.01, under every condition.
+    A rate is `kept` where it is at most 0.01 above epsilon, and its 95 % interval is not above epsilon as a whole;
+    the tolerance after the change is 0.02. It is `approached` from half of epsilon on, and where the oracle
+    promises no more. Eviction is compared with that of the smallest k which holds the rate, by 0.01, under every
+    condition.
     """
     adaptive = {row['condition']: row for row in rows if row['method'] == 'adaptive'}
     limit = miss_rate + 0.01
@@ -158,7 +159,8 @@ def judge(rows: list[dict], miss_rate: float) -> dict:
         other = next((r for r in rows if (r['condition'], r['method']) == (condition, smallest)), None)
         oracle = next(r for r in rows if (r['condition'], r['method']) == (condition, 'oracle'))
         verdict['conditions'][condition] = {
-            'attainable': (row['attainable_miss_rate'] or 0.0) <= limit, 'kept': row['interval'][0] <= miss_rate,
+            'attainable': (row['attainable_miss_rate'] or 0.0) <= limit,
+            'kept': (row['miss_rate'] or 0.0) <= limit and row['interval'][0] <= miss_rate,
             'approached': (row['miss_rate'] or 0.0) >= miss_rate / 2 or
             row['share_promised'] >= oracle['share_promised'],
             'share_of_oracle': row['share_promised'] / oracle['share_promised'] if oracle['share_promised'] else None,
