@@ -99,6 +99,10 @@ def test_the_command_says_what_the_states_are_worth(target, tmp_path, capsys, mo
     with pytest.raises(SystemExit):
         train_length_predictor.main([*arguments, str(tmp_path / 'labels')])
     assert '.safetensors' in capsys.readouterr().err
+    arguments[arguments.index('24')] = '0'
+    with pytest.raises(SystemExit):
+        train_length_predictor.main([*arguments, str(tmp_path / 'labels.safetensors')])
+    assert '--max-new-tokens 0' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('n', 'differ', 'words'), [

@@ -27,7 +27,6 @@ unless `track_timing` is off.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +90,7 @@ class Tracker:
         self._times: TimeBound | None = None
         self._profile, clocks = profile or {}, {'clock': clock, 'wall': wall}
         self.level = PromiseLevel(miss_rate, step=step, **clocks)
-        self._recent: deque[tuple[LengthDistribution, int]] = deque(maxlen=RECENT)
-        self._n_seen = 0
+        self._recent: list[tuple[LengthDistribution, int]] = []  # since the level was shared last
         self._fixed_bound = 1.0  # as in the paper: no margin for noise
         if policy == 'fixed':
             self.length = FixedFactor(k)
@@ -161,10 +159,10 @@ class Tracker:
         if self._times is None or seen.distribution is None or seen.max_tokens < 1:
             return
         self._recent.append((seen.distribution, seen.max_tokens))
-        self._n_seen += 1
-        if self._n_seen % RECENT == 0:
+        if len(self._recent) == RECENT:
             self.level.share_by(lambda: self.time_bound * sum(
                 self.length.pessimistic(distribution, n_max) for distribution, n_max in self._recent))
+            self._recent.clear()
 
     def correct(self, *, prefill: float = 0.0, step: float = 0.0) -> None:
         """Account for fresh measurements without a request: measured over profiled time; 0: not measured."""

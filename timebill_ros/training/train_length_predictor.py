@@ -256,6 +256,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.states:
         if options.out.suffix != SUFFIX:
             parser.error(f'--out must end with {SUFFIX} with --states, got {options.out}')
+        if options.max_new_tokens < 1:
+            parser.error(f'an answer has at least one token, got --max-new-tokens {options.max_new_tokens}')
         _make_labels(options, config, tokenizer)
         return
     if options.site_log:
