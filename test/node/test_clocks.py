@@ -85,7 +85,8 @@ def ends_after(sent, low_s: float, high_s: float) -> Result:
 def running(node: NodeProcess, goal: Generate.Goal, for_s: float):
     """Send a goal and wait until it has run for `for_s`."""
     sent = node.send(goal)
-    wait_until(lambda: sent.feedback, 10.0)
+    wait_until(lambda: sent.feedback or sent.arrived_s, 10.0)
+    assert sent.feedback, f'it ended without a token: {sent.result()}'
     time.sleep(max(0.0, sent.sent_s + for_s - time.monotonic()))
     return sent
 
@@ -231,9 +232,11 @@ def test_by_the_monotonic_clock_a_deadline_is_mapped_once(sim, tmp_path):
     with scripted(tmp_path, use_sim_time=True, deadline_clock='monotonic') as node:
         node.start()
         settle(sim, 1.0)
-        sent = running(node, endless(sim, 1.5), 0.4)
+        # This node may find /clock seconds after it has started: until then it refuses an absolute deadline.
+        wait_until(lambda: node.ask(endless(sim, 1.0))[1].finish_reason == Result.FINISH_DEADLINE)
+        sent = running(node, endless(sim, 3.0), 0.4)
         sim.set_factor(0.1)
-        ends_after(sent, 0.9, 1.5 + SLACK_S)
+        ends_after(sent, 2.4, 3.0 + SLACK_S)
 
 
 # -- the follower by itself --------------------------------------------------------------------------------------------
