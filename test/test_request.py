@@ -150,6 +150,7 @@ ACCOUNT = Timing(prompt_tokens=100, generated_tokens=5, predicted_tokens=20, pes
         'prompt_tokens', 'generated_tokens', 'predicted_tokens', 'kept_tokens', 'length_cap', 'wcet_s', 'queue_s',
         'prediction_s', 'prefill_s', 'eviction_s', 'decode_s', 'time_to_first_token_s', 'response_time_s',
         'tardiness_s')],
+    ({'reused_tokens': 101}, r'reused_tokens must be at most prompt_tokens \(100\), got 101'),
     ({'kept_tokens': 101}, r'kept_tokens must be at most prompt_tokens \(100\), got 101'),
     ({'predicted_tokens': 61}, r'predicted_tokens must be at most pessimistic_tokens \(60\), got 61'),
     ({'hidden_prediction_s': 0.5}, r'hidden_prediction_s must be at most prediction_s \(0.25\), got 0.5'),

@@ -191,6 +191,7 @@ class Timing:
     """
 
     prompt_tokens: int = 0
+    reused_tokens: int = 0
     generated_tokens: int = 0
     predicted_tokens: int = 0
     pessimistic_tokens: int = 0
@@ -247,7 +248,7 @@ class Timing:
 _NOT_NEGATIVE = ('length_cap', *(f.name for f in dataclasses.fields(Timing) if f.name.endswith(('_tokens', '_s'))
                                  and f.name != 'time_budget_s'))
 _ORDERED = (('predicted_tokens', 'pessimistic_tokens'), ('kept_tokens', 'prompt_tokens'),
-            ('hidden_prediction_s', 'prediction_s'))
+            ('reused_tokens', 'prompt_tokens'), ('hidden_prediction_s', 'prediction_s'))
 
 # Ends that may come anywhere in an answer: in its middle, or before it has any text.
 CUT = (FinishReason.LENGTH, FinishReason.CAPPED, FinishReason.DEADLINE)

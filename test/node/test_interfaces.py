@@ -23,7 +23,7 @@ from builtin_interfaces.msg import Duration  # noqa: E402
 
 from timebill_ros.action import Generate  # noqa: E402
 from timebill_ros.msg import ChatMessage, DeadlineStats, RequestStatus, SamplingConfig, Timing  # noqa: E402
-from timebill_ros.srv import EstimateTime  # noqa: E402
+from timebill_ros.srv import EstimateTime, Prepare  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = sorted(path for folder in ('msg', 'action', 'srv') for path in (ROOT / folder).iterdir())
@@ -71,7 +71,7 @@ FIELDS = {
         'variant': 'string',
         'seed': 'uint64',
         'dropped_messages': 'uint32',
-        **dict.fromkeys(('prompt_tokens', 'generated_tokens', 'predicted_tokens', 'pessimistic_tokens',
+        **dict.fromkeys(('prompt_tokens', 'reused_tokens', 'generated_tokens', 'predicted_tokens', 'pessimistic_tokens',
                          'kept_tokens', 'length_cap'), 'uint32'),
         **dict.fromkeys(('eviction_ratio', 'time_budget_s', 'wcet_s', 'queue_s', 'prediction_s',
                          'hidden_prediction_s', 'prefill_s', 'eviction_s', 'decode_s',
@@ -105,7 +105,7 @@ FIELDS = {
         'predicted_finish': 'builtin_interfaces/Time',
         **dict.fromkeys(('time_budget_s', 'slack_s', 'wcet_s', 'response_time_s', 'tardiness_s', 'eviction_ratio',
                          'timing_factor'), 'double'),
-        **dict.fromkeys(('predicted_tokens', 'pessimistic_tokens', 'generated_tokens'), 'uint32'),
+        **dict.fromkeys(('predicted_tokens', 'pessimistic_tokens', 'generated_tokens', 'reused_tokens'), 'uint32'),
         'overrun': 'boolean',
         'variant': 'string',
         'degraded': 'boolean',
@@ -128,10 +128,14 @@ FIELDS = {
         'is_from_bound': 'boolean',
         'waiting_s': 'double',
         'prompt_tokens': 'uint32',
+        'reused_tokens': 'uint32',
         'predicted_tokens': 'uint32',
         'pessimistic_tokens': 'uint32',
         **dict.fromkeys(('wcet_without_eviction_s', 'wcet_with_eviction_s', 'eviction_ratio'), 'double'),
     },
+    Prepare.Request: {'prompt': 'string', 'messages': 'sequence<timebill_ros/ChatMessage>'},
+    Prepare.Response: {'error_code': 'uint16', 'error_msg': 'string',
+                       **dict.fromkeys(('prompt_tokens', 'ready_tokens'), 'uint32')},
 }
 
 CONSTANTS = {

@@ -159,7 +159,7 @@ def test_what_one_asks_the_other_answers():
         assert other['request'] <= node['reply'] and other['call'] <= node['execute']
         assert other['subscribe'] - {'/clock', '/parameter_events'} <= node['publish']
     # A client is not to change the node; a manager changes its state and sends it no goals.
-    assert client['request'] == {'/timebill/estimate_time', '/timebill/get_state'}
+    assert client['request'] == {'/timebill/estimate_time', '/timebill/prepare', '/timebill/get_state'}
     assert manager['request'] == {'/timebill/change_state', '/timebill/get_state'} and not manager['call']
 
 

@@ -47,6 +47,7 @@ class Estimate:
     eviction_ratio: float
     waiting_s: float = 0.0
     is_from_bound: bool = False
+    reused_tokens: int = 0
 
 
 class Waiting(NamedTuple):

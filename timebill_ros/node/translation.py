@@ -133,8 +133,8 @@ def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float
         slack_s=time_left_s - worst_s, wcet_s=timing.wcet_s, response_time_s=timing.response_time_s,
         tardiness_s=-time_left_s if late else timing.tardiness_s, eviction_ratio=timing.eviction_ratio,
         predicted_tokens=timing.predicted_tokens, pessimistic_tokens=timing.pessimistic_tokens,
-        generated_tokens=timing.generated_tokens, timing_factor=timing_factor, variant=timing.variant, overrun=late,
-        degraded=degraded)
+        generated_tokens=timing.generated_tokens, reused_tokens=timing.reused_tokens, timing_factor=timing_factor,
+        variant=timing.variant, overrun=late, degraded=degraded)
     message.header.stamp = stamp(ros_now_s)
     if outcome is not None:
         message.finish_reason, message.error_code = int(outcome.finish_reason), int(outcome.error_code)
