@@ -26,9 +26,12 @@ from timebill_ros.inference.streams import Stream
 
 
 def read_in_chunks(step: Step, ids: list[int], device: torch.device, stream: Stream, *, chunk_tokens: int,
-                   should_stop: Callable[[], bool], around_last: AbstractContextManager
+                   should_stop: Callable[[], bool], around_last: AbstractContextManager, first: int = 0
                    ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Append a prompt to the cache -> (logits [V], hidden [H]) of its last token, as a step returns them.
+
+    The cache holds the `first` tokens already. Chunks end where they would without these, at multiples of
+    `chunk_tokens`, so that all but the first of them are the same chunks.
 
     A GPU is given one chunk while it computes another, so that it is never idle; it is not given a third. Raises
     Stopped where `should_stop` says so between two chunks. `around_last` is entered for the last chunk.
@@ -36,14 +39,15 @@ def read_in_chunks(step: Step, ids: list[int], device: torch.device, stream: Str
     prompt = torch.tensor([ids], dtype=torch.long).to(device)
     positions = torch.arange(len(ids), device=device)[None]
     ends = [stream.event(), stream.event()]  # of the last two chunks
-    for i, start in enumerate(range(0, len(ids), chunk_tokens)):
+    starts = [n for n in (first, *range((first // chunk_tokens + 1) * chunk_tokens, len(ids), chunk_tokens))
+              if n < len(ids)]
+    for i, start in enumerate(starts):
         ends[i % 2].wait()  # for chunk i - 2, while the device computes chunk i - 1
-        if start and should_stop():
+        if i and should_stop():
             raise Stopped
-        end = start + chunk_tokens
-        if end >= len(ids):
+        if start == starts[-1]:
             with around_last:
-                return step(prompt[:, start:end], positions[:, start:end])
-        step(prompt[:, start:end], positions[:, start:end])
+                return step(prompt[:, start:], positions[:, start:])
+        step(prompt[:, start:starts[i + 1]], positions[:, start:starts[i + 1]])
         ends[i % 2].record()
-    raise ValueError('a prompt has at least one token')
+    raise ValueError('a prompt has at least one token that is not read yet')

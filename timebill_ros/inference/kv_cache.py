@@ -77,13 +77,25 @@ class SlotLayer(CacheLayerMixin):
         """Return views of the filled slots: keys and values, [1, H_kv, length, D] each."""
         return self.keys[:, :, :self.length], self.values[:, :, :self.length]
 
+    def refill(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Count the first `n` slots as filled; return views of keys and values, [1, H_kv, n, D], to write them to.
+
+        Not before the first update.
+        """
+        self.length = n
+        self._touched = max(self._touched, n)
+        return self.filled()
+
     def keep(self, indices: torch.Tensor) -> None:
         """Compact to the slots `indices`, [H_kv, n_keep] and ascending per head; every head keeps the same count."""
         n_keep = indices.shape[1]
         for states in (self.keys, self.values):
-            index = indices[None, :, :, None].expand(-1, -1, -1, states.shape[3])
-            # gather makes a copy first, so reading and writing the same buffer is safe.
-            states[:, :, :n_keep] = states.gather(2, index)
+            # Both ways make a copy first, so reading and writing the same buffer is safe.
+            if states.device.type == 'cpu':  # rows are copied whole, 3 to 10 times as quick as number by number
+                for head, index in zip(states[0], indices, strict=True):
+                    head[:n_keep] = head.index_select(0, index)
+            else:
+                states[:, :, :n_keep] = states.gather(2, indices[None, :, :, None].expand(-1, -1, -1, states.shape[3]))
         self.length = n_keep
 
     def snapshot(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,10 +108,9 @@ class SlotLayer(CacheLayerMixin):
 
     def restore(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Go back to a snapshot of this layer. The snapshot can be restored again."""
-        self.length = keys.shape[2]
-        self.keys[:, :, :self.length] = keys
-        self.values[:, :, :self.length] = values
-        self._touched = max(self._touched, self.length)
+        to_keys, to_values = self.refill(keys.shape[2])
+        to_keys[:] = keys
+        to_values[:] = values
 
     def get_mask_sizes(self, query) -> tuple[int, int]:
         """Return (number of keys, offset of the first) for transformers' own masks.
