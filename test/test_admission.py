@@ -19,7 +19,11 @@ from dataclasses import replace
 import pytest
 
 from timebill_ros.admission import (
+    MAX_CHOICE_CHARACTERS,
+    MAX_CHOICES,
     MAX_CLOSING_CHARACTERS,
+    MAX_REGEX_CHARACTERS,
+    MAX_SCHEMA_CHARACTERS,
     MAX_STOP_CHARACTERS,
     MAX_STOP_STRINGS,
     ROLES,
@@ -65,6 +69,18 @@ REFUSED = [  # changes to a good request -> the offending value in the sentence
     ({'closing_text': 'x' * (MAX_CLOSING_CHARACTERS + 1)}, f'closing_text has {MAX_CLOSING_CHARACTERS + 1}'),
     (sampled(stop=['x', '']), 'stop[1] must have 1 to 256 characters, got 0'),
     (sampled(stop=['x' * (MAX_STOP_CHARACTERS + 1)]), f'got {MAX_STOP_CHARACTERS + 1}'),
+    ({'response_schema': '{}', 'regex': 'a'}, 'response_schema and regex'),
+    ({'choices': ['a'], 'closing_text': '.'}, 'closing_text cannot go with choices'),
+    ({'regex': 'a', 'stop_at_line_end': True}, 'stop_at_line_end cannot go with regex'),
+    ({'response_schema': '{}', **sampled(stop=['}'])}, 'sampling.stop cannot go with response_schema'),
+    ({'response_schema': '{"type": '}, "no JSON"),
+    ({'response_schema': '[1]'}, "must be a JSON object, such as {\"type\": \"object\"}, got '[1]'"),
+    ({'response_schema': '[' * 60_000}, 'no JSON'),
+    ({'response_schema': ' ' * MAX_SCHEMA_CHARACTERS + '{}'}, f'has {MAX_SCHEMA_CHARACTERS + 2} characters'),
+    ({'regex': 'a' * (MAX_REGEX_CHARACTERS + 1)}, f'regex has {MAX_REGEX_CHARACTERS + 1} characters'),
+    ({'choices': ['a'] * (MAX_CHOICES + 1)}, f'holds {MAX_CHOICES + 1} choices'),
+    ({'choices': ['a', '']}, f'choices[1] must have 1 to {MAX_CHOICE_CHARACTERS} characters, got 0'),
+    ({'choices': ['a' * (MAX_CHOICE_CHARACTERS + 1)]}, f'got {MAX_CHOICE_CHARACTERS + 1}'),
 ]
 
 
@@ -96,6 +112,10 @@ def test_too_many_characters(changes):
     sampled(repetition_penalty=0.009999999776482582),  # 0.01 as the goal's float32 field holds it
     sampled(temperature=100.0, top_p=1e-30, top_k=1, seed=2 ** 64 - 1),
     sampled(stop=['x' * MAX_STOP_CHARACTERS] * MAX_STOP_STRINGS),
+    {'response_schema': '{}'},
+    {'response_schema': '{"type": "object"}'},
+    {'choices': ['a' * MAX_CHOICE_CHARACTERS] * MAX_CHOICES},
+    {'regex': 'a' * MAX_REGEX_CHARACTERS},
 ])
 def test_accepted(changes):
     check(replace(GOOD, **changes), max_prompt_characters=MOST_CHARACTERS)

@@ -19,7 +19,7 @@ from dataclasses import replace
 import pytest
 
 from timebill_ros import settings
-from timebill_ros.codes import ErrorCode, FinishReason, Strategy
+from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy
 from timebill_ros.overrun import STRATEGIES, drops, interrupt, of, settle
 from timebill_ros.request import Request, Timing
 
@@ -65,6 +65,7 @@ def test_settle(strategy, reason, text, at_line_end, closing, code, kept):
     outcome = settle(request, reason, text, timing)
     assert (outcome.error_code, outcome.text, outcome.finish_reason) == (code, kept, reason)
     assert outcome.timing is timing
+    assert outcome.added_characters == (len(closing) if outcome.text.endswith(' [cut]') else 0)
     assert bool(outcome.error_msg) == (code is not ErrorCode.NONE)
     if code is ErrorCode.DEADLINE_MISSED:
         assert '1.500 s' in outcome.error_msg and '7 tokens' in outcome.error_msg
@@ -82,6 +83,25 @@ def test_an_answer_that_the_context_cut_to_nothing_says_that_the_prompt_is_too_l
     outcome = settle(request, FinishReason.CAPPED, text, timing, context_is_full=True)
     assert (outcome.error_code, outcome.text) == (ErrorCode.PROMPT_TOO_LONG, '')
     assert all(part in outcome.error_msg for part in ('93 tokens', '7 more', words))
+
+
+@pytest.mark.parametrize('reason', [FinishReason.DEADLINE, *LIMITED])
+@pytest.mark.parametrize('on_cut', OnCut)
+@pytest.mark.parametrize(('form', 'text'), [
+    (dict(response_schema='{}'), '{"a": 1}'), (dict(choices=['left']), 'left'), (dict(regex='[a-z]+'), 'left')])
+def test_a_cut_answer_without_its_form_is_no_answer(form, text, reason, on_cut):
+    request, timing = replace(REQUEST, **form, on_cut=on_cut), Timing(time_budget_s=1.5)
+    completed = settle(request, reason, text, timing, added=1)
+    assert (completed.error_code, completed.text, completed.added_characters) == (ErrorCode.NONE, text, 1)
+    whole = settle(request, reason, text, timing, added=0)
+    assert (whole.error_code, whole.text, whole.added_characters) == (ErrorCode.NONE, text, 0)
+    cut = settle(request, reason, text, timing)
+    assert (cut.error_code is not ErrorCode.NONE) and cut.text == ''
+    assert 'the form' in cut.error_msg and ('on_cut' in cut.error_msg) == (on_cut is OnCut.DROP)
+    assert settle(request, FinishReason.EOS, text, timing).error_code is ErrorCode.NONE
+    assert settle(request, FinishReason.CANCELED, text, timing).text == text
+    killed = settle(replace(request, strategy=KILL), FinishReason.DEADLINE, text, timing, added=1)
+    assert (killed.error_code, killed.text) == (ErrorCode.DEADLINE_MISSED, '')
 
 
 @pytest.mark.parametrize('reason', [FinishReason.DEADLINE, *LIMITED])

@@ -15,6 +15,7 @@
 """Whether a goal is well formed. The node checks it before the goal waits or runs; no model, no torch, no rclpy."""
 from __future__ import annotations
 
+import json
 import math
 import secrets
 from collections.abc import Mapping
@@ -29,6 +30,10 @@ MAX_MESSAGES = 1024
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 256
 MAX_CLOSING_CHARACTERS = 1024
+MAX_SCHEMA_CHARACTERS = 65536
+MAX_REGEX_CHARACTERS = 4096
+MAX_CHOICES = 256
+MAX_CHOICE_CHARACTERS = 1024
 PENALTIES = (0.01, 100.0)  # repetition penalties; beyond them logits might overflow
 LARGEST_SEED = 2 ** 53 - 1  # of those that are drawn: what reads JSON into floats tells them apart
 _NEUTRAL = Sampling()
@@ -114,3 +119,38 @@ def check(request: Request, *, max_prompt_characters: int) -> None:
     for index, stop in enumerate(sampling.stop):
         if not 0 < len(stop) <= MAX_STOP_CHARACTERS:
             raise _invalid(f'sampling.stop[{index}] must have 1 to {MAX_STOP_CHARACTERS} characters, got {len(stop)}')
+    _check_form(request)
+
+
+def _check_form(request: Request) -> None:
+    """Raise GoalError, with the offending value, unless an answer can have the form that `request` asks for."""
+    given = [name for name in ('response_schema', 'choices', 'regex') if getattr(request, name)]
+    if not given:
+        return
+    if len(given) > 1:
+        raise _invalid(f'the goal has {" and ".join(given)}; an answer has one form: give one of them')
+    beside = 'closing_text' if request.closing_text else 'stop_at_line_end' if request.stop_at_line_end else \
+        'sampling.stop' if request.sampling.stop else ''
+    if beside:
+        raise _invalid(f'{beside} cannot go with {given[0]}, which says where an answer ends and how it is completed '
+                       'where it is cut: leave it out')
+    if request.response_schema:
+        _check_schema(request.response_schema)
+    if len(request.regex) > MAX_REGEX_CHARACTERS:
+        raise _invalid(f'regex has {len(request.regex)} characters; at most {MAX_REGEX_CHARACTERS} are taken')
+    if len(request.choices) > MAX_CHOICES:
+        raise _invalid(f'the goal holds {len(request.choices)} choices; at most {MAX_CHOICES} are taken')
+    for index, choice in enumerate(request.choices):
+        if not 0 < len(choice) <= MAX_CHOICE_CHARACTERS:
+            raise _invalid(f'choices[{index}] must have 1 to {MAX_CHOICE_CHARACTERS} characters, got {len(choice)}')
+
+
+def _check_schema(text: str) -> None:
+    if len(text) > MAX_SCHEMA_CHARACTERS:
+        raise _invalid(f'response_schema has {len(text)} characters; at most {MAX_SCHEMA_CHARACTERS} are taken')
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(f'response_schema is no JSON: {error}; it begins with {text[:64]!r}') from error
+    if not isinstance(schema, dict):
+        raise _invalid(f'response_schema must be a JSON object, such as {{"type": "object"}}, got {text[:64]!r}')

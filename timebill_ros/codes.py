@@ -30,6 +30,13 @@ class Strategy(IntEnum):
     TRUNCATE = 3
 
 
+class OnCut(IntEnum):
+    """How an answer of a given form is completed where it is cut: see Generate's on_cut."""
+
+    DROP = 0
+    CLOSE = 1
+
+
 class Verdict(IntEnum):
     """What the plan expects of the deadline. FITS and FITS_WITH_EVICTION are promises."""
 

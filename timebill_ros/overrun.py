@@ -19,7 +19,7 @@ test/test_overrun.py. The worker settles the answers that it cuts, the node thos
 """
 from __future__ import annotations
 
-from timebill_ros.codes import ErrorCode, FinishReason, Strategy
+from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy
 from timebill_ros.request import CUT, Outcome, Request, Timing
 
 
@@ -83,13 +83,14 @@ def usable(request: Request, text: str) -> str:
     return text + request.closing_text if text else ''
 
 
-def settle(request: Request, reason: FinishReason, text: str, timing: Timing, *,
+def settle(request: Request, reason: FinishReason, text: str, timing: Timing, *, added: int | None = None,
            context_is_full: bool = False) -> Outcome:
     """Return the outcome of a generation that stopped for `reason` with `text` so far.
 
     This is the one place where a deadline becomes an error code. A cut answer of which nothing is kept is a failure,
-    because an empty text must not read as success. `context_is_full`: the model's context has no room for another
-    token, so that a CAPPED answer was cut by it and not by a plan.
+    because an empty text must not read as success. So is a cut answer without the form that the goal asks for: `added`
+    says how many characters at the end of `text` complete it, None: it was not completed. `context_is_full`: the
+    model's context has no room for another token, so that a CAPPED answer was cut by it and not by a plan.
     """
     if reason is FinishReason.CANCELED:
         return Outcome(ErrorCode.CANCELED, 'canceled by the client', text, reason, timing)
@@ -97,17 +98,29 @@ def settle(request: Request, reason: FinishReason, text: str, timing: Timing, *,
         return Outcome(ErrorCode.NONE, '', text, reason, timing)
     # LENGTH and CAPPED came in time, so every strategy keeps their text.
     kept = of(request).kept(request, text) if reason is FinishReason.DEADLINE else usable(request, text)
+    if request.has_form and added is None:
+        kept = ''
     if kept:
-        return Outcome(ErrorCode.NONE, '', kept, reason, timing)
+        return Outcome(ErrorCode.NONE, '', kept, reason, timing, added or len(request.closing_text))
     code, message = _nothing_kept(request, reason, text, timing, context_is_full)
     return Outcome(code, message, '', reason, timing)
+
+
+def _missing(request: Request, text: str) -> str:
+    """Return why nothing is left of a cut answer with `text` so far."""
+    if not text:
+        return 'it held no text yet'
+    if request.has_form:
+        hint = '' if request.on_cut is OnCut.CLOSE else ' (on_cut: drop; close would have made up the rest)'
+        return f'what was complete of it does not have the form asked for{hint}'
+    return 'no line of it had ended (stop_at_line_end)'
 
 
 def _nothing_kept(request: Request, reason: FinishReason, text: str, timing: Timing,
                   context_is_full: bool) -> tuple[ErrorCode, str]:
     """Return code and sentence for a cut answer of which nothing is left. They name what the client can change."""
     n, strategy = timing.generated_tokens, of(request)
-    missing = 'no line of it had ended (stop_at_line_end)' if text else 'it held no text yet'
+    missing = _missing(request, text)
     if reason is FinishReason.LENGTH:
         return ErrorCode.INVALID_GOAL, f'max_new_tokens {request.max_new_tokens} ended the answer, and {missing}'
     if reason is FinishReason.CAPPED and context_is_full:
@@ -126,4 +139,5 @@ def interrupt(request: Request, code: ErrorCode, message: str, text: str, timing
 
     The goal's strategy says what text is kept.
     """
-    return Outcome(code, message, of(request).kept(request, text), FinishReason.ERROR, timing)
+    kept = of(request).kept(request, text)
+    return Outcome(code, message, kept, FinishReason.ERROR, timing, len(request.closing_text) if kept else 0)

@@ -26,7 +26,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
-from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy, Verdict
 
 UNKNOWN = math.nan  # a time that was not measured
 
@@ -50,7 +50,9 @@ def _require_ratio(ratio: float, kept: int, whole: int) -> None:
 # little beside any of them.
 CHOICES = ('greedy', 'temperature', 'top_k', 'top_p')
 PENALTY = '+penalty'  # with a repetition penalty besides
-SAMPLING_KINDS = (*CHOICES, *(choice + PENALTY for choice in CHOICES))
+GRAMMAR = '+grammar'  # of the tokens that a grammar allows: their mask is made for each token
+_UNMASKED = (*CHOICES, *(choice + PENALTY for choice in CHOICES))
+SAMPLING_KINDS = (*_UNMASKED, *(kind + GRAMMAR for kind in _UNMASKED))
 
 
 @dataclass
@@ -67,13 +69,14 @@ class Sampling:
     stop: list[str] = field(default_factory=list)
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    masked: bool = False  # a grammar says which tokens may be drawn; no field of a goal, but of what it asks for
 
     @property
     def kind(self) -> str:
         """One of SAMPLING_KINDS: kinds that take different times to draw a token."""
         choice = 'greedy' if self.temperature <= 0 else \
             'top_k' if self.top_k > 0 else 'top_p' if self.top_p < 1 else 'temperature'
-        return choice + (PENALTY if self.repetition_penalty != 1 else '')
+        return choice + (PENALTY if self.repetition_penalty != 1 else '') + (GRAMMAR if self.masked else '')
 
 
 @dataclass
@@ -95,6 +98,10 @@ class Request:
     priority: int = 0
     closing_text: str = ''
     stop_at_line_end: bool = False
+    response_schema: str = ''  # at most one of this and the next two is not empty
+    choices: list[str] = field(default_factory=list)
+    regex: str = ''
+    on_cut: OnCut = OnCut.DROP
     delivery_margin_s: float = 0.03  # kept free before the deadline for carrying the result to the client
     max_overrun_s: float = 0.0  # how long it may go on after the deadline; more than 0 for SKIP_NEXT only
     on_long_history: str = 'refuse'  # the parameter of that name
@@ -121,6 +128,11 @@ class Request:
         return self.deadline_s - self.release_s
 
     @property
+    def has_form(self) -> bool:
+        """Whether the goal asks for JSON of a schema, one of some choices, or what a regular expression matches."""
+        return bool(self.response_schema or self.choices or self.regex)
+
+    @property
     def characters(self) -> int:
         """The number of characters in the prompt, or in the contents of all messages."""
         return len(self.prompt) + sum(len(message['content']) for message in self.messages)
@@ -128,7 +140,7 @@ class Request:
     @staticmethod
     def from_dict(data: dict) -> Request:
         data = dict(data)
-        data['strategy'] = Strategy(data['strategy'])
+        data['strategy'], data['on_cut'] = Strategy(data['strategy']), OnCut(data['on_cut'])
         data['sampling'] = Sampling(**data['sampling'])
         return Request(**data)
 
@@ -193,6 +205,7 @@ class Timing:
     prompt_tokens: int = 0
     reused_tokens: int = 0
     generated_tokens: int = 0
+    forced_tokens: int = 0
     predicted_tokens: int = 0
     pessimistic_tokens: int = 0
     kept_tokens: int = 0
@@ -210,6 +223,8 @@ class Timing:
     prefill_s: float = UNKNOWN
     eviction_s: float = UNKNOWN
     decode_s: float = UNKNOWN
+    grammar_s: float = UNKNOWN
+    mask_s: float = UNKNOWN
     time_to_first_token_s: float = UNKNOWN
     response_time_s: float = UNKNOWN
     tardiness_s: float = UNKNOWN
@@ -248,6 +263,7 @@ class Timing:
 _NOT_NEGATIVE = ('length_cap', *(f.name for f in dataclasses.fields(Timing) if f.name.endswith(('_tokens', '_s'))
                                  and f.name != 'time_budget_s'))
 _ORDERED = (('predicted_tokens', 'pessimistic_tokens'), ('kept_tokens', 'prompt_tokens'),
+            ('forced_tokens', 'generated_tokens'),
             ('reused_tokens', 'prompt_tokens'), ('hidden_prediction_s', 'prediction_s'))
 
 # Ends that may come anywhere in an answer: in its middle, or before it has any text.
@@ -278,6 +294,7 @@ class Outcome:
     text: str = ''
     finish_reason: FinishReason = FinishReason.UNKNOWN
     timing: Timing = field(default_factory=Timing)
+    added_characters: int = 0  # at the end of `text`, which the model did not write
 
     def __post_init__(self):
         code, reason = self.error_code, self.finish_reason
@@ -288,11 +305,14 @@ class Outcome:
         else:
             _require(bool(self.error_msg), 'error_msg', 'a sentence for {}', self.error_msg, code.name)
             _require(not self.text or code in _KEEPING, 'text', 'empty for {}', self.text[:64], code.name)
+        _require(0 <= self.added_characters <= len(self.text), 'added_characters', 'from 0 to {}',
+                 self.added_characters, len(self.text))
 
     @staticmethod
     def from_dict(data: dict) -> Outcome:
         return Outcome(ErrorCode(data['error_code']), data['error_msg'], data['text'],
-                       FinishReason(data['finish_reason']), Timing.from_dict(data['timing']))
+                       FinishReason(data['finish_reason']), Timing.from_dict(data['timing']),
+                       data['added_characters'])
 
 
 def to_dict(record) -> dict:

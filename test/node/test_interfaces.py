@@ -41,11 +41,16 @@ FIELDS = {
         'priority': 'uint8',
         'closing_text': 'string',
         'stop_at_line_end': 'boolean',
+        'response_schema': 'string',
+        'choices': 'sequence<string>',
+        'regex': 'string',
+        'on_cut': 'uint8',
     },
     Generate.Result: {
         'error_code': 'uint16',
         'error_msg': 'string',
         'text': 'string',
+        'generated_characters': 'uint32',
         'finish_reason': 'uint8',
         'timing': 'timebill_ros/Timing',
     },
@@ -71,10 +76,10 @@ FIELDS = {
         'variant': 'string',
         'seed': 'uint64',
         'dropped_messages': 'uint32',
-        **dict.fromkeys(('prompt_tokens', 'reused_tokens', 'generated_tokens', 'predicted_tokens', 'pessimistic_tokens',
-                         'kept_tokens', 'length_cap'), 'uint32'),
+        **dict.fromkeys(('prompt_tokens', 'reused_tokens', 'generated_tokens', 'forced_tokens', 'predicted_tokens',
+                         'pessimistic_tokens', 'kept_tokens', 'length_cap'), 'uint32'),
         **dict.fromkeys(('eviction_ratio', 'time_budget_s', 'wcet_s', 'queue_s', 'prediction_s',
-                         'hidden_prediction_s', 'prefill_s', 'eviction_s', 'decode_s',
+                         'hidden_prediction_s', 'prefill_s', 'eviction_s', 'decode_s', 'grammar_s', 'mask_s',
                          'time_to_first_token_s', 'response_time_s', 'tardiness_s'), 'double'),
     },
     DeadlineStats: {
@@ -140,6 +145,7 @@ FIELDS = {
 
 CONSTANTS = {
     (Generate.Goal, 'STRATEGY_'): {'DEFAULT': 0, 'KILL': 1, 'SKIP_NEXT': 2, 'TRUNCATE': 3},
+    (Generate.Goal, 'ON_CUT_'): {'DROP': 0, 'CLOSE': 1},
     (Generate.Result, ''): {
         'NONE': 0, 'UNKNOWN': 7000, 'DEADLINE_MISSED': 7001, 'INVALID_GOAL': 7002, 'INACTIVE': 7003,
         'PROMPT_TOO_LONG': 7004, 'INFEASIBLE': 7005, 'SKIPPED': 7006, 'OUT_OF_MEMORY': 7007,
@@ -187,6 +193,7 @@ def test_a_goal_with_only_prompt_and_budget_means_the_servers_defaults():
     assert goal.max_new_tokens == 0
     assert (goal.deadline.sec, goal.deadline.nanosec) == (0, 0)
     assert goal.messages == [] and goal.closing_text == '' and goal.stop_at_line_end is False
+    assert (goal.response_schema, goal.choices, goal.regex, goal.on_cut) == ('', [], '', 0)
     assert goal.priority == 0
 
 

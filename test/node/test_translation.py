@@ -23,7 +23,7 @@ from builtin_interfaces.msg import Duration, Time
 
 from timebill_ros import settings
 from timebill_ros.action import Generate
-from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Strategy, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, OnCut, Phase, Strategy, Verdict
 from timebill_ros.msg import ChatMessage, SamplingConfig
 from timebill_ros.node import translation
 from timebill_ros.request import Outcome, Timing
@@ -77,7 +77,7 @@ def test_a_goals_own_values_are_kept():
                                                  min_p=0.125, repetition_penalty=1.25),
                          priority=9, closing_text='}', stop_at_line_end=True)
     assert (request.strategy, request.max_new_tokens, request.max_eviction_ratio) == (Strategy.KILL, 7, 0.5)
-    assert dataclasses.astuple(request.sampling) == (0.5, 0.25, 3, 2 ** 64 - 1, ['x'], 0.125, 1.25)
+    assert dataclasses.astuple(request.sampling) == (0.5, 0.25, 3, 2 ** 64 - 1, ['x'], 0.125, 1.25, False)
     assert (request.priority, request.closing_text, request.stop_at_line_end) == (9, '}', True)
 
 
@@ -85,6 +85,7 @@ def test_a_goals_own_values_are_kept():
 def test_the_goal_itself_keeps_no_text(strategy, error):
     """The texts are cleared, because rclpy keeps goals as long as their results."""
     goal = Generate.Goal(prompt='p' * 9, closing_text='c', messages=[ChatMessage(role='user', content='hi')],
+                         **(dict(response_schema='{}', choices=['c'], regex='r') if error else {}),
                          sampling=SamplingConfig(stop=['s'], seed=3), time_budget=Duration(sec=2),
                          overrun_strategy=strategy)
     request = None
@@ -105,6 +106,22 @@ def test_a_goal_without_sampling_is_drawn_as_the_parameter_says_with_a_seed_of_i
     first, second = (to_request({'sampling_defaults': defaults}).sampling for _ in range(2))
     assert (first.temperature, first.top_k, first.repetition_penalty) == expected
     assert 0 < first.seed != second.seed
+
+
+@pytest.mark.parametrize(('field', 'value'), [
+    ('response_schema', '{}'), ('choices', ['left', 'right']), ('regex', '[a-z]+')])
+def test_the_form_of_an_answer(field, value):
+    request = to_request(**{field: value}, on_cut=Generate.Goal.ON_CUT_CLOSE)
+    assert request.has_form and getattr(request, field) == value and request.on_cut is OnCut.CLOSE
+    assert request.sampling.kind == 'greedy+grammar'
+    assert not to_request().has_form and to_request().on_cut is OnCut.DROP
+
+
+def test_a_way_to_complete_that_is_not_known_is_refused():
+    with pytest.raises(GoalError, match='unknown on_cut 7') as refused:
+        to_request(regex='a', on_cut=7)
+    assert refused.value.code is ErrorCode.INVALID_GOAL
+
 
 
 @pytest.mark.parametrize('what', ['refuse', 'drop_oldest'])
@@ -192,6 +209,12 @@ def test_result():
     result = translation.to_result(outcome)
     assert (result.error_code, result.error_msg, result.text) == (Generate.Result.WORKER_LOST, 'gone', 'text')
     assert (result.finish_reason, result.timing.prompt_tokens) == (Generate.Result.FINISH_ERROR, 4)
+
+
+def test_a_result_tells_how_much_of_its_text_is_the_models_own():
+    outcome = Outcome(text='[1, 2]', finish_reason=FinishReason.DEADLINE, added_characters=1)
+    assert translation.to_result(outcome).generated_characters == 5
+    assert translation.to_result(replace(outcome, added_characters=0)).generated_characters == 6
 
 
 def test_a_sentence_of_pages_is_cut():

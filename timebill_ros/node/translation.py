@@ -21,7 +21,7 @@ from builtin_interfaces.msg import Time
 
 from timebill_ros import admission
 from timebill_ros.action import Generate
-from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Strategy
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, OnCut, Phase, Strategy
 from timebill_ros.msg import RequestStatus
 from timebill_ros.msg import Timing as TimingMessage
 from timebill_ros.request import Outcome, Request, Sampling, Timing
@@ -54,13 +54,14 @@ def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, deadli
 
     The goal's own texts are cleared: rclpy keeps every goal until its result expires, and with the texts any client
     could fill the memory. So all goals together hold at most the texts of those that wait and the one that runs:
-    (queue_size + 1) * max_prompt_characters characters, and little more for stop strings and the closing text.
+    (queue_size + 1) * max_prompt_characters characters, and little more for stop strings, the closing text and what the
+    response must be.
     """
     try:
         return _to_request(goal, request_id, release_s, deadline_in_s, settings, margin_s, model_sampling)
     finally:
-        goal.prompt = goal.closing_text = ''
-        goal.messages, goal.sampling.stop = [], []
+        goal.prompt = goal.closing_text = goal.response_schema = goal.regex = ''
+        goal.messages, goal.sampling.stop, goal.choices = [], [], []
 
 
 def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline_in_s: float | None, settings: dict,
@@ -69,6 +70,10 @@ def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline
         strategy = Strategy(goal.overrun_strategy)
     except ValueError:
         raise GoalError(ErrorCode.INVALID_GOAL, f'unknown overrun_strategy {goal.overrun_strategy}') from None
+    try:
+        on_cut = OnCut(goal.on_cut)
+    except ValueError:
+        raise GoalError(ErrorCode.INVALID_GOAL, f'unknown on_cut {goal.on_cut}') from None
     deadline_s = admission.resolve_deadline(
         release_s=release_s, time_budget_s=seconds(goal.time_budget), deadline_in_s=deadline_in_s,
         default_time_budget_s=settings['default_time_budget_s'])
@@ -86,7 +91,9 @@ def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline
             model_sampling if settings['sampling_defaults'] == 'model' else {}),
         max_eviction_ratio=settings['max_eviction_ratio'] if ratio < 0 else ratio,
         priority=goal.priority, closing_text=goal.closing_text, stop_at_line_end=goal.stop_at_line_end,
+        response_schema=goal.response_schema, choices=list(goal.choices), regex=goal.regex, on_cut=on_cut,
         delivery_margin_s=margin_s, on_long_history=settings['on_long_history'])
+    request.sampling.masked = request.has_form
     admission.check(request, max_prompt_characters=settings['max_prompt_characters'])
     return request
 
@@ -104,6 +111,7 @@ def to_result(outcome: Outcome) -> Generate.Result:
     """Return the end of a request as the result of its goal."""
     return Generate.Result(error_code=int(outcome.error_code), error_msg=outcome.error_msg[:MAX_ERROR_CHARACTERS],
                            text=outcome.text, finish_reason=int(outcome.finish_reason),
+                           generated_characters=len(outcome.text) - outcome.added_characters,
                            timing=to_timing(outcome.timing))
 
 
