@@ -134,6 +134,9 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
         recorder.push(query.to(key.dtype), scaling)  # scorers compare it with the cache
     computed_in = query.dtype
     query = query.to(key.dtype)  # another precision than the cache's comes with other weights: see variants.py
+    tiles = getattr(module, 'timebill_tiles', None)
+    if tiles is not None and tiles.is_reading:
+        return tiles.attend(query, key, value, sliding_window, scaling, kwargs.get('softcap')).to(computed_in), None
     n_heads, n_kv_heads, head_dim = query.shape[1], key.shape[1], query.shape[3]
     if (softcap := kwargs.get('softcap')) is not None:
         out = _soft_capped(query, key, value, sliding_window, scaling, softcap, attention_mask)

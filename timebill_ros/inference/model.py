@@ -21,28 +21,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 
 from timebill_ros.inference import attention, foreign_cache, generation_config, variants
 from timebill_ros.inference.chunks import read_in_chunks
-from timebill_ros.inference.devices import choose_device, device_name, library_versions
+from timebill_ros.inference.devices import choose_device
 from timebill_ros.inference.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.layer_stop import Stopped, stop_before_layers
 from timebill_ros.inference.memory import is_out_of_memory
 from timebill_ros.inference.model_directory import ModelError, eos_ids, layout_refusal, sliding_windows
 from timebill_ros.inference.model_loading import ModelFiles, explained
+from timebill_ros.inference.prefix_store import PrefixStore
 from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.inference.prompt_state import PromptState
+from timebill_ros.inference.prompt_tiles import PromptTiles
 from timebill_ros.inference.query_recorder import QueryRecorder, recording
 from timebill_ros.inference.sampling import Sampler, drawing
 from timebill_ros.inference.snapshot import Snapshot
-from timebill_ros.inference.start_progress import STEPS, this_start
-from timebill_ros.inference.steps import choice
 from timebill_ros.inference.steps.interface import Step
+from timebill_ros.inference.steps.model_steps import choose_steps
 from timebill_ros.inference.steps.modules import ModuleStep
 from timebill_ros.inference.streams import stream_on
 from timebill_ros.inference.threads import for_decoding
@@ -75,6 +76,7 @@ class CausalLM:
             attention.avoid_plans_for_each_length()
         self._requested_threads = threads
         self.prompt_state: PromptState | None = None  # where prefill leaves its last state; None: nowhere
+        self.prefixes: PrefixStore | None = None  # what was read before; None: nothing is kept
         self.scorer: Scorer = SCORERS[scorer]()
         files = ModelFiles(name, self.device, dtype, trust_remote_code=trust_remote_code,
                            allow_unsafe_weights=allow_unsafe_weights, revision=revision, template_args=template_args)
@@ -91,7 +93,7 @@ class CausalLM:
             self._add_variants(other_variants)
         if compiled_steps is not None and self._foreign is None:
             with self.stream.entered():
-                self._choose_steps(compiled_steps if compiles else None)
+                choose_steps(self, self._token, self._position, compiled_steps if compiles else None)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
         self.sampling = generation_config.sampling(name, getattr(self.model, 'generation_config', None))
 
@@ -130,6 +132,7 @@ class CausalLM:
         self.hidden: torch.Tensor | None = None  # [H], the last hidden state of the latest step or prefill
         self._attentions: dict[int, torch.nn.Module] = {}  # by layer; those that call our attention function
         self._recorders: dict[int, QueryRecorder] = {}
+        self._tiles: PromptTiles | None = None
         self._foreign: foreign_cache.ForeignCache | None = None
         if self.eviction_refusal:
             ids = torch.arange(MAX_WINDOW + 2, device=self.device)[None] % config.vocab_size
@@ -177,24 +180,6 @@ class CausalLM:
         except ValueError as error:
             raise ModelError(f'model {self.name}: {error}') from error
         self.use_variant(self.variant)
-
-    def _choose_steps(self, directory: Path | None) -> None:
-        """Replace the steps of each variant by the fastest kind that computes the same."""
-        # Varied tokens: after equal ones all values are equal, and wrong attention or positions would not show.
-        n_tokens = self.model.get_input_embeddings().num_embeddings
-        ids = [(11 + 37 * i) % n_tokens for i in range(MAX_WINDOW + 2)]
-        for name, modules in self.steps.items():
-            this_start.begin(STEPS, name)
-            facts = [self.fingerprint, name, str(self.dtype), device_name(self.device), *library_versions().values()]
-            self.reset()
-            self.prefill(ids, chunk_tokens=len(ids))
-            self.steps[name] = choice.choose(modules, self._token, self._position, name=f'{self.name} in {name}',
-                                             facts=facts, directory=directory)
-            if self.steps[name] is not modules:
-                self.use_variant(name)
-                self.step(self._token.fill_(ids[0]), len(ids))  # the first call of what was loaded
-        self.use_variant(self.variant)
-        self.reset()
 
     def use_variant(self, name: str) -> None:
         """Decode with the weights of this precision from now on; prefill keeps the model's own."""
@@ -254,28 +239,35 @@ class CausalLM:
         for recorder in self._recorders.values():
             recorder.clear()
 
+    def use_tiles(self, tiles: PromptTiles | None) -> None:
+        """Read prompts with the attention of `tiles` from now on; None: with PyTorch's. See prefix_check.py."""
+        self._tiles = tiles
+        for module in self._attentions.values():
+            module.timebill_tiles = tiles
+
     @torch.inference_mode()
-    def prefill(self, ids: list[int], *, chunk_tokens: int,
-                should_stop: Callable[[], bool] = lambda: False) -> torch.Tensor | None:
+    def prefill(self, ids: list[int], *, chunk_tokens: int, should_stop: Callable[[], bool] = lambda: False,
+                first: int = 0) -> torch.Tensor | None:
         """Fill the cache with the prompt; return the logits [V] of the next token, or None where `should_stop` said so.
 
         `should_stop` is asked between chunks and, on our cache and attention, before each layer of them. After None the
-        cache is empty.
+        cache is empty. It may hold the `first` tokens of the prompt already; prompt_reading.py fills it.
         """
         if not self.chunked_prefill:
             chunk_tokens = len(ids)
         self._use_threads(self.prefill_threads)
-        with ExitStack() as stack:
-            stack.callback(self._use_threads, self.threads)
-            stack.enter_context(recording(self._recorders.values()))
-            stack.enter_context(stop_before_layers(self._attentions.values(), should_stop))
-            try:
+        tiles = self._tiles.reading(first, chunk_tokens) if self._tiles else nullcontext()
+        around_last = self.prompt_state.reading() if self.prompt_state else nullcontext()
+        try:
+            with recording(self._recorders.values()), tiles, stop_before_layers(self._attentions.values(), should_stop):
                 logits, self.hidden = read_in_chunks(
                     self._reader, ids, self.device, self.stream, chunk_tokens=chunk_tokens, should_stop=should_stop,
-                    around_last=self.prompt_state.reading() if self.prompt_state else nullcontext())
-            except Stopped:
-                self.reset()  # some layers may have read the chunk that others have not
-                return None
+                    around_last=around_last, first=first)
+        except Stopped:
+            self.reset()  # some layers may have read the chunk that others have not
+            return None
+        finally:
+            self._use_threads(self.threads)
         self._n_prompt = len(ids)
         return logits
 
@@ -337,6 +329,8 @@ class CausalLM:
         """Check the cache's invariants, between goals. ValueError with a sentence where one is broken."""
         if self._foreign is None:
             self.cache.check()
+            if self.prefixes is not None:
+                self.prefixes.check()
             if self._n_prompt > max(self.cache.lengths):
                 raise ValueError(f'the cache holds {max(self.cache.lengths)} entries, {self._n_prompt} of the prompt')
 
