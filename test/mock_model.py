@@ -64,6 +64,7 @@ class MockModel:
     stream = Stream()
     max_context = 4000
     variants = {'float32': None}
+    prefixes = None
 
     def __init__(self, clock: FakeClock, answer: bytes = b'abcdefghijklmnopqrstuvwxyz0123', *, ends: bool = True,
                  slowness: float = 1.0, on_chunk=lambda i: None, on_step=lambda i: None, on_evict=lambda n: None,

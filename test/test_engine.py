@@ -236,7 +236,7 @@ def test_the_times_add_up(budget_s):
 @pytest.mark.parametrize('budget_s', BUDGETS)
 def test_an_estimate_is_the_plan_of_a_run_and_leaves_the_model_alone(budget_s):
     bench = Bench(predictions={})
-    plan, whole, n_x, prefill_s = bench.engine.estimate(bench.request(budget_s))
+    plan, whole, n_x, prefill_s, _ = bench.engine.estimate(bench.request(budget_s))
     assert bench.model.calls == [] and n_x == N_X and prefill_s == pytest.approx(0.11)
     bench.run(budget_s)
     assert plan == bench.plans[0]

@@ -36,6 +36,7 @@ from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.decode import decode, no_collection
 from timebill_ros.inference.history import read
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory
+from timebill_ros.inference.prompt_reading import read_ahead, read_prompt
 from timebill_ros.inference.ranges import Ranges
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
@@ -68,6 +69,7 @@ class Prepared:
     n_max: int  # N_max: the longest response that the goal and the model's context allow
     n_goal: int  # the goal's own limit, where that is shorter than the whole context
     dropped: int  # messages of the conversation that were left out
+    reused: int = 0  # tokens, from the beginning, whose states are known
 
     @property
     def n_x(self) -> int:
@@ -139,20 +141,19 @@ class Engine:
         left = control.deadline.remaining() - control.margin_s
         if left <= 0:
             return FinishReason.DEADLINE, ''
-        self._refuse_long_prefill(request, timing, left)
+        self._refuse_long_prefill(request, timing, left, prepared.reused)
 
         # Prefill and prediction start together, on separate executors.
-        future = self.lengths.start(prepared.prompt, n_x, self.times)
+        future = self.lengths.start(prepared.prompt, n_x, self.times, prepared.reused)
         phase('prefill')
         prefill_started = clock()
-        self.model.reset()
-        logits = self.model.prefill(prepared.ids, chunk_tokens=self.prefill_chunk_tokens,
-                                    should_stop=control.should_stop)
+        logits, timing.reused_tokens = read_prompt(self.model, prepared.ids, chunk_tokens=self.prefill_chunk_tokens,
+                                                   should_stop=control.should_stop)
         self.model.synchronize()
         prefill_finished = clock()
         timing.prefill_s = prefill_finished - prefill_started
         if logits is None:
-            profiled_s = self.times.prefill(n_x)
+            profiled_s = self.times.prefill(n_x, timing.reused_tokens)
             if not control.canceled and timing.prefill_s > profiled_s * self.tracker.prefill.value:
                 self.tracker.prefill.observe(timing.prefill_s, profiled_s)  # the whole would have taken even longer
             return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
@@ -175,7 +176,7 @@ class Engine:
         # A mere prior of lengths says nothing against the goal.
         drops = known.lengths_known and overrun.drops(request, self.drop_infeasible)
         if drops and plan.verdict is Verdict.INFEASIBLE:
-            self.tracker.prefill.observe(timing.prefill_s, self.times.prefill(n_x))
+            self.tracker.prefill.observe(timing.prefill_s, self.times.prefill(n_x, timing.reused_tokens))
             as_profiled = replace(known, bounds=replace(known.bounds, timing_factor=1.0))
             if self.planner.plan(as_profiled, left).verdict is not Verdict.INFEASIBLE:
                 self.tracker.steps.refused(known.sampling)
@@ -211,17 +212,18 @@ class Engine:
             return None
         n_goal = min(request.max_new_tokens, self.model.max_context)
         return Prepared(found.prompt, found.ids, min(n_goal, self.model.max_context - len(found.ids)), n_goal,
-                        found.dropped)
+                        found.dropped, self.model.prefixes.known(found.ids) if self.model.prefixes else 0)
 
-    def _refuse_long_prefill(self, request: Request, timing: Timing, left_s: float) -> None:
+    def _refuse_long_prefill(self, request: Request, timing: Timing, left_s: float, reused: int) -> None:
         """Raise GoalError INFEASIBLE where reading the prompt alone would take longer than is left."""
-        profiled_s = self.times.prefill(timing.prompt_tokens)
+        profiled_s = self.times.prefill(timing.prompt_tokens, reused)
         estimate = profiled_s * self.tracker.prefill_factor
         if estimate > left_s:
             if profiled_s <= left_s:
                 self.tracker.prefill.refused()
             timing.verdict, timing.wcet_s = Verdict.INFEASIBLE, estimate
-            raise GoalError(ErrorCode.INFEASIBLE, f'prefill of {timing.prompt_tokens} tokens alone takes about '
+            new = timing.prompt_tokens - reused
+            raise GoalError(ErrorCode.INFEASIBLE, f'prefill of {new} tokens alone takes about '
                             f'{estimate:.3f} s; {left_s:.3f} s of the time budget of {request.time_budget_s:.3f} s are '
                             'left for it')
 
@@ -267,7 +269,8 @@ class Engine:
         """Tell the tracker what this request showed."""
         self.tracker.observe(Feedback(
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
-            prefill_profiled_s=self.times.prefill(plan.n_x), decode_s=decode_s, decode_profiled_s=decode_profiled_s,
+            prefill_profiled_s=self.times.prefill(plan.n_x, timing.reused_tokens), decode_s=decode_s,
+            decode_profiled_s=decode_profiled_s,
             distribution=known.distribution, max_tokens=known.n_goal,
             kept=reason.is_natural if plan.verdict.is_promise and reason is not FinishReason.CANCELED else None,
             factor=plan.timing_factor, sampling=known.sampling, prompt_tokens=plan.n_x,
@@ -281,20 +284,35 @@ class Engine:
 
     # -- what the node asks for besides ------------------------------------------------------------------------------
 
-    def estimate(self, request: Request) -> tuple[Plan, Plan, int, float]:
+    def estimate(self, request: Request) -> tuple[Plan, Plan, int, float, int]:
         """Plan `request` as if it started now, without running the model.
 
-        Returns (plan, plan without eviction, N_x, estimated prefill seconds). GoalError for a request that could not
-        run. The length predictor does run, so this takes as long as a prediction.
+        Returns (plan, plan without eviction, N_x, estimated prefill seconds, tokens of N_x whose states are known).
+        GoalError for a request that could not run. The length predictor does run: this takes as long as a prediction.
         """
         prepared = self._prepare(request, lambda: False)
-        future = self.lengths.start(prepared.prompt, prepared.n_x, self.times)
+        future = self.lengths.start(prepared.prompt, prepared.n_x, self.times, prepared.reused)
         expected = self.lengths.expected(future, self.tracker.lengths, prepared.n_x, prepared.n_goal, wait_s=5.0)
-        prefill_s = self.times.prefill(prepared.n_x) * self.tracker.prefill_factor
+        prefill_s = self.times.prefill(prepared.n_x, prepared.reused) * self.tracker.prefill_factor
         left = request.time_budget_s - prefill_s - request.delivery_margin_s
         known = replace(self._situation(request, prepared, expected), may_cap=False)
         whole = replace(known, n_min=known.n_x)
-        return self.planner.plan(known, left), self.planner.plan(whole, left), known.n_x, prefill_s
+        return self.planner.plan(known, left), self.planner.plan(whole, left), known.n_x, prefill_s, prepared.reused
+
+    def prepare(self, request: Request, should_stop: Callable[[], bool], *, pin: bool = False) -> tuple[int, int]:
+        """Read a prompt ahead -> (its tokens, how many of them are known then); 0 tokens: stopped before a count.
+
+        `pin`: it is never dropped. GoalError for a prompt that the model cannot take, or where none is kept.
+        """
+        if self.model.prefixes is None:
+            raise GoalError(ErrorCode.INVALID_GOAL, 'no prompt is kept for others: prefix_cache_mib is 0, or the model '
+                            'cannot go on after a known beginning, of which the log says why')
+        prepared = self._prepare(request, should_stop)
+        if prepared is None:
+            return 0, 0
+        with self.model.stream.entered():
+            return prepared.n_x, read_ahead(self.model, prepared.ids, chunk_tokens=self.prefill_chunk_tokens,
+                                            should_stop=should_stop, pin=pin)
 
     def longest_pause_s(self) -> float:
         """Estimate the longest time between two looks at the control: at the longest prompt's end, or in a step."""

@@ -153,6 +153,14 @@ PARAMETERS = (
     Parameter('prefill_chunk_tokens', 0, 'Size of the chunks in which prefill reads a prompt. 0: as the profile was '
               'measured, or else the quickest of those that let prefill look at cancels and the deadline every 40 ms.',
               'tokens', 0, 1 << 17),
+    Parameter('prefix_cache_mib', -1, 'How much is kept of prompts that were read, so that one which begins like an '
+              'earlier one is read from where they differ. What was used longest ago goes first. The memory is taken '
+              'while configuring, beside the KV cache; where it lacks, configure fails and says what would fit. 0: '
+              'nothing is kept. -1: 256, or less where two prompts as long as the context take less, or where a tenth '
+              'of the free memory is less.', 'MiB', -1, 1 << 20),
+    Parameter('pinned_prefixes', '', 'Files with beginnings of prompts that are read while configuring and never '
+              'dropped, comma-separated: a JSON list of messages (.json), as [{"role": "system", "content": "..."}], '
+              'or plain text. Empty: none.'),
     Parameter('compile_step', 'auto', 'Whether a decode step runs as one compiled program, which is kept in cache_dir, '
               'and on CUDA as graphs of fused kernels. auto: where a compiler is installed and the model allows it; '
               'graphs: not compiled, on CUDA as graphs of the modules of the model, which needs no compiler and starts '

@@ -97,7 +97,7 @@ def test_an_estimate_says_what_the_plan_will_and_uses_nothing_up(bench):
     one = bench('  - {text: one two three, uses: 1}\n  - text: four')
     request = Request('e', one.now, one.now + 60.0, prompt='hello there')
     for _ in range(3):
-        plan, whole, n_x, prefill_s = one.engine.estimate(request)
+        plan, whole, n_x, prefill_s, _ = one.engine.estimate(request)
         assert (plan.verdict, plan.predicted_tokens, n_x) == (Verdict.FITS, 4, 2) and prefill_s == pytest.approx(0.12)
     assert one.run()[0].text == 'one two three' and one.run()[0].text == 'four'
 

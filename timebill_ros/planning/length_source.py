@@ -66,12 +66,16 @@ class LengthSource:
     max_tokens: int = 0
     clock: Clock = time.monotonic
 
-    def start(self, prompt: str, n_x: int, times: ExecutionTimes) -> Future[Prediction] | None:
-        """Start what predicts beside prefill of the rendered prompt, of `n_x` tokens; None where nothing does."""
+    def start(self, prompt: str, n_x: int, times: ExecutionTimes, reused: int = 0) -> Future[Prediction] | None:
+        """Start what predicts beside prefill of the rendered prompt; None where nothing does.
+
+        The prompt has `n_x` tokens, and the first `reused` of them are known.
+        """
         if self.predictor is None:
             return None
         # N_p, the predictor's longest input: as much as prefill hides, unless the parameter says otherwise.
-        return self.predictor.submit(prompt, self.max_tokens or max(times.predictor_bound(n_x), 2 * MAX_WINDOW))
+        bound = self.max_tokens or max(times.predictor_bound(n_x, reused), 2 * MAX_WINDOW)
+        return self.predictor.submit(prompt, bound)
 
     def expected(self, started: Future[Prediction] | None, observed: ObservedLengths, n_x: int, n_goal: int, *,
                  state: np.ndarray | None = None, wait_s: float | None = None) -> ExpectedLength:

@@ -20,7 +20,11 @@ In seconds (PAPER: ETE and deployment):
     step        t_i(N_kv) = p*N_kv + q, with a bend (step_time.py)                     N_kv cached entries
     eviction    t_ev(N_x) = e_1*N_x + e_0                                              scoring included
     prediction  t_predict(N_p) = a_p*N_p^2 + b_p*N_p + c_p                             N_p tokens of predictor input
+    prefix      t_go(N_r) = g_1*N_r + g_0                                               N_r known tokens, FRESH new ones
     draw        one number for each kind of sampling (request.Sampling.kind)
+
+A prompt of which N_r tokens are known is read in t_go(N_r) + max(0, t_pf(N_x) - t_pf(N_r + FRESH)): more new tokens
+than FRESH take what they take at their place in a prompt that is read at once.
 
 A step includes a greedy draw of its token. Another kind of sampling takes longer by the difference of two draws.
 
@@ -39,7 +43,8 @@ from timebill_ros.timing.step_time import StepTime
 # The coefficients of each cost on disk. Besides there are 'step:int8' and the like, and 'draw:top_p' with SECONDS.
 STEP, SECONDS = ('p', 'q', 'bend', 'knee'), 'seconds'
 COSTS = {'prefill': ('a', 'b', 'c', 'd', 'prefill_floor', 'chunk_tokens'), 'step': STEP, 'eviction': ('e_1', 'e_0'),
-         'prediction': ('a_p', 'b_p', 'c_p')}
+         'prediction': ('a_p', 'b_p', 'c_p'), 'prefix': ('g_1', 'g_0')}
+FRESH = 64  # new tokens of the prompts that the cost 'prefix' is measured on
 
 
 class ProfileError(ValueError):
@@ -65,6 +70,8 @@ class ExecutionTimes:
     chunk_tokens: int = 0  # tokens of a prefill chunk, as profiled; 0: prefill in one piece
     bend: float = 0.0  # see step_time.py
     knee: int = 0  # cached entries, see step_time.py
+    g_1: float = 0.0
+    g_0: float = 0.0  # both 0: not measured
     variants: dict[str, dict[str, float]] = field(default_factory=dict)  # weight precision -> its own p, q, bend, knee
     draws: dict[str, float] = field(default_factory=dict)  # kind of sampling -> seconds of drawing one token
 
@@ -80,9 +87,24 @@ class ExecutionTimes:
             if not is_number or not math.isfinite(value) or value < 0:
                 raise ProfileError(f'coefficient {name} must be a finite number >= 0, got {value!r}')
 
-    def prefill(self, n_x: int) -> float:
-        """Return t_pf: seconds to prefill `n_x` tokens while the length predictor runs beside it."""
-        return max(self.prefill_floor, (self.a * n_x + self.b) * n_x + self.c + self.d * self.chunks(n_x))
+    def prefill(self, n_x: int, reused: int = 0) -> float:
+        """Return t_pf: seconds to prefill `n_x` tokens while the length predictor runs beside it.
+
+        The states of the first `reused` tokens are known. Where that was not measured, nothing is counted as saved.
+        """
+        whole = max(self.prefill_floor, (self.a * n_x + self.b) * n_x + self.c + self.d * self.chunks(n_x))
+        if not reused or not self.knows_prefixes:
+            return whole
+        return self.prefix(reused) + max(0.0, whole - self.prefill(min(reused + FRESH, n_x)))
+
+    def prefix(self, reused: int) -> float:
+        """Return t_go: seconds to take `reused` known tokens of a prompt from the store and to read FRESH new ones."""
+        return self.g_1 * reused + self.g_0
+
+    @property
+    def knows_prefixes(self) -> bool:
+        """Whether it was measured what known beginnings of prompts save."""
+        return self.g_1 > 0 or self.g_0 > 0
 
     def chunks(self, n_x: int) -> int:
         """Return how many chunks a prompt of `n_x` tokens is prefilled in."""
@@ -145,14 +167,16 @@ class ExecutionTimes:
             return self.draws[variant]
         times = self.of_variant(variant)
         return {'prefill': times.prefill, 'step': times.step, 'run': times.step, 'eviction': times.eviction,
-                'prediction': times.prediction}[kind](n)
+                'prediction': times.prediction, 'prefix': times.prefix}[kind](n)
 
-    def predictor_bound(self, n_x: int) -> int:
+    def predictor_bound(self, n_x: int, reused: int = 0) -> int:
         """Return N_p: the longest predictor input (tokens, 0 to `n_x`) that prefill of `n_x` tokens hides.
+
+        The first `reused` of them are known, see `prefill`.
 
         That is the largest N_p with t_predict(N_p) <= t_pf(N_x) (PAPER: deployment).
         """
-        budget = self.prefill(n_x) - self.c_p
+        budget = self.prefill(n_x, reused) - self.c_p
         if budget <= 0:
             return 0
         if self.a_p == 0 and self.b_p == 0:

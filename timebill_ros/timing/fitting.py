@@ -76,8 +76,8 @@ def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
 
     chunk_tokens: tokens of a prefill chunk; 0 for prefill in one piece, and then without d.
 
-    Kinds 'eviction' and 'prediction' may be missing; their coefficients are then 0. ProfileError where there are
-    fewer than two lengths of 'prefill', of 'step' or of a variant's steps.
+    Kinds 'eviction', 'prefix' and 'prediction' may be missing; their coefficients are then 0. ProfileError where there
+    are fewer than two lengths of 'prefill', of 'step' or of a variant's steps.
     """
     for kind in ('prefill', 'step', *(kind for kind in points if kind.startswith('step:'))):
         if len({n for n, _ in points.get(kind, [])}) < 2:
@@ -103,6 +103,8 @@ def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
     found.update(asdict(fit_steps(points['step'])))
     if points.get('eviction'):
         coefficients('e_1 e_0', 'eviction', line, one)
+    if points.get('prefix'):
+        coefficients('g_1 g_0', 'prefix', line, one)
     if points.get('prediction'):
         coefficients('a_p b_p c_p', 'prediction', square, line, one)
     draws = {kind.partition(':')[2]: float(np.median([seconds for _, seconds in measured]))

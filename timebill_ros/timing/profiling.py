@@ -39,10 +39,12 @@ from timebill_ros.inference.board import clock_limits, power_mode
 from timebill_ros.inference.devices import device_name, library_versions
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.inference.model import CausalLM
+from timebill_ros.inference.prompt_reading import read_prompt
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.request import Sampling
 from timebill_ros.timing import fitting
+from timebill_ros.timing.execution_time import FRESH
 from timebill_ros.timing.fitting import Points
 from timebill_ros.timing.profile import Identity, Profile
 from timebill_ros.timing.profile_journal import ProfileJournal
@@ -92,6 +94,7 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
     'step'          the median of STEPS decode steps over that many cached entries; 'step:int8' is another variant's
     'run'           the mean of the same steps, which a preempted or slow step raises, unlike their median
     'eviction'      scoring a prompt of that many tokens and compacting its cache
+    'prefix'        FRESH new tokens after that many known ones, which are taken from the store of prompts
     'draw:top_p'    one token drawn by that kind of sampling (SAMPLINGS) after a prompt of that many tokens
 
     chunk_tokens:  tokens of a prefill chunk.
@@ -176,12 +179,13 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
     points: Points = {}
     vocabulary = len(model.tokenizer)
     ids = [draw.randrange(vocabulary) for _ in range(n)]
+    if model.prefixes is not None:
+        model.prefixes.clear()  # what a visit before this one has read
     model.synchronize()  # what went before
     # As text, random ids may be more of the predictor's tokens than n; the bound n cuts them.
     future = predictor.submit(model.tokenizer.decode(ids), n) if predictor else None
     start = time.perf_counter()
-    model.reset()  # a part of the engine's prefill too: it clears slots on a GPU
-    logits = model.prefill(ids, chunk_tokens=chunk_tokens)
+    logits, _ = read_prompt(model, ids, chunk_tokens=chunk_tokens)  # as the engine does
     model.synchronize()
     points['prefill'] = [[n, time.perf_counter() - start]]
     if future is not None:
@@ -202,7 +206,19 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
         model.synchronize()
         points['eviction'] = [[n, time.perf_counter() - start]]
         _steps(model, sampler, logits, n + n_generated, n_keep + n_generated, points, n_steps=n_steps)
+    if model.prefixes is not None and n > FRESH + model.prefixes.unit:
+        points['prefix'] = [_prefix(model, ids, chunk_tokens)]
     return points
+
+
+def _prefix(model: CausalLM, ids: list[int], chunk_tokens: int) -> list[float]:
+    """Measure FRESH new tokens after the known beginning of `ids`, which were read last -> [tokens known, seconds]."""
+    store = model.prefixes
+    known = min(store.held(ids), (len(ids) - FRESH) // store.unit * store.unit)  # less where the store is small
+    start = time.perf_counter()
+    _, taken = read_prompt(model, [*ids[:known], *ids[:FRESH]], chunk_tokens=chunk_tokens)
+    model.synchronize()
+    return [taken, time.perf_counter() - start]
 
 
 @torch.inference_mode()

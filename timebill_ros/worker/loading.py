@@ -44,6 +44,7 @@ from timebill_ros.timing.profiling import doubt, identity, make_profile, measure
 from timebill_ros.worker import tuning
 from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
 from timebill_ros.worker.model_choice import choose_model
+from timebill_ros.worker.prefixes import add_store, lacks_prefixes, pin_prefixes
 from timebill_ros.worker.profile_check import ProfileCheck
 from timebill_ros.worker.state_lengths import by_states, learner, watch_states
 
@@ -62,6 +63,12 @@ class Choices:
 
 def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Choices]:
     """Load the model and its length predictor, None where there is none. ModelError with a sentence on failure."""
+    model, predictor, choices = _load_parts(settings)
+    add_store(settings, model, choices.prefill_chunk_tokens, cache_directory(settings['cache_dir']) / 'tuning')
+    return model, predictor, choices
+
+
+def _load_parts(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Choices]:
     chunk, placement = _with_profile(settings)
     transformers.utils.logging.disable_progress_bar()  # a node's log is not a terminal
     this_start.begin(MODEL)
@@ -171,6 +178,9 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
     named = settings['profile']
     if profile := _named_profile(settings):
         profile.check(expected, named)
+        if lacks_prefixes(profile, model):
+            log.warning('profile %s does not tell what known beginnings of prompts save, so all prompts count as '
+                        'read from their beginning; run "timebill profile" again', named)
         if changed := profile.aged(expected):
             log.warning('profile %s was made with %s; run "timebill profile" again', named, changed)
         return profile, f'profile {named} of {profile.date}'
@@ -181,8 +191,10 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
         try:
             profile = Profile.load(path)
             profile.check(expected, str(path))
-            disk_cache.use(path)
-            return profile, f'cached profile {path} of {profile.date}'
+            if not lacks_prefixes(profile, model):
+                disk_cache.use(path)
+                return profile, f'cached profile {path} of {profile.date}'
+            log.info('profile %s does not tell what known beginnings of prompts save; measuring again', path)
         except ProfileError as error:
             log.warning('%s; measuring again', error)
     elif reason := _reason_to_measure_again(path, expected):
@@ -272,6 +284,7 @@ def load_engine(settings: dict) -> Loaded:
             log.warning('the profile could not be compared with this machine: %s: %s', type(error).__name__, error)
     states = learner(model, state, settings['length_predictor'])
     engine = make_engine(settings, model, predictor, profile, tracker, rule, chunk, states)
+    pin_prefixes(settings, engine)
     t = profile.times
     steps = f' with {model.fast_steps[model.variant].kind} steps' if model.variant in model.fast_steps else ''
     description = (f'{model.name} in {model.variant}{steps} on {profile.identity.device}, '

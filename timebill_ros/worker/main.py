@@ -34,7 +34,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from timebill_ros.codes import ErrorCode, FinishReason, GoalError
+from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.deadline import Deadline
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.inference import one_time_work, start_progress
@@ -45,7 +45,7 @@ from timebill_ros.planning.forgetting import Forgetting
 from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.resources import cache_directory, steps_directory
 from timebill_ros.timing.drift import is_unusual
-from timebill_ros.worker import process_tuning
+from timebill_ros.worker import process_tuning, questions
 from timebill_ros.worker.cache_bound import hold_bound
 from timebill_ros.worker.empty_answers import EmptyAnswers
 from timebill_ros.worker.log_lines import send_to_node, take_transformers_along
@@ -96,6 +96,7 @@ class Worker:
                 elif message['op'] == 'deadline':
                     self._steering.move_deadline(message['id'], message['deadline_s'])
                 else:
+                    self._steering.goals_read += message['op'] == 'run'  # a prompt that is read ahead stops
                     self.commands.put(message)
         except Exception:
             log.exception('messages of the node cannot be read any more')
@@ -108,7 +109,7 @@ class Worker:
     def serve(self) -> None:
         """Serve one command after the other, in the main thread."""
         operations = {'configure': self._configure, 'run': self._run, 'estimate': self._estimate, 'set': self._set,
-                      'ping': self._pong}
+                      'ping': self._pong, 'prepare': self._prepare}
         while True:
             message = self.commands.get()
             operations[message['op']](message)
@@ -237,6 +238,7 @@ class Worker:
             self._told_unsaved = True
 
     def _run(self, message: dict) -> None:
+        self._steering.goals_begun += 1
         self._forget()
         outcome = self._outcome(message)
         self._unsaved += 1  # before the node hears of the end: it may close the pipe then, and the reader saves
@@ -274,6 +276,7 @@ class Worker:
             log.error('the cache contradicts itself and is emptied: %s', error)
             with contextlib.suppress(Exception):
                 self.engine.model.reset()
+                self.engine.model.prefixes.clear()  # fails where there is none, which does no harm
 
     def _outcome(self, message: dict) -> Outcome:
         """Run a request. Return an outcome that the node can read, whatever goes wrong here."""
@@ -303,18 +306,11 @@ class Worker:
             return self.engine.run(request, control)
 
     def _estimate(self, message: dict) -> None:
-        answer = {'event': 'estimate', 'tag': message['tag']}
         self._forget()
-        try:
-            plan, whole, n_x, prefill_s = self.engine.estimate(Request.from_dict(message['request']))
-            answer.update(plan=to_dict(plan), whole=to_dict(whole), prompt_tokens=n_x, prefill_s=prefill_s)
-        except GoalError as error:
-            answer.update(error_code=error.code, error_msg=str(error))
-        except Exception as error:
-            log.exception('estimate failed')
-            code = ErrorCode.OUT_OF_MEMORY if is_out_of_memory(error) else ErrorCode.UNKNOWN
-            answer.update(error_code=code, error_msg=f'{type(error).__name__}: {error}')
-        self.channel.send(answer)
+        self.channel.send(questions.estimate(self.engine, message))
+
+    def _prepare(self, message: dict) -> None:
+        self.channel.send(questions.prepare(self.engine, message, self._steering, self._streamer))
 
 
 def main() -> None:

@@ -75,6 +75,7 @@ class ScriptedModel:
     stream = _Stream()
     supports_eviction = chunked_prefill = True
     looks_per_chunk = chunks_queued = 1
+    prefixes = None  # every prompt is read from its beginning
     eos_ids = frozenset({EOS})
     sampling: dict[str, float] = {}
 
@@ -210,6 +211,7 @@ class ScriptedModel:
 class ScriptedChain:
     """In the place of a TokenChain: `read` and `launch` by turns."""
 
+    forced, width = 0, 1
     ahead = False
 
     def __init__(self, model: ScriptedModel):

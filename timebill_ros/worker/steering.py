@@ -33,6 +33,13 @@ class Steering:
         self._running: tuple[str, Control] | None = None  # request id and its control
         self._canceled: set[str] = set()  # ids whose cancel came first
         self._moved = ('', 0.0)  # the latest deadline that came first: request id, monotonic instant
+        self.goals_read = 0  # goals that the one thread has read
+        self.goals_begun = 0  # goals that the other one has begun
+
+    @property
+    def goals_waiting(self) -> int:
+        """Goals that were read and have not begun."""
+        return self.goals_read - self.goals_begun
 
     def cancel(self, request_id: str) -> None:
         """Stop this request, now or as soon as it starts."""
