@@ -32,7 +32,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 
-from timebill_ros.codes import ErrorCode, FinishReason, Verdict
+from timebill_ros.codes import ErrorCode, Verdict
 from timebill_ros.deadline import Clock
 from timebill_ros.dispatch import endings
 from timebill_ros.dispatch.bound_estimate import Estimate, Waiting
@@ -94,7 +94,13 @@ class Dispatcher:
     def estimate(self, request: Request) -> Future[Estimate]:
         """Ask for an estimate of `request`: the worker's, or the node's own at once where a goal runs or waits."""
         future: Future[Estimate] = Future()
-        self._events.put((self._estimate, request, future))
+        self._events.put((self._ask, self._estimates.ask, request, future))
+        return future
+
+    def prepare(self, request: Request) -> Future[tuple[int, int]]:
+        """Have a prompt read ahead -> (its tokens, how many of them are kept then); BUSY where goals run or wait."""
+        future: Future[tuple[int, int]] = Future()
+        self._events.put((self._ask, self._estimates.prepare, request, future))
         return future
 
     def update(self, settings: dict) -> None:
@@ -314,25 +320,19 @@ class Dispatcher:
                 self._end(job, endings.lost(job, event['reason']))
         elif kind == 'estimate':
             self._estimates.answer(event)
+        elif kind == 'prepared':
+            self._estimates.prepared(event)
         elif job is None or event.get('id') != job.request.request_id:
             return  # about no goal, or one that the node has ended
         elif kind == 'done':
-            try:
-                outcome, finished_s = Outcome.from_dict(event['outcome']), float(event['finished_s'])
-            except (KeyError, TypeError, ValueError) as error:
-                log.exception('the worker sent no outcome')
-                outcome, finished_s = endings.unreadable(job, error), None
-            if outcome.finish_reason is FinishReason.CANCELED:
-                outcome = endings.stopped(job, outcome)
-            self._end(job, outcome, finished_s)
+            self._end(job, *endings.received(job, event))
         elif job.progress(event, self._clock()):
             self._tell(job)
 
-    def _estimate(self, request: Request, future: Future) -> None:
-        if self._starts_now() and not self._waiting:
-            self._supervisor.send(self._estimates.ask(request, future))
-        else:
-            self._estimates.answer_now(request, future)
+    def _ask(self, ask: Callable, request: Request, future: Future) -> None:
+        message = ask(request, future, is_idle=self._starts_now() and not self._waiting)
+        if message is not None:
+            self._supervisor.send(message)
 
     def _wait_of(self, request: Request, worst_s: Callable[[Request], float]) -> Waiting:
         """Return how long a goal that is released now would wait; `worst_s`: what a goal takes in the worst case."""

@@ -19,12 +19,15 @@ left to overrun.py.
 """
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from timebill_ros import overrun
 from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.job import Job
 from timebill_ros.request import Outcome, Request
+
+log = logging.getLogger(__name__)
 
 
 def refused(job: Job, code: ErrorCode, message: str, reason: FinishReason = FinishReason.ERROR) -> Outcome:
@@ -104,3 +107,13 @@ def unreadable(job: Job, error: Exception) -> Outcome:
     """Return the outcome of a goal that ended with a message of the worker that holds no outcome."""
     return overrun.interrupt(job.request, ErrorCode.UNKNOWN, 'the inference process sent a result that cannot be: '
                              f'{type(error).__name__}: {error}', job.text, job.timing)
+
+
+def received(job: Job, event: dict) -> tuple[Outcome, float | None]:
+    """Return the outcome that the worker has sent, and the instant at which it ended; None: the message lacks it."""
+    try:
+        outcome, finished_s = Outcome.from_dict(event['outcome']), float(event['finished_s'])
+    except (KeyError, TypeError, ValueError) as error:
+        log.exception('the worker sent no outcome')
+        return unreadable(job, error), None
+    return stopped(job, outcome) if outcome.finish_reason is FinishReason.CANCELED else outcome, finished_s

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Estimates that somebody waits for.
+"""Estimates that somebody waits for, and prompts that are read ahead.
 
 The worker is asked where it has nothing else to do. While a goal runs or waits, and where the worker does not answer in
 time, the node makes the estimate itself (bound_estimate.py). Every estimate gets exactly one answer, after
@@ -45,6 +45,7 @@ class Estimates:
     def __init__(self, clock: Clock, waiting: Callable[[Request, Callable[[Request], float]], Waiting]):
         self._clock, self._waiting = clock, waiting
         self._open: dict[int, tuple[Future, Request, float]] = {}  # by tag: (who waits, for what, until when)
+        self._preparing: dict[int, Future] = {}  # by tag: who waits for a prompt to be read ahead
         self._costs: Costs | None = None
         self._learned: dict = {}
 
@@ -57,11 +58,22 @@ class Estimates:
             except (KeyError, TypeError, ValueError):
                 log.exception('the worker sent costs that cannot be')
 
-    def ask(self, request: Request, future: Future) -> dict:
-        """Note who waits, and return the message that asks the worker."""
+    def ask(self, request: Request, future: Future, *, is_idle: bool) -> dict | None:
+        """Note who waits, and return the message that asks the worker; None: the answer is given already."""
+        if not is_idle or self._preparing:
+            self.answer_now(request, future)
+            return None
         tag = id(future)
         self._open[tag] = (future, request, self._clock() + ESTIMATE_TIMEOUT_S)
         return {'op': 'estimate', 'tag': tag, 'request': to_dict(request)}
+
+    def prepare(self, request: Request, future: Future, *, is_idle: bool) -> dict | None:
+        """Note who waits for a prompt to be read ahead; see `ask`."""
+        if not is_idle:
+            future.set_exception(GoalError(ErrorCode.BUSY, 'a goal runs or waits, or the inference process starts'))
+            return None
+        self._preparing[id(future)] = future
+        return {'op': 'prepare', 'tag': id(future), 'request': to_dict(request)}
 
     def answer_now(self, request: Request, future: Future) -> None:
         """Answer from what the worker has said earlier, without asking it."""
@@ -79,6 +91,20 @@ class Estimates:
     def _bound(self, request: Request, waiting: Waiting) -> Estimate:
         return estimate(request, self._costs, self._learned, waiting)
 
+    def prepared(self, event: dict) -> None:
+        """Hand on what the worker says of a prompt that it read ahead."""
+        future = self._preparing.pop(event['tag'], None)
+        if future is None:
+            return
+        try:
+            if 'error_code' in event:
+                raise GoalError(ErrorCode(event['error_code']), event['error_msg'])
+            future.set_result((event['prompt_tokens'], event['ready_tokens']))
+        except GoalError as error:
+            future.set_exception(error)
+        except (KeyError, TypeError, ValueError) as error:
+            future.set_exception(GoalError(ErrorCode.UNKNOWN, f'the inference process sent what cannot be: {error!r}'))
+
     def answer(self, event: dict) -> None:
         """Hand on the worker's answer; drop one that comes after its timeout."""
         future, _, _ = self._open.pop(event['tag'], (None, None, 0.0))
@@ -90,7 +116,8 @@ class Estimates:
             plan, whole, prefill_s = Plan.from_dict(event['plan']), Plan.from_dict(event['whole']), event['prefill_s']
             future.set_result(Estimate(
                 plan.verdict, event['prompt_tokens'], plan.predicted_tokens, plan.pessimistic_tokens,
-                prefill_s + whole.decode_wcet_s, prefill_s + plan.decode_wcet_s, plan.eviction_ratio))
+                prefill_s + whole.decode_wcet_s, prefill_s + plan.decode_wcet_s, plan.eviction_ratio,
+                reused_tokens=event.get('reused_tokens', 0)))
         except GoalError as error:
             future.set_exception(error)
         except (KeyError, TypeError, ValueError) as error:
@@ -100,14 +127,20 @@ class Estimates:
     def fail(self, code: ErrorCode, message: str) -> None:
         """Give all who wait an error."""
         open_, self._open = self._open, {}
-        for future, _, _ in open_.values():
+        for future in [*(future for future, _, _ in open_.values()), *self._stop_preparing()]:
             future.set_exception(GoalError(code, message))
 
     def worker_lost(self) -> None:
         """Answer all who wait, because the worker will not."""
         open_, self._open = self._open, {}
+        for future in self._stop_preparing():
+            future.set_exception(GoalError(ErrorCode.WORKER_LOST, 'the inference process ended'))
         for future, request, _ in open_.values():
             self.answer_now(request, future)
+
+    def _stop_preparing(self) -> list[Future]:
+        preparing, self._preparing = self._preparing, {}
+        return list(preparing.values())
 
     def next_timer_s(self) -> float:
         return min((until for _, _, until in self._open.values()), default=math.inf)

@@ -37,8 +37,8 @@ CHARACTER_S = 2e-5  # allowance for each character of a prompt, because tokenizi
 ESTIMATE_S = 5.0  # allowance for an estimate, which may wait for a length prediction
 
 # What the worker is sent and owes an answer to, and what answers. It serves one after the other.
-QUESTIONS = ('run', 'estimate', 'ping')
-ANSWERS = ('done', 'estimate', 'pong')
+QUESTIONS = ('run', 'estimate', 'prepare', 'ping')
+ANSWERS = ('done', 'estimate', 'prepared', 'pong')
 
 
 class SignsOfLife:

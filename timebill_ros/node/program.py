@@ -60,7 +60,7 @@ def run(args: list[str] | None) -> int:
         print(f'timebill: {error}', file=sys.stderr)
         rclpy.shutdown()
         return 1
-    executor = PoolExecutor(4, node.get_logger())
+    executor = PoolExecutor(5, node.get_logger())
     executor.add_node(node)
     threads = [threading.Thread(target=executor.spin_to_the_end, name='executor', daemon=True)]
     if node.get_parameter('autostart').value:

@@ -48,13 +48,14 @@ from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.node.diagnostics import report
 from timebill_ros.node.estimate_service import EstimateService
 from timebill_ros.node.goal_server import GoalServer
+from timebill_ros.node.prepare_service import PrepareService
 from timebill_ros.node.stats import Stats, StatsPublisher
 from timebill_ros.request import Outcome, Timing
 from timebill_ros.settings import STRATEGIES
 
 
 class TimebillNode(LifecycleNode):
-    """`~/generate`, `~/status`, `~/stats`, `~/estimate_time` and `/diagnostics`.
+    """`~/generate`, `~/status`, `~/stats`, `~/estimate_time`, `~/prepare` and `/diagnostics`.
 
     configure loads and profiles the model. activate starts to accept goals. deactivate ends the goals held, with
     INACTIVE. cleanup frees the model.
@@ -68,6 +69,7 @@ class TimebillNode(LifecycleNode):
         self._dispatcher: Dispatcher | None = None
         self._goals: GoalServer | None = None
         self._estimates: EstimateService | None = None
+        self._preparing: PrepareService | None = None
         self._bond: Bond | None = None
         self._status = None
         self._clock_follower: ClockFollower | None = None
@@ -78,6 +80,7 @@ class TimebillNode(LifecycleNode):
         # One group each, so that a blocked callback of one kind delays no other kind.
         self._action_group = ReentrantCallbackGroup()
         self._service_group = MutuallyExclusiveCallbackGroup()
+        self._prepare_group = MutuallyExclusiveCallbackGroup()
         self._timer_group = MutuallyExclusiveCallbackGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1,
                                                   qos_overriding_options=qos_overrides.OPTIONS)
@@ -134,6 +137,8 @@ class TimebillNode(LifecycleNode):
                                  self._publish_refused, self._action_group)
         self._estimates = EstimateService(self, self._settings, self._dispatcher, self._goals, lambda: self._state,
                                           self._service_group)
+        self._preparing = PrepareService(self, self._settings, self._dispatcher, self._goals, lambda: self._state,
+                                         self._prepare_group)
         self._bond = Bond(self, self._settings['bond_topic'])
 
     def on_activate(self, state) -> TransitionCallbackReturn:
@@ -210,7 +215,8 @@ class TimebillNode(LifecycleNode):
         failed = None
         for name, free in (('_dispatcher', Dispatcher.close), ('_goals', GoalServer.destroy),
                            ('_clock_follower', ClockFollower.destroy), ('_estimates', EstimateService.destroy),
-                           ('_bond', Bond.stop), ('_status', self.destroy_lifecycle_publisher)):
+                           ('_preparing', PrepareService.destroy), ('_bond', Bond.stop),
+                           ('_status', self.destroy_lifecycle_publisher)):
             part = getattr(self, name)
             try:
                 if part is not None:
