@@ -70,7 +70,7 @@ class Dispatcher:
         self._times = ServiceTimes()
         self._waiting = WaitingGoals(settings, self._times)
         self._running: Job | None = None
-        self._estimates = Estimates(clock, self._wait_of)
+        self._estimates = Estimates(clock, self._wait_of, self._times.prepared)
         self._counts = Counts()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name='dispatcher', daemon=True)
@@ -313,7 +313,7 @@ class Dispatcher:
         self._estimates.learn(event)
         kind, job = event['event'], self._running
         if kind == 'ready':
-            self._times.prefill = [(n, seconds) for n, seconds in event['prefill']]
+            self._times.ready(event)
         elif kind == 'lost':
             self._estimates.worker_lost()
             if job:

@@ -40,12 +40,14 @@ class Estimates:
 
     `waiting(request, worst_s)` returns how long a request released now would wait for the worker, where a goal before
     it takes `worst_s(its request)` seconds at most.
+    `on_prepared(request)` is called when a prompt was read ahead, at least in part.
     """
 
-    def __init__(self, clock: Clock, waiting: Callable[[Request, Callable[[Request], float]], Waiting]):
-        self._clock, self._waiting = clock, waiting
+    def __init__(self, clock: Clock, waiting: Callable[[Request, Callable[[Request], float]], Waiting],
+                 on_prepared: Callable[[Request], None]):
+        self._clock, self._waiting, self._on_prepared = clock, waiting, on_prepared
         self._open: dict[int, tuple[Future, Request, float]] = {}  # by tag: (who waits, for what, until when)
-        self._preparing: dict[int, Future] = {}  # by tag: who waits for a prompt to be read ahead
+        self._preparing: dict[int, tuple[Future, Request]] = {}  # by tag: (who waits, for which prompt)
         self._costs: Costs | None = None
         self._learned: dict = {}
 
@@ -72,7 +74,7 @@ class Estimates:
         if not is_idle:
             future.set_exception(GoalError(ErrorCode.BUSY, 'a goal runs or waits, or the inference process starts'))
             return None
-        self._preparing[id(future)] = future
+        self._preparing[id(future)] = (future, request)
         return {'op': 'prepare', 'tag': id(future), 'request': to_dict(request)}
 
     def answer_now(self, request: Request, future: Future) -> None:
@@ -93,9 +95,10 @@ class Estimates:
 
     def prepared(self, event: dict) -> None:
         """Hand on what the worker says of a prompt that it read ahead."""
-        future = self._preparing.pop(event['tag'], None)
+        future, request = self._preparing.pop(event['tag'], (None, None))
         if future is None:
             return
+        self._on_prepared(request)
         try:
             if 'error_code' in event:
                 raise GoalError(ErrorCode(event['error_code']), event['error_msg'])
@@ -140,7 +143,7 @@ class Estimates:
 
     def _stop_preparing(self) -> list[Future]:
         preparing, self._preparing = self._preparing, {}
-        return list(preparing.values())
+        return [future for future, _ in preparing.values()]
 
     def next_timer_s(self) -> float:
         return min((until for _, _, until in self._open.values()), default=math.inf)

@@ -29,6 +29,7 @@ from statistics import median
 
 from timebill_ros.codes import Verdict
 from timebill_ros.dispatch.job import Job
+from timebill_ros.dispatch.seen_prompts import SeenPrompts
 from timebill_ros.request import Outcome, Request
 
 
@@ -49,16 +50,34 @@ class ServiceTimes:
 
     `prefill` is the profile's table of (prompt tokens, seconds), ascending. Tokens per character and the time to decode
     an answer are measured on the last `window` goals that finished. Until one has, every estimate is 0.
+
+    A prompt that begins like an earlier one is read from where they differ, if the worker `reuses` what it has read.
+    How much of the common beginning that came to is measured too; until it was, only `least_s` counts on it.
     """
 
     window = 64
 
     def __init__(self):
         self.prefill: Sequence[tuple[int, float]] = ()
+        self.reuses = False
+        self._pinned = 0  # characters of the longest prompt that the worker never forgets
+        self._seen = SeenPrompts()
         self._tokens: deque[float] = deque(maxlen=self.window)  # per character of the prompt
         self._decode: deque[float] = deque(maxlen=self.window)
-        # Statistics of the two, computed once per finished goal, because every event asks for them.
-        self._fewest = self._usual = self._usual_decode_s = self._quickest_decode_s = 0.0
+        self._reused: deque[float] = deque(maxlen=self.window)  # shares of the common beginning
+        # Statistics of these, computed once per finished goal, because every event asks for them.
+        self._fewest = self._usual = self._usual_decode_s = self._quickest_decode_s = self._usual_reused = 0.0
+
+    def ready(self, event: dict) -> None:
+        """Take what a worker that is ready says."""
+        self.prefill = [(n, seconds) for n, seconds in event['prefill']]
+        self.reuses = event.get('reuses', False)
+        self._pinned = event.get('pinned_characters', 0)
+        self._seen = SeenPrompts()  # a new worker has read nothing
+
+    def prepared(self, request: Request) -> None:
+        """Take note of a prompt that the worker has read ahead, at least in part."""
+        self._seen.add(request)
 
     def observe(self, request: Request, outcome: Outcome) -> None:
         """Learn from a goal that has ended, if it got as far as its prefill or its natural end."""
@@ -66,9 +85,19 @@ class ServiceTimes:
         if timing.prompt_tokens > 0:
             self._tokens.append(timing.prompt_tokens / max(1, request.characters))
             self._fewest, self._usual = min(self._tokens), median(self._tokens)
+        if timing.kept_tokens > 0 and self.reuses:  # the prompt was read as a whole
+            if common := self._seen.common(request):
+                share = timing.reused_tokens / (timing.prompt_tokens / max(1, request.characters) * common)
+                self._reused.append(min(1.0, share))
+                self._usual_reused = median(self._reused)
+            self._seen.add(request)
         if timing.decode_s > 0 and outcome.finish_reason.is_natural:  # false for NaN
             self._decode.append(timing.decode_s)
             self._usual_decode_s, self._quickest_decode_s = median(self._decode), min(self._decode)
+
+    def _new(self, request: Request, share: float) -> float:
+        """Return the characters of a prompt that are to be read where this share of a common beginning is reused."""
+        return request.characters - share * self._seen.common(request) if self.reuses else request.characters
 
     def least_s(self, request: Request) -> float:
         """Return a lower estimate of the prefill, in seconds; 0 while nothing is known.
@@ -76,13 +105,14 @@ class ServiceTimes:
         It assumes half of the fewest tokens per character seen lately. Half, because other languages and other kinds
         of text have fewer, and a goal is ended on the strength of this estimate.
         """
-        return self._prefill_s(0.5 * self._fewest * request.characters) if self._tokens else 0.0
+        new = max(0.0, min(self._new(request, 1.0), request.characters - self._pinned))
+        return self._prefill_s(0.5 * self._fewest * new) if self._tokens else 0.0
 
     def usual_s(self, request: Request) -> float:
         """Return the expected seconds of prefill and decoding together; 0 while nothing is known."""
         if not self._tokens:
             return 0.0
-        return self._prefill_s(self._usual * request.characters) + self._usual_decode_s
+        return self._prefill_s(self._usual * self._new(request, self._usual_reused)) + self._usual_decode_s
 
     @property
     def knows_answers(self) -> bool:
@@ -95,7 +125,8 @@ class ServiceTimes:
         These are the expected prefill and, where only a `complete` answer counts, the quickest decoding seen lately.
         `tokens_per_character`: what to assume before a goal has finished.
         """
-        prefill_s = self._prefill_s((self._usual or tokens_per_character) * request.characters)
+        new = self._new(request, self._usual_reused)
+        prefill_s = self._prefill_s((self._usual or tokens_per_character) * new)
         return prefill_s + (self._quickest_decode_s if complete else 0.0)
 
     def _prefill_s(self, n: float) -> float:

@@ -47,6 +47,7 @@ class Loaded:
     new_tracker: Callable[[dict], Tracker]  # makes one that has learned nothing, as settings say
     profile_check: ProfileCheck | None = None  # the watch over the profile
     state: Path | None = None  # where what requests taught is kept; None: nowhere
+    pinned_characters: int = 0  # of the longest prompt that is known for good
 
 
 def planning_rule(settings: dict) -> PaperRule | QualityRule:

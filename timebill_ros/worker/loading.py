@@ -284,7 +284,7 @@ def load_engine(settings: dict) -> Loaded:
             log.warning('the profile could not be compared with this machine: %s: %s', type(error).__name__, error)
     states = learner(model, state, settings['length_predictor'])
     engine = make_engine(settings, model, predictor, profile, tracker, rule, chunk, states)
-    pin_prefixes(settings, engine)
+    pinned = pin_prefixes(settings, engine)
     t = profile.times
     steps = f' with {model.fast_steps[model.variant].kind} steps' if model.variant in model.fast_steps else ''
     description = (f'{model.name} in {model.variant}{steps} on {profile.identity.device}, '
@@ -294,4 +294,4 @@ def load_engine(settings: dict) -> Loaded:
                    f'{where}: prefill of 1000 tokens {t.prefill(1000) * 1e3:.1f} ms, '
                    f'decode step {t.q * 1e3:.3f} ms + {t.p * 1e6:.4f} us per cached entry')
     return Loaded(engine, profile, description, lambda changed: make_tracker(changed, scores, profile), profile_check,
-                  state)
+                  state, pinned)

@@ -149,6 +149,8 @@ class Worker:
                            'device': loaded.profile.identity.device,
                            'longest_pause_s': self._longest_pause_s(), 'one_time_s': one_time_work.total_s,
                            'sampling': self.engine.model.sampling, 'prefill': self.engine.prefill_table(),
+                           'reuses': self.engine.model.prefixes is not None,
+                           'pinned_characters': loaded.pinned_characters,
                            'tracked': self._tracked(), 'costs': costs,
                            'learned': self._learned(), **self._device()})
         if kept_in == named:

@@ -111,8 +111,12 @@ def lacks_prefixes(profile: Profile, model: CausalLM) -> bool:
         n > FRESH + store.unit for n, _ in profile.points.get('prefill', []))
 
 
-def pin_prefixes(settings: dict, engine: Engine) -> None:
-    """Read the prompts that pinned_prefixes names. ModelError, naming the file, for one that cannot be had."""
+def pin_prefixes(settings: dict, engine: Engine) -> int:
+    """Read the prompts that pinned_prefixes names; return the characters of the longest.
+
+    ModelError, naming the file, for one that cannot be had.
+    """
+    longest = 0
     store = engine.model.prefixes
     if store is not None:
         store.clear()  # what measuring a profile has read
@@ -125,7 +129,9 @@ def pin_prefixes(settings: dict, engine: Engine) -> None:
         if ready < n_x // store.unit * store.unit:
             raise ModelError(f'{name}, which pinned_prefixes names, has {n_x} tokens, and prefix_cache_mib leaves room '
                              f'for {ready} of them: raise it, or name fewer prefixes')
+        longest = max(longest, request.characters)
         log.info('the first %d tokens of %s are kept for good', ready, name)
+    return longest
 
 
 def _request(path: Path, settings: dict) -> Request:

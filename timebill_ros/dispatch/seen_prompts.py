@@ -1,0 +1,70 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The beginnings of prompts that the worker has read, as far as the node can tell, which has no tokenizer."""
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from timebill_ros.request import Request
+
+CHARACTERS = 256  # of a block, which is what beginnings are compared in
+MOST_BLOCKS = 1 << 15
+MOST_CHAINS = 128  # requests whose hashes are at hand, because every event asks for all that wait
+
+
+class SeenPrompts:
+    """Tells how much of a prompt was the beginning of an earlier one. No text is kept, only hashes of blocks."""
+
+    def __init__(self):
+        self._seen: OrderedDict[int, None] = OrderedDict()  # by hash of a block and all before it, the latest last
+        self._chains: OrderedDict[int, tuple[weakref.ref, list[int]]] = OrderedDict()  # by identity of a request
+
+    def add(self, request: Request) -> None:
+        """Take note of a prompt that the worker has read."""
+        for block in self._chain(request):
+            self._seen[block] = None
+            self._seen.move_to_end(block)
+        while len(self._seen) > MOST_BLOCKS:
+            self._seen.popitem(last=False)
+
+    def common(self, request: Request) -> int:
+        """Return how many characters of a prompt, from its beginning, were seen before; at most its own."""
+        n = 0
+        for block in self._chain(request):
+            if block not in self._seen:
+                break
+            n += 1
+        return min(n * CHARACTERS, request.characters)
+
+    def _chain(self, request: Request) -> list[int]:
+        known = self._chains.get(id(request))
+        if known is not None and known[0]() is request:
+            return known[1]
+        chain = list(_hashes(request))
+        self._chains[id(request)] = weakref.ref(request), chain
+        while len(self._chains) > MOST_CHAINS:
+            self._chains.popitem(last=False)
+        return chain
+
+
+def _hashes(request: Request) -> Iterator[int]:
+    """Yield a hash for each whole block of a prompt, which stands for all blocks before it too."""
+    text = request.prompt or ''.join(f'{m["role"]}\0{m["content"]}\0' for m in request.messages)
+    value = 0
+    for start in range(0, len(text) - CHARACTERS + 1, CHARACTERS):
+        value = hash((value, text[start:start + CHARACTERS]))
+        yield value
