@@ -36,7 +36,7 @@ from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.decode import decode, no_collection
 from timebill_ros.inference.history import read
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory
-from timebill_ros.inference.prompt_reading import read_ahead, read_prompt
+from timebill_ros.inference.prompt_reading import read_prompt
 from timebill_ros.inference.ranges import Ranges
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
@@ -148,7 +148,7 @@ class Engine:
         phase('prefill')
         prefill_started = clock()
         logits, timing.reused_tokens = read_prompt(self.model, prepared.ids, chunk_tokens=self.prefill_chunk_tokens,
-                                                   should_stop=control.should_stop)
+                                                   should_stop=control.should_stop, messages=request.messages)
         self.model.synchronize()
         prefill_finished = clock()
         timing.prefill_s = prefill_finished - prefill_started
@@ -298,21 +298,6 @@ class Engine:
         known = replace(self._situation(request, prepared, expected), may_cap=False)
         whole = replace(known, n_min=known.n_x)
         return self.planner.plan(known, left), self.planner.plan(whole, left), known.n_x, prefill_s, prepared.reused
-
-    def prepare(self, request: Request, should_stop: Callable[[], bool], *, pin: bool = False) -> tuple[int, int]:
-        """Read a prompt ahead -> (its tokens, how many of them are known then); 0 tokens: stopped before a count.
-
-        `pin`: it is never dropped. GoalError for a prompt that the model cannot take, or where none is kept.
-        """
-        if self.model.prefixes is None:
-            raise GoalError(ErrorCode.INVALID_GOAL, 'no prompt is kept for others: prefix_cache_mib is 0, or the model '
-                            'cannot go on after a known beginning, of which the log says why')
-        prepared = self._prepare(request, should_stop)
-        if prepared is None:
-            return 0, 0
-        with self.model.stream.entered():
-            return prepared.n_x, read_ahead(self.model, prepared.ids, chunk_tokens=self.prefill_chunk_tokens,
-                                            should_stop=should_stop, pin=pin)
 
     def longest_pause_s(self) -> float:
         """Estimate the longest time between two looks at the control: at the longest prompt's end, or in a step."""

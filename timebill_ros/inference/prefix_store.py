@@ -34,6 +34,7 @@ import torch
 
 from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.kv_cache import SlotCache
+from timebill_ros.inference.turns_watch import TurnsWatch
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class PrefixStore:
 
     def __init__(self, cache: SlotCache, unit: int, n_blocks: int):
         self.unit, self.n_blocks = unit, n_blocks
+        self.turns: TurnsWatch | None = None  # looks at conversations of which little is known, see turns_watch.py
         self._cache = cache
         with torch.inference_mode(False):
             self._areas = [tuple(_area(states, unit * n_blocks) for states in (layer.keys, layer.values))

@@ -14,41 +14,63 @@
 
 """Reading a prompt: what is known of it is taken from the store, the rest is computed, and the whole is kept.
 
-No torch: the engine reads prompts with this, also where a scripted model has no store.
+No torch: the engine reads prompts with this, also where a scripted model has no store. `model` is a CausalLM or what
+stands for one; its `prefixes` is a PrefixStore, or None where every prompt is read from its beginning.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference.history import read
+from timebill_ros.request import Request
 
 
-def read_prompt(model, ids: list[int], *, chunk_tokens: int, should_stop: Callable[[], bool] = lambda: False):
+def _never() -> bool:
+    return False
+
+
+def read_prompt(model, ids: list[int], *, chunk_tokens: int, should_stop: Callable[[], bool] = _never,
+                messages: Sequence[dict[str, str]] = ()):
     """Read a prompt -> (logits [V] of the next token, how many tokens were not computed again).
 
-    The logits are None where `should_stop` said so. `model`: a CausalLM or what stands for one; its `prefixes` is a
-    PrefixStore, or None where every prompt is read from its beginning.
+    The logits are None where `should_stop` said so. `messages`: the conversation that the prompt was made of.
     """
     model.reset()
-    if model.prefixes is None:
+    store = model.prefixes
+    if store is None:
         return model.prefill(ids, chunk_tokens=chunk_tokens, should_stop=should_stop), 0
-    first = model.prefixes.take(ids)
+    first = store.take(ids)
     logits = model.prefill(ids, chunk_tokens=chunk_tokens, should_stop=should_stop, first=first)
     if logits is not None:
-        model.prefixes.put(ids)
+        store.put(ids)
+        if store.turns is not None:
+            store.turns.observe(messages, ids, first)
     return logits, first
 
 
-def read_ahead(model, ids: list[int], *, chunk_tokens: int, should_stop: Callable[[], bool] = lambda: False,
-               pin: bool = False) -> int:
-    """Read a prompt for the store alone; return how many of its tokens are there then, and keep them if `pin`.
+def read_ahead(model, request: Request, *, chunk_tokens: int, should_stop: Callable[[], bool] = _never,
+               pin: bool = False) -> tuple[int, int]:
+    """Read a prompt for the store alone -> (its tokens, how many of them are there then); `pin`: for good.
 
-    Every chunk is kept as soon as it is read, so a prompt that `should_stop` ends is there in part.
+    Every chunk is kept as soon as it is read, so a prompt that `should_stop` ends is there in part. Tokens are 0 where
+    that came before they were counted. GoalError for a prompt that the model cannot take, or where none is kept.
     """
-    model.reset()
-    end = model.prefixes.take(ids)
-    while end < len(ids):
-        first, end = end, min(len(ids), (end // chunk_tokens + 1) * chunk_tokens)
-        if model.prefill(ids[:end], chunk_tokens=chunk_tokens, should_stop=should_stop, first=first) is None:
-            break
-        model.prefixes.put(ids[:end], pin=pin)
-    model.reset()
-    return model.prefixes.held(ids)
+    store = model.prefixes
+    if store is None:
+        raise GoalError(ErrorCode.INVALID_GOAL, 'no prompt is kept for others: prefix_cache_mib is 0, or the model '
+                        'cannot go on after a known beginning, which the log of its start tells')
+    found = read(model, request, should_stop)
+    if found is None:
+        return 0, 0
+    ids = found.ids
+    with model.stream.entered():  # as the engine does
+        model.reset()
+        end = store.take(ids)
+        while end < len(ids):
+            first, end = end, min(len(ids), (end // chunk_tokens + 1) * chunk_tokens)
+            if model.prefill(ids[:end], chunk_tokens=chunk_tokens, should_stop=should_stop, first=first) is None:
+                break
+            store.put(ids[:end], pin=pin)
+        model.reset()
+    return len(ids), store.held(ids)

@@ -30,6 +30,8 @@ from timebill_ros.inference.memory import size
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.prefix_store import PrefixStore, block_bytes
+from timebill_ros.inference.prompt_reading import read_ahead
+from timebill_ros.inference.turns_watch import TurnsWatch
 from timebill_ros.request import Request
 from timebill_ros.timing.execution_time import FRESH
 from timebill_ros.timing.profile import Profile
@@ -69,6 +71,7 @@ def add_store(settings: dict, model: CausalLM, chunk_tokens: int, directory: Pat
     n_blocks = _blocks(mib, model, unit)
     if n_blocks:
         model.prefixes = PrefixStore(model.cache, unit, n_blocks)
+        model.prefixes.turns = TurnsWatch(model.tokenizer)
         log.info('prompts are kept up to %d tokens (%s), and may be gone on with at every %d tokens%s', n_blocks * unit,
                  size(n_blocks * block_bytes(model.cache, unit)), unit,
                  f' (not: {found["why"]})' if found.get('why') else '')
@@ -123,7 +126,7 @@ def pin_prefixes(settings: dict, engine: Engine) -> int:
     for name in filter(None, (part.strip() for part in settings['pinned_prefixes'].split(','))):
         try:
             request = _request(Path(name).expanduser(), settings)
-            n_x, ready = engine.prepare(request, lambda: False, pin=True)
+            n_x, ready = read_ahead(engine.model, request, chunk_tokens=engine.prefill_chunk_tokens, pin=True)
         except (OSError, ValueError, RecursionError, GoalError) as error:
             raise ModelError(f'{name}, which pinned_prefixes names, cannot be used: {error}') from error
         if ready < n_x // store.unit * store.unit:

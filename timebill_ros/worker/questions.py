@@ -24,6 +24,7 @@ from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.memory import is_out_of_memory
+from timebill_ros.inference.prompt_reading import read_ahead
 from timebill_ros.request import Request, to_dict
 from timebill_ros.worker.steering import Steering
 from timebill_ros.worker.streamer import Streamer
@@ -55,7 +56,8 @@ def prepare(engine: Engine, message: dict, steering: Steering, streamer: Streame
 
     def found() -> dict:
         with streamer.streaming(engine.model.tokenizer, request, control):
-            n_x, ready = engine.prepare(request, should_stop)
+            n_x, ready = read_ahead(engine.model, request, chunk_tokens=engine.prefill_chunk_tokens,
+                                    should_stop=should_stop)
         if should_stop():
             raise GoalError(ErrorCode.BUSY, f'a goal came: {ready} of {n_x} tokens are kept' if n_x else 'a goal came')
         return {'prompt_tokens': n_x, 'ready_tokens': ready}
