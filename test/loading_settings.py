@@ -18,7 +18,8 @@ import tiny_models
 from timebill_ros import settings
 
 POINTS = {'prefill': [[n, n / 6400] for n in (64, 128, 256, 500)],
-          'step': [[n, n / 64000] for n in (64, 128, 256, 500)]}
+          'step': [[n, n / 64000] for n in (64, 128, 256, 500)],
+          'prefix': [[n, 64 / 6400 + n / 64000] for n in (64, 128, 256)]}
 
 
 def chosen(cache_dir, **values):

@@ -110,3 +110,65 @@ def test_an_estimate_hangs_nobody(harness):
     with pytest.raises(GoalError) as caught:
         future.result(10.0)
     assert caught.value.code is ErrorCode.INACTIVE and str(caught.value)
+
+
+# -- prompts that are read ahead -------------------------------------------------------------------------------------
+
+def prepare(harness):
+    job = harness.job()
+    future = harness.dispatcher.prepare(job.request)
+    harness.sync()
+    return future
+
+
+def told(harness, **content):
+    (asked,) = [message for message in harness.worker.sent if message['op'] == 'prepare']
+    harness.worker.say({'event': 'prepared', 'tag': asked['tag'], **content})
+    harness.sync()
+
+
+def test_a_prompt_is_read_ahead(harness):
+    future = prepare(harness)
+    assert not future.done()
+    told(harness, prompt_tokens=100, ready_tokens=96)
+    assert future.result(0) == (100, 96)
+    told(harness, prompt_tokens=1, ready_tokens=1)  # twice: without effect
+
+
+@pytest.mark.parametrize(('content', 'code', 'words'), [
+    ({'error_code': 7010, 'error_msg': 'a goal came: 64 of 100 tokens are kept'}, ErrorCode.BUSY, '64 of 100'),
+    ({'prompt_tokens': 3}, ErrorCode.UNKNOWN, 'ready_tokens'),
+    ({'error_code': 1, 'error_msg': ''}, ErrorCode.UNKNOWN, '1')])
+def test_a_prompt_that_could_not_be_read_ahead(harness, content, code, words):
+    future = prepare(harness)
+    told(harness, **content)
+    assert future.exception(0).code is code and words in str(future.exception(0))
+
+
+def test_no_prompt_is_read_ahead_while_a_goal_runs(harness):
+    harness.dispatcher.submit(harness.job())
+    harness.sync()
+    assert prepare(harness).exception(0).code is ErrorCode.BUSY
+    assert 'prepare' not in [message['op'] for message in harness.worker.sent]
+
+
+def test_a_goal_that_comes_is_sent_at_once_and_an_estimate_is_the_nodes_own(harness):
+    future = prepare(harness)
+    asked = harness.dispatcher.estimate(harness.job().request)
+    harness.dispatcher.submit(harness.job())
+    harness.sync()
+    assert [message['op'] for message in harness.worker.sent][-2:] == ['prepare', 'run']
+    assert asked.result(0).is_from_bound and not future.done()
+
+
+def test_a_prompt_that_is_read_ahead_is_lost_with_the_worker(harness):
+    future = prepare(harness)
+    harness.worker.die()
+    harness.sync()
+    assert future.exception(0).code is ErrorCode.WORKER_LOST
+
+
+def test_a_prompt_that_is_read_ahead_ends_with_the_node(harness):
+    future = prepare(harness)
+    harness.dispatcher.close()
+    assert future.exception(0).code is ErrorCode.INACTIVE

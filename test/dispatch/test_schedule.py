@@ -29,6 +29,7 @@ from timebill_ros.dispatch.schedule import (
     preempts,
     urgency,
 )
+from timebill_ros.dispatch.seen_prompts import CHARACTERS
 from timebill_ros.request import Outcome, Plan, Request, Timing
 
 MARGIN_S = 0.1
@@ -142,3 +143,49 @@ def test_the_running_goal_blocks_until_it_is_expected_to_end(plan, expected_s, w
     running.phase, running.plan, running.planned_s = Phase.PREFILL, plan, 1.0
     blocking = blocked_by(running, 1.0, learned())
     assert (blocking.least_s, blocking.expected_s, blocking.worst_s) == (1.0, pytest.approx(expected_s), worst_s)
+
+
+# -- prompts that begin like earlier ones ----------------------------------------------------------------------------
+
+READY = {'prefill': [(0, 0.0), (1000, 100.0)], 'reuses': True}  # a token takes 0.1 s to read
+N = 4 * CHARACTERS
+
+
+def ended(reused):
+    return Outcome(finish_reason=FinishReason.EOS, timing=Timing(
+        prompt_tokens=N // 4, kept_tokens=N // 4, reused_tokens=reused, decode_s=2.0))
+
+
+def test_what_is_known_of_a_prompt_counts_once_it_was_seen_to_be_reused():
+    times, other = ServiceTimes(), Request('o', 0.0, 10.0, prompt='y' * N)
+    times.ready(READY)
+    times.observe(request(characters=N), ended(reused=0))  # four characters in a token
+    whole = N / 4 * 0.1
+    assert times.usual_s(request(characters=N)) == pytest.approx(whole + 2.0)  # nothing was seen to be reused
+    assert times.least_s(request(characters=N)) == 0.0
+    assert times.least_s(request(characters=N + 400)) == pytest.approx(0.5 * 100 * 0.1)  # only what is new
+    times.observe(request(characters=N), ended(reused=N // 8))  # half of it
+    assert times.usual_s(request(characters=N)) == pytest.approx(whole / 2 + 2.0)
+    assert times.needed_s(request(characters=N), complete=False) == pytest.approx(whole / 2)
+    assert times.usual_s(other) == pytest.approx(whole + 2.0) and times.least_s(other) == pytest.approx(whole / 2)
+    times.ready(READY)  # a new worker has read nothing
+    assert times.least_s(request(characters=N)) == pytest.approx(whole / 2)
+
+
+def test_a_prompt_that_was_read_ahead_or_is_pinned_takes_no_time_at_least():
+    times = ServiceTimes()
+    times.ready(READY)
+    times.observe(Request('o', 0.0, 10.0, prompt='y' * N), ended(reused=0))
+    assert times.least_s(request(characters=N)) == pytest.approx(N / 8 * 0.1)
+    times.prepared(request(characters=N))
+    assert times.least_s(request(characters=N)) == 0.0
+    times.ready({**READY, 'pinned_characters': N // 2})
+    assert times.least_s(request(characters=N)) == pytest.approx(N / 16 * 0.1)
+
+
+def test_a_worker_that_reuses_nothing_reads_every_prompt():
+    times = ServiceTimes()
+    times.ready({**READY, 'reuses': False})
+    for _ in range(2):
+        times.observe(request(characters=N), ended(reused=0))
+    assert times.least_s(request(characters=N)) == pytest.approx(N / 8 * 0.1)

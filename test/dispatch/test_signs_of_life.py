@@ -52,6 +52,7 @@ class Watched(SignsOfLife):
     (2.0, RUN, SILENCE_S + SILENCE_PAUSES * 2.0),
     (0.0, {'op': 'ping'}, SILENCE_S),
     (0.0, {'op': 'estimate', 'request': {'prompt': ''}}, SILENCE_S + ESTIMATE_S),
+    (0.0, {'op': 'prepare', 'request': {'prompt': PROMPT}}, SILENCE_S + CHARACTER_S * len(PROMPT)),
     (0.0, {'op': 'run', 'request': {'prompt': PROMPT}}, SILENCE_S + CHARACTER_S * len(PROMPT)),
     (0.0, {'op': 'run', 'request': {'messages': [{'role': 'user', 'content': PROMPT}]}},
      SILENCE_S + CHARACTER_S * len(PROMPT)),

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timebill_ros.timing.execution_time import ExecutionTimes
+from timebill_ros.timing.execution_time import FRESH, ExecutionTimes
 
 TRUE = ExecutionTimes(a=4e-9, b=1.9e-4, c=0.02, p=6e-7, q=0.028, e_1=2e-6, e_0=1e-3, a_p=1e-9, b_p=5e-5, c_p=4e-3)
 
@@ -72,3 +72,25 @@ def test_predictor_bound_is_the_longest_input_that_prefill_hides(a_p, b_p, c_p, 
         assert times.prediction(bound) <= hidden * (1 + 1e-9)
     if bound < n_x:
         assert times.prediction(bound + 1) >= hidden * (1 - 1e-9)
+
+
+def test_of_a_prompt_with_a_known_beginning_only_the_rest_takes_time():
+    times = dataclasses.replace(TRUE, g_1=1e-6, g_0=0.03)
+    assert times.prefix(1000) == times.prefill(1000 + FRESH, 1000) == pytest.approx(0.031)
+    assert times.prefill(1010, 1000) == pytest.approx(0.031), 'fewer new tokens than measured take as long'
+    more = times.prefill(1500, 1000) - times.prefix(1000)
+    assert more == pytest.approx(times.prefill(1500) - times.prefill(1000 + FRESH))
+    assert times.prefill(1500, 0) == TRUE.prefill(1500)
+    assert times.estimate('prefix', 1000) == times.prefix(1000)
+    assert ExecutionTimes.of_costs(times.costs()) == times
+
+
+def test_what_known_beginnings_save_counts_only_where_it_was_measured():
+    assert TRUE.prefill(1500, 1000) == TRUE.prefill(1500) and not TRUE.knows_prefixes
+
+
+def test_less_of_the_predictor_hides_behind_the_rest_of_a_prompt():
+    times = dataclasses.replace(TRUE, g_1=1e-6, g_0=0.03)
+    bound = times.predictor_bound(1000, 900)
+    assert times.prediction(bound) <= times.prefill(1000, 900) < times.prediction(bound + 1)
+    assert bound < times.predictor_bound(1000)

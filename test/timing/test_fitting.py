@@ -30,9 +30,11 @@ from timebill_ros.timing.fitting import (
     run_ratios,
 )
 
-TRUE = ExecutionTimes(a=4e-9, b=1.9e-4, c=0.02, p=6e-7, q=0.028, e_1=2e-6, e_0=1e-3, a_p=1e-9, b_p=5e-5, c_p=4e-3)
+TRUE = ExecutionTimes(a=4e-9, b=1.9e-4, c=0.02, p=6e-7, q=0.028, e_1=2e-6, e_0=1e-3, a_p=1e-9, b_p=5e-5, c_p=4e-3,
+                      g_1=3e-6, g_0=0.02)
 LENGTHS = [64, 256, 1000, 4000, 8000, 16000, 32000]
-ESTIMATORS = {'prefill': TRUE.prefill, 'step': TRUE.step, 'eviction': TRUE.eviction, 'prediction': TRUE.prediction}
+ESTIMATORS = {'prefill': TRUE.prefill, 'step': TRUE.step, 'eviction': TRUE.eviction, 'prediction': TRUE.prediction,
+              'prefix': TRUE.prefix}
 
 
 def synthetic_points(noise=0.0, outliers=0, repeats=9, seed=0):

@@ -1,0 +1,169 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The store of prompts: what is found, what goes first, and that states come back as they were put in."""
+import random
+
+import pytest
+import torch
+
+from timebill_ros.inference.conventions import MAX_WINDOW
+from timebill_ros.inference.kv_cache import SlotCache
+from timebill_ros.inference.prefix_store import PrefixStore, block_bytes
+
+UNIT, CONTEXT = 4, 256
+A, B, C = (list(range(start, start + 100)) for start in (0, 1000, 2000))
+
+
+def state_of(layer, kind, position, token):
+    """The state that stands for a token at a position, different in every layer and for keys and values."""
+    return torch.tensor([[float(layer), float(kind)], [float(position), float(token)]])  # [H_kv, D]
+
+
+class Bench:
+    """A cache of two layers, one of them with a sliding window, and a store for it."""
+
+    def __init__(self, n_blocks=50):
+        self.cache = SlotCache(CONTEXT, [None, 8])
+        for layer in self.cache.layers:
+            layer.lazy_initialization(torch.zeros(1, 2, 1, 2))
+        self.store = PrefixStore(self.cache, UNIT, n_blocks)
+
+    def fill(self, ids, first=0):
+        """Do what prefill does for the tokens from `first` on."""
+        for number, layer in enumerate(self.cache.layers):
+            assert layer.length == first
+            new = [torch.stack([state_of(number, kind, i, ids[i]) for i in range(first, len(ids))], dim=1)[None]
+                   for kind in (0, 1)]
+            layer.update(*new)
+
+    def read(self, ids):
+        """Read a prompt as the engine does; return how many tokens were known."""
+        self.cache.reset()
+        first = self.store.take(ids)
+        self.fill(ids, first)
+        self.store.put(ids)
+        self.check(ids)
+        return first
+
+    def check(self, ids):
+        self.store.check()
+        for number, layer in enumerate(self.cache.layers):
+            for kind, states in enumerate(layer.filled()):
+                expected = torch.stack([state_of(number, kind, i, t) for i, t in enumerate(ids)], dim=1)[None]
+                assert torch.equal(states, expected)
+
+
+@pytest.mark.parametrize(('first', 'then', 'known'), [
+    (A, A, 68), (A, A[:60], 28), (A[:50], A, 48), (A, A[:40] + B, 40), (A, A[:43] + B, 40), (A, A[:3] + B, 0),
+    (A, B, 0), (A, A[:MAX_WINDOW], 0), (A, A[:MAX_WINDOW + UNIT], UNIT), (A[:3], A, 0)])
+def test_the_longest_common_beginning_is_known_but_for_the_last_tokens(first, then, known):
+    bench = Bench()
+    assert bench.read(first) == 0
+    assert bench.store.known(then) == known
+    assert bench.read(then) == known
+
+
+def test_prompts_that_begin_alike_share_blocks():
+    bench = Bench()
+    bench.read(A)
+    assert len(bench.store._free) == 50 - 25
+    grown = A + B[:10]
+    assert bench.read(grown) == 76 and len(bench.store._free) == 50 - 27
+    assert (bench.store.held(A), bench.store.held(grown), bench.store.held(A[:50] + B)) == (100, 108, 48)
+
+
+def test_what_was_used_longest_ago_goes_first_and_the_end_of_a_prompt_before_its_beginning():
+    bench = Bench(n_blocks=50)
+    bench.read(A)
+    bench.read(B)  # the store is full
+    bench.read(A)  # as a whole: its last blocks are touched too
+    bench.read(C[:40])
+    assert (bench.store.held(A), bench.store.held(B), bench.store.held(C[:40])) == (100, 60, 40)
+    assert bench.read(B) == 60
+
+
+def test_of_a_prompt_longer_than_the_store_the_beginning_is_kept():
+    bench = Bench(n_blocks=10)
+    bench.read(A)
+    assert bench.store.held(A) == 40
+    assert bench.read(A) == 40 and bench.store.held(A) == 40
+    bench.read(B[:50])
+    assert (bench.store.held(A), bench.store.held(B)) == (0, 40)
+
+
+def test_what_is_pinned_stays():
+    bench = Bench(n_blocks=20)
+    bench.fill(A[:40])
+    assert bench.store.put(A[:40], pin=True) == 40
+    for ids in (B, C, A[:20] + C, A):
+        bench.read(ids)
+        assert bench.store.held(A[:40]) == 40
+    bench.cache.reset()
+    bench.fill(B)
+    assert bench.store.put(B, pin=True) == 40  # there is no room for more
+    bench.cache.reset()
+    bench.fill(C)
+    assert bench.store.put(C) == 0
+    bench.store.clear()
+    assert bench.store.held(A) == 0
+    bench.store.check()
+
+
+def test_eviction_and_decoding_leave_the_store_alone():
+    bench = Bench()
+    bench.read(A)
+    bench.fill(A + [7, 8, 9, 10], len(A))  # generated
+    bench.cache.layers[0].keep(torch.arange(0, 100, 2).expand(2, -1))
+    assert bench.store.held(A + [7, 8, 9, 10]) == 100
+    assert bench.read(A + [7, 8, 9, 10] + B) == 100
+
+
+def test_thousands_of_mixed_prompts_never_bring_back_a_wrong_state():
+    """The bench compares all states after each prompt, and the store's invariants."""
+    draw, bench = random.Random(0), Bench(n_blocks=23)
+    known = 0
+    for _ in range(300):
+        ids = [token for _ in range(draw.randrange(1, 6)) for token in draw.choice((A, B, C))[:draw.randrange(1, 40)]]
+        known += bench.read(ids[:CONTEXT])
+    assert known > 1000
+
+
+def test_the_area_is_allocated_once_and_its_size_is_told():
+    bench = Bench(n_blocks=10)
+    assert block_bytes(bench.cache, UNIT) == UNIT * 2 * 2 * (2 * 2 * 4)  # layers, keys and values, heads * D * float32
+    held = sum(area.numel() * area.element_size() for areas in bench.store._areas for area in areas)
+    assert held == 10 * block_bytes(bench.cache, UNIT)
+    before = [area.data_ptr() for areas in bench.store._areas for area in areas]
+    for ids in (A, B, C):
+        bench.read(ids)
+    assert before == [area.data_ptr() for areas in bench.store._areas for area in areas]
+
+
+def test_a_prompt_lies_in_one_piece_where_there_is_room():
+    bench = Bench()
+    bench.read(A[:60])
+    bench.read(A)
+    assert [block.number for block in bench.store.find(A)] == list(range(25))
+
+
+@pytest.mark.parametrize(('spoil', 'sentence'), [
+    (lambda store: store._free.pop(), 'accounts for'), (lambda store: store._known.popitem(), 'finds'),
+    (lambda store: store._by_age.move_to_end(next(iter(store._by_age))), 'outlive')])
+def test_a_store_that_contradicts_itself_is_noticed(spoil, sentence):
+    bench = Bench()
+    bench.read(A)
+    spoil(bench.store)
+    with pytest.raises(ValueError, match=sentence):
+        bench.store.check()
