@@ -39,3 +39,9 @@ def test_what_is_left_out_keeps_its_default():
 def test_arguments_parse_into_the_values_that_they_were_made_of():
     values = settings.check({'model': '/m', 'threads': 2, 'dtype': 'bfloat16', 'max_context_tokens': 512})
     assert model_settings(parse(*model_arguments(values))) == values
+
+
+def test_a_bench_keeps_no_prompts():
+    options = parse()
+    options.bench = 'budgets'
+    assert model_settings(options)['prefix_cache_mib'] == 0 and model_settings(parse())['prefix_cache_mib'] == -1

@@ -38,9 +38,12 @@ def model_settings(options: argparse.Namespace, but: tuple[str, ...] = ()) -> di
     """Return all of the node's parameters, with the values of those that are among the options and not in `but`.
 
     `but` names options that only share a parameter's name: they mean something else here.
+
+    Benches keep no prompts: they answer the same ones again and again, in several ways, which are to read them alike.
     """
-    return settings.check({name: value for name, value in vars(options).items()
-                           if name in settings.BY_NAME and name not in but})
+    apart = {'prefix_cache_mib': 0} if hasattr(options, 'bench') else {}
+    return settings.check({**{name: value for name, value in vars(options).items()
+                              if name in settings.BY_NAME and name not in but}, **apart})
 
 
 def model_arguments(values: dict) -> list[str]:

@@ -132,7 +132,7 @@ class CausalLM:
         self.hidden: torch.Tensor | None = None  # [H], the last hidden state of the latest step or prefill
         self._attentions: dict[int, torch.nn.Module] = {}  # by layer; those that call our attention function
         self._recorders: dict[int, QueryRecorder] = {}
-        self._tiles: PromptTiles | None = None
+        self.tiles: PromptTiles | None = None
         self._foreign: foreign_cache.ForeignCache | None = None
         if self.eviction_refusal:
             ids = torch.arange(MAX_WINDOW + 2, device=self.device)[None] % config.vocab_size
@@ -241,7 +241,7 @@ class CausalLM:
 
     def use_tiles(self, tiles: PromptTiles | None) -> None:
         """Read prompts with the attention of `tiles` from now on; None: with PyTorch's. See prefix_check.py."""
-        self._tiles = tiles
+        self.tiles = tiles
         for module in self._attentions.values():
             module.timebill_tiles = tiles
 
@@ -256,7 +256,7 @@ class CausalLM:
         if not self.chunked_prefill:
             chunk_tokens = len(ids)
         self._use_threads(self.prefill_threads)
-        tiles = self._tiles.reading(first, chunk_tokens) if self._tiles else nullcontext()
+        tiles = self.tiles.reading(first, chunk_tokens) if self.tiles else nullcontext()
         around_last = self.prompt_state.reading() if self.prompt_state else nullcontext()
         try:
             with recording(self._recorders.values()), tiles, stop_before_layers(self._attentions.values(), should_stop):
