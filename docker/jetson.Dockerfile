@@ -20,7 +20,7 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN python3 -c "import torch; print(f'torch=={torch.__version__}')" > /tmp/constraints.txt && \
     python3 -c "import numpy; print(f'numpy=={numpy.__version__}')" >> /tmp/constraints.txt && \
     python3 -m pip install --no-cache-dir -c /tmp/constraints.txt \
-        "transformers>=4.56" safetensors pyyaml rich gguf accelerate && \
+        "transformers>=4.56" safetensors pyyaml rich gguf accelerate llguidance && \
     python3 -c "import torch; assert torch.version.cuda, 'this torch has no CUDA'"
 
 COPY . /tmp/workspace/src/timebill_ros

@@ -32,7 +32,7 @@ NAME = 'timebill_ros'
 ROSDEP_KEYS = {'numpy': 'python3-numpy', 'rich': 'python3-rich', 'yaml': 'python3-yaml'}
 # They come by pip into worker_python's environment.
 FROM_PIP = {'huggingface_hub', 'safetensors', 'tokenizers', 'torch', 'transformers', 'datasets', 'torchao', 'kvpress',
-            'llama_cpp', 'gguf'}
+            'llama_cpp', 'gguf', 'llguidance'}
 # For trees that ask; the extra is `behaviours`. A rosdep key would put it on every robot.
 FOR_TREES = {'py_trees'}
 # Draws what was measured; a node and its clients run without it. The extra is `plots`.

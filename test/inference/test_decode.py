@@ -264,3 +264,73 @@ def test_nothing_is_collected_inside_and_afterwards_it_is_as_before(before):
         assert gc.isenabled() is before
     finally:
         gc.enable()
+
+
+class ForcingChain(StepChain):
+    """Knows the tokens after each of `forces` beforehand, {token: the tokens that follow it}."""
+
+    def __init__(self, model, sampler, forces):
+        super().__init__(model.step, sampler)
+        self._model, self._forces, self._known, self._behind, self.widths = model, forces, [], [], []
+
+    @property
+    def forced(self):
+        return len(self._known)
+
+    @property
+    def width(self):
+        return len(self._behind)
+
+    def launch(self, position):
+        self.widths.append(self.width)
+        self._model.now += 0.25 * (self.width - 1)
+        super().launch(position)
+
+    def read(self):
+        if self._known:
+            self._behind.append(self._known.pop(0))
+            return self._behind[-1]
+        token = super().read()
+        self._known, self._behind = list(self._forces.get(token, ())), [token]
+        return token
+
+
+def forcing(forces, script, step_times=(1.0,)):
+    model = ScriptedModel(script, step_times)
+    chains = []
+    model.chain = lambda sampler: chains.append(ForcingChain(model, sampler, forces)) or chains[0]
+    return model, chains
+
+
+def test_forced_tokens_come_without_steps_and_go_through_one_together():
+    model, chains = forcing({2: [3, 4, 5]}, [1, 2, 6, EOS])
+    seen = []
+    assert model.run(step_s=lambda n_kv: seen.append(n_kv) or 0.0) == (FinishReason.EOS, [1, 2, 3, 4, 5, 6, EOS])
+    assert chains[0].widths == [1, 4, 1]
+    assert [position for _, position in model.steps] == [10, 11, 15]
+    assert seen == [10, 11, 15]  # entries in the cache
+    assert model.clock_reads == 3, 'the clock is read where a step may start'
+
+
+def test_forced_tokens_end_an_answer_like_others():
+    assert forcing({1: [2, EOS]}, [1])[0].run() == (FinishReason.EOS, [1, 2, EOS])
+    assert forcing({1: [2, 3, 4]}, [1])[0].run(cap=3) == (FinishReason.LENGTH, [1, 2, 3])
+    assert forcing({1: [2, 3, 4]}, [1])[0].run(stop=['bc']) == (FinishReason.STOP, [1, 2, 3])
+
+
+@pytest.mark.parametrize(('more_s', 'reason', 'n'), [(0.25, FinishReason.EOS, 6), (0.7, FinishReason.DEADLINE, 4)])
+def test_a_step_over_several_tokens_starts_only_where_it_fits(more_s, reason, n):
+    model, _ = forcing({1: [2, 3, 4]}, [1, 5, EOS])
+    assert model.run(budget_s=2.8, step_s=lambda n_kv: 1.0, more_s=more_s) == (reason, [1, 2, 3, 4, 5, EOS][:n])
+
+
+def test_a_step_over_several_tokens_says_nothing_of_others():
+    paces = []
+
+    def replan(n, n_kv, pace):
+        paces.append((n, n_kv, pace))
+        return n_kv
+    model, _ = forcing({1: [2, 3, 4, 5], 7: [8, 9]}, [1, 6, 7, 10, 11, 12])
+    model.run(cap=13, replan_tokens=1, replan=replan)
+    # Before the first step over one token there is nothing to look with.
+    assert paces[0] == (9, 16, 1.0) and {pace for *_, pace in paces} == {1.0}

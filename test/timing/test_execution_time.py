@@ -55,6 +55,10 @@ def test_a_kind_of_sampling_takes_longer_than_greedy_by_what_its_draw_takes_long
     penalised = dataclasses.replace(times, draws={**times.draws, 'greedy+penalty': 4e-4})
     assert penalised.of_sampling('greedy+penalty').step(100) == pytest.approx(times.step(100) + 3e-4)
     assert penalised.of_sampling('temperature+penalty').step(100) == pytest.approx(times.step(100) + 1.3e-3)
+    masked = dataclasses.replace(penalised, draws={**penalised.draws, 'greedy+grammar': 3e-4}, forced_s=2e-3)
+    assert masked.of_sampling('greedy+grammar').step(100) == pytest.approx(times.step(100) + 2e-4)
+    assert masked.of_sampling('temperature+penalty+grammar').step(100) == pytest.approx(times.step(100) + 1.5e-3)
+    assert masked.estimate('forced', 100) == 2e-3 and ExecutionTimes.of_costs(masked.costs()) == masked
     assert ExecutionTimes.of_costs(penalised.costs()) == penalised
     assert times.estimate('draw:temperature', 500) == 1.1e-3
 

@@ -194,7 +194,8 @@ def test_each_kind_of_sampling_is_measured_as_itself():
     (Sampling(0.0, 0.5, 3), 'greedy'), (Sampling(0.7), 'temperature'), (Sampling(0.7, 0.5), 'top_p'),
     (Sampling(0.7, 0.5, 9), 'top_k'), (Sampling(0.7, 1.0, 9), 'top_k'), (Sampling(0.7, min_p=0.1), 'temperature'),
     (Sampling(repetition_penalty=1.1), 'greedy+penalty'),
-    (Sampling(0.7, 0.5, repetition_penalty=0.9), 'top_p+penalty')])
+    (Sampling(0.7, 0.5, repetition_penalty=0.9), 'top_p+penalty'), (Sampling(masked=True), 'greedy+grammar'),
+    (Sampling(0.7, repetition_penalty=0.9, masked=True), 'temperature+penalty+grammar')])
 def test_the_kind_of_a_sampling_is_what_its_draw_has_to_do(sampling, kind):
     assert sampling.kind == kind and kind in SAMPLING_KINDS
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from timebill_ros import settings
 from timebill_ros.asking.message_check import INTEGERS, LARGEST
 from timebill_ros.cli import ending, trace
+from timebill_ros.cli.form_options import add_form_options, form_fields
 from timebill_ros.codes import ErrorCode, name_of
 
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
@@ -55,6 +56,7 @@ def add(commands) -> None:
                          help="longest answer in tokens; 0: the node's own limit")
     for name, (kind, what) in SAMPLING.items():
         command.add_argument(f'--{name.replace("_", "-")}', type=kind, metavar='N' if kind is int else 'X', help=what)
+    add_form_options(command)
     command.add_argument('--raw', action='store_true',
                          help="send the text as it is, not through the model's chat template")
     command.add_argument('--json', action='store_true',
@@ -115,7 +117,8 @@ def run(options: argparse.Namespace) -> int:
     from timebill_ros.msg import SamplingConfig
     text = prompt(options.text)
     goal = Generate.Goal(time_budget=duration(options.budget), max_new_tokens=options.max_new_tokens,
-                         overrun_strategy=STRATEGY_NUMBERS[options.strategy], sampling=SamplingConfig(
+                         overrun_strategy=STRATEGY_NUMBERS[options.strategy], **form_fields(options),
+                         sampling=SamplingConfig(
                              **{name: value for name in SAMPLING if (value := getattr(options, name)) is not None}))
     if options.raw:
         goal.prompt = text

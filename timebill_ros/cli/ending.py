@@ -33,8 +33,11 @@ def sentence(result, received_s: float, budget_s: float) -> str:
     evicted = '' if math.isnan(timing.eviction_ratio) else f', evicted {timing.eviction_ratio:.0%}'
     dropped = f', {timing.dropped_messages} messages of the history left out' if timing.dropped_messages else ''
     seed = f', seed {timing.seed}' if timing.seed else ''
+    added = len(result.text) - result.generated_characters
+    completed = f', {added} characters added' if result.text and added else ''
     promise = {'kept': 'promise kept', 'missed': 'promise MISSED', 'none': 'no promise'}[promise_of(result)]
-    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{evicted}{dropped}{seed}; '
+    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{completed}{evicted}{dropped}'
+            f'{seed}; '
             f'verdict {name_of(Verdict, timing.verdict)}, finish {name_of(FinishReason, result.finish_reason)}, '
             f'{promise}]')
 
@@ -43,7 +46,8 @@ def as_json(result, accepted_s: float, received_s: float, budget_s: float) -> di
     """Return a goal's end for programs: codes by name and number, times in seconds, null where a value is unknown."""
     timing = {field: getattr(result.timing, field) for field in result.timing.get_fields_and_field_types()}
     timing['verdict'] = name_of(Verdict, result.timing.verdict)
-    row = {'text': result.text, 'error': name_of(ErrorCode, result.error_code), 'error_code': result.error_code,
+    row = {'text': result.text, 'generated_characters': result.generated_characters,
+           'error': name_of(ErrorCode, result.error_code), 'error_code': result.error_code,
            'error_msg': result.error_msg, 'finish_reason': name_of(FinishReason, result.finish_reason),
            'verdict': timing['verdict'], 'promise': promise_of(result), 'budget_s': budget_s,
            'accepted_s': accepted_s, 'received_s': received_s, 'timing': timing}

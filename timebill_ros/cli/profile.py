@@ -82,10 +82,10 @@ def _measure(options: argparse.Namespace) -> int:
 def large_errors(held_out: dict[str, float]) -> str:
     """Return a sentence on errors that are LARGE, by kind, as a share; empty where none is.
 
-    A draw is a small part of a step, and 'run' shows noise: neither counts.
+    A draw and a forced token are a small part of a step, and 'run' shows noise: none of them counts.
     """
     large = [f'{kind} ({error:.0%})' for kind, error in held_out.items()
-             if not error <= LARGE and kind != 'run' and not kind.startswith('draw:')]
+             if not error <= LARGE and kind not in ('run', 'forced') and not kind.startswith('draw:')]
     return (f'The profile is poor: times of {", ".join(large)} at lengths that the fit had not seen were far off. What '
             'is promised with it will be late more often, until goals have taught the difference. Measure again on a '
             'machine that does nothing else, for longer (--seconds) or with more visits (--repeats)') if large else ''

@@ -39,13 +39,14 @@ class Control:
     """
 
     deadline: Deadline
-    margin_s: float = 0.0  # kept free before the deadline for delivering the result
+    margin_s: float = 0.0  # kept free before the deadline for completing an answer that is cut, and for delivering it
     overrun_s: float = 0.0  # how long the work may go on after the deadline (SKIP_NEXT)
     dropped: bool = False  # set to end the request: a revised plan expects no answer in time
     cap: int = 0  # tokens of the answer; a revised plan may lower it, and raise it again, while the loop runs
     canceled: bool = False
     tokens: list[int] = field(default_factory=list)  # allocated to the cap before the loop starts
     n_tokens: int = 0
+    added: int | None = None  # characters at the end of a cut answer that complete its form; None: it was not completed
     looks: int = 0  # how often prefill has asked whether to stop: with `n_tokens`, the sign that work goes on
     on_phase: Callable[[Phase], None] = _ignore
     on_plan: Callable[[Plan, Timing], None] = _ignore

@@ -56,12 +56,12 @@ def no_collection() -> Iterator[None]:
 
 def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: int, cap_reason: FinishReason,
            step_s: Callable[[int], float], stops, control: Control, replan_tokens: int = 0,
-           replan: Callable[[int, int, float], int] | None = None) -> FinishReason:
+           replan: Callable[[int, int, float], int] | None = None, more_s: float = 0.0) -> FinishReason:
     """Draw tokens until the answer ends, `cap` is reached, the client cancels or the next step would end too late.
 
     `model.chain(sampler)` is the TokenChain to draw from. `logits` [V] come from prefill and give token 0. `position`
     is the next token's position: the prompt length, whatever was evicted. `n_kv` is the number of cached entries,
-    `step_s(n_kv)` the estimated seconds of a step.
+    `step_s(n_kv)` the estimated seconds of a step, `more_s` those of each token more in a step of several.
     After every `replan_tokens` tokens (0: never), `replan(n_tokens, n_kv, median seconds of the last steps)` may evict
     more and returns the number of cached entries. It may lower `control.cap`: there the loop calls it again and, unless
     that raises the cap, returns CAPPED. It may set `control.dropped`: then the loop returns ERROR. GoalError where the
@@ -73,7 +73,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     control.cap = longest = cap
     started = 1  # tokens that are drawn, or will be once the steps are over that were started
     pace = 0.0
-    before = 0.0
+    before, width = None, 1  # when the last step was started, None: none was; the tokens that it took
     recent, measured = [0.0] * RECENT, 0  # seconds of steps since the last eviction, and their number
     # Not before the second token: until then no step has been measured.
     next_plan = max(replan_tokens, 2) if replan is not None and replan_tokens > 0 else cap
@@ -92,16 +92,20 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
             return cap_reason
         if control.canceled:
             return FinishReason.CANCELED
+        if chain.forced:  # the next tokens are known, and take no step of their own
+            started += 1
+            continue
         now = clock()
-        if n > 1:
+        if before is not None and width == 1:
             step = recent[measured % RECENT] = now - before
             measured += 1
-            pace = step if n == 2 else pace + _NEWEST * (step - pace)
-        if n >= next_plan or n >= cap:  # before a lowered cap ends the answer, the machine may have recovered
+            pace = step if pace == 0.0 else pace + _NEWEST * (step - pace)
+        # Before a lowered cap ends the answer, the machine may have recovered.
+        if n >= next_plan and measured or n >= cap:
             if n >= next_plan:
-                next_plan += replan_tokens
+                next_plan = n + replan_tokens
             cached = n_kv
-            n_kv = replan(n, n_kv, median(recent[:measured] if measured < RECENT else recent))
+            n_kv = replan(n, n_kv, median(recent[:min(measured, RECENT)]) if measured else 0.0)
             if n_kv < cached:
                 measured = 0  # steps over the larger cache took longer and say nothing of those to come
             if control.dropped:
@@ -110,16 +114,16 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
             if n >= cap:
                 return FinishReason.CAPPED
             now = clock()  # the time that replanning took is no step time
-        before = now
-        expected_s = max(pace, step_s(n_kv))
+        before, width = now, chain.width
+        expected_s = max(pace, step_s(n_kv)) + (width - 1) * more_s
         ends_at = now + expected_s + control.margin_s
         latest = deadline.at_s + control.overrun_s
         if ends_at > latest:
             return FinishReason.DEADLINE
         if started == n:
             chain.launch(position)
-            started, position = n + 1, position + 1
+            started, position = n + 1, position + width
         if chain.ahead and n + 1 < cap and n + 1 < next_plan and ends_at + expected_s <= latest:
             chain.launch(position)
             started, position = n + 2, position + 1
-        n_kv += 1
+        n_kv += width

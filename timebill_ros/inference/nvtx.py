@@ -80,6 +80,14 @@ class MarkedChain:
     def __init__(self, chain):
         self._chain, self.ahead = chain, chain.ahead
 
+    @property
+    def forced(self) -> int:
+        return self._chain.forced
+
+    @property
+    def width(self) -> int:
+        return self._chain.width
+
     def start(self, logits) -> None:
         nvtx.range_push('start')
         try:

@@ -74,6 +74,11 @@ def ends_inside_character(tokenizer, ids: Sequence[int]) -> bool:
     return any(_begins_character(tail[-n:]) for n in range(1, min(3, len(tail)) + 1))
 
 
+def spells_bytes(tokenizer) -> bool:
+    """Whether the tokenizer is of one of the two kinds: any text has a spelling, and its bytes are those of its tokens."""
+    return bool(byte_tokens(tokenizer)) or _is_byte_level(getattr(tokenizer, 'backend_tokenizer', None))
+
+
 def _is_byte_level(backend) -> bool:
     decoder = getattr(backend, 'decoder', None)
     return decoder is not None and decoder.decode(['\u00c3\u00a9']) == '\u00e9'  # bytes C3 A9

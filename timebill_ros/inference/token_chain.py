@@ -75,9 +75,12 @@ class TokenChain(ABC):
     """Draws tokens one after the other: `start`, then `read` and `launch` by turns.
 
     Where `ahead` is true, `launch` may be called once more before a `read`. A token that is not wanted is never read.
+    Where `forced` is not 0 after a `read`, so many further tokens are read before the next `launch`.
     """
 
     ahead: bool
+    forced = 0  # tokens that are known without a step, behind the one that was read
+    width = 1  # tokens that the next launch takes through the model
     logits: torch.Tensor  # [V], what the newest token is drawn from; valid until the next launch
 
     @abstractmethod
@@ -86,7 +89,7 @@ class TokenChain(ABC):
 
     @abstractmethod
     def launch(self, position: int) -> None:
-        """Start a step over the newest token, which stands at `position`, and the draw from its logits.
+        """Start a step over the newest `width` tokens, the first of which stands at `position`; draw from its logits.
 
         There is no host synchronisation with an accelerator. ValueError where the cache is full.
         """

@@ -22,6 +22,7 @@ In seconds (PAPER: ETE and deployment):
     prediction  t_predict(N_p) = a_p*N_p^2 + b_p*N_p + c_p                             N_p tokens of predictor input
     prefix      t_go(N_r) = g_1*N_r + g_0                                               N_r known tokens, FRESH new ones
     draw        one number for each kind of sampling (request.Sampling.kind)
+    forced      one number: each token more in a decode step of several (inference/grammars/chain.py)
 
 A prompt of which N_r tokens are known is read in t_go(N_r) + max(0, t_pf(N_x) - t_pf(N_r + FRESH)): more new tokens
 than FRESH take what they take at their place in a prompt that is read at once.
@@ -37,13 +38,13 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field, replace
 
-from timebill_ros.request import PENALTY
+from timebill_ros.request import GRAMMAR, PENALTY
 from timebill_ros.timing.step_time import StepTime
 
 # The coefficients of each cost on disk. Besides there are 'step:int8' and the like, and 'draw:top_p' with SECONDS.
 STEP, SECONDS = ('p', 'q', 'bend', 'knee'), 'seconds'
 COSTS = {'prefill': ('a', 'b', 'c', 'd', 'prefill_floor', 'chunk_tokens'), 'step': STEP, 'eviction': ('e_1', 'e_0'),
-         'prediction': ('a_p', 'b_p', 'c_p'), 'prefix': ('g_1', 'g_0')}
+         'prediction': ('a_p', 'b_p', 'c_p'), 'prefix': ('g_1', 'g_0'), 'forced': ('forced_s',)}
 FRESH = 64  # new tokens of the prompts that the cost 'prefix' is measured on
 
 
@@ -72,6 +73,7 @@ class ExecutionTimes:
     knee: int = 0  # cached entries, see step_time.py
     g_1: float = 0.0
     g_0: float = 0.0  # both 0: not measured
+    forced_s: float = 0.0  # seconds of each token more in a step of several
     variants: dict[str, dict[str, float]] = field(default_factory=dict)  # weight precision -> its own p, q, bend, knee
     draws: dict[str, float] = field(default_factory=dict)  # kind of sampling -> seconds of drawing one token
 
@@ -145,11 +147,12 @@ class ExecutionTimes:
     def draw_extra(self, kind: str) -> float:
         """Return the seconds by which a draw of this kind takes longer than a greedy one.
 
-        A repetition penalty takes as long beside each choice, so it is measured beside the greedy one only. What was
-        not measured adds nothing.
+        A repetition penalty and a mask take as long beside each choice: they are measured beside the greedy one only.
+        What was not measured adds nothing.
         """
         greedy_s = self.draws.get('greedy', 0.0)
-        parts = [kind.removesuffix(PENALTY), *(['greedy' + PENALTY] if kind.endswith(PENALTY) else [])]
+        choice = kind.removesuffix(GRAMMAR).removesuffix(PENALTY)
+        parts = [choice, *('greedy' + beside for beside in (PENALTY, GRAMMAR) if beside in kind)]
         return sum(max(0.0, self.draws[part] - greedy_s) for part in parts if part in self.draws)
 
     def eviction(self, n_x: int) -> float:
@@ -165,6 +168,8 @@ class ExecutionTimes:
         kind, _, variant = kind.partition(':')
         if kind == 'draw':
             return self.draws[variant]
+        if kind == 'forced':
+            return self.forced_s
         times = self.of_variant(variant)
         return {'prefill': times.prefill, 'step': times.step, 'run': times.step, 'eviction': times.eviction,
                 'prediction': times.prediction, 'prefix': times.prefix}[kind](n)

@@ -107,6 +107,8 @@ def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
         coefficients('g_1 g_0', 'prefix', line, one)
     if points.get('prediction'):
         coefficients('a_p b_p c_p', 'prediction', square, line, one)
+    if points.get('forced'):
+        found['forced_s'] = float(np.median([seconds for _, seconds in points['forced']]))
     draws = {kind.partition(':')[2]: float(np.median([seconds for _, seconds in measured]))
              for kind, measured in points.items() if kind.startswith('draw:')}
     return ExecutionTimes(**found, chunk_tokens=chunk_tokens, variants=variants, draws=draws)

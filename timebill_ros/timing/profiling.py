@@ -43,7 +43,7 @@ from timebill_ros.inference.prompt_reading import read_prompt
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.request import Sampling
-from timebill_ros.timing import fitting
+from timebill_ros.timing import fitting, grammar_costs
 from timebill_ros.timing.execution_time import FRESH
 from timebill_ros.timing.fitting import Points
 from timebill_ros.timing.profile import Identity, Profile
@@ -96,6 +96,7 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
     'eviction'      scoring a prompt of that many tokens and compacting its cache
     'prefix'        FRESH new tokens after that many known ones, which are taken from the store of prompts
     'draw:top_p'    one token drawn by that kind of sampling (SAMPLINGS) after a prompt of that many tokens
+    'forced'        each token more in a decode step of several after a prompt of that many tokens
 
     chunk_tokens:  tokens of a prefill chunk.
     budget_s:      seconds that all visits together should take. Long lengths are left out on a slow device, but two
@@ -206,6 +207,8 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
         model.synchronize()
         points['eviction'] = [[n, time.perf_counter() - start]]
         _steps(model, sampler, logits, n + n_generated, n_keep + n_generated, points, n_steps=n_steps)
+    if with_draws:
+        add(points, grammar_costs.measure(model, logits, n, n + 2 * n_generated, points['step'][-1][1]))
     if model.prefixes is not None and n > FRESH + model.prefixes.unit:
         points['prefix'] = [_prefix(model, ids, chunk_tokens)]
     return points

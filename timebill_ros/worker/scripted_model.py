@@ -26,6 +26,7 @@ from types import SimpleNamespace
 
 from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.inference.conventions import check_prompt
+from timebill_ros.inference.grammars.no_grammars import NoGrammars
 from timebill_ros.request import Request, Sampling
 from timebill_ros.timing.execution_time import ExecutionTimes
 from timebill_ros.worker.script import Answer, Script, tokens_of
@@ -78,6 +79,7 @@ class ScriptedModel:
     prefixes = None  # every prompt is read from its beginning
     eos_ids = frozenset({EOS})
     sampling: dict[str, float] = {}
+    grammars = NoGrammars('answers come from a script')
 
     def __init__(self, script: Script, times: ExecutionTimes, uses: Uses, *,
                  sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic):

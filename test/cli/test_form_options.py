@@ -1,0 +1,68 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Options that say what an answer must be: what a goal gets of them, and what is refused before a node is asked."""
+import argparse
+import json
+
+import pytest
+
+from timebill_ros.cli.form_options import add_form_options, form_fields
+from timebill_ros.cli.main import main
+
+
+def fields(*arguments):
+    parser = argparse.ArgumentParser()
+    add_form_options(parser)
+    return form_fields(parser.parse_args(arguments))
+
+
+NONE = {'response_schema': '', 'choices': [], 'regex': '', 'on_cut': 0}
+
+
+@pytest.mark.parametrize(('arguments', 'given'), [
+    ([], {}),
+    (['--schema', '{}'], {'response_schema': '{}'}),
+    (['--choice', 'left', '--choice', 'right'], {'choices': ['left', 'right']}),
+    (['--regex', 'a+', '--on-cut', 'close'], {'regex': 'a+', 'on_cut': 1}),
+    (['--on-cut', 'drop'], {}),
+])
+def test_fields_of_the_goal(arguments, given):
+    assert fields(*arguments) == {**NONE, **given}
+
+
+def test_a_schema_is_read_from_its_file(tmp_path):
+    text = json.dumps({'type': 'object'})
+    (tmp_path / 'schema.json').write_text(text)
+    assert fields('--schema', str(tmp_path / 'schema.json'))['response_schema'] == text
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (['--schema', '/no-such-file.json'], "'/no-such-file.json' is no file that can be read"),
+    (['--schema', '{"type": '], 'holds no JSON'),
+    (['--schema', '{}', '--regex', 'a'], 'not allowed with argument --schema'),
+    (['--choice', 'a', '--regex', 'a'], 'not allowed with argument --choice'),
+    (['--on-cut', 'guess'], "invalid choice: 'guess'"),
+])
+def test_what_is_refused(capsys, arguments, said):
+    with pytest.raises(SystemExit):
+        main(['ask', 'text', '--budget', '1', *arguments])
+    assert said in capsys.readouterr().err
+
+
+def test_a_file_without_a_schema_is_refused(tmp_path, capsys):
+    (tmp_path / 'list.json').write_text('[1]')
+    with pytest.raises(SystemExit):
+        main(['ask', 'text', '--budget', '1', '--schema', str(tmp_path / 'list.json')])
+    assert 'an object such as {"type": "object"}' in capsys.readouterr().err

@@ -1,0 +1,59 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Options that say what the answer to a goal must be."""
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from timebill_ros.codes import OnCut
+
+ON_CUT = {kind.name.lower(): int(kind) for kind in OnCut}
+
+
+def schema(text: str) -> str:
+    """Return the JSON Schema in the file `text`, or `text` itself where it is one. argparse's error for neither."""
+    try:
+        found = text if text.lstrip().startswith('{') else Path(text).read_text(encoding='utf-8')
+    except (OSError, UnicodeError) as error:
+        raise argparse.ArgumentTypeError(f'{text!r} is no file that can be read: {error}') from error
+    try:
+        is_object = isinstance(json.loads(found), dict)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f'{text!r} holds no JSON: {error}') from error
+    if not is_object:
+        raise argparse.ArgumentTypeError(f'{text!r} holds no JSON Schema, which is an object such as '
+                                         '{"type": "object"}')
+    return found
+
+
+def add_form_options(command: argparse.ArgumentParser) -> None:
+    """Add the options; at most one of the first three may be given."""
+    forms = command.add_mutually_exclusive_group()
+    forms.add_argument('--schema', type=schema, default='', metavar='FILE',
+                       help='JSON Schema that the answer is to satisfy: a file, or the schema itself; {}: any object')
+    forms.add_argument('--choice', action='append', default=[], metavar='TEXT',
+                       help='one of the texts that the answer may be; give it several times')
+    forms.add_argument('--regex', default='', metavar='R', help='regular expression that the whole answer is to match')
+    command.add_argument('--on-cut', choices=sorted(ON_CUT), default='drop',
+                         help='how such an answer is completed where it is cut; drop: what was not complete goes; '
+                         'close: it is ended in a short way, whose content is made up')
+
+
+def form_fields(options: argparse.Namespace) -> dict:
+    """Return the fields of a goal that the options give."""
+    return {'response_schema': options.schema, 'choices': options.choice, 'regex': options.regex,
+            'on_cut': ON_CUT[options.on_cut]}

@@ -1,0 +1,140 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One answer of a given form while it is written: what may come next, what must, and what it is once it is cut."""
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, OnCut
+from timebill_ros.inference.grammars.completion import ByteMatcher, closed, dropped
+from timebill_ros.inference.grammars.form import CHOICES, Form
+from timebill_ros.request import CUT, Timing
+
+MOST_FORCED = 64  # tokens that are read at once: reading them cannot be interrupted
+
+
+class Bounds(NamedTuple):
+    """How long an answer of a form gets, in tokens, its end included."""
+
+    least: int  # of the shortest one
+    most: int | None  # about, of the longest one; None: there is no longest, or it is not known
+    limit: int | None  # no answer is longer; None: there is no limit, or it is not known
+    lengths: tuple[int, ...] = ()  # of each, where there are few
+
+
+class RestrictedAnswer:
+    """An answer that follows a grammar.
+
+    matcher:     an LLMatcher over the model's tokens; it is used from its beginning
+    bytes_of:    the LLTokenizer of these tokens
+    byte_matcher: an LLMatcher of the same grammar over single bytes
+    eos_ids:     tokens that end an answer
+    closing_s:   seconds that completing it takes at most, as estimated, whenever it is cut
+    grammar_s:   seconds that compiling took
+    """
+
+    def __init__(self, form: Form, matcher, bytes_of, byte_matcher, *, eos_ids: Collection[int], bounds: Bounds,
+                 closing_s: float, grammar_s: float):
+        self.form, self.bounds, self.closing_s, self.grammar_s = form, bounds, closing_s, grammar_s
+        self._matcher, self._bytes_of, self._byte_matcher = matcher, bytes_of, byte_matcher
+        self._eos = min(eos_ids)
+        self._bits = np.zeros((bytes_of.vocab_size + 31) // 32, dtype=np.int32)
+        self._at, self._words = self._bits.ctypes.data, self._bits.view(np.uint8)
+        self._mask: torch.Tensor | None = None
+        self.mask_s = 0.0  # seconds that masks have taken
+        self.n_forced = 0  # tokens that were forced, and read
+        matcher.reset()
+
+
+    def mask(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the tokens that may come next: bool, as long as `logits` [V] and on their device.
+
+        It is valid until the next call. The host makes it, while an accelerator computes the logits. GoalError where
+        the grammar turns out to be too complex.
+        """
+        started = time.perf_counter()
+        if self._mask is None:
+            self._make_mask(logits)
+        self._matcher.unsafe_compute_mask_ptr(self._at, self._bits.nbytes)
+        self._allowed[:] = np.unpackbits(self._words, bitorder='little')[:len(self._allowed)]
+        if self._mask is not self._host:
+            self._mask.copy_(self._host, non_blocking=True)
+        self.mask_s += time.perf_counter() - started
+        return self._mask
+
+    def _make_mask(self, logits: torch.Tensor) -> None:
+        n, on_cuda = logits.shape[-1], logits.device.type == 'cuda'
+        self._host = torch.zeros(n, dtype=torch.bool, pin_memory=on_cuda)
+        self._allowed = self._host.numpy()[:self._bytes_of.vocab_size]  # logits of no token stay forbidden
+        self._mask = self._host if logits.device.type == 'cpu' else torch.zeros(n, dtype=torch.bool,
+                                                                                device=logits.device)
+
+    def accept(self, token: int) -> None:
+        """Take note of a token that was drawn under the mask. GoalError where the grammar is too complex for it."""
+        if not self._matcher.consume_token(token):
+            raise GoalError(ErrorCode.INVALID_GOAL, f'{self.form.kind} became too complex while it was followed: '
+                            f'{" ".join(self._matcher.get_error().split())[:300]}')
+
+    def forced(self) -> list[int]:
+        """Return the tokens that must come next, and take note of them; the end too, where nothing else may come."""
+        if self._matcher.is_stopped():
+            return [self._eos]
+        tokens = self._matcher.compute_ff_tokens()[:MOST_FORCED]
+        if tokens:
+            tokens = tokens[:self._matcher.try_consume_tokens(tokens)]
+
+            if self._matcher.is_stopped():
+                tokens.append(self._eos)
+        return tokens
+
+    def account(self, timing: Timing, saving_s: float) -> float:
+        """Tell `timing` what the form took; return what the forced tokens saved, each of them `saving_s` seconds."""
+        timing.forced_tokens, timing.mask_s = self.n_forced, self.mask_s
+        return self.n_forced * max(0.0, saving_s)
+
+    def ended(self, tokens: list[int], reason: FinishReason, on_cut: OnCut) -> tuple[str, int | None]:
+        """Return the text of an answer that ended for `reason` after `tokens`, and how much was added to it.
+
+        That is the number of characters that complete an answer which was cut; None: it was not completed.
+        """
+        completed = self.completed(tokens, on_cut) if reason in CUT else None
+        return completed or (self.written(tokens).decode(errors='replace'), None)
+
+    def written(self, tokens: list[int]) -> bytes:
+        """Return the bytes of tokens, none of which ends an answer."""
+        return self._bytes_of.decode_bytes(tokens)
+
+    def completed(self, tokens: list[int], on_cut: OnCut) -> tuple[str, int] | None:
+        """Complete the answer that was cut after `tokens`: (its text, how many characters of it were added).
+
+        None where nothing that has the form is left, see OnCut.
+        """
+        text, form = self.written(tokens), self.form
+        matcher = ByteMatcher(self._byte_matcher)
+        found = None
+        if on_cut is OnCut.CLOSE:
+            found = closed(matcher, text, is_json=form.is_json)
+        if found is None:
+            matcher.back_to(0)
+            found = dropped(matcher, text, is_json=form.is_json, is_choice=form.kind == CHOICES)
+        if found is None or not found.text:
+            return None
+        text = found.text.decode(errors='replace')
+        return text, len(text) - len(found.text[:found.own].decode(errors='ignore'))
