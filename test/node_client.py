@@ -33,7 +33,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from timebill_ros.action import Generate
 from timebill_ros.client import duration
 from timebill_ros.msg import RequestStatus, SamplingConfig
-from timebill_ros.srv import EstimateTime
+from timebill_ros.srv import EstimateTime, Prepare
 
 WAIT_S = 60.0  # for what takes no time on a quiet machine
 
@@ -117,7 +117,7 @@ class Client:
                                        self.diagnostics.append((time.monotonic(), message)), 10)
         self._services = {kind: self._node.create_client(kind, f'timebill/{service}') for kind, service in (
             (ChangeState, 'change_state'), (GetState, 'get_state'), (SetParameters, 'set_parameters'),
-            (EstimateTime, 'estimate_time'))}
+            (EstimateTime, 'estimate_time'), (Prepare, 'prepare'))}
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._is_known = False  # whether the node has answered this client once
