@@ -40,7 +40,7 @@ from timebill_ros.action import Generate
 from timebill_ros.codes import ErrorCode, Phase, Verdict
 from timebill_ros.msg import RequestStatus, Timing
 from timebill_ros.node.executor import PoolExecutor
-from timebill_ros.srv import EstimateTime
+from timebill_ros.srv import EstimateTime, Prepare
 
 _number = itertools.count(1)
 
@@ -66,6 +66,7 @@ class AnsweringNode:
                                      cancel_callback=lambda handle: CancelResponse.ACCEPT)
         self._status = self.node.create_publisher(RequestStatus, '~/status', 50)
         self.node.create_service(EstimateTime, '~/estimate_time', self._estimate, callback_group=group)
+        self.node.create_service(Prepare, '~/prepare', self._prepare, callback_group=group)
         self.node.create_service(GetState, '~/get_state', self._state, callback_group=group)
         self._executor = PoolExecutor(6, self.node.get_logger(), context=self.context)
         self._executor.add_node(self.node)
@@ -103,6 +104,10 @@ class AnsweringNode:
         if word == 'mute':
             self._is_closed.wait(1.0)
         response.verdict = int(Verdict.INFEASIBLE if word == 'impossible' else Verdict.FITS)
+        return response
+
+    def _prepare(self, request, response):
+        response.prompt_tokens = response.ready_tokens = len(words_of(request))
         return response
 
     def _publish(self, handle, **fields) -> None:

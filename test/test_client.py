@@ -269,6 +269,13 @@ def test_an_estimate_is_given_or_not_waited_for(client):
         client.estimate('say two', -1.0)
 
 
+def test_a_prompt_is_read_ahead(client):
+    assert client.prepare('say two').ready_tokens == client.prepare(goal(prompt='say two')).prompt_tokens == 2
+    assert client.prepare([{'role': 'system', 'content': 'a map of it'}]).ready_tokens == 4
+    with pytest.raises(ValueError, match='no question'):
+        client.prepare(7)
+
+
 def test_coroutines_ask_at_the_same_time(client):
     async def ask_all():
         async def ask(n):
@@ -289,6 +296,8 @@ def test_a_node_that_is_not_there_is_told_at_once(answering):
         assert error.value.code == Generate.Result.SEND_GOAL_FAILURE and time.monotonic() - began < WAIT_S
         with pytest.raises(ServerUnavailable, match='no node /nowhere'):
             client.estimate('say two', 1.0, timeout_s=0.1)
+        with pytest.raises(ServerUnavailable, match='no node /nowhere'):
+            client.prepare('say two', timeout_s=0.1)
 
 
 def test_a_client_that_is_closed_cancels_its_goals_and_sends_no_more(answering):

@@ -43,7 +43,7 @@ from timebill_ros.asking.outlook import bad_news
 from timebill_ros.asking.pending_goal import Answer, PendingGoal
 from timebill_ros.asking.silence import Silence
 from timebill_ros.msg import DeadlineStats, RequestStatus
-from timebill_ros.srv import EstimateTime
+from timebill_ros.srv import EstimateTime, Prepare
 
 __all__ = ['Answer', 'Client', 'PendingGoal', 'ServerUnavailable', 'TimebillClient', 'bad_news', 'chat', 'check_goal',
            'code_name', 'duration', 'make_goal']
@@ -101,6 +101,7 @@ class TimebillClient(Connection):
         self.actions = ActionClient(self.node, Generate, f'{server}/generate')
         self.destroyed_first.append(self.actions)
         self._estimates = self.node.create_client(EstimateTime, f'{server}/estimate_time')
+        self._preparing = self.node.create_client(Prepare, f'{server}/prepare')
         self._states = self.node.create_client(GetState, f'{server}/get_state')
         # Best effort: fits whatever the node offers.
         self.node.create_subscription(DeadlineStats, f'{server}/stats', self.silence.on_stats,
@@ -219,6 +220,19 @@ class TimebillClient(Connection):
                              timeout_s: float = 10.0, **fields) -> EstimateTime.Response:
         """Do what `estimate` does, for asyncio."""
         return await asyncio.to_thread(self.estimate, question, budget_s, timeout_s, **fields)
+
+    def prepare(self, question: Generate.Goal | Messages, timeout_s: float = 60.0) -> Prepare.Response:
+        """Have the node read what goals will begin with, while it is idle: a goal's prompt, or messages.
+
+        ServerUnavailable after `timeout_s`, ValueError as `ask` raises it.
+        """
+        goal = question if isinstance(question, Generate.Goal) else make_goal(question)
+        check_goal(goal)
+        until = time.monotonic() + timeout_s
+        if not self._preparing.wait_for_service(timeout_s):
+            raise ServerUnavailable(_NO_NODE.format(server=self.server))
+        request = Prepare.Request(prompt=goal.prompt, messages=goal.messages)
+        return self.call(self._preparing, request, max(0.0, until - time.monotonic()))
 
 
 class Client(TimebillClient):
