@@ -23,6 +23,8 @@ from timebill_ros.length.label_grid import (
     conditional,
     crps_of,
     from_cdf,
+    from_left,
+    left_on_grid,
     on_grid,
     proper,
     smoothing,
@@ -123,3 +125,22 @@ def test_a_distribution_goes_on_another_grid_and_back():
     back = from_cdf(on_grid(even, 8, 3), 8)
     np.testing.assert_allclose(back.probabilities, even.probabilities)
     assert from_cdf(np.array([0.5, 1 + 1e-12]), 3).probabilities.tolist() == pytest.approx([0.5, 0.5, 0])
+
+
+def test_what_is_left_of_a_response_is_conditioned_on_what_has_come():
+    lengths = LengthDistribution(10, [0.5, 0.2, 0.2, 0.1])
+    np.testing.assert_allclose(left_on_grid(lengths, 0, 10, 5), [0.5, 0.7, 0.9, 1.0, 1.0])
+    np.testing.assert_allclose(left_on_grid(lengths, 10, 10, 3), [0.4, 0.8, 1.0])
+    np.testing.assert_allclose(left_on_grid(lengths, 15, 5, 3), [0.25, 0.5, 0.75])
+    assert left_on_grid(lengths, 40, 10, 3).tolist() == left_on_grid(lengths, 999, 10, 3).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize('n', [0, 1, 9, 10, 37, 400])
+def test_what_is_left_becomes_a_distribution_of_the_whole_and_back(n):
+    cdf = np.array([0.1, 0.4, 0.4, 0.7])
+    whole = from_left(cdf, 10, n)
+    assert whole.probabilities[:n // 10].sum() == 0 and whole.tail(n + 1) == pytest.approx(1.0)
+    assert whole.tail(n + 41) == pytest.approx(0.3) or n % 10
+    edges = (n // 10 + 1 + np.arange(4)) * 10  # of the whole, up to which what was given reaches
+    expected = np.interp(edges - n, [0, 10, 20, 30, 40], [0, *cdf])
+    np.testing.assert_allclose(on_grid(whole, 10, n // 10 + 4)[n // 10:], expected, atol=1e-12)

@@ -148,3 +148,41 @@ def test_a_file_that_cannot_be_used_is_set_aside_and_changes_nothing(what, tmp_p
 def test_a_label_counts_half_after_the_stated_number_of_newer_ones():
     weights = for_fitting(np.full(HALF_LIFE + 1, 9), np.ones(HALF_LIFE + 1, bool)).weights
     assert weights[-1] == 1.0 and weights[0] == pytest.approx(0.5)
+
+
+# -- looks at answers, which the file holds besides -------------------------------------------------------------------
+
+def with_looks(n):
+    found = StateLabels(WIDTH, 2, last_width=4)
+    for i in range(1, n + 1):
+        found.add(np.full(WIDTH, i / 4096), 40, whole=True)
+        found.looks.add(32, np.full(WIDTH + 8, i / 4096), 8, whole=i % 2 > 0)
+    return found
+
+
+@pytest.mark.parametrize('n', [0, 5, 5000])
+def test_a_file_restores_the_looks_and_is_no_larger_than_stated(n, tmp_path):
+    found, path = with_looks(n), tmp_path / 'a.safetensors'
+    found.save(path, 'a model')
+    assert path.stat().st_size <= found.longest_file
+    again = StateLabels(WIDTH, 2, last_width=4)
+    assert again.load(path) and len(again) == len(found) and len(again.looks) == len(found.looks) == min(n, 4096)
+    for one, other in zip(again.looks.at(32), found.looks.at(32), strict=True):
+        assert (one == other).all()
+
+
+def test_a_file_of_an_earlier_version_has_no_looks(tmp_path):
+    path, found = tmp_path / 'a.safetensors', StateLabels(WIDTH, 2, last_width=4)
+    labels(5).save(path)
+    assert found.load(path) and len(found) == 5 and len(found.looks) == 0
+
+
+def test_looks_that_cannot_be_used_change_nothing(tmp_path):
+    path, found = tmp_path / 'a.safetensors', with_looks(3)
+    with_looks(5).save(path)
+    tensors = load_file(path)
+    tensors['look_ages'] += 1
+    save_file(tensors, path, facts_of(path))
+    with pytest.raises(ValueError, match='none of those known'):
+        found.begin_with(path)
+    assert len(found) == 3 and len(found.looks) == 3

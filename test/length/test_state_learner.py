@@ -25,8 +25,9 @@ from timebill_ros.length import state_labels, state_learner
 from timebill_ros.length.hidden_state_head import FEWEST
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.observed_lengths import ObservedLengths
+from timebill_ros.length.refitting import ENOUGH, LEAST_NEW, MOST_NEW
 from timebill_ros.length.state_labels import CAPACITY
-from timebill_ros.length.state_learner import ENOUGH, LEAST_NEW, MOST_NEW, StateLearner
+from timebill_ros.length.state_learner import StateLearner
 
 WIDTH, LIMIT, N_X = 16, 256, 500
 
@@ -215,3 +216,32 @@ def test_without_a_path_nothing_is_kept():
     learner = StateLearner(3, 1)
     learner.save()
     assert not learner.load()
+
+
+def test_looks_at_answers_are_learned_from_kept_and_forgotten_too(tmp_path):
+    path = tmp_path / 'states.safetensors'
+    learner = StateLearner(3, 1, path=path, last_width=2)
+    for i in range(FEWEST):
+        prediction = learner.predict(np.ones(3), LengthDistribution.point(99))
+        answer = learner.remaining.of_answer(prediction.state, prediction.distribution,
+                                             lambda: (np.ones(2), np.ones(2)))
+        answer(32)
+        learner.observe(prediction, 40 + i, whole=True)
+        answer.observe(40 + i, whole=True)
+    learner.refit_if_due()
+    learner.wait()
+    assert set(learner.remaining.heads) == {32}
+    learner.save()
+    again = StateLearner(3, 1, path=path, last_width=2)
+    assert again.load()
+    again.wait()
+    assert set(again.remaining.heads) == {32} and again.remaining.labels.at(32)[1].tolist() == [8 + i for i in
+                                                                                              range(FEWEST)]
+    again.forget()
+    assert not again.remaining.heads and len(again.remaining.labels) == len(again.labels.looks) == 0
+    again.remaining.labels.add(32, np.ones(7), 5, whole=True)
+    assert len(again.labels.looks) == 1, 'what is learned from now on is what is kept'
+
+
+def test_without_states_of_answers_none_are_looked_at():
+    assert StateLearner(3, 1).remaining is None

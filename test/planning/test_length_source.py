@@ -15,6 +15,7 @@
 """Which of the ways to expect a length is taken, and what it is asked and told."""
 import logging
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,3 +121,38 @@ def test_without_states_there_is_nothing_to_learn_to_save_or_to_forget():
     source.learn()
     source.save(ends=True)
     source.forget()
+
+
+# -- while an answer is decoded ---------------------------------------------------------------------------------------
+
+class Remaining:
+    """What learns from looks at answers."""
+
+    def of_answer(self, *given):
+        self.given = given
+        return self
+
+    def observe(self, n, *, whole):
+        self.seen = n, whole
+
+
+def test_an_answer_is_looked_at_with_its_prompts_state_and_what_was_expected_of_it():
+    states, model = States(), SimpleNamespace(answer_state=SimpleNamespace(read=lambda: 1))
+    states.remaining = Remaining()
+    source = LengthSource(states=states)
+    found = expect(source, state=np.array([1.0, 2.0]))
+    remaining = source.while_decoding(found, model)
+    state, distribution, read = states.remaining.given
+    assert state.tolist() == [1.0, 2.0] and distribution is found.distribution and read is model.answer_state.read
+    source.observe(found, 12, whole=False, remaining=remaining)
+    assert states.seen == [([1.0, 2.0], 12, False)] and states.remaining.seen == (12, False)
+
+
+@pytest.mark.parametrize('lacks', ['learner', 'prompt', 'answer', 'all'])
+def test_nothing_looks_at_an_answer_where_a_state_is_not_to_be_had(lacks):
+    states = States()
+    states.remaining = None if lacks == 'learner' else Remaining()
+    source = LengthSource(states=None if lacks == 'all' else states)
+    found = expect(source, state=None if lacks == 'prompt' else np.ones(2))
+    model = SimpleNamespace(answer_state=None if lacks == 'answer' else SimpleNamespace(read=None))
+    assert source.while_decoding(found, model) is None

@@ -20,6 +20,7 @@ from engine_bench import N_X, Bench
 from mock_model import TIMES
 
 from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
+from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.planning import paper_rule, solver
 from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.quality_table import QualityTable
@@ -66,6 +67,24 @@ def test_an_answer_longer_than_predicted_is_evicted_for():
     outcome = bench.run(1.45)
     assert outcome.finish_reason is FinishReason.DEADLINE or outcome.timing.kept_tokens < N_X
     assert bench.control.revised is not None and bench.control.revised[0].pessimistic_tokens > 20
+
+
+def test_a_look_that_knows_the_length_better_evicts_sooner_and_the_answer_ends_in_time():
+    def evicts_after(length):
+        bench = SlowingBench(predicted=20, replan_tokens=16)
+        looks = []
+        if length:
+            bench.engine.lengths.while_decoding = lambda expected, model: lambda n: (
+                looks.append(n), LengthDistribution.point(length))[1]
+        outcome = bench.run(1.45)
+        calls = bench.model.calls
+        return outcome, calls[:calls.index('evict')].count('step') + 1 if 'evict' in calls else None, looks
+
+    outcome, n, looks = evicts_after(81)
+    assert (n, outcome.finish_reason, looks[:2]) == (16, FinishReason.EOS, [16, 32])
+    assert outcome.timing.predicted_tokens == 20, 'the first plan is what is told'
+    _, without, _ = evicts_after(None)
+    assert without is None or without > 16
 
 
 def test_never_below_the_floor_and_where_that_does_not_help_the_cache_is_left_alone_and_it_is_said():

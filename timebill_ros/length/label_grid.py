@@ -94,6 +94,31 @@ def on_grid(distribution: LengthDistribution, bucket_size: int, n_edges: int) ->
                      np.arange(len(sums)) * distribution.bucket_size, sums)
 
 
+def left_on_grid(distribution: LengthDistribution, n: int, bucket_size: int, n_edges: int) -> np.ndarray:
+    """Return the CDF [n_edges], at the edges of a grid, of what is left of a response that goes on after `n` tokens.
+
+    Lengths in a bucket count as evenly spread. Of one longer than anything in the distribution, nothing ends.
+    """
+    sums = np.concatenate([[0.0], np.cumsum(distribution.probabilities)])
+    found = np.interp(n + np.arange(n_edges + 1) * bucket_size, np.arange(len(sums)) * distribution.bucket_size, sums)
+    left = 1.0 - found[0]
+    return np.minimum((found[1:] - found[0]) / left, 1.0) if left > 1e-9 else np.zeros(n_edges)
+
+
+def from_left(cdf: np.ndarray, bucket_size: int, n: int) -> LengthDistribution:
+    """Return the distribution of the whole length of a response that goes on after `n` tokens.
+
+    cdf [K]: of what is left, at the edges of a grid. Ends in a bucket count as evenly spread.
+    """
+    first, n_edges = n // bucket_size, len(cdf)  # the first bucket that has lengths to come
+    edges = (first + 1 + np.arange(n_edges)) * bucket_size - n
+    reached = np.interp(edges, np.arange(n_edges + 1) * bucket_size, np.concatenate([[0.0], cdf]))
+    shares = np.zeros(first + n_edges + 1)
+    shares[first:-1] = np.diff(reached, prepend=0.0)
+    shares[-1] = 1.0 - reached[-1]
+    return LengthDistribution(bucket_size, np.maximum(shares, 0.0))
+
+
 def crps_of(cdf: np.ndarray, bucket_size: int, n: int, *, whole: bool) -> float:
     """Return the CRPS, in tokens, of a CDF [K] for one response, see `Labels.crps`."""
     return float(Labels(np.array([n]), np.array([whole]), bucket_size).crps(cdf[None])[0])

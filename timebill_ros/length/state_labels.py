@@ -21,6 +21,7 @@ newer ones. In memory and in the file a label takes 2 bytes for each number of i
 The file is safetensors, written whole or not at all:
 
     states [n, H] float16, normalised; lengths [n] int32, tokens; whole [n] uint8, 0 where the response was cut
+    the tensors of look_labels.py, where answers are looked at while they are decoded
     metadata: format, model (for people), depth (layers that the states have passed)
 
 Its entries are in the order in which they were observed, the oldest first.
@@ -33,6 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from timebill_ros.length.label_grid import Labels, bucket_size_for
+from timebill_ros.length.look_labels import LookLabels
 from timebill_ros.length.state_file import HEADER_BYTES, facts_of
 from timebill_ros.resources import write_whole
 
@@ -44,10 +46,14 @@ FORMAT = '1'
 
 
 class StateLabels:
-    """The last CAPACITY labels. `width`: H, of a state; `depth`: how many layers the states have passed."""
+    """The last CAPACITY labels. `width`: H, of a state; `depth`: how many layers the states have passed.
 
-    def __init__(self, width: int, depth: int):
-        self.width, self.depth = width, depth
+    `last_width`: of the last hidden states of answers, which looks hold besides (look_labels.py); 0: there are none.
+    """
+
+    def __init__(self, width: int, depth: int, last_width: int = 0):
+        self.width, self.depth, self.last_width = width, depth, last_width
+        self.looks = LookLabels(width + 2 * last_width) if last_width else None
         self.seen = 0  # labels ever added, those forgotten too
         self._states = np.zeros((CAPACITY, width), dtype=np.float16)
         self._lengths, self._whole = np.zeros(CAPACITY, dtype=np.int32), np.zeros(CAPACITY, dtype=np.uint8)
@@ -58,7 +64,8 @@ class StateLabels:
     @property
     def longest_file(self) -> int:
         """Bytes that the file has at most."""
-        return CAPACITY * (2 * self.width + 5) + HEADER_BYTES
+        looks = self.looks.most_bytes if self.looks is not None else 0
+        return CAPACITY * (2 * self.width + 5) + HEADER_BYTES + looks
 
     def add(self, state: np.ndarray, n: int, *, whole: bool) -> None:
         """Take over a normalised state [H] and the length, from 1 up, of the response; not `whole`: it was cut then."""
@@ -76,7 +83,10 @@ class StateLabels:
         from safetensors.numpy import save
         states, lengths, whole = self.snapshot()
         facts = {'format': FORMAT, 'model': model[:200], 'depth': str(self.depth)}
-        write_whole(path, save({'states': states, 'lengths': lengths, 'whole': whole.astype(np.uint8)}, facts))
+        tensors = {'states': states, 'lengths': lengths, 'whole': whole.astype(np.uint8)}
+        if self.looks is not None:
+            tensors.update(self.looks.tensors())
+        write_whole(path, save(tensors, facts))
 
     def load(self, path: Path) -> bool:
         """Go on from a file, and return whether there is one for states of this width and depth.
@@ -133,7 +143,10 @@ class StateLabels:
             raise ValueError(f'its tensors are {states.dtype}, {lengths.dtype} and {whole.dtype}')
         if not np.isfinite(states).all() or (n and lengths.min() < 1):
             raise ValueError('a state is not finite, or a length is below 1')
+        looks = self.looks.checked(found) if self.looks is not None else None
         self._states[:n], self._lengths[:n], self._whole[:n], self.seen = states, lengths, whole != 0, n
+        if looks is not None:
+            self.looks.restore(looks)
 
 
 def for_fitting(lengths: np.ndarray, whole: np.ndarray) -> Labels:

@@ -38,13 +38,11 @@ import numpy as np
 from timebill_ros.length.hidden_state_head import FEWEST, HiddenStateHead, fit, normalised
 from timebill_ros.length.label_grid import crps_of, from_cdf, on_grid
 from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.refitting import ENOUGH, MOST_NEW, RECENT, is_due, is_trusted
+from timebill_ros.length.remaining_learner import RemainingLearner
 from timebill_ros.length.state_labels import StateLabels, for_fitting
 
 log = logging.getLogger(__name__)
-
-RECENT = 100  # goals, over which head and marginal are compared
-ENOUGH = 20  # goals; before so many were compared, leaving labels out decides
-LEAST_NEW, MOST_NEW = 4, 64  # labels after which the head is fitted again, at least and at most
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,11 @@ class StateLearner:
     """Predicts from states and learns. Memory is bounded: see StateLabels.
 
     `width`: H; `depth`: how many layers the states have passed; `path`: the file to keep labels in; None: nowhere.
+    `last_width`: of the states of answers, from which `remaining` learns what is left of them; 0: there are none.
     """
 
-    def __init__(self, width: int, depth: int, *, path: Path | None = None, model: str = ''):
-        self.labels = StateLabels(width, depth)
+    def __init__(self, width: int, depth: int, *, path: Path | None = None, model: str = '', last_width: int = 0):
+        self.labels = StateLabels(width, depth, last_width)
         self.head: HiddenStateHead | None = None
         self._path, self._model = path, model
         self._fitted = self._saved = 0  # of `labels.seen`
@@ -80,15 +79,13 @@ class StateLearner:
         # Made now, so that it gets neither a real-time priority that the worker takes later nor a request's time.
         self._executor = ThreadPoolExecutor(1, 'state-learner', initializer=_give_way)
         self._executor.submit(lambda: None).result()
+        looks = self.labels.looks
+        self.remaining = RemainingLearner(looks, self._executor) if looks is not None else None
 
     @property
     def head_is_used(self) -> bool:
         """Whether predictions are the head's."""
-        if self.head is None:
-            return False
-        if len(self._gains) < ENOUGH:
-            return self.head.is_better
-        return sum(self._gains) > 0
+        return is_trusted(self.head, self._gains)
 
     @property
     def is_sure(self) -> bool:
@@ -121,12 +118,11 @@ class StateLearner:
         self.labels.add(prediction.state, n, whole=whole)
 
     def refit_if_due(self) -> None:
-        """Start a fit in the background, where there are enough new labels and none is under way."""
-        new = self.labels.seen - self._fitted
-        due = min(max(LEAST_NEW, len(self.labels) // 8), MOST_NEW)
-        if new < due or len(self.labels) < FEWEST or (self._fit is not None and not self._fit.done()):
-            return
-        self._start()
+        """Start fits in the background, where there are enough new labels and none is under way."""
+        if is_due(self.labels.seen - self._fitted, len(self.labels)) and (self._fit is None or self._fit.done()):
+            self._start()
+        if self.remaining is not None:
+            self.remaining.refit_if_due()
 
     def _start(self) -> None:
         self._fitted = self.labels.seen
@@ -136,9 +132,11 @@ class StateLearner:
             log.warning('there is no memory to learn lengths from %d hidden states', len(self.labels))
 
     def wait(self) -> None:
-        """Wait for a fit that is under way."""
+        """Wait for the fits that are under way."""
         if self._fit is not None:
             self._fit.result()
+        if self.remaining is not None:
+            self.remaining.wait()
 
     def _fit_to(self, states: np.ndarray, lengths: np.ndarray, whole: np.ndarray) -> None:
         try:
@@ -149,9 +147,11 @@ class StateLearner:
     def forget(self) -> None:
         """Start anew, without a label."""
         self.wait()
-        self.labels = StateLabels(self.labels.width, self.labels.depth)
+        self.labels = StateLabels(self.labels.width, self.labels.depth, self.labels.last_width)
         self.head, self._fitted, self._saved = None, 0, 0
         self._gains.clear()
+        if self.remaining is not None:
+            self.remaining.forget(self.labels.looks)
 
     # -- across restarts -----------------------------------------------------------------------------------------
 
@@ -160,17 +160,20 @@ class StateLearner:
         if self._path is None or not self.labels.load(self._path):
             return False
         self._saved = self.labels.seen
-        if len(self.labels) >= FEWEST:
-            self._start()
-            self.wait()
+        self._fit_at_start()
         return True
 
     def begin_with(self, path: Path) -> None:
         """Begin with the labels of a user's file. ValueError where it cannot be used."""
         self.labels.begin_with(path)
+        self._fit_at_start()
+
+    def _fit_at_start(self) -> None:
         if len(self.labels) >= FEWEST:
             self._start()
             self.wait()
+        if self.remaining is not None:  # not waited for: no plan needs it before the first look at an answer
+            self.remaining.refit_if_due()
 
     def save(self, *, ends: bool = True) -> None:
         """Write the labels where MOST_NEW of them are new or, if the process `ends`, any. OSError where that fails."""

@@ -36,6 +36,7 @@ from timebill_ros.length.prediction import Prediction, PredictionExecutor, colle
 from timebill_ros.timing.execution_time import ExecutionTimes
 
 if TYPE_CHECKING:  # the engine also runs where safetensors is not installed
+    from timebill_ros.length.remaining_learner import RemainingLength
     from timebill_ros.length.state_learner import StateLearner, StatePrediction
 
 log = logging.getLogger(__name__)
@@ -103,11 +104,24 @@ class LengthSource:
         known = known or (by_state.by_head and self.states.is_sure)
         return ExpectedLength(by_state.distribution, known, prediction, by_state)
 
-    def observe(self, expected: ExpectedLength, n: int, *, whole: bool) -> None:
-        """Learn from a response of `n` tokens that ended by itself (`whole`), or that was cut after them."""
+    def while_decoding(self, expected: ExpectedLength, model) -> RemainingLength | None:
+        """Return what looks at what is left of an answer of `model` while it is decoded; None where nothing does."""
+        learner = self.states.remaining if self.states is not None else None
+        if learner is None or expected.by_state is None or model.answer_state is None:
+            return None
+        return learner.of_answer(expected.by_state.state, expected.distribution, model.answer_state.read)
+
+    def observe(self, expected: ExpectedLength, n: int, *, whole: bool, remaining: RemainingLength | None = None
+                ) -> None:
+        """Learn from a response of `n` tokens that ended by itself (`whole`), or that was cut after them.
+
+        remaining: what looked at it while it was decoded.
+        """
         if self.states is not None and expected.by_state is not None:
             try:
                 self.states.observe(expected.by_state, n, whole=whole)
+                if remaining is not None:
+                    remaining.observe(n, whole=whole)
             except Exception:  # a bug, which the answer must not suffer from
                 log.exception('a length was not learned')
 

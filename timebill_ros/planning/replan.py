@@ -15,10 +15,12 @@
 """Plans made again while decoding: by then steps have been measured, and less of the length is unknown."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from timebill_ros.codes import Verdict
 from timebill_ros.inference.control import RECENT, Control
+from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.planning.planner import Planner
 from timebill_ros.planning.situation import Progress, Situation
 from timebill_ros.request import Plan, Timing
@@ -29,12 +31,16 @@ class Replanner:
 
     `started_s`: the instant from which the WCET is counted. `drops`: whether to set `control.dropped` where not even
     the predicted length fits any more. A new plan is put into `control.revised`, for another thread to send.
+    `remaining`: returns the distribution of the whole length after so many tokens, see RemainingLength; None: it stays
+    what it was before the first one.
     """
 
     def __init__(self, model, planner: Planner, known: Situation, *, plan: Plan, timing: Timing, control: Control,
-                 started_s: float, drops: bool = False):
+                 started_s: float, drops: bool = False,
+                 remaining: Callable[[int], LengthDistribution] | None = None):
         self.model, self.planner, self.known, self.drops = model, planner, known, drops
         self.plan, self.timing, self.control, self.started_s = plan, timing, control, started_s
+        self.remaining = remaining
         self._times = planner.times_of(plan.variant, known.sampling)
         self._steps = self._times.steps
         # A segment is the steps between two evictions.
@@ -51,8 +57,9 @@ class Replanner:
         # `pace` is a median of the last steps, the middle one of which saw a smaller cache.
         step_s = self._steps(n_kv - 1 - min(n - self._since, RECENT) // 2)
         factor = max(pace / step_s, plan.timing_factor) if step_s > 0 else plan.timing_factor
+        known = self.known if self.remaining is None else replace(self.known, distribution=self.remaining(n))
         left_s = control.deadline.remaining() - control.margin_s
-        revised = self.planner.revise(plan, self.known, Progress(n, n_kv, timing.kept_tokens, factor), left_s)
+        revised = self.planner.revise(plan, known, Progress(n, n_kv, timing.kept_tokens, factor), left_s)
         control.dropped = self.drops and revised.verdict is Verdict.INFEASIBLE
         if revised is plan:
             return n_kv

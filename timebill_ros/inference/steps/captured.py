@@ -184,6 +184,7 @@ class CapturedChain(TokenChain):
             self._redraw()
         self._arrivals.sent()
         self.logits = self._step.state.logits
+        self.hidden = self._step.state.hidden
 
     def read(self):
         # The one wait for the device per token: it makes EOS and the deadline guard possible.
