@@ -88,3 +88,18 @@ def test_what_is_around_the_last_chunk_is_around_no_other(chunk_tokens):
     read(journal, chunk_tokens, around_last=around())
     last = IDS[(len(IDS) - 1) // chunk_tokens * chunk_tokens:]
     assert journal.happened[-3:] == ['enter', last, 'leave'] and journal.happened.count('enter') == 1
+
+
+@pytest.mark.parametrize(('chunk_tokens', 'first', 'chunks'), [
+    (10, 4, [IDS[4:]]), (3, 3, [IDS[3:6], IDS[6:9], IDS[9:]]), (3, 4, [IDS[4:6], IDS[6:9], IDS[9:]]), (4, 9, [IDS[9:]])])
+def test_after_what_is_known_chunks_end_where_they_would_without_it(chunk_tokens, first, chunks):
+    journal = Journal()
+    read_in_chunks(journal, IDS, torch.device('cpu'), journal, chunk_tokens=chunk_tokens, first=first,
+                   should_stop=lambda: False, around_last=contextlib.nullcontext())
+    assert [entry for entry in journal.happened if isinstance(entry, list)] == chunks
+
+
+def test_a_prompt_of_which_everything_is_known_is_none():
+    with pytest.raises(ValueError, match='not read yet'):
+        read_in_chunks(Journal(), IDS, torch.device('cpu'), Journal(), chunk_tokens=3, first=10,
+                       should_stop=lambda: False, around_last=contextlib.nullcontext())

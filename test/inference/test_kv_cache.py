@@ -203,3 +203,16 @@ def test_a_broken_cache_says_what_is_broken(break_it, words):
     break_it(cache)
     with pytest.raises(ValueError, match=words):
         cache.check()
+
+
+def test_slots_that_are_filled_by_others_count_as_written():
+    cache = SlotCache(8, [None])
+    (layer,) = cache.layers
+    layer.lazy_initialization(torch.zeros(1, 2, 1, 3))
+    cache.clear_on_reset()
+    keys, values = layer.refill(5)
+    keys[:], values[:] = 1.0, 2.0
+    assert cache.lengths == [5] and keys.shape == values.shape == (1, 2, 5, 3)
+    assert layer.filled()[0].eq(1).all() and layer.filled()[1].eq(2).all()
+    cache.reset()
+    assert not layer.keys.any() and not layer.values.any()
