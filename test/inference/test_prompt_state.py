@@ -23,7 +23,7 @@ import transformers
 from torch import nn
 
 from timebill_ros.inference.model import CausalLM
-from timebill_ros.inference.prompt_state import PromptState
+from timebill_ros.inference.prompt_state import CandidateStates, PromptState
 from timebill_ros.inference.steps.layer_calls import NotSplit
 
 N_X = 60
@@ -119,3 +119,28 @@ def test_before_a_prefill_there_is_none():
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny_models.directory('qwen2'))
     with pytest.raises(ValueError, match='no state'):
         PromptState(model).read()
+
+
+def test_another_layer_may_be_named():
+    model, states = load('qwen2'), reference('qwen2')
+    usual = model.prompt_state
+    try:
+        model.prompt_state = PromptState(model.model, 1)
+        np.testing.assert_allclose(read(model, tiny_models.prompt_ids(N_X), 37), states[1], rtol=2e-3, atol=2e-3)
+    finally:
+        model.prompt_state = usual
+    for depth in (0, 4):
+        with pytest.raises(ValueError, match=f'behind layer {depth}: the model has 3'):
+            PromptState(model.model, depth)
+
+
+@pytest.mark.parametrize(('n_layers', 'depths'), [(1, {1}), (2, {1, 2}), (3, {2}), (12, {6, 8, 10}), (30, {15, 20, 25})])
+def test_the_candidates_are_read_in_one_pass(n_layers, depths, tmp_path):
+    model = CausalLM(str(tiny_models.build(tmp_path, 'qwen2', num_hidden_layers=n_layers)), device='cpu', threads=1)
+    ids = tiny_models.prompt_ids(N_X)
+    model.prompt_state = CandidateStates(model.model)
+    found = read(model, ids, 37)
+    assert set(found) == depths
+    for depth, state in found.items():
+        model.prompt_state = PromptState(model.model, depth)
+        assert (read(model, ids, 37) == state).all()

@@ -13,6 +13,7 @@
 # limitations under the License.
 
 """Prompts are read from files and data sets, and what holds none is named."""
+import gzip
 import json
 
 import pytest
@@ -53,3 +54,11 @@ def test_data_sets(tokenizer, tmp_path):
         assert asked == [Prompt('<|user|> find saw <|end|> <|assistant|>')]
         with pytest.raises(ValueError, match='row 0.*prompt.*conversation_a'):
             read_dataset(source, tokenizer)
+
+
+def test_a_gzipped_file_and_the_kinds_of_its_prompts(tokenizer, tmp_path):
+    path = tmp_path / 'prompts.jsonl.gz'
+    rows = [{'prompt': 'find mug', 'source': 'asked'}, {'prompt': 'find saw', 'source': 'x', 'kind': 'tools'},
+            {'prompt': 'list mug', 'kind': 7}]
+    path.write_bytes(gzip.compress(''.join(json.dumps(row) + '\n' for row in rows).encode()))
+    assert [prompt.kind for prompt in read_prompts(path, tokenizer)] == ['asked', 'tools', '']

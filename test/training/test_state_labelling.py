@@ -19,76 +19,59 @@ import numpy as np
 import pytest
 import tiny_models
 
-from timebill_ros.inference.model import CausalLM
-from timebill_ros.inference.prompt_state import PromptState
+from timebill_ros.length.state_file import facts_of
 from timebill_ros.length.state_labels import StateLabels
-from timebill_ros.training import state_labelling, train_length_predictor
+from timebill_ros.training import answering, state_labelling, train_length_predictor
+from timebill_ros.training.answering import Answer, Target, answers_to
 from timebill_ros.training.journal import beside
-from timebill_ros.training.state_labelling import Target, answer_share, labels_of
+from timebill_ros.training.state_labelling import chosen_labels, labels_of
 
 TEXTS = [' '.join(f'w{6 + (i * 7 + k) % 90}' for k in range(3 + i)) for i in range(12)]
 
 
 @pytest.fixture(scope='module')
 def target():
-    return Target(str(tiny_models.directory('qwen2')), 'cpu', max_new_tokens=24, compiles=False)
+    return Target(str(tiny_models.directory('qwen2')), 'cpu', max_new_tokens=24)
 
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     """Answer in this process: starting others is tested in test_parallel.py."""
-    shares = []
-
-    def spread(work, items, n_processes, *arguments):
-        shares.append([number for number, _ in items])
-        return work(items, *arguments)
-
-    monkeypatch.setattr(state_labelling, 'spread', spread)
-    monkeypatch.setattr(state_labelling.logging, 'disable', lambda: None)
-    return shares
+    monkeypatch.setattr(answering, 'spread', lambda work, items, n_processes, *arguments: work(items, *arguments))
+    monkeypatch.setattr(answering.logging, 'disable', lambda: None)
 
 
-def test_the_labels_are_those_of_the_models_own_prefill_and_decoding(target, tmp_path):
-    states, lengths, whole = labels_of(target, TEXTS, tmp_path / 'labels.safetensors').snapshot()
-    model = CausalLM(target.name, device='cpu')
-    model.prompt_state = PromptState(model.model)
-    for i in (0, 5, 11):
-        model.reset()
-        model.prefill(model.tokenize(TEXTS[i], is_chat=True), chunk_tokens=5)
-        state = model.prompt_state.read()
-        np.testing.assert_allclose(states[i], state / np.sqrt(np.square(state).mean()), atol=2e-3)
-    assert set(lengths[~whole]) <= {24} and 0 < lengths.min()
+def test_labels_are_the_answers_in_the_order_of_the_prompts(target, tmp_path):
+    out = tmp_path / 'labels.safetensors'
+    states, lengths, whole = labels_of(target, TEXTS, out).snapshot()
+    answers = answers_to(target, TEXTS, beside(out))
+    depth = int(facts_of(out)['depth'])
+    assert lengths.tolist() == [answer.n for answer in answers] and whole.tolist() == [a.whole for a in answers]
+    assert all((state == answer.states[depth]).all() for state, answer in zip(states, answers, strict=True))
+    again = StateLabels(states.shape[1], depth)
+    again.begin_with(out)
+    assert len(again) == len(TEXTS)
 
 
-def test_it_goes_on_where_it_stopped(target, tmp_path, here):
-    out, seen = tmp_path / 'deep' / 'labels.safetensors', []
-    whole = labels_of(target, TEXTS, out, on_progress=seen.append).snapshot()
-    lines = beside(out).read_text().splitlines(keepends=True)
-    beside(out).write_text(''.join(lines[:6]) + lines[6][:20])  # killed while it wrote the sixth label
-    out.unlink()
-    again = labels_of(target, TEXTS, out).snapshot()
-    assert here == [list(range(12)), list(range(5, 12))] and seen == list(range(13))
-    assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True)) and out.exists()
-    with pytest.raises(ValueError, match='delete it to begin anew'):
-        labels_of(target, TEXTS[:5], out)
-
-
-def test_a_prompt_that_does_not_fit_is_left_out(target, tmp_path):
-    context = CausalLM(target.name, device='cpu').max_context
-    long = ' '.join(['w7'] * (context + 1))
-    made = labels_of(target, [TEXTS[0], long, TEXTS[1]], tmp_path / 'a.safetensors')
-    assert len(made) == 2
+def test_without_a_prompt_that_fits_there_are_no_labels(target, tmp_path):
+    long = ' '.join(['w7'] * 600)
+    assert len(labels_of(target, [TEXTS[0], long, TEXTS[1]], tmp_path / 'a.safetensors')) == 2
     with pytest.raises(ValueError, match='none of the 1 prompts fits'):
         labels_of(target, [long], tmp_path / 'b.safetensors')
 
 
-def test_each_process_takes_its_share(target):
-    found = list(answer_share([(3, TEXTS[3]), (1, TEXTS[1])], target))
-    assert [label.number for label, _ in found] == [3, 1] and {depth for _, depth in found} == {found[0][1]}
+def test_labels_have_the_states_of_the_layer_that_tells_most():
+    rng, answers = np.random.default_rng(0), []
+    for i in range(60):
+        n = int(rng.integers(1, 100))
+        states = {depth: rng.normal(size=8).astype(np.float16) for depth in (3, 4, 5)}
+        states[5][0] = np.log(n)
+        answers.append(Answer(str(i), 10, states, n, True))
+    labels = chosen_labels([Answer('too long'), *answers])
+    assert labels.depth == 5 and (labels.snapshot()[0][0] == answers[0].states[5]).all()
 
 
-def test_the_command_says_what_the_states_are_worth(target, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(state_labelling, 'steps_directory', lambda: None)
+def test_the_command_says_what_the_states_are_worth(target, tmp_path, capsys):
     prompts = tmp_path / 'prompts.jsonl'
     prompts.write_text(''.join(json.dumps({'prompt': text}) + '\n' for text in TEXTS))
     arguments = ['--states', '--target', target.name, '--prompts', str(prompts), '--max-new-tokens', '24', '--device',
@@ -106,12 +89,24 @@ def test_the_command_says_what_the_states_are_worth(target, tmp_path, capsys, mo
 
 
 @pytest.mark.parametrize(('n', 'differ', 'words'), [
-    (5, True, 'too few'), (60, False, 'do not tell long answers from short ones'), (60, True, 'tokens smaller')])
+    (5, True, 'too few'), (60, False, 'do not tell long answers from short ones'), (60, True, 'a log loss of')])
 def test_the_account_of_labels(n, differ, words):
+    labels = labels_that_tell(n, differ)
+    assert words in state_labelling.account(labels)
+
+
+def test_scores_of_labels_left_out():
+    told, untold = (state_labelling.left_out_scores(*labels_that_tell(80, differ).snapshot()) for differ in (True, False))
+    assert told[0].crps < 0.6 * told[1].crps and told[0].absolute_error < 0.6 * told[1].absolute_error
+    assert told[0].log_loss < told[1].log_loss
+    assert untold[0].crps > 0.8 * untold[1].crps, 'what tells nothing is not judged by labels that it was fitted to'
+
+
+def labels_that_tell(n, differ):
     rng, labels = np.random.default_rng(0), StateLabels(8, 2)
     for i in range(n):
         state = rng.normal(size=8)
         state[0] = 3.0 if i % 2 else -3.0
         length = (100 + i if i % 2 else 10 + i) if differ else int(rng.integers(1, 100))
         labels.add(state, length, whole=i % 5 > 0)
-    assert words in state_labelling.account(labels)
+    return labels

@@ -15,12 +15,14 @@
 """The length predictor's training script: from prompts to a predictor that loads, stopped and gone on with."""
 import json
 import math
+from pathlib import Path
 
 import pytest
 import tiny_models
 import torch
 from tiny_training import TINY_PREDICTOR, train_predictor
 
+from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.tasks.site_log import generate
@@ -102,3 +104,12 @@ def test_a_small_language_model_predicts_for_a_target_of_another_architecture(tm
     assert predictor.backbone.config.model_type == 'qwen2'
     assert predictor.facts['training']['backbone'] == 'backbone' and predictor.facts['target']['name'] == 'target'
     assert predictor.predict('word 3').n_buckets == 2
+
+
+def test_a_target_may_be_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(train_length_predictor, 'find_named', lambda name, cache: tmp_path)
+    assert train_length_predictor._directory_of(Path('smollm2')) == tmp_path
+    assert train_length_predictor._directory_of(Path('some/model')) == Path('some/model')
+    monkeypatch.setattr(train_length_predictor, 'find_named', lambda name, cache: None)
+    with pytest.raises(ModelError, match='timebill get-model smollm2'):
+        train_length_predictor._directory_of(Path('smollm2'))

@@ -121,7 +121,19 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
     filled yet (steps/step_module.py). ValueError for what is not computed here (attention sinks, masks that a model
     prepares itself): a model that needs it must not run without. The arguments are in the order of transformers' own
     SDPA function, because some libraries pass the first of them by position.
+
+    Answers that are decoded side by side (side_by_side.py) are taken one after the other: query [rows, H_q, 1, D], and
+    each row has keys and values of its own.
     """
+    rows = getattr(module, 'timebill_rows', None)
+    if rows is None:
+        return _of_one(module, query, key, value, attention_mask, scaling, sliding_window, kwargs), None
+    return torch.cat([_of_one(module, query[i:i + 1], keys, values, attention_mask, scaling, sliding_window, kwargs)
+                      for i, (keys, values) in enumerate(rows.views)]), None
+
+
+def _of_one(module, query, key, value, attention_mask, scaling, sliding_window, kwargs: dict) -> torch.Tensor:
+    """Compute the attention of one sequence -> [1, L, H_q, D]; see `attention`."""
     n_query, n_key = query.shape[2], key.shape[2]
     masked = attention_mask is not None
     if masked and (attention_mask.dtype != torch.bool or attention_mask.shape != (1, 1, 1, n_key) or n_query > 1) or \
@@ -136,11 +148,11 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
     query = query.to(key.dtype)  # another precision than the cache's comes with other weights: see variants.py
     tiles = getattr(module, 'timebill_tiles', None)
     if tiles is not None and tiles.is_reading:
-        return tiles.attend(query, key, value, sliding_window, scaling, kwargs.get('softcap')).to(computed_in), None
+        return tiles.attend(query, key, value, sliding_window, scaling, kwargs.get('softcap')).to(computed_in)
     n_heads, n_kv_heads, head_dim = query.shape[1], key.shape[1], query.shape[3]
     if (softcap := kwargs.get('softcap')) is not None:
         out = _soft_capped(query, key, value, sliding_window, scaling, softcap, attention_mask)
-        return out.transpose(1, 2).contiguous().to(computed_in), None
+        return out.transpose(1, 2).contiguous().to(computed_in)
     if n_query == 1:
         # Decoding: the query group of a KV head takes the place of the query length, so that neither repeated keys nor
         # a causal mask are needed. The cache layer shows no more than a sliding window reaches.
@@ -149,7 +161,7 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
             out = slot_attention(query, key, value, attention_mask, scaling)
         else:
             out = scaled_dot_product_attention(query, key, value, scale=scaling)
-        return out.reshape(1, 1, n_heads, -1).to(computed_in), None
+        return out.reshape(1, 1, n_heads, -1).to(computed_in)
     gqa = {'enable_gqa': True} if n_heads != n_kv_heads else {}
     limit = sliding_window if sliding_window is not None and n_key > sliding_window else None
     if n_key == n_query and limit is None:
@@ -158,7 +170,7 @@ def attention(module, query, key, value, attention_mask, dropout=0.0, scaling=No
         out = _aligned_to_end(query, key, value, scaling, gqa)
     else:
         out = _masked(query, key, value, limit, scaling, gqa)
-    return out.transpose(1, 2).contiguous().to(computed_in), None
+    return out.transpose(1, 2).contiguous().to(computed_in)
 
 
 AttentionInterface.register(NAME, attention)

@@ -79,7 +79,7 @@ def load(path: Path, *, limit: int = 0, asking: Asking | None = None) -> list[Sc
     """
     asking = asking or Asking()
     tasks = []
-    with _opened(path) as file:
+    with opened(path) as file:
         for number, line in _lines(path, file):
             try:
                 tasks.append(_task(number, line, asking))
@@ -102,7 +102,8 @@ def balanced(tasks: list[ScoredTask], limit: int) -> list[ScoredTask]:
     return [tasks[index] for index in sorted(index for _, index in sorted(ranked)[:limit])]
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
+    """Open a file to be read by bytes, gzipped or not."""
     with open(path, 'rb') as file:
         is_packed = file.read(2) == b'\x1f\x8b'
     return gzip.open(path, 'rb') if is_packed else open(path, 'rb')

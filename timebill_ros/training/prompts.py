@@ -14,17 +14,22 @@
 
 """Prompts to train a length predictor on, read from a file or a data set.
 
-A prompt file is JSONL. Each line holds `prompt` (text, rendered as a single user message) or `messages` (role and
-content), and may hold `answer` (a reference response). A data set of the `datasets` library (an optional extra) is a
-file, a directory that `save_to_disk` wrote, or a name on the hub.
+A prompt file is JSONL, gzipped or not. Each line holds `prompt` (text, rendered as a single user message) or `messages`
+(role and content), and may hold `answer` (a reference response) and `kind`, `family` or `source`, by which results are
+grouped. A data set of the `datasets` library (an optional extra) is a file, a directory that `save_to_disk` wrote, or a
+name on the hub.
 """
 
 import json
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from timebill_ros.tasks.text_tasks import opened
+
+_KINDS = ('kind', 'family', 'source')
 _BUILDERS = {'.json': 'json', '.jsonl': 'json', '.csv': 'csv', '.parquet': 'parquet', '.txt': 'text'}
 
 
@@ -36,11 +41,13 @@ class Prompt:
     answer:   a reference response, where there is one.
     partial:  (number of characters of `text`, length in tokens that the response would have had, had the instruction
               stopped after so many). Known for generated tasks only; each pair is worth a label of its own.
+    kind:     what it is called in its file, empty where that says nothing; predictors never see it.
     """
 
     text: str
     answer: str | None = None
     partial: tuple[tuple[int, int], ...] = ()
+    kind: str = field(default='', compare=False)
 
 
 def render(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -65,19 +72,20 @@ def _prompt_of(row: dict, column: str | None, tokenizer: PreTrainedTokenizerBase
             raise TypeError('no message of the role user')
         messages = messages[:asked[-1] + 1]
     answer = row.get('answer')
-    return Prompt(render(messages, tokenizer), answer if isinstance(answer, str) else None)
+    kind = next((row[name] for name in _KINDS if isinstance(row.get(name), str)), '')
+    return Prompt(render(messages, tokenizer), answer if isinstance(answer, str) else None, kind=kind)
 
 
 def read_prompts(path: str | Path, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
     """Read the prompts of a JSONL file. ValueError, naming the line, where one holds no prompt."""
     prompts = []
-    with open(path, encoding='utf-8') as file:
+    with opened(Path(path)) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
                 prompts.append(_prompt_of(json.loads(line), None, tokenizer))
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f'{path}, line {number}: expected "prompt" or "messages" ({error!r})') from error
     if not prompts:
         raise ValueError(f'{path} holds no prompts')
@@ -120,3 +128,10 @@ def read_dataset(
     if not prompts:
         raise ValueError(f'{source} holds no prompts')
     return prompts
+
+
+def some_of(prompts: list[Prompt], limit: int | None, seed: int = 0) -> list[Prompt]:
+    """Return `limit` of the prompts (None: all) in a random order that depends on `seed` alone."""
+    chosen = list(prompts)
+    random.Random(seed).shuffle(chosen)
+    return chosen[:limit]

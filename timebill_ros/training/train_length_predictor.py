@@ -35,7 +35,6 @@ Responses and a checkpoint are kept in `--out`, so the same command goes on wher
 import argparse
 import json
 import math
-import random
 import sys
 from pathlib import Path
 from statistics import fmean, median
@@ -44,7 +43,8 @@ import torch
 from rich.progress import Progress
 from transformers import logging
 
-from timebill_ros.inference.model_directory import fingerprint
+from timebill_ros.inference.model_directory import ModelError, fingerprint
+from timebill_ros.inference.named_models import NAMED_MODELS, find_named
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.length.calibration import SCORES_FILE, save_scores, surprise
 from timebill_ros.length.length_distribution import LengthDistribution
@@ -54,7 +54,7 @@ from timebill_ros.training.hardware import hardware
 from timebill_ros.training.length_estimates import interpolated_quantile
 from timebill_ros.training.length_examples import batches
 from timebill_ros.training.predictor_training import PredictorTraining
-from timebill_ros.training.prompts import Prompt, read_dataset, read_prompts
+from timebill_ros.training.prompts import Prompt, read_dataset, read_prompts, some_of
 from timebill_ros.training.site_log_prompts import site_log_prompts
 
 SITE_LOG_CONFIG = Path(__file__).with_name('length_predictor.json')
@@ -204,8 +204,7 @@ def _read(options: argparse.Namespace, config: dict, tokenizer) -> list[Prompt]:
     """Return the prompts of a file or data set, shuffled."""
     found = read_prompts(options.prompts, tokenizer) if options.prompts else \
         read_dataset(options.dataset, tokenizer, split=options.split, column=options.column, limit=options.limit)
-    random.Random(config['seed']).shuffle(found)
-    return found[:options.limit]
+    return some_of(found, options.limit, config['seed'])
 
 
 def _make_labels(options: argparse.Namespace, config: dict, tokenizer) -> None:
@@ -221,10 +220,21 @@ def _make_labels(options: argparse.Namespace, config: dict, tokenizer) -> None:
     print(f'written to {options.out}: start the node with length_predictor:={options.out}')
 
 
+def _directory_of(target: Path) -> Path:
+    """Return the directory of a target, which may be the name of a model. ModelError where that is not in the cache."""
+    if str(target) not in NAMED_MODELS:
+        return target
+    found = find_named(str(target), '')
+    if found is None:
+        raise ModelError(f'model {target} is not in the cache: "timebill get-model {target}" takes it')
+    return found
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run `timebill train-length-predictor`."""
     parser = argparse.ArgumentParser(prog='timebill train-length-predictor', description=__doc__.splitlines()[0])
-    parser.add_argument('--target', type=Path, required=True, help='directory of the target model')
+    parser.add_argument('--target', type=Path, required=True, help='directory of the target model, or the '
+                        f'name of one in the cache: {", ".join(NAMED_MODELS)}')
     parser.add_argument('--states', action='store_true', help='make the labels that length_predictor takes instead of '
                         'a network: hidden states with lengths, in the file --out (.safetensors)')
     parser.add_argument('--max-new-tokens', type=int, default=256, metavar='N', help='with --states: where an answer '
@@ -232,7 +242,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--backbone', type=Path, help='directory of a small language model to start from '
                         '(default: a copy of the target)')
     prompts = parser.add_mutually_exclusive_group(required=True)
-    prompts.add_argument('--prompts', type=Path, help='JSONL file, each line with "prompt" or "messages"')
+    prompts.add_argument('--prompts', type=Path, help='JSONL file, gzipped or not, each line with "prompt" or '
+                         '"messages"')
     prompts.add_argument('--dataset', help='file, directory or hub name, read with the datasets library')
     prompts.add_argument('--site-log', action='store_true', help="generate prompts of the embedded model's task")
     parser.add_argument('--split', default='train', help='of the data set')
@@ -252,6 +263,7 @@ def main(arguments: list[str] | None = None) -> None:
     config = json.loads(path.read_text(encoding='utf-8'))
     if options.bucket_size:
         config['bucket_size'] = options.bucket_size
+    options.target = _directory_of(options.target)
     tokenizer = load_tokenizer(options.target)
     if options.states:
         if options.out.suffix != SUFFIX:
