@@ -90,7 +90,8 @@ PARAMETERS = (
               'same, beginning with these; none: nothing, lengths are then those of '
               'earlier answers to goals with about as long prompts and limits, and before there were any, every length '
               'that a goal allows is as likely as any other. Empty: with the embedded model its own predictor, in the '
-              'folder beside it; with any other model none.'),
+              'folder beside it; with any other model states on a CPU, and none on a GPU, where states were not tried, '
+              'or where the layers of the model are not found.'),
     Parameter('profile', '', 'YAML file with the times that this model takes on this device, made by `timebill '
               'profile`. Empty: the one kept in cache_dir, or else one that is measured while configuring.'),
     Parameter('self_profile_s', 20.0, 'Longest time for measuring a profile while configuring. Raise it where the log '
@@ -136,6 +137,9 @@ PARAMETERS = (
     Parameter('realtime_priority', 0, 'SCHED_FIFO priority of the thread that decodes, so that other programs do not '
               'delay its steps. 0: none. It needs permission, and a core to spare for everything else.', 'levels', 0,
               99),
+    Parameter('node_realtime_priority', 0, 'SCHED_FIFO priority of the node itself, which watches deadlines and '
+              'delivers results, so that programs which fill the cores do not delay these. The inference process does '
+              'not inherit it. 0: none. It needs permission.', 'levels', 0, 99),
     Parameter('nvtx_ranges', False, 'Name each request, its phases and its decode steps on the time line of Nsight '
               'Systems, as NVTX ranges. It costs a little time per token. On CUDA only.'),
     # Length prediction.

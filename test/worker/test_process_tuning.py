@@ -113,6 +113,17 @@ def test_niceness_is_never_less_than_it_was():
     assert on_a_thread(lambda: work(19)) == 19
 
 
+@pytest.mark.parametrize(('inherited', 'expected'), [
+    (os.SCHED_OTHER, []), (os.SCHED_FIFO, [(0, os.SCHED_OTHER, 0)]), (os.SCHED_RR, [(0, os.SCHED_OTHER, 0)])])
+def test_a_real_time_priority_is_not_inherited(inherited, expected, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, 'sched_getscheduler', lambda pid: inherited)
+    monkeypatch.setattr(os, 'sched_setscheduler', lambda pid, policy, parameters: asked.append(
+        (pid, policy, parameters.sched_priority)))
+    process_tuning.be_ordinary()
+    assert asked == expected
+
+
 @pytest.mark.parametrize('permitted', [True, False])
 def test_real_time_is_had_or_there_is_a_sentence(permitted, monkeypatch, caplog):
     asked = []

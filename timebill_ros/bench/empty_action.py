@@ -28,6 +28,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros.action import Generate
+from timebill_ros.node import real_time
 from timebill_ros.node.executor import PoolExecutor
 
 NAME = '/empty/generate'
@@ -39,13 +40,15 @@ def _execute(handle) -> Generate.Result:
 
 
 def main() -> int:
-    """Serve until SIGINT, SIGTERM or the end of standard input."""
+    """Serve until SIGINT, SIGTERM or the end of standard input; the command line may name a real-time priority."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: ended.append(number))
     # When the bench ends, in whatever way, its end of this pipe closes.
     threading.Thread(target=lambda: ended.append(len(sys.stdin.read())), daemon=True).start()
+    if refused := real_time.run_at(int(sys.argv[1]) if len(sys.argv) > 1 else 0):  # as the node beside it has
+        print(refused, file=sys.stderr)
     node = Node('empty')
     deep = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
     ActionServer(node, Generate, NAME, execute_callback=_execute, callback_group=ReentrantCallbackGroup(),

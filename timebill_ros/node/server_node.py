@@ -42,7 +42,7 @@ from timebill_ros.dispatch.load import position_of
 from timebill_ros.dispatch.supervisor import ShuttingDownError
 from timebill_ros.dispatch.worker_process import WorkerProcess
 from timebill_ros.msg import RequestStatus
-from timebill_ros.node import answering, parameters, qos_overrides, ros_logging, translation
+from timebill_ros.node import answering, parameters, qos_overrides, real_time, ros_logging, translation
 from timebill_ros.node.bond import Bond
 from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.node.diagnostics import report
@@ -99,6 +99,8 @@ class TimebillNode(LifecycleNode):
     def on_configure(self, state) -> TransitionCallbackReturn:
         try:
             self._settings = parameters.values(self)
+            if refused := real_time.run_at(self._settings['node_realtime_priority']):
+                self.get_logger().warning(refused)
             # The dispatcher gives up a start that does not get on; this waits for as long as it does.
             self._description = self._start_worker().result()
             self.get_logger().info(f'ready: {self._description}')

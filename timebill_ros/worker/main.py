@@ -322,6 +322,7 @@ def main() -> None:
     parser.add_argument('--scratch', default='', help='a folder for temporary files, removed at the end')
     parser.add_argument('--log-level', type=int, default=logging.INFO, help='of the module logging')
     arguments = parser.parse_args()
+    process_tuning.be_ordinary()
     channel = Channel(socket.socket(fileno=arguments.fd))
     channel.send({'event': 'alive'})  # so that the node knows that this Python runs this file
     send_to_node(channel, arguments.log_level)

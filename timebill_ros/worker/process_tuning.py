@@ -73,6 +73,12 @@ def be_nice(value: int) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, max(value, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
+def be_ordinary() -> None:
+    """Give up a real-time priority that this process has inherited: loading a model would stop everything else."""
+    if os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def be_real_time(priority: int) -> bool:
     """Run this thread, but none that it starts, under SCHED_FIFO with `priority`; 0: leave it as it is.
 
