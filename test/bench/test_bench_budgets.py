@@ -21,8 +21,11 @@ import tiny_models
 from mock_model import TIMES, FakeClock, MockModel, MockPredictions
 
 from timebill_ros.bench import budgets, timed_answers
-from timebill_ros.bench.budgets import BESIDE, FIRST, QUANTILES, Measurement
+from timebill_ros.bench.budgets import BESIDE, FIRST, QUANTILES, Cases, Measurement, place
+from timebill_ros.bench.known_lengths import KnownLengths
+from timebill_ros.bench.skip_next import SEEDS
 from timebill_ros.cli.main import main
+from timebill_ros.codes import Strategy
 from timebill_ros.engine import Engine
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.tasks.scored_task import ScoredTask
@@ -32,6 +35,9 @@ ANSWER = b'abcdefghijklmnopqrst'
 TASKS = [ScoredTask(str(i), 'ab'[i % 2], [{'role': 'user', 'content': 'x' * (100 + 300 * i)}], 100,
                     lambda text: {'score': len(text) / len(ANSWER)}) for i in range(6)]
 N_METHODS, N_CASES = 3, 2 * len(QUANTILES)
+
+
+NARROW = Cases()
 
 
 class Model(MockModel):
@@ -50,11 +56,13 @@ def clock(monkeypatch):
     return clock
 
 
-def measure(clock, path, *, n_live=4, stop_after=None):
+def measure(clock, path, *, n_live=4, stop_after=None, cases=NARROW):
     """Run the measurement on mocks, and stop it after so many answers."""
     model, saved = Model(clock, ANSWER), []
     engines = {planner: Engine(model, MockPredictions(clock, 21), TIMES, Tracker('fixed', k=1.0), clock=clock,
-                               prefill_chunk_tokens=100) for planner in budgets.PLANNERS}
+                               prefill_chunk_tokens=100) for planner in cases.live}
+    if 'oracle' in engines:
+        engines['oracle'].lengths = KnownLengths()
     live = SimpleNamespace(loaded=SimpleNamespace(engine=engines['quality']), engines=engines,
                            save=lambda: saved.append(1))
 
@@ -65,7 +73,7 @@ def measure(clock, path, *, n_live=4, stop_after=None):
     count = [0]
     with Journal(path, {'model': 'mock'}) as journal:
         measurement = Measurement(live, journal, TASKS, n_live, 0.03,
-                                  {'chunk_tokens': 100, 'max_eviction_ratio': 0.95}, advance)
+                                  {'chunk_tokens': 100, 'max_eviction_ratio': 0.95}, advance, cases)
         measurement.run()
     assert len(saved) == n_live
     return measurement, count[0]
@@ -116,6 +124,41 @@ def test_without_live_tasks_the_planners_have_no_rows(clock, tmp_path):
     measurement, n = measure(clock, tmp_path / 'journal', n_live=0)
     assert n == len(TASKS) * N_METHODS
     assert {method for method, *_ in measurement.results()} == {'vanilla', 'fixed_50', 'fixed_95'}
+
+
+WIDE = Cases(ratios=(0.25, 0.5, 0.95), few_ratios=(0.25,), live=('quality', 'paper', 'oracle'),
+             strategies=(Strategy.TRUNCATE, Strategy.KILL, Strategy.SKIP_NEXT))
+
+
+def test_a_wider_measurement_goes_on_from_a_narrower_one(clock, tmp_path):
+    narrow, _ = measure(clock, tmp_path / 'journal')
+    wide, n = measure(clock, tmp_path / 'journal', cases=WIDE)
+    assert n == wide.total - narrow.total == 4 + 4 * len(QUANTILES) * (3 * 3 - 2 * 2)
+    results = wide.results()
+    assert len(results['fixed_25', 'KILL', 0.5]) == 4 and len(results['fixed_50', 'KILL', 0.5]) == 6
+    again = measure(clock, tmp_path / 'journal')[0]
+    assert again.done == again.total and again.results().keys() == narrow.results().keys()
+
+
+def test_under_skip_next_late_answers_are_whole_and_cost_those_that_arrive_meanwhile(clock, tmp_path):
+    measurement, _ = measure(clock, tmp_path / 'journal', cases=WIDE)
+    results, families = measurement.results(), measurement.families()
+    for method in ('vanilla', 'fixed_25', 'fixed_95', 'quality', 'paper', 'oracle'):
+        generous, hopeless = (results[method, 'SKIP_NEXT', quantile] for quantile in (0.9, 0.1))
+        assert generous.keys() == {place(str(i), seed) for i in range(4) for seed in SEEDS} <= families.keys()
+        assert all(held.natural and held.score == 1.0 and not held.late for held in generous.values())
+        served = [held for held in hopeless.values() if held.natural]
+        assert all(held.score == 1.0 for held in served) and len(served) < len(hopeless)
+        assert any(held.late for held in served) and not any(held.score for held in hopeless.values()
+                                                             if not held.natural)
+
+
+def test_the_oracle_comes_to_the_end_as_often_as_any_rule(clock, tmp_path):
+    results = measure(clock, tmp_path / 'journal', cases=WIDE)[0].results()
+    for quantile in QUANTILES:
+        ended = {method: sum(held.natural for held in results[method, 'TRUNCATE', quantile].values())
+                 for method in ('oracle', 'quality')}
+        assert ended['oracle'] >= ended['quality']
 
 
 def test_a_limit_below_zero_is_a_sentence(capsys):

@@ -41,7 +41,7 @@ def results(quality=0.6, paper=0.3, **facts):
 
 
 def test_there_is_a_row_for_every_case_and_family():
-    found = results(promised=True, missed=True, late=True)
+    found = results(promised=True, missed=True, late=True, seconds=2.0, eviction_ratio=0.25)
     rows = rows_of(found, FAMILIES, BUDGETS, {'quality': 'int8', 'int8': 'int8'})
     assert len(rows) == 4 * 2 * 2 * 3
     by = {(row['method'], row['strategy'], row['budget_quantile'], row['family']): row for row in rows}
@@ -49,7 +49,7 @@ def test_there_is_a_row_for_every_case_and_family():
     assert {**row, 'score': 0, 'score_lo': 0, 'score_hi': 0} == {
         'method': 'quality', 'variants': 'int8', 'strategy': 'KILL', 'budget_quantile': 0.9, 'budget_s': 4.0,
         'family': 'all', 'n': 20, 'score': 0, 'score_lo': 0, 'score_hi': 0, 'completion': 1.0, 'late': 20,
-        'promised': 20, 'missed': 20}
+        'promised': 20, 'missed': 20, 'miss_ratio': 1.0, 'eviction_ratio': 0.25, 'score_per_s': row['score'] / 2.0}
     assert row['score'] == pytest.approx(0.7 + 0.0095) and row['score_lo'] < row['score'] < row['score_hi']
     assert by['vanilla', 'TRUNCATE', 0.5, 'needle']['n'] == 20 and by['vanilla', 'TRUNCATE', 0.5, 'all']['n'] == 40
     assert by['vanilla', 'TRUNCATE', 0.5, 'all']['completion'] == 39 / 40
@@ -81,6 +81,20 @@ def test_the_bars(quality, facts, met):
     bars = compare(results(quality, **facts))['bars']
     assert [bar['met'] for bar in bars] == met
     assert bars[0]['value'] == pytest.approx(quality - 0.52) and 'int8' in bars[0]['where']
+
+
+def test_the_bars_leave_the_oracle_and_late_answers_of_skip_next_out():
+    found = results()
+    for (method, strategy, quantile), by_task in list(found.items()):
+        if method == 'quality':
+            found['oracle', strategy, quantile] = {key: held(each.score + 0.2) for key, each in by_task.items()}
+        if strategy == 'KILL':
+            found[method, 'SKIP_NEXT', quantile] = {key: held(each.score, late=True) for key, each in by_task.items()}
+    for quantile in BUDGETS:
+        found['oracle', 'SKIP_NEXT', quantile] = found['quality', 'SKIP_NEXT', quantile]
+    compared = compare(found)
+    assert [bar['met'] for bar in compared['bars']] == [True, True, True, True]
+    assert min(row['difference'] for row in compared['comparisons'] if row['other'] == 'oracle') == pytest.approx(-0.2)
 
 
 def test_what_is_printed_holds_every_method_and_bar(capsys):

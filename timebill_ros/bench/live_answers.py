@@ -16,10 +16,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from timebill_ros.bench.answers import request_for
+from timebill_ros.bench.known_lengths import KnownLengths
 from timebill_ros.codes import ErrorCode, Strategy
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
@@ -28,13 +30,25 @@ from timebill_ros.request import Plan
 from timebill_ros.tasks.scored_task import ScoredTask
 from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
 from timebill_ros.worker.loading import load_engine
+from timebill_ros.worker.state_lengths import learner
 
 PLANNERS = ('quality', 'paper')
+ORACLE = 'oracle'
+OVERRUN_S = 600.0  # how long a late answer of SKIP_NEXT may go on: to its end
+
+# What each method sets. The oracle plans as the default does, with the length that the unhurried answer had.
+METHODS: dict[str, dict] = {
+    **{planner: {'planner': planner} for planner in PLANNERS},
+    ORACLE: {'planner': 'quality', 'pessimistic_length': 'fixed', 'pessimistic_factor': 1.0},
+    **{f'paper_k{k}': {'planner': 'paper', 'pessimistic_factor': float(k)} for k in range(1, 9)}}
 
 
 @dataclass
 class LiveAnswer:
-    """How one request ended. A promise is a first plan that fits; `natural`: at its natural end, by its deadline."""
+    """How one request ended. A promise is a first plan that fits.
+
+    `natural`: at its natural end, by its deadline. `ended`: at its natural end, whenever.
+    """
 
     promised: bool
     natural: bool
@@ -45,6 +59,7 @@ class LiveAnswer:
     eviction_ratio: float
     variant: str
     error: str
+    ended: bool = False
 
     def score(self, task: ScoredTask) -> float:
         """Return the score of what the client holds at the deadline: nothing of a late result."""
@@ -52,29 +67,34 @@ class LiveAnswer:
 
 
 class LiveMethods:
-    """An engine for each planner of PLANNERS, on one model and one profile.
+    """An engine for each of `methods`, names of METHODS, on one model and one profile.
 
     Each learns from its own requests alone. What they have learned is kept in `folder`, so that a run goes on.
     """
 
-    def __init__(self, values: dict, folder: Path, stem: str):
-        settings = {planner: {**values, 'planner': planner, 'keep_state': False} for planner in PLANNERS}
-        rules = {planner: planning_rule(settings[planner]) for planner in PLANNERS}
-        self.loaded: Loaded = load_engine(settings['quality'])
+    def __init__(self, values: dict, folder: Path, stem: str, methods: Sequence[str] = PLANNERS):
+        settings = {method: {**values, **METHODS[method], 'keep_state': False} for method in methods}
+        rules = {method: planning_rule(own) for method, own in settings.items()}
+        self.loaded: Loaded = load_engine({**values, 'planner': 'quality', 'keep_state': False})
         self.engines: dict[str, Engine] = {}
-        self._files = {planner: folder / f'{stem}.{planner}.state.json' for planner in PLANNERS}
+        self._files = {method: folder / f'{stem}.{method}.state.json' for method in methods}
         first, profile = self.loaded.engine, self.loaded.profile
-        for planner, own in settings.items():
-            scores = first.predictor.scores if first.predictor else []
-            tracker = make_tracker(own, scores, profile)
-            tracker.load(self._files[planner])
-            self.engines[planner] = make_engine(own, first.model, first.predictor, profile, tracker, rules[planner],
-                                                first.prefill_chunk_tokens)
+        for method, own in settings.items():
+            predictor = first.predictor if method != ORACLE else None
+            tracker = make_tracker(own, predictor.scores if predictor else [], profile)
+            tracker.load(self._files[method])
+            states = learner(first.model, self._files[method], own['length_predictor']) if method != ORACLE else None
+            self.engines[method] = make_engine(own, first.model, predictor, profile, tracker, rules[method],
+                                               first.prefill_chunk_tokens, states)
+            if method == ORACLE:
+                self.engines[method].lengths = KnownLengths()
 
     def save(self) -> None:
         """Keep what the engines have learned."""
-        for planner, engine in self.engines.items():
-            engine.tracker.save(self._files[planner])
+        for method, engine in self.engines.items():
+            engine.tracker.save(self._files[method])
+            engine.lengths.learn()
+            engine.lengths.save(ends=True)
 
 
 def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: Strategy,
@@ -83,15 +103,16 @@ def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: 
     plans: list[Plan] = []
     released = engine.clock()
     request = replace(request_for(task, task.max_new_tokens), request_id=task.key, release_s=released,
-                      deadline_s=released + budget_s, strategy=strategy, delivery_margin_s=margin_s)
-    control = Control(Deadline(request.deadline_s, engine.clock), margin_s)
+                      deadline_s=released + budget_s, strategy=strategy, delivery_margin_s=margin_s,
+                      max_overrun_s=OVERRUN_S if strategy is Strategy.SKIP_NEXT else 0.0)
+    control = Control(Deadline(request.deadline_s, engine.clock), margin_s, request.max_overrun_s)
     control.on_plan = lambda plan, timing: plans.append(plan)
     outcome = engine.run(request, control)
     late_s = engine.clock() - request.deadline_s
     ratio = outcome.timing.eviction_ratio
+    ended = outcome.error_code is ErrorCode.NONE and outcome.finish_reason.is_natural
     return LiveAnswer(
-        promised=bool(plans) and plans[0].verdict.is_promise,
-        natural=outcome.error_code is ErrorCode.NONE and outcome.finish_reason.is_natural and late_s <= 0,
+        promised=bool(plans) and plans[0].verdict.is_promise, ended=ended, natural=ended and late_s <= 0,
         late_s=late_s, text=outcome.text, n=outcome.timing.generated_tokens,
         eviction_ratio=0.0 if math.isnan(ratio) else ratio, variant=outcome.timing.variant,
         verdict=(plans[0] if plans else outcome.timing).verdict.name,

@@ -16,18 +16,18 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from types import ModuleType
 
 
-def plots_if_installed() -> ModuleType | None:
-    """Return the module timebill_ros.bench.plots, or None after a sentence on standard error.
+def plots_if_installed(module: str = 'plots') -> ModuleType | None:
+    """Return the module of this name in timebill_ros.bench, or None after a sentence on standard error.
 
     Call it once the numbers are written and shown: importing matplotlib takes seconds, and may fail.
     """
     try:
-        from timebill_ros.bench import plots
+        return import_module(f'timebill_ros.bench.{module}')
     except ImportError as error:
         print(f'no picture was drawn, which takes matplotlib ({error}): install it with "pip install matplotlib" or '
               '"apt install python3-matplotlib"', file=sys.stderr)
         return None
-    return plots

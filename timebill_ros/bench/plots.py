@@ -39,7 +39,8 @@ TITLES = {'prefill': ('prefill', 'prompt tokens $N_x$'), 'step': ('one decode st
           'prediction': ('length prediction, prefill beside it', 'predictor tokens $N_p$')}
 
 
-def _save(figure, path: Path) -> None:
+def save(figure, path: Path) -> None:
+    """Write a figure, and forget it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -59,7 +60,7 @@ def profile(profile: Profile, path: Path) -> None:
         axis.legend(loc='upper left', fontsize=8)
         axis.grid(alpha=0.3)
     figure.suptitle(f'{profile.identity.device}, {profile.identity.dtype}', fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 def timeline(goals: list[dict], path: Path) -> None:
@@ -87,7 +88,7 @@ def timeline(goals: list[dict], path: Path) -> None:
     axis.legend(handles, [*COLOURS, 'deadline'], loc='upper right', fontsize=8, ncols=2, bbox_to_anchor=(1.0, 0.9))
     axis.set_xlim(0, max(goal['budget_s'] for goal in goals) * 1.15)
     axis.grid(axis='x', alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def quality(rows: list[dict], path: Path) -> None:
@@ -117,40 +118,7 @@ def quality(rows: list[dict], path: Path) -> None:
         axis.legend(loc='lower left', fontsize=9)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(f'{score.replace("_", " ")}, 95 % interval')
-    _save(figure, path)
-
-
-def length_predictor(result: dict, path: Path) -> None:
-    """Draw errors of every method, and how often a response stays within its predicted quantile.
-
-    `result` as in the JSON.
-    """
-    figure, (bars, curve) = plt.subplots(1, 2, figsize=(11, 4.6), layout='constrained', width_ratios=(3, 2))
-    rows = [row for row in result['rows'] if row['family'] == 'all']
-    methods = list(dict.fromkeys(row['method'] for row in rows))
-    for offset, (split, colour) in enumerate((('matched', COLOURS['prefill']), ('shifted', COLOURS['eviction']))):
-        mae = {row['method']: row['mae'] for row in rows if row['split'] == split}
-        places = [i + 0.4 * (offset - 0.5) for i in range(len(methods))]
-        bars.barh(places, [mae[method] for method in methods], height=0.38, color=colour, label=split)
-        for place, method in zip(places, methods, strict=True):
-            bars.text(mae[method], place, f' {mae[method]:.1f}', va='center', fontsize=7)
-        points = result['reliability'][split]
-        levels = [point['level'] for point in points]
-        curve.plot(levels, [point['share_interpolated'] for point in points], 'o-', markersize=3, color=colour,
-                   label=f'{split}, interpolated')
-        curve.plot(levels, [point['share_planned'] for point in points], '--', linewidth=1, color=colour,
-                   label=f'{split}, upper edges as plans use them')
-    bars.set_yticks(range(len(methods)), methods, fontsize=8)
-    bars.set_ylim(len(methods) - 0.4, -0.6)  # the first method on top
-    bars.set(xlabel='mean absolute error, tokens', title='Predicted response length')
-    bars.legend(loc='center right', fontsize=8)
-    bars.grid(axis='x', alpha=0.3)
-    curve.plot([0, 1], [0, 1], color='black', linewidth=0.8)
-    curve.set(xlabel='predicted quantile', ylabel='share of responses within it', title='Reliability', xlim=(0, 1),
-              ylim=(0, 1))
-    curve.legend(loc='upper left', fontsize=7)
-    curve.grid(alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def miss_rate(rows: list[dict], trace: dict, path: Path) -> None:
@@ -186,7 +154,7 @@ def miss_rate(rows: list[dict], trace: dict, path: Path) -> None:
         axis.axvline(trace['change_at'], color='black', linewidth=0.8, linestyle='--')
         axis.legend(fontsize=8, loc='upper left')
         axis.grid(alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def knobs(rows: list[dict], path: Path) -> None:
@@ -204,7 +172,7 @@ def knobs(rows: list[dict], path: Path) -> None:
     for axis in (score, chosen):
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def execution_time(rows: list[dict], path: Path) -> None:
@@ -220,7 +188,7 @@ def execution_time(rows: list[dict], path: Path) -> None:
         axis.set(title=TITLES[kind][0], xlabel=TITLES[kind][1], ylabel='measured / estimated', xscale='log')
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def load(lateness_s: list[float], samples: list[dict], start_s: float, path: Path) -> None:
@@ -240,7 +208,7 @@ def load(lateness_s: list[float], samples: list[dict], start_s: float, path: Pat
     right.set(xlabel='minutes', ylabel='MB', ylim=(0, None), title='memory; each gap is a worker lost')
     right.legend(fontsize=8)
     right.grid(alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def utilisation(rows: list[dict], path: Path) -> None:
@@ -263,7 +231,7 @@ def utilisation(rows: list[dict], path: Path) -> None:
                      ylim=(0, 1.02))
             axis.grid(alpha=0.3)
     axes[0][0].legend(fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def device(found: list[dict], path: Path) -> None:
@@ -287,4 +255,4 @@ def device(found: list[dict], path: Path) -> None:
         steps.legend(loc='lower right', fontsize=8)
         steps.set_title(f'{one["shape"]} in {one["dtype"]}: one decode step', fontsize=10)
         prefill.set_title('prefill', fontsize=10)
-    _save(figure, path)
+    save(figure, path)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from timebill_ros.bench.answers import entries_to_keep, generate_ids, prompt_ids, request_for, text_of
@@ -88,9 +89,11 @@ def score_of_cut(model: CausalLM, task: ScoredTask, answer: TimedAnswer, seconds
     return task.score(text_of(model, answer.ids[:n]))
 
 
-def methods_of(model: CausalLM) -> dict[str, tuple[str, float]]:
-    """Return the methods whose tokens do not depend on the budget, by name: (variant, eviction ratio)."""
-    evicted = {'fixed_50': (model.variant, 0.5), 'fixed_95': (model.variant, 0.95)} if model.supports_eviction else {}
-    return {'vanilla': (model.variant, 0.0), **evicted,
-            **{variant: (variant, 0.0) for variant in model.variants if variant != model.variant}}
+def methods_of(model: CausalLM, ratios: Sequence[float] = (0.5, 0.95)) -> dict[str, tuple[str, float]]:
+    """Return the methods whose tokens do not depend on the budget, by name: (variant, eviction ratio).
 
+    `ratios`: the shares of every prompt's cache that are evicted, one method for each.
+    """
+    fixed = ratios if model.supports_eviction else ()
+    return {'vanilla': (model.variant, 0.0), **{f'fixed_{100 * ratio:.0f}': (model.variant, ratio) for ratio in fixed},
+            **{variant: (variant, 0.0) for variant in model.variants if variant != model.variant}}

@@ -21,25 +21,31 @@ import sys
 from pathlib import Path
 
 from timebill_ros import settings
+from timebill_ros.cli import bench_evaluation, bench_prefix
+from timebill_ros.cli.bench_options import EMBEDDED, FOLDER, add_answer_options, answer_arguments
 from timebill_ros.cli.isolation import isolate
 from timebill_ros.cli.model_options import add_model_options, model_arguments, model_settings
 from timebill_ros.cli.option_values import number, out_file, whole
 from timebill_ros.cli.task_options import add_task_options, task_source
 
-EMBEDDED = 'embedded'  # what benches measure where no model is named, whatever the cache holds
-FOLDER = Path('build/bench')  # results/ holds what was committed: only --out writes there
 # About how long each bench runs with its defaults, with the embedded model on the two cores of docs/results.md.
 TAKES = {
     'decode': '2 minutes, with --shape Qwen2.5-0.5B 4',
     'quality': '2 minutes, 8 with all --scorers, and longer with a larger model',
     'budgets': '20 minutes, and 2 to 5 hours with 500 tasks of real text and a model of 135 million weights',
-    'length-predictor': '15 minutes',
+    'length-predictor': '15 minutes, and an hour with --text and a model of 135 million weights',
     'execution-time': '3 minutes',
     'miss-rate': '10 minutes',
     'knobs': '5 minutes',
     'load': '25 minutes: --minutes, and the start of the node',
     'utilisation': '25 minutes: 42 times --seconds, and the end of the last goals',
     'device': '10 minutes, and 4 with --quick',
+    'deadlines': '30 minutes, and 3 to 6 hours with 500 tasks of real text and a model of 135 million weights',
+    'k-sweep': '20 minutes, and an hour with 100 tasks of real text',
+    'wcet': '5 minutes, and 15 with real text',
+    'parallel': '2 minutes',
+    'prefix': '10 minutes, with smollm2',
+    'all': '3 hours, 10 minutes with --quick, and longer with --tasks',
 }
 
 
@@ -50,6 +56,8 @@ def add(commands) -> None:
     for add_bench in (_add_decode, _add_quality, _add_budgets, _add_length_predictor, _add_execution_time,
                       _add_miss_rate, _add_knobs, _add_load, _add_utilisation, _add_device):
         add_bench(benches)
+    bench_evaluation.add_to(benches, _parser)
+    bench_prefix.add_to(benches, _parser)
 
 
 def _parser(benches, name: str, what: str) -> argparse.ArgumentParser:
@@ -109,29 +117,35 @@ def _add_budgets(benches) -> None:
     command = _parser(benches, 'budgets', 'what a client holds at its deadline: plain generation, fixed evictions and '
                       'other weights against both planners')
     add_model_options(command, model=EMBEDDED)
-    add_task_options(command)
-    table = settings.BY_NAME['quality_table']
-    command.add_argument('--quality-table', default=table.default, metavar='FILE', help=table.description)
-    command.add_argument('--out', type=out_file, default=FOLDER / 'budgets.json',
-                         help='JSON; beside it lie the finished '
-                         'answers, from which a stopped run goes on')
-    command.add_argument('--live-limit', type=whole(0), default=100, metavar='N', help='tasks that the planners answer')
+    add_answer_options(command, 'budgets')
     command.set_defaults(run=_run_budgets, variants='int8')
 
 
 def _run_budgets(options: argparse.Namespace) -> int:
     from timebill_ros.bench.budgets import run
-    return run(model_settings(options), options.out, source=task_source(options), n_live=options.live_limit)
+    return run(model_settings(options), options.out, **answer_arguments(options))
 
 
 def _add_length_predictor(benches) -> None:
     command = _parser(benches, 'length-predictor', 'predicted response lengths against generated ones')
-    command.add_argument('--model', type=Path, help='directory of a target for site-log tasks (default: the embedded)')
-    command.add_argument('--length-predictor', type=Path, help='directory, trained with --baselines (likewise)')
+    command.add_argument('--model', type=Path, help='directory of a target for site-log tasks (default: the embedded); '
+                         'with --text any model, or its name (default: smollm2)')
+    command.add_argument('--length-predictor', type=Path, help='directory, for site-log tasks trained with --baselines '
+                         "(default: the embedded model's, with --text none)")
+    command.add_argument('--text', type=Path, nargs=2, metavar=('LEARNED', 'JUDGED'), help='files of prompts, JSON '
+                         'lines, gzipped or not, to learn from and to be judged on, in the place of site-log tasks; in '
+                         '--out the rows of the other test bed stay')
+    command.add_argument('--labels', type=out_file, metavar='FILE', help='with --text: a file that "timebill '
+                         'train-length-predictor --states" made, or began, of the first file: what it has answered is '
+                         'not answered again (default: beside --out)')
+    command.add_argument('--max-new-tokens', type=whole(2), default=256, metavar='N',
+                         help='with --text: where an answer is cut (default: %(default)s)')
     command.add_argument('--device', default='cpu')
     command.add_argument('--out', type=out_file, default=FOLDER / 'length_predictor.json')
-    command.add_argument('--prompts', type=whole(1), default=500, metavar='N', help='per split')
-    command.add_argument('--samples', type=whole(1), default=2, metavar='N', help='responses per prompt')
+    command.add_argument('--prompts', type=whole(1), default=500, metavar='N', help='per split; with --text those that '
+                         'are judged')
+    command.add_argument('--samples', type=whole(1), default=2, metavar='N', help='responses per prompt; with --text '
+                         'one, greedily')
     command.add_argument('--bounds', type=whole(1), nargs='*', default=[1024, 512, 256], metavar='N_p',
                          help='input lengths to compress prompts to, in rows of their own')
     command.add_argument('--learned-from', type=whole(1), default=1000, metavar='N',
@@ -140,12 +154,23 @@ def _add_length_predictor(benches) -> None:
 
 
 def _run_length_predictor(options: argparse.Namespace) -> int:
-    from timebill_ros.bench.length_predictor import run
+    from timebill_ros.bench import length_predictor
+    from timebill_ros.bench.text_lengths import Sources
     from timebill_ros.resources import embedded_directory
-    return run(options.model or embedded_directory() / 'model',
-               options.length_predictor or embedded_directory() / 'length_predictor', options.out,
-               n_prompts=options.prompts, samples=options.samples, bounds=options.bounds,
-               n_learned=options.learned_from, device=options.device)
+    from timebill_ros.training.answering import Target
+    from timebill_ros.training.journal import beside
+    from timebill_ros.worker.model_choice import choose_model
+    if options.text:
+        model = choose_model({'model': str(options.model or 'smollm2'), 'cache_dir': ''}).model
+        kept = options.labels or options.out.with_name(f'{options.out.stem}_text.json')
+        return length_predictor.run_text(
+            Target(model, options.device, max_new_tokens=options.max_new_tokens),
+            Sources(*options.text, options.learned_from, options.prompts, beside(kept)), options.out,
+            options.length_predictor)
+    return length_predictor.run(
+        options.model or embedded_directory() / 'model',
+        options.length_predictor or embedded_directory() / 'length_predictor', options.out, n_prompts=options.prompts,
+        samples=options.samples, bounds=options.bounds, n_learned=options.learned_from, device=options.device)
 
 
 def _add_execution_time(benches) -> None:
@@ -233,6 +258,8 @@ def _add_load(benches) -> None:
     command.add_argument('--goals', type=whole(1), default=10_000, metavar='N')
     command.add_argument('--clients', type=whole(1), default=4, metavar='N', help='processes')
     command.add_argument('--minutes', type=number(0), default=24.0, help='over which the goals are spread')
+    command.add_argument('--offered-load', type=number(0), default=0.0, metavar='LOAD', help='arrival rate times mean '
+                         'unhurried time, which then says how long it takes; 0: --minutes does')
     command.add_argument('--kills', type=whole(0), default=20, metavar='N', help='of the worker')
     command.add_argument('--hangs', type=whole(0), default=10, metavar='N', help='of the worker')
     command.add_argument('--seed', type=whole(0), default=1)
@@ -243,7 +270,7 @@ def _run_load(options: argparse.Namespace) -> int:
     from timebill_ros.bench.load import run, summary
     isolate()
     result = run(options.out, n_goals=options.goals, n_clients=options.clients, minutes=options.minutes,
-                 kills=options.kills, hangs=options.hangs, seed=options.seed)
+                 offered_load=options.offered_load, kills=options.kills, hangs=options.hangs, seed=options.seed)
     print(summary(result))
     return 1 if result['lost'] or result['wrong_code'] else 0
 
