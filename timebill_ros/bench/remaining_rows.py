@@ -49,7 +49,7 @@ def remaining_rows(train: Sequence[Answer], test: Sequence[Answer], *, depth: in
     fewer than FEWEST answers of `train`, or none of `test`, go on.
     """
     train, test = ([answer for answer in answers if answer.states is not None] for answers in (train, test))
-    if len(train) < FEWEST:
+    if len(train) < FEWEST or not any(answer.looks for answer in train):
         return []
     before = _before_the_first_token(train, depth)
     service = _learned_in_service(train, depth, limit)
@@ -112,7 +112,7 @@ def _learned_in_service(train: Sequence[Answer], depth: int, limit: int
                         ) -> Callable[[Answer, np.ndarray, int], LengthDistribution]:
     """Return what a node has learned from these goals: the length of an answer with states [S] after so many tokens."""
     width = len(train[0].states[depth])
-    looked = next((len(states) for answer in train for _, states in answer.looks), 0)
+    looked = next(len(states) for answer in train for _, states in answer.looks)
     learner, observed = StateLearner(width, depth, last_width=looked // 2), ObservedLengths()
 
     def expected(answer: Answer) -> LengthDistribution:

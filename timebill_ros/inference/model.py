@@ -27,9 +27,11 @@ from pathlib import Path
 import torch
 
 from timebill_ros.inference import attention, foreign_cache, generation_config, variants
+from timebill_ros.inference.answer_state import AnswerState, WatchedChain
 from timebill_ros.inference.chunks import read_in_chunks
 from timebill_ros.inference.devices import choose_device
 from timebill_ros.inference.eviction import MAX_WINDOW, SCORERS, Scorer, evict
+from timebill_ros.inference.grammars.no_grammars import NoGrammars
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.layer_stop import Stopped, stop_before_layers
 from timebill_ros.inference.memory import is_out_of_memory
@@ -77,6 +79,8 @@ class CausalLM:
         self._requested_threads = threads
         self.prompt_state: PromptState | None = None  # where prefill leaves its last state; None: nowhere
         self.prefixes: PrefixStore | None = None  # what was read before; None: nothing is kept
+        self.grammars = NoGrammars('none were prepared')  # or Grammars: what gives answers a form
+        self.answer_state: AnswerState | None = None  # where steps leave theirs; None: nowhere
         self.scorer: Scorer = SCORERS[scorer]()
         files = ModelFiles(name, self.device, dtype, trust_remote_code=trust_remote_code,
                            allow_unsafe_weights=allow_unsafe_weights, revision=revision, template_args=template_args)
@@ -294,7 +298,10 @@ class CausalLM:
 
     def chain(self, sampler: Sampler) -> TokenChain:
         """Return what draws the tokens of one answer, with the weights in use now. `hidden` stays what it is."""
-        return self._step.chain(sampler) or StepChain(self.step, sampler, self._arrivals)
+        own = self._step.chain(sampler)
+        chain = own or StepChain(self.step, sampler, self._arrivals)
+        watch = self.answer_state
+        return chain if watch is None else WatchedChain(chain, watch, lambda: (own or self).hidden)
 
     @torch.inference_mode()
     def evict(self, n_keep: int) -> None:
