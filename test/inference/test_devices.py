@@ -54,7 +54,7 @@ def test_a_precision_is_emulated_where_it_takes_much_longer(half_s, emulated, mo
         seconds = half_s if rows.dtype is torch.float16 else 1.0
         now[0] += seconds * (30.0 if len(calls) in (3, 8) else 1.0)
     monkeypatch.setattr(torch.nn.functional, 'linear', linear)
-    monkeypatch.setattr(devices.time, 'perf_counter', lambda: now[0])
+    monkeypatch.setattr(devices.time, 'thread_time', lambda: now[0])
     devices.is_emulated.cache_clear()
     try:
         assert devices.is_emulated(torch.float16) == emulated

@@ -68,17 +68,23 @@ SLOWER = 2.0  # times as long as in float32: far above what the hardware has, be
 def is_emulated(dtype: torch.dtype) -> bool:
     """Tell whether the CPU lacks a floating-point precision, so that prefill is several times slower in it.
 
-    No public API of PyTorch tells, so a product as large as prefill's is timed in both precisions, in turns.
+    No public API of PyTorch tells, so a product as large as prefill's is timed in both precisions, in turns. What is
+    compared is the computing time of one thread: on a busy machine two threads wait for each other, and a precision
+    that takes a quarter of the time looks like the slower one.
     """
     if dtype not in (torch.bfloat16, torch.float16):
         return False
-    seconds = {torch.float32: [], dtype: []}
-    for _ in range(5):
-        for kind, found in seconds.items():
-            rows, weights = torch.ones(64, 512, dtype=kind), torch.ones(512, 512, dtype=kind)
-            started = time.perf_counter()
-            torch.nn.functional.linear(rows, weights)
-            found.append(time.perf_counter() - started)
+    seconds, threads = {torch.float32: [], dtype: []}, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(5):
+            for kind, found in seconds.items():
+                rows, weights = torch.ones(64, 512, dtype=kind), torch.ones(512, 512, dtype=kind)
+                started = time.thread_time()
+                torch.nn.functional.linear(rows, weights)
+                found.append(time.thread_time() - started)
+    finally:
+        torch.set_num_threads(threads)
     return min(seconds[dtype]) > SLOWER * min(seconds[torch.float32])
 
 

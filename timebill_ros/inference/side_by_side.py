@@ -39,7 +39,7 @@ from timebill_ros.inference.steps.modules import forward_options, head_inputs
 
 log = logging.getLogger(__name__)
 
-ROWS = 16  # answers at once; more of them hardly make a token cheaper on a CPU
+ROWS = 32  # answers at once; more of them hardly make a token cheaper on a CPU
 
 
 @dataclass
