@@ -83,7 +83,7 @@ def test_bench_device_on_a_cpu(tmp_path, capsys):
 
 
 BENCHES = ['decode', 'quality', 'budgets', 'length-predictor', 'execution-time', 'miss-rate', 'knobs', 'load',
-           'utilisation', 'device']
+           'utilisation', 'device', 'deadlines', 'k-sweep', 'wcet', 'parallel', 'prefix', 'all']
 
 
 @pytest.mark.parametrize('name', BENCHES)

@@ -43,7 +43,7 @@ def schema(text: str) -> str:
 def add_form_options(command: argparse.ArgumentParser) -> None:
     """Add the options; at most one of the first three may be given."""
     forms = command.add_mutually_exclusive_group()
-    forms.add_argument('--schema', type=schema, default='', metavar='FILE',
+    forms.add_argument('--schema', type=schema, metavar='FILE',
                        help='JSON Schema that the answer is to satisfy: a file, or the schema itself; {}: any object')
     forms.add_argument('--choice', action='append', default=[], metavar='TEXT',
                        help='one of the texts that the answer may be; give it several times')
@@ -55,5 +55,5 @@ def add_form_options(command: argparse.ArgumentParser) -> None:
 
 def form_fields(options: argparse.Namespace) -> dict:
     """Return the fields of a goal that the options give."""
-    return {'response_schema': options.schema, 'choices': options.choice, 'regex': options.regex,
+    return {'response_schema': options.schema or '', 'choices': options.choice, 'regex': options.regex,
             'on_cut': ON_CUT[options.on_cut]}
