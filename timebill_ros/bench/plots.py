@@ -137,6 +137,7 @@ def miss_rate(rows: list[dict], trace: dict, path: Path) -> None:
             bars.text(place, rate, f'{mine[condition]["share_promised"]:.0%}', ha='center', va='bottom', fontsize=6)
     bars.axhline(rows[0]['epsilon'], color='black', linewidth=0.8, linestyle='--')
     bars.set_xticks(range(len(conditions)), conditions)
+    bars.margins(y=0.2)  # room for the legend
     bars.set(ylabel='misses per promise', title='Miss rate (numbers: share of requests that were promised)')
     bars.legend(ncols=len(methods), fontsize=8)
     requests = range(len(trace['slack_s']))
