@@ -60,8 +60,9 @@ def test_it_loads_with_the_auto_classes_and_generates_what_our_loop_does():
 
 # Few logs, so the least scores are well below the means over many logs (results/quality.json). `room` is hardest: the
 # model copies a whole visit.
-@pytest.mark.parametrize(('family', 'least'), [('find', 0.8), ('list', 0.85), ('bring', 0.85), ('route', 0.85),
-                                               ('report', 0.75), ('room', 0.5)])
+@pytest.mark.parametrize(('family', 'least'), [
+    ('find', 0.8), ('room', 0.5), *(pytest.param(family, least, marks=pytest.mark.slow) for family, least in (
+        ('list', 0.85), ('bring', 0.85), ('route', 0.85), ('report', 0.75)))])
 def test_most_steps_are_right_without_eviction(family, least):
     model = CausalLM(str(MODEL))
     scores = []

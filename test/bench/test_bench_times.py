@@ -61,6 +61,7 @@ def test_generate_goes_past_the_end_of_the_text_as_our_loop_does(static):
     assert len(ours) == len(bare) == 68
 
 
+@pytest.mark.slow
 def test_execution_time(profile, tmp_path):
     out = tmp_path / 'times.json'
     assert main(['bench', 'execution-time', '--out', str(out), '--profile', str(profile), '--repeats', '1',

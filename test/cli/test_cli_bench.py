@@ -63,6 +63,7 @@ def test_bench_decode_of_a_shape_has_every_precision_and_what_it_costs_in_qualit
     assert {row['precision'] for row in result['quality']} == {'float32', 'bfloat16', 'float16', 'int8', 'int4'}
 
 
+@pytest.mark.slow
 def test_bench_device_on_a_cpu(tmp_path, capsys):
     out = tmp_path / 'device.json'
     assert run('bench', 'device', '--shapes', 'tiny', '--longest', 300, '--seconds', 2, '--tokens', 4, '--rounds', 1,

@@ -93,7 +93,8 @@ def running(node: NodeProcess, goal: Generate.Goal, for_s: float):
 
 # -- the pace --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('factor, ahead_s', [(0.3, 0.6), (1.0, 2.0), (3.0, 6.0)])
+@pytest.mark.parametrize('factor, ahead_s', [
+    (0.3, 0.6), pytest.param(1.0, 2.0, marks=pytest.mark.slow), (3.0, 6.0)])
 def test_a_deadline_in_simulated_time_is_met_at_its_pace(started, sim, factor, ahead_s):
     settle(sim, factor)
     real_s = ahead_s / factor
@@ -101,7 +102,7 @@ def test_a_deadline_in_simulated_time_is_met_at_its_pace(started, sim, factor, a
     assert result.timing.time_budget_s == pytest.approx(real_s, rel=0.25, abs=0.4)
 
 
-@pytest.mark.parametrize('factor', [0.3, 3.0])
+@pytest.mark.parametrize('factor', [pytest.param(0.3, marks=pytest.mark.slow), 3.0])
 def test_a_time_budget_is_in_real_time_at_any_pace(started, sim, factor):
     settle(sim, factor)
     sent = started.send(make_goal(budget_s=1.2, max_new_tokens=LONG))
@@ -158,7 +159,7 @@ def test_no_goal_lives_for_ever_because_the_simulation_is_paused(node, sim):
     ends_after(sent, 1.8, 1.5 + TIMEOUT_S + SLACK_S)
 
 
-@pytest.mark.parametrize('messages', [True, False])
+@pytest.mark.parametrize('messages', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_goal_released_in_a_long_pause_has_its_time_and_ends(node, sim, messages):
     sim.pause(messages=messages)
     time.sleep(TIMEOUT_S + 0.3)

@@ -72,7 +72,8 @@ def assert_degraded_and_back(node, before: int, lost_pid: int):
 
 
 @pytest.mark.parametrize('strategy, status, code, keeps', [
-    (TRUNCATE, SUCCEEDED, Result.NONE, True), (KILL, ABORTED, Result.DEADLINE_MISSED, False)])
+    (TRUNCATE, SUCCEEDED, Result.NONE, True),
+    pytest.param(KILL, ABORTED, Result.DEADLINE_MISSED, False, marks=pytest.mark.slow)])
 def test_a_hang_in_decode(node, strategy, status, code, keeps):
     before, pid = len(node.statuses), node.worker_pid()
     sent = ask(node, faulty_worker.HANG_IN_DECODE, 2.0, overrun_strategy=strategy)
@@ -117,6 +118,7 @@ def test_an_error_that_stays_replaces_the_worker(node):
     assert_degraded_and_back(node, before, pid)
 
 
+@pytest.mark.slow
 def test_a_hang_under_skip_next_ends_with_its_longest_overrun(node):
     sent = ask(node, faulty_worker.HANG_IN_DECODE, 1.0, overrun_strategy=SKIP_NEXT)
     ended, result = sent.result()
@@ -124,7 +126,8 @@ def test_a_hang_under_skip_next_ends_with_its_longest_overrun(node):
     assert result.text and 0 < result.timing.tardiness_s <= 1.0
 
 
-@pytest.mark.parametrize('strategy, keeps', [(TRUNCATE, True), (KILL, False)])
+@pytest.mark.parametrize('strategy, keeps', [
+    (TRUNCATE, True), pytest.param(KILL, False, marks=pytest.mark.slow)])
 def test_a_crash(node, strategy, keeps):
     before, pid = len(node.statuses), node.worker_pid()
     sent = ask(node, faulty_worker.CRASH, overrun_strategy=strategy)

@@ -48,8 +48,8 @@ def to_group_twice(node, number):
 
 
 @pytest.mark.parametrize('number, send', [
-    (signal.SIGINT, to_node), (signal.SIGTERM, to_node_twice), (signal.SIGINT, to_group_twice),
-    (signal.SIGTERM, to_group_twice)])
+    (signal.SIGINT, to_node), pytest.param(signal.SIGTERM, to_node_twice, marks=pytest.mark.slow),
+    (signal.SIGTERM, to_group_twice), pytest.param(signal.SIGINT, to_group_twice, marks=pytest.mark.slow)])
 def test_a_signal_ends_every_goal_with_a_result_within_two_seconds(number, send):
     with NodeProcess() as node:
         node.start()
@@ -78,7 +78,7 @@ def test_a_signal_to_an_unconfigured_node(number):
         assert node.stop(number) == 0
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('state', ['unconfigured', 'inactive', 'active', 'cleaned up'])
 def test_a_signal_in_simulated_time(state, number, tmp_path):
     """The clock follower's thread must have left rclpy before the interpreter ends, or C++ aborts the process."""
@@ -102,7 +102,8 @@ def test_a_signal_in_simulated_time_without_a_clock(tmp_path):
         assert node.stop(signal.SIGINT) == 0, node.log
 
 
-@pytest.mark.parametrize('wait_s', [0.0, 0.05, 0.2, 0.5])
+@pytest.mark.parametrize('wait_s', [
+    0.0, pytest.param(0.05, marks=pytest.mark.slow), 0.2, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_a_signal_at_any_moment_of_the_start_in_simulated_time(wait_s, tmp_path):
     """The node configures itself meanwhile; a worker that it starts after the signal must not be waited for."""
     worker = worker_program('silent_worker.py', tmp_path)

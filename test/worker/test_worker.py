@@ -50,7 +50,8 @@ def assert_serves(node, *, not_pid):
     assert not process_exists(not_pid)
 
 
-@pytest.mark.parametrize('strategy, keeps', [(TRUNCATE, True), (KILL, False)])
+@pytest.mark.parametrize('strategy, keeps', [
+    (TRUNCATE, True), pytest.param(KILL, False, marks=pytest.mark.slow)])
 def test_a_killed_worker_is_told_at_once_and_replaced(node, strategy, keeps):
     sent = decoding(node, overrun_strategy=strategy)
     waiting = node.send(make_goal('one'))
