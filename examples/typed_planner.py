@@ -66,7 +66,7 @@ class Decision:
 
 
 def schema_of(kind) -> dict:
-    """Return the JSON Schema of a type: a dataclass, list[...], Literal[...], a union, str, int, float, bool or None."""
+    """Return the JSON Schema of a type: dataclass, list[...], Literal[...], a union, str, int, float, bool or None."""
     if dataclasses.is_dataclass(kind):
         hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
         required = [f.name for f in fields
@@ -108,7 +108,7 @@ class TypedPlanner:
     def decide(self, question: str, budget_s: float) -> Decision:
         """Return a plan, `budget_s` seconds from now at the latest."""
         try:
-            goal = self._client.ask(question, budget_s, timeout_s=budget_s, response_schema=json.dumps(schema_of(Plan)))
+            goal = self._client.ask(question, budget_s, timeout_s=budget_s, response_schema=schema_of(Plan))
             answer = goal.answer()
         except ServerUnavailable as error:
             return Decision(why_none=str(error))

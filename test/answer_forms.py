@@ -17,8 +17,8 @@ import json
 
 from timebill_ros.inference.grammars.vocabulary import N_BYTES, of_bytes
 
-PIECES = ['": "', '", "', '": ', ', "', '"}', '{"', '[{"', '"]', '\\u', '\\ud83d\\ude00', '\\\\', '\\"', 'true', 'null', '0.5',
-          '  ', '\n', '\n    ', '    ', 'é', '好', '\U0001f916', 'ab', 'the ', 'kitchen', '12']
+PIECES = ['": "', '", "', '": ', ', "', '"}', '{"', '[{"', '"]', '\\u', '\\ud83d\\ude00', '\\\\', '\\"', 'true', 'null',
+          '0.5', '  ', '\n', '\n    ', '    ', 'é', '好', '\U0001f916', 'ab', 'the ', 'kitchen', '12']
 TOKENS = [*(bytes([byte]) for byte in range(N_BYTES)), *(piece.encode() for piece in PIECES),
           '\U0001f916'.encode()[:2], '好'.encode()[1:], b'<end>']  # two of them are halves of characters
 EOS = len(TOKENS) - 1

@@ -104,7 +104,7 @@ def test_an_answer_is_valid_at_any_budget(name, on_cut):
     assert succeeded == 25 if on_cut is OnCut.CLOSE else succeeded
 
 
-@pytest.mark.parametrize('n', [1, 2, 5, 9, 30])
+@pytest.mark.parametrize('n', [1, 2, 5, 9])
 def test_a_limit_is_a_cut_too(n):
     outcome = FormBench(3).run(max_new_tokens=n, response_schema=TEXTS['lists'], on_cut=OnCut.CLOSE)
     assert outcome.finish_reason is FinishReason.LENGTH and outcome.timing.generated_tokens == n

@@ -40,6 +40,7 @@ from timebill_ros.inference.prompt_reading import read_prompt
 from timebill_ros.inference.ranges import Ranges
 from timebill_ros.inference.text import StopStrings
 from timebill_ros.inference.text import decode as decode_text
+from timebill_ros.length.form_lengths import within
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.planning.length_source import ExpectedLength, LengthSource
 from timebill_ros.planning.paper_rule import PaperRule
@@ -55,9 +56,12 @@ from timebill_ros.timing.execution_time import ExecutionTimes
 if TYPE_CHECKING:  # worker/scripted.py runs this file where torch is not installed
     import torch
 
+    from timebill_ros.inference.grammars.restricted_answer import RestrictedAnswer
     from timebill_ros.length.state_learner import StateLearner
 
 log = logging.getLogger(__name__)
+
+SHORTEST_STEP_S = 1e-5  # for which the end of an answer of a given form is planned
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Prepared:
     n_goal: int  # the goal's own limit, where that is shorter than the whole context
     dropped: int  # messages of the conversation that were left out
     reused: int = 0  # tokens, from the beginning, whose states are known
+    answer: RestrictedAnswer | None = None  # where the goal asks for a form
 
     @property
     def n_x(self) -> int:
@@ -93,8 +98,7 @@ class Engine:
                  clock: Clock = time.monotonic):
         self.model = model
         self.predictor = predictor
-        self.times = times
-        self.tracker = tracker
+        self.times, self.tracker = times, tracker
         self.planner = Planner(times, list(model.variants), rule)
         self.ranges = ranges or Ranges()
         self.replan_tokens = replan_tokens
@@ -111,7 +115,7 @@ class Engine:
             with self.model.stream.entered(), self.ranges.request():
                 reason, text = self._generate(request, control, timing)
             full = timing.prompt_tokens + timing.generated_tokens >= self.model.max_context
-            return overrun.settle(request, reason, text, timing, context_is_full=full)
+            return overrun.settle(request, reason, text, timing, added=control.added, context_is_full=full)
         except GoalError as error:
             return Outcome(error.code, str(error), '', FinishReason.ERROR, timing)
         except Exception as error:  # the request ends with a code; the worker and its model go on
@@ -136,8 +140,12 @@ class Engine:
         prepared = self._prepare(request, control.should_stop)
         if prepared is None:
             return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
-        timing.prompt_tokens = n_x = prepared.n_x
+        timing.prompt_tokens, answer = (n_x := prepared.n_x), prepared.answer
         timing.dropped_messages = prepared.dropped
+        if answer is not None:
+            timing.grammar_s = answer.grammar_s
+            fitting = (control.deadline.remaining() - control.margin_s) / max(self.times.step(n_x), SHORTEST_STEP_S)
+            control.margin_s += answer.closing_s(min(prepared.n_max, max(fitting, 0.0)))
         left = control.deadline.remaining() - control.margin_s
         if left <= 0:
             return FinishReason.DEADLINE, ''
@@ -188,31 +196,43 @@ class Engine:
         decode_started = clock()
         timing.time_to_first_token_s = decode_started - request.release_s  # prefill has given token 0 already
         control.on_phase(Phase.DECODE)
+        # An answer of a form goes its own ways, of which the states of others say nothing.
+        remaining = None if answer else self.lengths.while_decoding(expected, self.model)
         replanner = Replanner(self.model, self.planner, replace(known, n_max=plan.length_cap), plan=plan, timing=timing,
-                              control=control, started_s=prefill_started, drops=drops)
-        reason, stops = self._decode(request, control, prepared.ids, logits, plan, replanner, n_kv)
+                              control=control, started_s=prefill_started, drops=drops, remaining=remaining)
+        reason, stops = self._decode(request, control, prepared, logits, plan, replanner, n_kv)
         ended = clock()
         timing.decode_s = ended - decode_started
         timing.generated_tokens = n = control.n_tokens
         evicting_s = self.times.eviction(n_x) if n_kv < n_x else 0.0
+        saved_s = answer.account(timing, self.times.step(n_kv) - self.times.more(n_kv)) if answer else 0.0
         self._learn(known, plan, timing, n, reason, decode_s=ended - planned,
-                    decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n))
-        self.lengths.observe(expected, n, whole=reason in (FinishReason.EOS, FinishReason.STOP))
+                    decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s)
+        self.lengths.observe(expected, n, whole=reason in (FinishReason.EOS, FinishReason.STOP), remaining=remaining)
         if reason is FinishReason.ERROR:
             raise self._infeasible(replanner.plan, control.deadline.remaining() - control.margin_s, request, n)
-        text = decode_text(self.model.tokenizer, control.tokens[:n - 1 if reason is FinishReason.EOS else n])
-        return reason, stops.cut(text)
+        tokens = control.tokens[:n - 1 if reason is FinishReason.EOS else n]
+        if answer is not None:
+            text, control.added = answer.ended(tokens, reason, request.on_cut)
+            return reason, text
+        return reason, stops.cut(decode_text(self.model.tokenizer, tokens))
 
     # -- the steps of a request, in their order ---------------------------------------------------------------------
 
     def _prepare(self, request: Request, should_stop: Callable[[], bool]) -> Prepared | None:
-        """Render and tokenize; None where `should_stop` said so. GoalError for a prompt that the model cannot take."""
+        """Render, tokenize, compile the form; None where `should_stop` said so. GoalError for what cannot be."""
+        compiling = self.model.grammars.start(request)
         found = read(self.model, request, should_stop)
         if found is None:
             return None
         n_goal = min(request.max_new_tokens, self.model.max_context)
-        return Prepared(found.prompt, found.ids, min(n_goal, self.model.max_context - len(found.ids)), n_goal,
-                        found.dropped, self.model.prefixes.known(found.ids) if self.model.prefixes else 0)
+        n_max = min(n_goal, self.model.max_context - len(found.ids))
+        answer = self.model.grammars.collect(compiling, should_stop)
+        if compiling is not None and answer is None:
+            return None
+        limit = answer.bounds.limit if answer is not None and answer.bounds.limit else n_goal
+        return Prepared(found.prompt, found.ids, min(n_max, limit), min(n_goal, limit), found.dropped,
+                        self.model.prefixes.known(found.ids) if self.model.prefixes else 0, answer)
 
     def _refuse_long_prefill(self, request: Request, timing: Timing, left_s: float, reused: int) -> None:
         """Raise GoalError INFEASIBLE where reading the prompt alone would take longer than is left."""
@@ -230,7 +250,9 @@ class Engine:
     def _situation(self, request: Request, prepared: Prepared, expected: ExpectedLength) -> Situation:
         n_x = prepared.n_x
         n_min = smallest_keep(n_x, request.max_eviction_ratio, MAX_WINDOW) if self.model.supports_eviction else n_x
-        return Situation(expected.distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(request.sampling.kind),
+        distribution = expected.distribution if prepared.answer is None else within(
+            expected.distribution, *prepared.answer.bounds)
+        return Situation(distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(request.sampling.kind),
                          may_cap=overrun.of(request).cut_is_lost, n_goal=prepared.n_goal,
                          sampling=request.sampling.kind, look_tokens=self.replan_tokens, lengths_known=expected.known)
 
@@ -248,20 +270,21 @@ class Engine:
         timing.eviction_s = self.clock() - started
         return n_kv
 
-    def _decode(self, request: Request, control: Control, ids: list[int], logits: torch.Tensor, plan: Plan,
+    def _decode(self, request: Request, control: Control, prepared: Prepared, logits: torch.Tensor, plan: Plan,
                 replanner: Replanner, n_kv: int) -> tuple[FinishReason, StopStrings]:
         """Run the token loop, which writes to `control`: (why it ended, the search for stop strings)."""
-        model = self.model
+        model = self.model.grammars.restricted(self.model, prepared.answer)
         control.tokens[:] = [0] * plan.length_cap
-        stops = StopStrings(model.tokenizer, request.sampling.stop)
-        with model.drawing(request.sampling, ids) as sampler, no_collection():
+        stops = StopStrings(self.model.tokenizer, request.sampling.stop)
+        with model.drawing(request.sampling, prepared.ids) as sampler, no_collection():
             reason = decode(self.ranges.stepping(model), sampler, logits, position=plan.n_x, n_kv=n_kv,
                             cap=plan.length_cap,
                             cap_reason=FinishReason.LENGTH if plan.length_cap >= request.max_new_tokens else
                             FinishReason.CAPPED,
                             step_s=self.planner.times_of(plan.variant, request.sampling.kind).steps.scaled(
                                 plan.timing_factor),
-                            stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner)
+                            stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner,
+                            more_s=self.times.more(n_kv) * plan.timing_factor)
         return reason, stops
 
     def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, decode_s: float,

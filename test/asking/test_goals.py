@@ -87,6 +87,12 @@ def test_a_field_that_no_message_can_carry_is_refused(fields, told):
         make_goal(**{'messages': 'x', 'budget_s': 1.0, **fields})
 
 
+def test_a_schema_may_be_a_dictionary():
+    assert make_goal('go', response_schema={'type': 'object'}).response_schema == '{"type": "object"}'
+    assert make_goal('go', response_schema='{}', choices=[]).response_schema == '{}'
+    assert make_goal('go', choices=('left', 'right')).choices == ['left', 'right']
+
+
 def test_a_field_that_no_goal_has_is_refused():
     with pytest.raises(ValueError, match='a goal has no field max_tokens; its fields are prompt, messages'):
         make_goal('x', 1.0, max_tokens=9)

@@ -15,6 +15,7 @@
 """Goals as messages, made of what Python programs hold, and checked before they are sent."""
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from numbers import Real
 
@@ -44,13 +45,16 @@ def chat(*messages: Mapping[str, str]) -> list[ChatMessage]:
 def make_goal(messages: Messages, budget_s: float | None = None, **fields) -> Generate.Goal:
     """Return a goal for the model's chat template. `fields`: further fields of Generate.Goal by name.
 
-    `budget_s` None leaves the budget to the node. ValueError, with the value, for what no goal can carry.
+    `budget_s` None leaves the budget to the node; `response_schema` may be a dictionary. ValueError, with the value,
+    for what no goal can carry.
     """
     goal = Generate.Goal(messages=_turns(messages))
     known = Generate.Goal.get_fields_and_field_types()
     for name, value in fields.items():
         if name not in known:
             raise ValueError(f'a goal has no field {name}; its fields are {", ".join(known)}')
+        if name == 'response_schema' and isinstance(value, Mapping):
+            value = json.dumps(value)
         setattr(goal, name, carried(known[name], value, name))
     if budget_s is not None:
         goal.time_budget = duration(check_budget(budget_s))

@@ -75,7 +75,7 @@ def ends_inside_character(tokenizer, ids: Sequence[int]) -> bool:
 
 
 def spells_bytes(tokenizer) -> bool:
-    """Whether the tokenizer is of one of the two kinds: any text has a spelling, and its bytes are those of its tokens."""
+    """Whether the tokenizer is of one of the two kinds: any text has a spelling in tokens that stand for its bytes."""
     return bool(byte_tokens(tokenizer)) or _is_byte_level(getattr(tokenizer, 'backend_tokenizer', None))
 
 

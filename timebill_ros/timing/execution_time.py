@@ -73,7 +73,7 @@ class ExecutionTimes:
     knee: int = 0  # cached entries, see step_time.py
     g_1: float = 0.0
     g_0: float = 0.0  # both 0: not measured
-    forced_s: float = 0.0  # seconds of each token more in a step of several
+    forced_s: float = 0.0  # seconds of each token more in a step of several; 0: not measured
     variants: dict[str, dict[str, float]] = field(default_factory=dict)  # weight precision -> its own p, q, bend, knee
     draws: dict[str, float] = field(default_factory=dict)  # kind of sampling -> seconds of drawing one token
 
@@ -122,6 +122,10 @@ class ExecutionTimes:
     def step(self, n_kv: int) -> float:
         """Return t_i: seconds of one decode step over `n_kv` cached entries."""
         return self.steps(n_kv)
+
+    def more(self, n_kv: int) -> float:
+        """Return the seconds of each token more in a step of several; those of a step where that was not measured."""
+        return self.forced_s or self.step(n_kv)
 
     @property
     def steps(self) -> StepTime:

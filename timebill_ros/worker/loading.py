@@ -27,6 +27,7 @@ from pathlib import Path
 import transformers
 
 from timebill_ros import disk_cache
+from timebill_ros.inference.grammars.compiler import grammars_of
 from timebill_ros.inference.hub import is_here, look_once
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError, fingerprint
@@ -36,7 +37,7 @@ from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.resources import cache_directory, key_of, steps_directory
-from timebill_ros.settings import NO_PREDICTOR
+from timebill_ros.settings import NO_PREDICTOR, STATES
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
 from timebill_ros.timing.profile_journal import ProfileJournal
@@ -46,7 +47,7 @@ from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, plan
 from timebill_ros.worker.model_choice import choose_model
 from timebill_ros.worker.prefixes import add_store, lacks_prefixes, pin_prefixes
 from timebill_ros.worker.profile_check import ProfileCheck
-from timebill_ros.worker.state_lengths import by_states, learner, watch_states
+from timebill_ros.worker.state_lengths import by_default, by_states, learner, watch_states
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ def load_model(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Cho
     """Load the model and its length predictor, None where there is none. ModelError with a sentence on failure."""
     model, predictor, choices = _load_parts(settings)
     add_store(settings, model, choices.prefill_chunk_tokens, cache_directory(settings['cache_dir']) / 'tuning')
+    model.grammars = grammars_of(model)
     return model, predictor, choices
 
 
@@ -74,7 +76,6 @@ def _load_parts(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Ch
     this_start.begin(MODEL)
     choice = choose_model(settings)
     name, wanted = choice.model, settings['length_predictor'] or choice.length_predictor
-    predictor_name = '' if wanted == NO_PREDICTOR else wanted
     revision = settings['model_revision']
     look_once(name, revision)
     with one_time_work() as work:
@@ -91,23 +92,25 @@ def _load_parts(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Ch
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     this_start.begin(CHUNKS)
     chunk = chunk or tuning.chunk_tokens(model, tuned)
+    if not wanted:
+        wanted = STATES if by_default(model) else NO_PREDICTOR
     if by_states(wanted):
-        watch_states(model)
+        watch_states(model, wanted)
         return model, None, Choices(chunk, placement)
-    if not predictor_name:
+    if wanted == NO_PREDICTOR:
         log.info('no length predictor: lengths are those of earlier answers, and until there are some, every length '
                  'that a goal allows is as likely as any other')
         return model, None, Choices(chunk, placement)
 
     this_start.begin(PREDICTOR)
-    predictor_fingerprint = fingerprint(predictor_name)
+    predictor_fingerprint = fingerprint(wanted)
 
     def make(device) -> PredictionExecutor:
-        predictor = length_predictor.load(predictor_name, device=device,
+        predictor = length_predictor.load(wanted, device=device,
                                           trust_remote_code=settings['trust_remote_code'])
         executor = PredictionExecutor(predictor, predictor_fingerprint, threads=settings['predictor_threads'],
-                                      scores=load_scores(Path(predictor_name) / SCORES_FILE),
-                                      directory=predictor_name)
+                                      scores=load_scores(Path(wanted) / SCORES_FILE),
+                                      directory=wanted)
         executor.submit('warm up', 64).result()
         return executor
 
@@ -115,7 +118,7 @@ def _load_parts(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Ch
         executor = tuning.place(model, make, placement, fingerprint=predictor_fingerprint,
                                 threads=settings['predictor_threads'], chunk=chunk, directory=tuned)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f'length predictor {predictor_name} cannot be used: {error}') from error
+        raise ModelError(f'length predictor {wanted} cannot be used: {error}') from error
     return model, executor, Choices(chunk, executor.placement)
 
 

@@ -48,7 +48,7 @@ def model(request, tmp_path_factory):
 
 def answer_of(model, **fields):
     request = Request('id', 0.0, 1.0, prompt='p', **fields)
-    return model.grammars.collect(model.grammars.start(request), lambda: False, n_max=200)
+    return model.grammars.collect(model.grammars.start(request), lambda: False)
 
 
 def run(model, answer, n, sampling=None):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Completing answers that were cut anywhere: what comes out has its form, and nothing of it is invented unless asked."""
+"""Completing answers that were cut anywhere: they have their form then, and nothing is invented unless asked."""
 import json
 import random
 import re
@@ -24,11 +24,12 @@ from answer_forms import SCHEMAS, TEXTS
 llguidance = pytest.importorskip('llguidance')
 from timebill_ros.inference.grammars.completion import (  # noqa: E402
     ByteMatcher,
+    chosen,
     closed,
     dropped,
     shortest_end,
 )
-from timebill_ros.inference.grammars.form import CHOICES, JSON, REGEX, Form  # noqa: E402
+from timebill_ros.inference.grammars.form import JSON, REGEX, Form  # noqa: E402
 from timebill_ros.inference.grammars.json_cuts import scan  # noqa: E402
 from timebill_ros.inference.grammars.vocabulary import single_bytes  # noqa: E402
 
@@ -47,10 +48,10 @@ def json_form(schema) -> Form:
 
 def valid(text: bytes, schema) -> bool:
     try:
-        jsonschema.validate(json.loads(text), schema or {'type': 'object'})
-    except (ValueError, jsonschema.ValidationError):
+        value = json.loads(text)
+    except ValueError:
         return False
-    return True
+    return jsonschema.Draft202012Validator(schema or {'type': 'object'}).is_valid(value)
 
 
 def walk(form: Form, n: int, seed: int) -> bytes:
@@ -65,10 +66,10 @@ def walk(form: Form, n: int, seed: int) -> bytes:
 
 
 @pytest.mark.parametrize('name', SCHEMAS)
-@pytest.mark.parametrize('seed', range(6))
+@pytest.mark.parametrize('seed', range(2))
 def test_any_cut_of_any_answer_has_its_form_once_it_is_completed(name, seed):
     form, schema = Form(JSON, TEXTS[name]), SCHEMAS[name]
-    text, follow = walk(form, 160, seed), matcher(form)
+    text, follow = walk(form, 110, seed), matcher(form)
     for n in range(1, len(text) + 1):
         cut = text[:n]
         follow.back_to(0)
@@ -89,8 +90,8 @@ def test_any_cut_of_any_answer_has_its_form_once_it_is_completed(name, seed):
 
 def test_half_a_number_is_dropped_and_a_whole_one_is_kept():
     form = json_form({'type': 'array', 'items': {'type': 'integer', 'minimum': 0, 'maximum': 120}})
-    for cut, left in ((b'[7, 12', b'[7]'), (b'[7, 12,', b'[7, 12]'), (b'[7, 12 ', b'[7, 12]'), (b'[7, 120', b'[7, 120]'),
-                      (b'[', b'[]'), (b'[7', b'[]')):
+    for cut, left in ((b'[7, 12', b'[7]'), (b'[7, 12,', b'[7, 12]'), (b'[7, 12 ', b'[7, 12]'), (b'[', b'[]'),
+                      (b'[7', b'[]'), (b'[7, 120', b'[7, 120]')):
         assert dropped(matcher(form), cut, is_json=True).text == left
     assert closed(matcher(form), b'[7, 12', is_json=True).text == b'[7, 12]'
 
@@ -159,15 +160,18 @@ def test_regular_expressions(regex, cut, left, ended):
 
 
 @pytest.mark.parametrize(('cut', 'left', 'ended'), [
-    ('le', 'left', 'left'), ('g', None, 'go'), ('go', 'go', 'go'), ('go ', None, 'go home'), ('go home', 'go home',
-                                                                                          'go home'),
-    ('go up', 'go upstairs', 'go upstairs'),
+    ('le', 'left', 'left'), ('g', None, 'go'), ('go', 'go', 'go'), ('go ', None, 'go home'),
+    ('go home', 'go home', 'go home'), ('go up', 'go upstairs', 'go upstairs'), ('', None, 'go'), ('x', None, None),
 ])
 def test_a_choice_is_never_shortened_to_another_one(cut, left, ended):
-    form = Form(CHOICES, json.dumps(['left', 'go', 'go home', 'go upstairs']))
-    found = dropped(matcher(form), cut.encode(), is_json=False, is_choice=True)
-    assert (found and found.text.decode()) == left
-    assert closed(matcher(form), cut.encode(), is_json=False).text.decode() == ended
+    choices = ['left', 'go upstairs', 'go', 'go home']
+    found, whole = (chosen(choices, cut.encode(), closes=closes) for closes in (False, True))
+    assert (found and found.text.decode(), whole and whole.text.decode()) == (left, ended)
+    assert found is None or found.own == len(cut)
+
+
+def test_half_a_character_of_a_choice_is_followed():
+    assert chosen(['k\u00fc', 'ka'], 'k\u00fc'.encode()[:2], closes=False).text == 'k\u00fc'.encode()
 
 
 def test_text_that_the_grammar_does_not_allow_is_not_completed():

@@ -19,8 +19,8 @@ import pytest
 
 from timebill_ros.inference.grammars.json_cuts import scan, whole_characters, whole_string
 
-TEXT = ('{"a": [1, 2.5e-3, {"b": "x,y]}\\"{[", "c": null}, []], "d": {"e": {}}, "f\\\\": "\\u00e9\\ud83d\\ude00 \u597d", '
-        '"g": -0, "h": true }').encode()
+TEXT = ('{"a": [1, 2.5e-3, {"b": "x,y]}\\"{[", "c": null}, []], "d": {"e": {}}, '
+        '"f\\\\": "\\u00e9\\ud83d\\ude00 \u597d", "g": -0, "h": true }').encode()
 
 
 @pytest.mark.parametrize('n', range(1, len(TEXT) + 1))
@@ -59,7 +59,8 @@ def test_what_a_text_ends_in(text, string_at, is_open):
 
 
 @pytest.mark.parametrize(('cut', 'whole'), [
-    ('"ab', '"ab'), ('"ab\\', '"ab'), ('"ab\\\\', '"ab\\\\'), ('"\\\\\\', '"\\\\'), ('"ab\\u', '"ab'), ('"ab\\u00e', '"ab'),
+    ('"ab', '"ab'), ('"ab\\', '"ab'), ('"ab\\\\', '"ab\\\\'), ('"\\\\\\', '"\\\\'), ('"ab\\u', '"ab'),
+    ('"ab\\u00e', '"ab'),
     ('"ab\\u00e9', '"ab\\u00e9'), ('"a\\\\u00e', '"a\\\\u00e'), ('"\\ud83d', '"'), ('"\\ud83d\\', '"'),
     ('"\\ud83d\\ude0', '"'), ('"\\ud83d\\ude00', '"\\ud83d\\ude00'), ('"\\\\ud83d', '"\\\\ud83d'), ('"', '"'),
     ('"\u597d', '"\u597d'),
@@ -71,7 +72,7 @@ def test_half_an_escape_goes(cut, whole):
 
 @pytest.mark.parametrize('n', range(1, 4))
 def test_half_a_character_goes(n):
-    text = 'ab'.encode() + '\U0001f916'.encode()
+    text = b'ab' + '\U0001f916'.encode()
     assert whole_characters(text[:2 + n]) == b'ab' and whole_characters(text) == text
     assert whole_string(b'"' + text[:2 + n], 0) == b'"ab'
     assert whole_characters(b'a\xff\xff') == b'a\xff\xff'  # bytes of no character are somebody else's

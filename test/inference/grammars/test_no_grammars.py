@@ -27,7 +27,7 @@ def request(**fields):
 
 
 def test_a_goal_without_a_form_is_served():
-    assert NOTHING.start(request()) is None and NOTHING.collect(None, lambda: False, n_max=9) is None
+    assert NOTHING.start(request()) is None and NOTHING.collect(None, lambda: False) is None
 
 
 @pytest.mark.parametrize('fields', [{'response_schema': '{}'}, {'regex': 'a'}, {'choices': ['a']}])

@@ -32,7 +32,7 @@ LOGITS = torch.zeros(len(TOKENS) + 3)
 
 def answer(**fields):
     request = Request('id', 0.0, 1.0, prompt='p', **fields)
-    return GRAMMARS.collect(GRAMMARS.start(request), lambda: False, n_max=100)
+    return GRAMMARS.collect(GRAMMARS.start(request), lambda: False)
 
 
 def ids(text: str) -> list[int]:

@@ -16,9 +16,9 @@
 import sys
 
 import pytest
+import tiny_models
 from byte_tokenizers import KINDS
 
-import tiny_models
 from timebill_ros.inference.grammars import vocabulary
 from timebill_ros.inference.grammars.vocabulary import GrammarsUnavailable, of_tokenizer, single_bytes
 

@@ -46,8 +46,9 @@ KEPT = 4  # compiled forms
 # millisecond, a state of the lexer is one or two kilobytes.
 LIMITS = {'initial_lexer_fuel': 2_000_000, 'step_lexer_fuel': 100_000, 'step_max_items': 50_000,
           'max_lexer_states': 50_000, 'max_grammar_size': 200_000, 'verbose_errors': False}
-# Completing an answer is allowed so many times as long as measured, for such a number of bytes a token.
-CAUTION, BYTES_PER_TOKEN = 3.0, 8
+# Completing an answer is allowed so many times as long as measured, for such a number of bytes a token, and so many
+# seconds besides: what the library keeps of one text is new for another one.
+CAUTION, BYTES_PER_TOKEN, BESIDES_S = 3.0, 8, 0.002
 SAMPLE = b'{"steps": [' + b'{"name": "drive to the kitchen", "speed": 0.25}, ' * 40  # whose following is measured
 
 
@@ -80,9 +81,9 @@ class Grammars:
         form = Form.of(request)
         return None if form is None else self._executor.submit(self._find, form)
 
-    def collect(self, started: Future[tuple[Form, _Compiled]] | None, should_stop: Callable[[], bool], *,
-                n_max: int) -> RestrictedAnswer | None:
-        """Return the answer to write, of at most `n_max` tokens, once its form is compiled.
+    def collect(self, started: Future[tuple[Form, _Compiled]] | None,
+                should_stop: Callable[[], bool]) -> RestrictedAnswer | None:
+        """Return the answer to write, once its form is compiled.
 
         None where the goal asks for no form, and where `should_stop` said so. GoalError where the form is wrong or
         takes too long.
@@ -99,7 +100,8 @@ class Grammars:
         form, compiled = started.result()
         return RestrictedAnswer(form, compiled.matcher, self._vocabulary, compiled.byte_matcher,
                                 eos_ids=self._eos_ids, bounds=compiled.bounds,
-                                closing_s=CAUTION * (compiled.end_s + self._byte_s * BYTES_PER_TOKEN * n_max),
+                                end_s=BESIDES_S + CAUTION * compiled.end_s,
+                                token_s=CAUTION * BYTES_PER_TOKEN * self._byte_s,
                                 grammar_s=compiled.took_s)
 
     def restricted(self, model, answer: RestrictedAnswer | None):
@@ -108,13 +110,13 @@ class Grammars:
 
     def example(self) -> tuple[RestrictedAnswer, list[int]]:
         """Return an answer that may be any object, and the tokens of one, for measuring."""
-        answer = self.collect(self._executor.submit(self._find, Form(JSON, '{}')), lambda: False, n_max=1)
+        answer = self.collect(self._executor.submit(self._find, Form(JSON, '{}')), lambda: False)
         return answer, self._vocabulary.tokenize_str(SAMPLE.decode())
 
     def _find(self, form: Form) -> tuple[Form, _Compiled]:
-        """Return a compiled form, from those that are kept if it is among them."""
+        """Return a compiled form: one that is kept, unless it was too complex for an answer, or a new one."""
         found = self._kept.pop(form, None)
-        if found is None:
+        if found is None or found.matcher.is_error() or found.byte_matcher.is_error():
             found = self._compile(form)
         else:
             found.took_s = 0.0
@@ -133,9 +135,7 @@ class Grammars:
             for one in (matcher, byte_matcher):
                 if one.is_error():
                     raise form.refusal(one.get_error())
-            before = time.perf_counter()
-            shortest = shortest_end(ByteMatcher(byte_matcher), is_json=form.is_json)
-            end_s = time.perf_counter() - before
+            shortest, end_s = _shortest(form, byte_matcher)
             if shortest is None:
                 raise form.refusal('no answer that satisfies it was found')
             bounds = self._bounds(form, shortest.decode())
@@ -159,6 +159,18 @@ class Grammars:
         longest = longest_instance(form.schema) if form.is_json else None
         least = tokens(shortest)
         return Bounds(least, max(tokens(longest), least) if longest is not None else None, None)
+
+
+def _shortest(form: Form, byte_matcher) -> tuple[bytes | None, float]:
+    """Return the shortest answer, None where none was found, and the seconds that this takes."""
+    if form.kind == CHOICES:
+        return min(form.choices, key=len).encode(), 0.0
+    seconds = []
+    for _ in range(2):  # in the first one the library makes what it keeps
+        started = time.perf_counter()
+        found = shortest_end(ByteMatcher(byte_matcher), is_json=form.is_json)
+        seconds.append(time.perf_counter() - started)
+    return found, min(seconds)
 
 
 def grammars_of(model) -> Grammars | NoGrammars:

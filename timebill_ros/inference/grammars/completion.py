@@ -22,7 +22,7 @@ to do with the model's tokens.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,8 +32,8 @@ from timebill_ros.inference.grammars.vocabulary import BYTES_END, N_BYTES
 
 MOST_BYTES = 4096  # of a completion
 MOST_CUTS = 400  # places at which `dropped` tries to end a text, from its end
-MOST_BRANCHES = 64  # choices whose outcomes are compared
-TRIED_BYTES = 512  # how far each way of a choice is followed
+MOST_LOOKS = 1500  # at what may come next, while outcomes of choices are compared; each takes some 10 us
+TRIED_BYTES = 128  # how far each way of a choice is followed
 WIDE = 40  # bytes: where so many may come next, any text may, and one of them stands for all
 _NUMBER = b'0123456789.eE+-'
 _SPACES = b' \t\r\n'
@@ -56,6 +56,7 @@ class ByteMatcher:
         self._at = self._bits.ctypes.data
         self._kinds = self._bits.view(np.uint8)
         self.length = 0  # bytes consumed
+        self.n_looks = 0  # at what may come next
 
     def follow(self, text: bytes) -> int:
         """Consume as much of `text` as the grammar allows; return how many bytes that is."""
@@ -69,14 +70,23 @@ class ByteMatcher:
             self._matcher.rollback(self.length - length)
             self.length = length
 
-    def forced(self) -> bytes:
-        """Consume and return the bytes that must come next, which no answer from here can lack."""
+    def forced(self, *, is_json: bool) -> bytes:
+        """Consume and return the bytes that must come next, which no answer from here can lack but for white space."""
         forced = bytearray()
-        while len(forced) < MOST_BYTES and (more := self._matcher.compute_ff_bytes()):
-            if not self.follow(more):
+        while len(forced) < MOST_BYTES:
+            more = self._matcher.compute_ff_bytes() or (self._only_byte() if is_json else b'')
+            if not more or not self.follow(more):
                 break
             forced += more
         return bytes(forced)
+
+    def _only_byte(self) -> bytes:
+        """Return the one byte that may come next, between two tokens of JSON where white space may come too."""
+        allowed = self.next_bytes()
+        if ord('\n') not in allowed or self.accepts():  # no line ends within a text of JSON
+            return b''
+        others = bytes(byte for byte in allowed if byte not in _SPACES)
+        return others if len(others) == 1 else b''
 
     def accepts(self) -> bool:
         """Whether the answer may end here."""
@@ -86,22 +96,32 @@ class ByteMatcher:
         """Return the bytes that may come next, ascending."""
         if self._matcher.is_stopped():
             return b''
+        self.n_looks += 1
         self._matcher.unsafe_compute_mask_ptr(self._at, self._bits.nbytes)
         return bytes(np.flatnonzero(np.unpackbits(self._kinds, bitorder='little')[:N_BYTES]).astype(np.uint8))
 
 
-def dropped(matcher: ByteMatcher, text: bytes, *, is_json: bool, is_choice: bool = False) -> Completed | None:
+def chosen(choices: Sequence[str], text: bytes, *, closes: bool) -> Completed | None:
+    """Return the choice that `text` is the beginning of; None where it may become several and `closes` is false.
+
+    Otherwise it becomes the shortest of them.
+    """
+    possible = sorted((whole for choice in choices if (whole := choice.encode()).startswith(text)), key=len)
+    if possible and (closes or len(possible) == 1 or possible[0] == text):
+        return Completed(possible[0], len(text))
+    return None
+
+
+def dropped(matcher: ByteMatcher, text: bytes, *, is_json: bool) -> Completed | None:
     """Return what is left of `text`, which the grammar allows, where only what is complete stays; None: nothing.
 
-    `matcher` has consumed nothing. `is_choice`: the text is one of several, so that a part of it is another answer.
+    `matcher` has consumed nothing.
     """
     if matcher.follow(text) < len(text):
         return None
-    whole = text + matcher.forced()
+    whole = text + matcher.forced(is_json=is_json)
     if is_json:
         cuts: Iterable[Cut] = _cuts(matcher, whole)
-    elif is_choice:
-        cuts = [Cut(len(whole), b'')]
     else:
         cuts = (Cut(end, b'') for end in range(len(whole), 0, -1))
     for cut in cuts:
@@ -144,17 +164,16 @@ def shortest_end(matcher: ByteMatcher, *, is_json: bool) -> bytes | None:
     each way is followed to its end and the shortest one is taken. So the end is the shortest where later choices do not
     depend on earlier ones, as in most schemas; otherwise it may be longer.
     """
-    start, end, branches = matcher.length, bytearray(), 0
+    start, end, last_look = matcher.length, bytearray(), matcher.n_looks + MOST_LOOKS
     while len(end) <= MOST_BYTES:
-        end += matcher.forced()
+        end += matcher.forced(is_json=is_json)
         if matcher.accepts():
             return bytes(end)
         ways = _ways(matcher.next_bytes(), is_json)
         if not ways:
             break
         best = ways[:1]
-        if len(ways) > 1 and branches < MOST_BRANCHES:
-            branches += 1
+        if len(ways) > 1 and matcher.n_looks < last_look:
             best = _best(matcher, ways, is_json)
         matcher.follow(best)
         end += best
@@ -167,10 +186,11 @@ def _best(matcher: ByteMatcher, ways: bytes, is_json: bool) -> bytes:
     here, best, least = matcher.length, ways[:1], TRIED_BYTES
     for i in range(len(ways)):
         matcher.follow(ways[i:i + 1])
-        while (n := matcher.length - here) < least:
-            matcher.forced()
+        while matcher.length - here < least:
+            matcher.forced(is_json=is_json)
             if matcher.accepts():
-                best, least = ways[i:i + 1], min(least, matcher.length - here)
+                if matcher.length - here < least:
+                    best, least = ways[i:i + 1], matcher.length - here
                 break
             further = _ways(matcher.next_bytes(), is_json)
             if not further or not matcher.follow(further[:1]):
@@ -182,22 +202,31 @@ def _best(matcher: ByteMatcher, ways: bytes, is_json: bool) -> bytes:
 # What ends something is taken at once. Then what may begin a value, in the order in which values are short.
 _CLOSING, _STRUCTURE = b'}]', b',:'
 _ORDER = b'0123456789"ntf[{-'
+_ALIKE = (b'0123456789', b'abcdefghijklmnopqrstuvwxyz', b'ABCDEFGHIJKLMNOPQRSTUVWXYZ')
 
 
 def _ways(allowed: bytes, is_json: bool) -> bytes:
     """Return the bytes, of those that are allowed next, that are worth following; one where there is no choice."""
     letters = bytes(byte for byte in allowed if byte not in _SPACES) or allowed[:1]
+    if not is_json:  # what separates words leads on, letters may go on for ever
+        few = b''.join(_few(letters, alike) for alike in _ALIKE)
+        return bytes(byte for byte in letters if byte not in b''.join(_ALIKE))[:6] + few
     if len(letters) >= WIDE:  # inside a text
-        return b'"' if is_json and ord('"') in letters else _plain(letters)
+        return b'"' if ord('"') in letters else _plain(letters)
     # Inside a text both of these are allowed, elsewhere one of them at most.
-    if is_json and not (ord('"') in letters and ord(',') in letters):
+    if not (ord('"') in letters and ord(',') in letters):
         for group in (_CLOSING, _STRUCTURE):
             if best := bytes(byte for byte in letters if byte in group)[:1]:
                 return best
-    digits = bytes(byte for byte in letters if byte in _NUMBER[:10])
-    spare = digits[2:-1]  # which digit it is makes a difference only at the bounds of a range
-    return bytes(sorted((byte for byte in letters if byte not in spare),
+    few = _few(letters, _ALIKE[0])
+    return bytes(sorted((byte for byte in letters if byte not in _ALIKE[0] or byte in few),
                         key=lambda byte: (_ORDER.find(byte) % 256, byte)))
+
+
+def _few(letters: bytes, alike: bytes) -> bytes:
+    """Return the first two and the last of those that are `alike`: others would differ at the ends of ranges only."""
+    found = bytes(byte for byte in letters if byte in alike)
+    return found if len(found) <= 3 else found[:2] + found[-1:]
 
 
 def _plain(letters: bytes) -> bytes:

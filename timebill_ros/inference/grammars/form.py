@@ -24,7 +24,7 @@ from timebill_ros.request import Request
 JSON, CHOICES, REGEX = 'response_schema', 'choices', 'regex'
 # White space between two tokens of JSON: line ends and an indentation, but not so much that an answer may consist of
 # it. Models that have nothing to say write white space for ever.
-WHITE_SPACE = r'[\n\r]{0,2}[ \t]{0,32}'
+WHITE_SPACE = r'[\n\r]{1,2}[ \t]{0,32}|[ \t]{1,32}'
 # In a schema's own "x-guidance" these cannot be changed: they keep the promise that the answer satisfies the schema.
 JSON_OPTIONS = {'whitespace_flexible': True, 'whitespace_pattern': WHITE_SPACE, 'lenient': False,
                 'coerce_one_of': False, 'item_separator': ',', 'key_separator': ':'}

@@ -92,7 +92,7 @@ def whole_characters(text: bytes) -> bytes:
 def whole_string(text: bytes, string_at: int) -> bytes:
     """Return `text`, which ends in the string that begins at `string_at`, without half a character or escape there.
 
-    The first of two escapes that are one character together ("\\ud83d\\ude00") is half a character too.
+    The first of two escapes that are one character together (a surrogate pair) is half a character too.
     """
     head, inside = text[:string_at + 1], whole_characters(text[string_at + 1:])
     match = _ESCAPE.search(inside)

@@ -33,7 +33,7 @@ class NoGrammars:
             raise GoalError(ErrorCode.INVALID_GOAL,
                             f'response_schema, choices and regex are not served here: {self.reason}')
 
-    def collect(self, started: None, should_stop: Callable[[], bool], *, n_max: int) -> None:
+    def collect(self, started: None, should_stop: Callable[[], bool]) -> None:
         """Return None: there is no form."""
 
     def restricted(self, model, answer: None):

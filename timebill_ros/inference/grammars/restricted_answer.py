@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from timebill_ros.codes import ErrorCode, FinishReason, GoalError, OnCut
-from timebill_ros.inference.grammars.completion import ByteMatcher, closed, dropped
+from timebill_ros.inference.grammars.completion import ByteMatcher, chosen, closed, dropped
 from timebill_ros.inference.grammars.form import CHOICES, Form
 from timebill_ros.request import CUT, Timing
 
@@ -46,13 +46,14 @@ class RestrictedAnswer:
     bytes_of:    the LLTokenizer of these tokens
     byte_matcher: an LLMatcher of the same grammar over single bytes
     eos_ids:     tokens that end an answer
-    closing_s:   seconds that completing it takes at most, as estimated, whenever it is cut
+    end_s, token_s: seconds that finding the end of a cut answer takes at most, and for each of its tokens, as estimated
     grammar_s:   seconds that compiling took
     """
 
     def __init__(self, form: Form, matcher, bytes_of, byte_matcher, *, eos_ids: Collection[int], bounds: Bounds,
-                 closing_s: float, grammar_s: float):
-        self.form, self.bounds, self.closing_s, self.grammar_s = form, bounds, closing_s, grammar_s
+                 end_s: float, token_s: float, grammar_s: float):
+        self.form, self.bounds, self.grammar_s = form, bounds, grammar_s
+        self._end_s, self._token_s = end_s, token_s
         self._matcher, self._bytes_of, self._byte_matcher = matcher, bytes_of, byte_matcher
         self._eos = min(eos_ids)
         self._bits = np.zeros((bytes_of.vocab_size + 31) // 32, dtype=np.int32)
@@ -61,7 +62,6 @@ class RestrictedAnswer:
         self.mask_s = 0.0  # seconds that masks have taken
         self.n_forced = 0  # tokens that were forced, and read
         matcher.reset()
-
 
     def mask(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the tokens that may come next: bool, as long as `logits` [V] and on their device.
@@ -73,6 +73,7 @@ class RestrictedAnswer:
         if self._mask is None:
             self._make_mask(logits)
         self._matcher.unsafe_compute_mask_ptr(self._at, self._bits.nbytes)
+        self._check()
         self._allowed[:] = np.unpackbits(self._words, bitorder='little')[:len(self._allowed)]
         if self._mask is not self._host:
             self._mask.copy_(self._host, non_blocking=True)
@@ -88,7 +89,11 @@ class RestrictedAnswer:
 
     def accept(self, token: int) -> None:
         """Take note of a token that was drawn under the mask. GoalError where the grammar is too complex for it."""
-        if not self._matcher.consume_token(token):
+        self._matcher.consume_token(token)
+        self._check()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
             raise GoalError(ErrorCode.INVALID_GOAL, f'{self.form.kind} became too complex while it was followed: '
                             f'{" ".join(self._matcher.get_error().split())[:300]}')
 
@@ -99,10 +104,13 @@ class RestrictedAnswer:
         tokens = self._matcher.compute_ff_tokens()[:MOST_FORCED]
         if tokens:
             tokens = tokens[:self._matcher.try_consume_tokens(tokens)]
-
             if self._matcher.is_stopped():
                 tokens.append(self._eos)
         return tokens
+
+    def closing_s(self, n: float) -> float:
+        """Return the seconds that completing the answer takes at most, as estimated, if it is cut after `n` tokens."""
+        return self._end_s + self._token_s * n
 
     def account(self, timing: Timing, saving_s: float) -> float:
         """Tell `timing` what the form took; return what the forced tokens saved, each of them `saving_s` seconds."""
@@ -126,14 +134,15 @@ class RestrictedAnswer:
 
         None where nothing that has the form is left, see OnCut.
         """
-        text, form = self.written(tokens), self.form
-        matcher = ByteMatcher(self._byte_matcher)
-        found = None
-        if on_cut is OnCut.CLOSE:
-            found = closed(matcher, text, is_json=form.is_json)
-        if found is None:
-            matcher.back_to(0)
-            found = dropped(matcher, text, is_json=form.is_json, is_choice=form.kind == CHOICES)
+        text, form, closes = self.written(tokens), self.form, on_cut is OnCut.CLOSE
+        if form.kind == CHOICES:
+            found = chosen(form.choices, text, closes=closes)
+        else:
+            matcher = ByteMatcher(self._byte_matcher)
+            found = closed(matcher, text, is_json=form.is_json) if closes else None
+            if found is None:
+                matcher.back_to(0)
+                found = dropped(matcher, text, is_json=form.is_json)
         if found is None or not found.text:
             return None
         text = found.text.decode(errors='replace')
