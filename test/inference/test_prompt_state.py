@@ -134,7 +134,8 @@ def test_another_layer_may_be_named():
             PromptState(model.model, depth)
 
 
-@pytest.mark.parametrize(('n_layers', 'depths'), [(1, {1}), (2, {1, 2}), (3, {2}), (12, {6, 8, 10}), (30, {15, 20, 25})])
+@pytest.mark.parametrize(('n_layers', 'depths'), [(1, {1}), (2, {1, 2}), (3, {2}), (12, {6, 8, 10}),
+                                                  (30, {15, 20, 25})])
 def test_the_candidates_are_read_in_one_pass(n_layers, depths, tmp_path):
     model = CausalLM(str(tiny_models.build(tmp_path, 'qwen2', num_hidden_layers=n_layers)), device='cpu', threads=1)
     ids = tiny_models.prompt_ids(N_X)

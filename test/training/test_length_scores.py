@@ -54,7 +54,8 @@ def test_means():
 def test_the_right_distribution_has_the_best_mean_score():
     lengths = [4] * 2 + [20] * 6 + [50] * 2
     right = LengthDistribution.from_lengths(lengths, 2, 32)
-    others = [LengthDistribution.from_lengths([4] * 6 + [20] * 2 + [50] * 2, 2, 32), LengthDistribution(2, [1 / 32] * 32)]
+    others = [LengthDistribution.from_lengths([4] * 6 + [20] * 2 + [50] * 2, 2, 32),
+              LengthDistribution(2, [1 / 32] * 32)]
     best = mean_of([score(right, n, 64) for n in lengths])
     for other in others:
         found = mean_of([score(other, n, 64) for n in lengths])

@@ -96,7 +96,8 @@ def test_the_account_of_labels(n, differ, words):
 
 
 def test_scores_of_labels_left_out():
-    told, untold = (state_labelling.left_out_scores(*labels_that_tell(80, differ).snapshot()) for differ in (True, False))
+    told, untold = (state_labelling.left_out_scores(*labels_that_tell(80, differ).snapshot())
+                    for differ in (True, False))
     assert told[0].crps < 0.6 * told[1].crps and told[0].absolute_error < 0.6 * told[1].absolute_error
     assert told[0].log_loss < told[1].log_loss
     assert untold[0].crps > 0.8 * untold[1].crps, 'what tells nothing is not judged by labels that it was fitted to'

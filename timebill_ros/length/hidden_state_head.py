@@ -97,8 +97,10 @@ class HiddenStateHead:
         return from_cdf(self.mixed(state, on_grid(marginal, self.bucket_size, len(self.intercept))), self.bucket_size)
 
 
-def fit(states: np.ndarray, labels: Labels) -> HiddenStateHead:
+def fit(states: np.ndarray, labels: Labels, *, standardised: bool = True) -> HiddenStateHead:
     """Fit a head to normalised states [n, H] of prompts and the labels of their responses.
+
+    standardised: each feature counts as much as any other; False: a feature counts as much as it varies.
 
     ValueError for fewer than FEWEST labels, or as many states as there are not labels.
     """
@@ -110,7 +112,8 @@ def fit(states: np.ndarray, labels: Labels) -> HiddenStateHead:
     mean = part @ states
     centred = states - mean
     deviation = np.sqrt(part @ np.square(centred))
-    scale = np.maximum(deviation, LEAST_SCALE * (np.median(deviation) or 1.0))
+    scale = np.maximum(deviation, LEAST_SCALE * (np.median(deviation) or 1.0)) if standardised else \
+        np.full_like(deviation, np.sqrt(np.square(deviation).mean()) or 1.0)
     centred /= scale
     root = np.sqrt(labels.weights)
     centred *= root[:, None]

@@ -208,8 +208,9 @@ def _alone(model: CausalLM, text: str, max_new_tokens: int) -> Answer:
     try:
         with no_collection(), model.drawing(Sampling(), asked.ids) as sampler:
             reason = decode(model, sampler, logits, position=len(asked.ids), n_kv=len(asked.ids), cap=asked.cap,
-                            cap_reason=FinishReason.LENGTH, step_s=lambda n: 0.0, stops=StopStrings(model.tokenizer, ()),
-                            control=control, replan_tokens=LOOK_TOKENS, replan=looks)
+                            cap_reason=FinishReason.LENGTH, step_s=lambda n: 0.0,
+                            stops=StopStrings(model.tokenizer, ()), control=control, replan_tokens=LOOK_TOKENS,
+                            replan=looks)
     except GoalError:  # NaN or infinity
         return Answer(asked.key)
     return Answer(asked.key, len(asked.ids), states, control.n_tokens, reason is FinishReason.EOS,
