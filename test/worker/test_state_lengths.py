@@ -13,8 +13,11 @@
 # limitations under the License.
 
 """Lengths learned from hidden states, from the settings to the file that keeps them."""
+import contextlib
+import logging
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,16 +27,19 @@ from loading_settings import chosen
 from timebill_ros.codes import ErrorCode
 from timebill_ros.deadline import Deadline
 from timebill_ros.inference import prompt_state
+from timebill_ros.inference.answer_state import WatchedChain
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.model_directory import ModelError
+from timebill_ros.inference.sampling import Sampler
+from timebill_ros.inference.steps import modules
 from timebill_ros.inference.steps.layer_calls import NotSplit
 from timebill_ros.length.hidden_state_head import FEWEST
 from timebill_ros.length.state_file import facts_of
 from timebill_ros.length.state_labels import StateLabels
-from timebill_ros.request import Request
-from timebill_ros.training import state_labelling
-from timebill_ros.training.state_labelling import Target, answer_share
-from timebill_ros.worker import loading
+from timebill_ros.request import Request, Sampling
+from timebill_ros.training import answering
+from timebill_ros.training.answering import Target, answer_share
+from timebill_ros.worker import loading, state_lengths
 
 
 def serve(engine, n, first=0):
@@ -138,27 +144,74 @@ def test_models_on_a_cache_of_their_own_have_states_too(kind, tmp_path, measured
     assert len(engine.lengths.states.labels) == 3
 
 
+# -- answers, while they are decoded ----------------------------------------------------------------------------------
+
+def test_answers_are_looked_at_while_they_are_decoded_and_learned_from(tmp_path, measured):
+    engine = loading.load_engine(chosen(tmp_path, length_predictor='states', replan_tokens=16)).engine
+    outcomes = serve(engine, 2 * FEWEST)
+    learned, remaining = engine.lengths.states.labels.looks, engine.lengths.states.remaining
+    longer = [outcome.timing.generated_tokens for outcome in outcomes if outcome.timing.generated_tokens > 16]
+    states, left, _ = learned.at(16)
+    assert len(longer) >= FEWEST and left.tolist() == [n - 16 for n in longer] and set(remaining.heads) == {16}
+    width = engine.model.answer_state.width
+    assert np.isfinite(states).all() and states.shape[1] == len(engine.model.prompt_state.read()) + 2 * width
+    assert abs(states[1] - states[0])[-2 * width:].max() > 0.1
+    engine.lengths.save(ends=True)
+    again = loading.load_engine(chosen(tmp_path, length_predictor='states', replan_tokens=16)).engine.lengths.states
+    again.wait()
+    assert len(again.labels.looks) == len(learned) and set(again.remaining.heads) == {16}
+
+
+def test_where_steps_give_no_state_answers_are_not_looked_at_and_it_is_said(tmp_path, measured, monkeypatch, caplog):
+    monkeypatch.setattr(modules, 'head_inputs', lambda model: contextlib.nullcontext([]))
+    with caplog.at_level(logging.INFO):
+        engine = loading.load_engine(chosen(tmp_path, length_predictor='states')).engine
+    assert 'is no module of its own' in caplog.text
+    assert engine.model.answer_state is None and engine.lengths.states.remaining is None
+    assert all(outcome.error_code is ErrorCode.NONE for outcome in serve(engine, 2))
+
+
+def test_without_states_no_step_keeps_any(tmp_path, measured):
+    model = loading.load_engine(chosen(tmp_path, length_predictor='none')).engine.model
+    assert model.answer_state is None and not isinstance(model.chain(Sampler(Sampling(), model.device)), WatchedChain)
+
+
 # -- labels that were made before -------------------------------------------------------------------------------------
 
 def test_a_node_begins_with_the_labels_of_a_file_and_goes_on_with_its_own(tmp_path, measured, monkeypatch):
-    monkeypatch.setattr(state_labelling.logging, 'disable', lambda: None)  # it is not alone in its process here
-    name, file = str(tiny_models.directory('qwen2')), tmp_path / 'labels.safetensors'
+    monkeypatch.setattr(answering.logging, 'disable', lambda: None)  # it is not alone in its process here
+    name = str(tiny_models.build(tmp_path / 'model', 'qwen2', num_hidden_layers=6))
+    file = tmp_path / 'labels.safetensors'
     texts = [' '.join(f'w{6 + (i * 7 + k) % 90}' for k in range(3 + i)) for i in range(FEWEST)]
-    target = Target(name, 'cpu', max_new_tokens=24, compiles=False)
-    found = [label for label, _ in answer_share(list(enumerate(texts)), target)]
-    values = chosen(tmp_path / 'cache', length_predictor=str(file))
-    width, depth = len(found[0].state), loading.load_engine({**values, 'length_predictor': 'states'}).engine.lengths \
-        .states.labels.depth
-    made = StateLabels(width, depth)
-    for label in found:
-        made.add(label.state, label.n, whole=label.whole)
+    depth, answers = 3, list(answer_share(texts, Target(name, 'cpu', max_new_tokens=24)))
+    made = StateLabels(len(answers[0].states[depth]), depth)
+    for answer in answers:
+        made.add(answer.states[depth], answer.n, whole=answer.whole)
     made.save(file, name)
+    values = chosen(tmp_path / 'cache', model=name, length_predictor=str(file))
     engine = loading.load_engine(values).engine
+    assert engine.model.prompt_state.depth == depth, 'states are read where those of the file were'
     assert len(engine.lengths.states.labels) == FEWEST and engine.lengths.states.head is not None
     serve(engine, 3)
     engine.lengths.save(ends=True)
     again = loading.load_engine(values).engine
     assert len(again.lengths.states.labels) == FEWEST + 3, 'what it has learned since is kept'
+
+
+@pytest.mark.parametrize('found', [True, False])
+def test_where_nothing_is_named_lengths_come_from_states_if_there_are_any(found, tmp_path, measured, monkeypatch):
+    def none(model, n_layers):
+        raise NotSplit('it has 0 lists of 3 layers')
+
+    if not found:
+        monkeypatch.setattr(prompt_state, 'find_layers', none)
+    loaded = loading.load_engine(chosen(tmp_path))
+    assert (loaded.engine.lengths.states is not None) == found
+    assert ('learned' if found else 'unpredicted') + ' lengths' in loaded.description
+
+
+def test_on_a_gpu_states_have_to_be_asked_for():
+    assert not state_lengths.by_default(SimpleNamespace(device=SimpleNamespace(type='cuda')))
 
 
 @pytest.mark.parametrize('what', ['missing', 'no labels', 'another model'])
