@@ -14,6 +14,7 @@
 
 """The examples as modules, and a node that does what the prompt's first word says."""
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def load():
     def load(name):
         spec = importlib.util.spec_from_file_location(f'example_{name}', EXAMPLES / f'{name}.py')
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their annotations up there
         spec.loader.exec_module(module)
         return module
 

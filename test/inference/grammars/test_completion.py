@@ -178,3 +178,13 @@ def test_text_that_the_grammar_does_not_allow_is_not_completed():
     form = Form(JSON, TEXTS['flat'])
     assert dropped(matcher(form), b'{"nome"', is_json=True) is None
     assert closed(matcher(form), b'{"nome"', is_json=True) is None
+
+
+@pytest.mark.parametrize('before', ['{', '{"name"', '{"name":', '{"name":"a"', '{"name":"a",'])
+@pytest.mark.parametrize('white', [' ', '\n', '\t', '\n    ', '\r\n'])
+def test_white_space_is_bounded(before, white):
+    """An answer may be indented, and cannot consist of white space, whatever the model wants."""
+    follow = matcher(Form(JSON, TEXTS['flat']))
+    assert follow.follow(before.encode()) == len(before)
+    assert len(white) <= follow.follow(white.encode() * 1000) < 40
+    assert not set(follow.next_bytes()) <= set(b' \t\r\n')
