@@ -123,7 +123,7 @@ def test_a_pinned_prefix_that_cannot_be_had_is_named(name, content, sentence, tm
     if name:
         path.write_text(content)
     if 'room' in sentence:
-        monkeypatch.setattr(prefixes, 'AUTO_BYTES', 200_000)
+        monkeypatch.setattr(prefixes, 'AUTO_BYTES', 100_000)
     with pytest.raises(ModelError, match=sentence) as caught:
         load(tmp_path, pinned_prefixes=str(path))
     assert str(path) in str(caught.value)

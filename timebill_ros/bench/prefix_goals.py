@@ -41,6 +41,7 @@ class Goal:
 
 
 def turn(role: str, content: str) -> dict[str, str]:
+    """Return one message."""
     return {'role': role, 'content': content}
 
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The service `~/prepare`: reads a prompt ahead while the node is idle, so that goals which begin with it start sooner."""
+"""The service `~/prepare`: reads a prompt ahead while the node is idle, for goals that begin with it."""
 from __future__ import annotations
 
 import time

@@ -18,16 +18,19 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.deadline import Deadline
-from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.memory import is_out_of_memory
 from timebill_ros.inference.prompt_reading import read_ahead
 from timebill_ros.request import Request, to_dict
 from timebill_ros.worker.steering import Steering
 from timebill_ros.worker.streamer import Streamer
+
+if TYPE_CHECKING:  # the engine needs libraries of which a sentence tells where they are missing
+    from timebill_ros.engine import Engine
 
 log = logging.getLogger('timebill_ros.worker')
 
