@@ -42,7 +42,7 @@ def test_a_ready_engine_answers(with_predictor, tmp_path):
                                         pessimistic_length='fixed', prefill_chunk_tokens=64))
     engine, description = loaded.engine, loaded.description
     assert str(tiny_models.directory('qwen2')) in description and 'float32' in description
-    assert ('unpredicted' in description) != with_predictor and 'eviction by snapkv' in description
+    assert ('learned lengths' in description) != with_predictor and 'eviction by snapkv' in description
     assert 'measured just now' in description
     assert (engine.tracker.length, engine.prefill_chunk_tokens) == (FixedFactor(3.0), 64)
     assert (engine.predictor is not None) == with_predictor
