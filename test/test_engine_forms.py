@@ -16,7 +16,6 @@
 import json
 import random
 
-import jsonschema
 import pytest
 import torch
 from answer_forms import EOS, SCHEMAS, TEXTS, TOKENS, vocabulary
@@ -24,6 +23,7 @@ from engine_bench import Bench
 from mock_model import TIMES, FakeClock, MockModel
 
 pytest.importorskip('llguidance')
+jsonschema = pytest.importorskip('jsonschema')
 from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy  # noqa: E402
 from timebill_ros.engine import Engine  # noqa: E402
 from timebill_ros.inference.grammars.compiler import Grammars  # noqa: E402
