@@ -33,6 +33,7 @@ from timebill_ros.bench.bootstrap import difference
 from timebill_ros.length.hidden_state_head import FEWEST, fit
 from timebill_ros.length.label_grid import EDGES, Labels, bucket_size_for, from_cdf, left_on_grid
 from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.look_head import fit_looks
 from timebill_ros.length.observed_lengths import ObservedLengths
 from timebill_ros.length.state_learner import StateLearner
 from timebill_ros.training.answering import Answer
@@ -60,7 +61,8 @@ def remaining_rows(train: Sequence[Answer], test: Sequence[Answer], *, depth: in
             continue
         left = np.array([answer.n - tokens for answer, _ in looks])
         labels = Labels(left, np.array([answer.whole for answer, _ in looks]), bucket_size_for(left))
-        head, size = fit(np.array([states for _, states in looks]), labels), labels.bucket_size
+        width, size = len(looks[0][0].states[depth]), labels.bucket_size
+        head = fit_looks(np.array([states for _, states in looks]), width, labels)
         marginal, grid = from_cdf(labels.marginal(), size), (tokens, size, EDGES)
         predicted: dict[str, list[LengthDistribution]] = {}
         for answer, states in asked:

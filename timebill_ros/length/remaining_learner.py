@@ -17,7 +17,7 @@
 That an answer has lived for so many tokens says something of its length: the distribution that the first plan was made
 with is conditioned on it. Its states say more. At each look (look_labels.py) a head for the age that the answer has
 reached predicts how many tokens are still to come, from the prompt's state, the newest one and the mean. It is the
-same regression as for prompts (hidden_state_head.py), fitted to the looks at answers that went on at that age, among
+same regression as for prompts (look_head.py), fitted to the looks at answers that went on at that age, among
 which those that were cut are known to be longer. So without states it is the conditional marginal at that age.
 
 A head is mixed with what would be planned with otherwise, the conditional distribution. Where its CRPS over the last
@@ -33,9 +33,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from timebill_ros.length.hidden_state_head import HiddenStateHead, fit
+from timebill_ros.length.hidden_state_head import HiddenStateHead
 from timebill_ros.length.label_grid import crps_of, from_left, left_on_grid
 from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.length.look_head import fit_looks
 from timebill_ros.length.look_labels import AGES, LookLabels, age_at, joined
 from timebill_ros.length.refitting import RECENT, is_due, is_trusted
 from timebill_ros.length.state_labels import for_fitting
@@ -66,11 +67,12 @@ class Look:
 class RemainingLearner:
     """Predicts what is left of answers, and learns it. Memory is bounded: see LookLabels.
 
-    `labels`: what it learns from, and goes on from. `executor`: where heads are fitted.
+    `labels`: what it learns from, and goes on from. `prompt_width`: H, of the prompt's state. `executor`: where heads
+    are fitted.
     """
 
-    def __init__(self, labels: LookLabels, executor: ThreadPoolExecutor):
-        self.labels, self._executor = labels, executor
+    def __init__(self, labels: LookLabels, prompt_width: int, executor: ThreadPoolExecutor):
+        self.labels, self._prompt_width, self._executor = labels, prompt_width, executor
         self.heads: dict[int, HiddenStateHead] = {}  # by age
         self._clear()
 
@@ -138,7 +140,7 @@ class RemainingLearner:
 
     def _fit_to(self, age: int, states: np.ndarray, lengths: np.ndarray, whole: np.ndarray) -> None:
         try:
-            self.heads[age] = fit(states.astype(np.float32), for_fitting(lengths, whole))
+            self.heads[age] = fit_looks(states.astype(np.float32), self._prompt_width, for_fitting(lengths, whole))
         except Exception:  # a bug, or no memory; the head so far serves on
             log.exception('the head after %d tokens could not be fitted to %d looks', age, len(lengths))
 

@@ -80,7 +80,7 @@ class StateLearner:
         self._executor = ThreadPoolExecutor(1, 'state-learner', initializer=_give_way)
         self._executor.submit(lambda: None).result()
         looks = self.labels.looks
-        self.remaining = RemainingLearner(looks, self._executor) if looks is not None else None
+        self.remaining = RemainingLearner(looks, width, self._executor) if looks is not None else None
 
     @property
     def head_is_used(self) -> bool:
