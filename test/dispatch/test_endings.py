@@ -96,6 +96,12 @@ def test_a_goal_past_its_guard_ends_as_stopped_or_at_its_deadline(stop_by_s, cod
     assert (outcome.error_code, outcome.finish_reason, outcome.text) == (code, reason, 'so far')
 
 
+@pytest.mark.parametrize('form', [dict(response_schema='{}'), dict(choices=['so far', 'left']), dict(regex='[a-z ]+')])
+def test_what_the_worker_did_not_complete_does_not_have_the_form_asked_for(form):
+    outcome = endings.overdue(make_job(**form), 1004.96)
+    assert (outcome.error_code, outcome.text) == (ErrorCode.DEADLINE_MISSED, '') and 'the form' in outcome.error_msg
+
+
 @pytest.mark.parametrize(('strategy', 'kept'), [(KILL, ''), (TRUNCATE, 'so far')])
 def test_a_goal_whose_worker_is_lost(strategy, kept):
     outcome = endings.lost(make_job(strategy=strategy), 'signal SIGKILL')
