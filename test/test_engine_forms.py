@@ -128,6 +128,15 @@ def test_choices(choices):
         assert outcome.timing.length_cap <= 1 + max(map(len, choices))
 
 
+def test_forced_tokens_at_the_end_take_no_time():
+    """The only choice is there with its first token, however long it is and whatever little time is left."""
+    text = 'kitchen, then the hall and the office'
+    bench = FormBench(1)
+    outcome = bench.run(0.175, choices=[text], strategy=Strategy.KILL)
+    assert (outcome.text, outcome.finish_reason) == (text, FinishReason.EOS) and bench.lateness_s <= 0
+    assert outcome.timing.predicted_tokens == outcome.timing.generated_tokens == 1 + len(text)
+
+
 def test_the_form_and_its_time_are_in_the_account():
     outcome = FormBench(2).run(response_schema=TEXTS['enums'], max_new_tokens=1000)
     timing = outcome.timing

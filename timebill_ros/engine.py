@@ -252,9 +252,11 @@ class Engine:
         n_min = smallest_keep(n_x, request.max_eviction_ratio, MAX_WINDOW) if self.model.supports_eviction else n_x
         distribution = expected.distribution if prepared.answer is None else within(
             expected.distribution, *prepared.answer.bounds)
+        # Most tokens of a choice are forced and take less than steps, so that its length refuses nothing.
+        known = expected.known and not (prepared.answer and prepared.answer.bounds.lengths)
         return Situation(distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(request.sampling.kind),
                          may_cap=overrun.of(request).cut_is_lost, n_goal=prepared.n_goal,
-                         sampling=request.sampling.kind, look_tokens=self.replan_tokens, lengths_known=expected.known)
+                         sampling=request.sampling.kind, look_tokens=self.replan_tokens, lengths_known=known)
 
     def _evict(self, plan: Plan, timing: Timing, left_s: float) -> int:
         """Do what the plan says before decoding; return the number of cached entries."""
