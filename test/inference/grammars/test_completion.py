@@ -69,7 +69,7 @@ def walk(form: Form, n: int, seed: int) -> bytes:
 @pytest.mark.parametrize('seed', range(2))
 def test_any_cut_of_any_answer_has_its_form_once_it_is_completed(name, seed):
     form, schema = Form(JSON, TEXTS[name]), SCHEMAS[name]
-    text, follow = walk(form, 110, seed), matcher(form)
+    text, follow = walk(form, 80, seed), matcher(form)
     for n in range(1, len(text) + 1):
         cut = text[:n]
         follow.back_to(0)
