@@ -205,3 +205,13 @@ def test_a_head_is_small():
     head = fitted(states, lengths, whole)
     assert isinstance(head, HiddenStateHead) and head.weights.shape == (WIDTH, EDGES)
     assert head.weights.dtype == np.float32
+
+
+def test_features_that_are_not_standardised_count_as_much_as_they_vary():
+    """Two features tell, and 400 vary a hundredth as much and tell nothing: standardised, these drown the two."""
+    draw = np.random.default_rng(0)
+    states, lengths, whole, _ = answers(80, width=2)
+    noise = 0.01 * draw.normal(size=(80, 400)).astype(np.float32)
+    labels = Labels(lengths, whole, bucket_size_for(lengths))
+    one, other = (fit(np.hstack([states, noise]), labels, standardised=chosen).gain for chosen in (False, True))
+    assert one[0] > 2 * other[0] and one[0] > 3 * one[1], (one, other)
