@@ -53,6 +53,20 @@ def test_labels_are_the_answers_in_the_order_of_the_prompts(target, tmp_path):
     assert len(again) == len(TEXTS)
 
 
+def test_labels_bring_the_states_of_the_answers_too(target, tmp_path):
+    """A node that begins with them knows from the first goal on what is left of an answer."""
+    out = tmp_path / 'labels.safetensors'
+    made = labels_of(target, TEXTS, out)
+    longer = [answer for answer in answers_to(target, TEXTS, beside(out)) if answer.n > 16]
+    assert longer and made.looks.count(16) == len(longer)
+    states, left, whole = made.looks.at(16)
+    assert left.tolist() == [answer.n - 16 for answer in longer] and whole.tolist() == [a.whole for a in longer]
+    assert (states[0] == np.concatenate([longer[0].states[made.depth], longer[0].looks[0][1]])).all()
+    again = StateLabels(made.width, made.depth, made.last_width)
+    again.begin_with(out)
+    assert again.looks.count(16) == len(longer)
+
+
 def test_without_a_prompt_that_fits_there_are_no_labels(target, tmp_path):
     long = ' '.join(['w7'] * 600)
     assert len(labels_of(target, [TEXTS[0], long, TEXTS[1]], tmp_path / 'a.safetensors')) == 2
