@@ -117,7 +117,7 @@ setup(
                     'bitsandbytes': ['bitsandbytes==0.50.2', 'accelerate==1.15.0'],
                     'compressed-tensors': ['compressed-tensors==0.20.0'],
                     'fp8': ['accelerate==1.15.0', 'triton'],  # triton as the installed torch wants it
-                    'structured': ['llguidance==1.9.1'],  # answers of a given form: masks of the tokens that may come next
+                    'structured': ['llguidance==1.9.1'],  # masks of the tokens that an answer of a form may have
                     'behaviours': ['py_trees==2.6.0'],  # behaviour trees, where they do not come from apt
                     'simulation': ['mujoco==3.3.7'],  # the simulator of test/simulation
                     'llamacpp': ['llama-cpp-python==0.3.36', 'gguf==0.17.1'], 'test': TEST},
