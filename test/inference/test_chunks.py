@@ -91,7 +91,8 @@ def test_what_is_around_the_last_chunk_is_around_no_other(chunk_tokens):
 
 
 @pytest.mark.parametrize(('chunk_tokens', 'first', 'chunks'), [
-    (10, 4, [IDS[4:]]), (3, 3, [IDS[3:6], IDS[6:9], IDS[9:]]), (3, 4, [IDS[4:6], IDS[6:9], IDS[9:]]), (4, 9, [IDS[9:]])])
+    (10, 4, [IDS[4:]]), (3, 3, [IDS[3:6], IDS[6:9], IDS[9:]]), (3, 4, [IDS[4:6], IDS[6:9], IDS[9:]]),
+    (4, 9, [IDS[9:]])])
 def test_after_what_is_known_chunks_end_where_they_would_without_it(chunk_tokens, first, chunks):
     journal = Journal()
     read_in_chunks(journal, IDS, torch.device('cpu'), journal, chunk_tokens=chunk_tokens, first=first,
