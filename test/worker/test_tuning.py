@@ -158,7 +158,8 @@ def test_a_profile_brings_what_it_was_measured_with(tmp_path, monkeypatch):
     values = chosen(tmp_path / 'other', profile=str(path))
     engine = loading.load_engine(values).engine
     assert (engine.predictor.placement, engine.prefill_chunk_tokens, engine.model.prefill_threads) == ('shared', 48, 2)
-    assert not (tmp_path / 'other' / 'tuning').exists()
+    tried = {path.name.partition('-')[0] for path in (tmp_path / 'other' / 'tuning').iterdir()}
+    assert tried == {'prefixes'}  # neither chunks nor the placement
     with pytest.raises(ProfileError, match="made for placement 'shared', but this node has 'beside'"):
         loading.load_engine(chosen(tmp_path, profile=str(path), predictor_placement='beside'))
 
