@@ -85,6 +85,7 @@ def here(monkeypatch):
     return asked_for
 
 
+@pytest.mark.slow
 def test_the_whole_comparison_and_that_nothing_is_answered_twice(tmp_path, here):
     target = Target(str(tiny_models.directory('qwen2')), 'cpu', max_new_tokens=LIMIT)
     paths, out = files(tmp_path, 52), tmp_path / 'deep' / 'lengths.json'

@@ -105,6 +105,7 @@ def test_a_hang_is_found_long_before_the_deadline(node, fault, keeps):
     assert_degraded_and_back(node, before, pid)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stopped_while_idle_is_replaced(node):
     before, pid = len(node.statuses), node.worker_pid()
     os.kill(pid, signal.SIGSTOP)

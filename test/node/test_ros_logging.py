@@ -73,4 +73,4 @@ def test_the_workers_lines_are_in_rosout():
         line = wait_until(lambda: next((line for line in list(heard) if line.msg.startswith('worker: ')), None))
         assert (line.level, line.name) == (20, node.server[1:].replace('/', '.'))
         assert 'lengths are predicted from hidden states' in line.msg and line.stamp.sec > 0
-        assert re.search(r'\[INFO\] \[\d+\.\d+\] \[.*\]: worker: no length predictor', node.log)
+        assert re.search(r'\[INFO\] \[\d+\.\d+\] \[.*\]: worker: lengths are predicted', node.log)

@@ -79,6 +79,7 @@ def test_a_hung_worker_delays_no_result_and_is_replaced(node):
     assert 'has not answered' in node.log
 
 
+@pytest.mark.slow
 def test_a_worker_that_reads_nothing_delays_no_result(node):
     """The request is larger than the pipe, so that writing it can block."""
     pid = node.worker_pid()
