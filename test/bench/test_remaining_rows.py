@@ -43,6 +43,7 @@ def answers(n, seed=0):
     return made
 
 
+@pytest.mark.slow
 def test_states_of_answers_tell_more_of_what_is_left_than_those_of_prompts_and_these_more_than_none():
     test = [*answers(150, seed=1), Answer('too long')]
     found = remaining_rows([*answers(200), Answer('too long')], test, depth=DEPTH, limit=LIMIT)

@@ -123,6 +123,7 @@ def test_extreme_values_are_valid(node, fields):
     assert result.text
 
 
+@pytest.mark.slow
 def test_megabytes_leave_the_nodes_memory_as_it_was(node):
     """The texts are freed: rclpy keeps goals as long as their results, and these would take 20 MB each."""
     goals = [(make_goal('w' * 1_000_000), Result.PROMPT_TOO_LONG, '1000000'),

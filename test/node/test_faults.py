@@ -83,6 +83,7 @@ def test_a_hang_in_decode(node, strategy, status, code, keeps):
     assert_degraded_and_back(node, before, pid)
 
 
+@pytest.mark.slow
 def test_a_hang_in_prefill(node):
     before, pid = len(node.statuses), node.worker_pid()
     ended, result = ask(node, faulty_worker.HANG_IN_PREFILL, 1.0).result()

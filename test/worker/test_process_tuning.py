@@ -51,7 +51,8 @@ print(faults())
 '''
 
 
-@pytest.mark.parametrize(('call', 'few'), [('', False), ('assert keep_freed_memory()', True)])
+@pytest.mark.parametrize(('call', 'few'), [
+    pytest.param('', False, marks=pytest.mark.slow), ('assert keep_freed_memory()', True)])
 def test_what_is_freed_comes_back_without_the_kernel(call, few):
     """In a process of its own. 12 MiB are 3072 pages; each is a page fault where the kernel hands them out again."""
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'GLIBC_TUNABLES': 'glibc.malloc.mmap_threshold=131072'}

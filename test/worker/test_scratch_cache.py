@@ -156,6 +156,7 @@ def test_nowhere_to_write_at_all(tmp_path, monkeypatch, caplog):
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
 
 
+@pytest.mark.slow
 def test_a_worker_gets_ready_although_it_can_keep_nothing(tmp_path, caplog):
     (tmp_path / 'file').touch()
     listener = Listener()
