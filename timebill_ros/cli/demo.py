@@ -63,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
     started = time.monotonic()
     node = subprocess.Popen([sys.executable, '-m', 'timebill_ros.node.main', '--ros-args', '-p', f'model:={model}',
                              '-p', f'worker_start_timeout_s:={START_TIMEOUT_S}',
-                             '-p', 'autostart:=true', '-p', 'keep_state:=false'],  # every demonstration starts the same
+                             '-p', 'autostart:=true', '-p', 'keep_state:=false',  # every demonstration starts the same
+                             # The same prompts come again: read once, they would fit any budget.
+                             '-p', 'prefix_cache_mib:=0'],
                             start_new_session=True)
     try:
         with Client() as client:
