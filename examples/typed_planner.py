@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -115,11 +116,14 @@ class TypedPlanner:
         if answer.result.error_code:
             return Decision(why_none=f'{answer.code}: {answer.result.error_msg}')
         is_whole = answer.result.generated_characters == len(answer.text)
-        return Decision(value_of(Plan, json.loads(answer.text)), is_whole=is_whole)
+        plan = value_of(Plan, json.loads(answer.text))
+        if not plan.steps:
+            return Decision(why_none='the model names no step' if is_whole else 'no step of it was complete in time')
+        return Decision(plan, is_whole=is_whole)
 
 
-def main() -> None:
-    """Ask for one plan, and print it."""
+def main() -> int:
+    """Ask for one plan, and print it; return 1 where there is none."""
     rclpy.init()
     node = Node('typed_planner')
     # dynamic_typing: so budget_s:=2 is taken too.
@@ -138,7 +142,8 @@ def main() -> None:
         print('the whole plan' if decision.is_whole else 'as much of the plan as the time allowed')
     node.destroy_node()
     rclpy.try_shutdown()
+    return 0 if decision.plan is not None else 1
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -126,12 +126,14 @@ def run(options: argparse.Namespace) -> int:
         goal.messages = chat({'role': 'user', 'content': text})
     check_goal(goal)  # before a node is waited for
 
+    # What is streamed of an answer with a form may be taken back where it is cut: its reader gets the result alone.
+    streams = not options.json and not (options.schema or options.choice or options.regex)
     shown: list[str] = []
     texts: list[tuple[float, int]] = []  # for the trace: when feedback came, and with how many tokens
 
     def hear(message) -> None:
         texts.append((time.monotonic(), message.feedback.generated_tokens))
-        if not options.json:
+        if streams:
             shown.append(message.feedback.text_delta)
             print(shown[-1], end='', flush=True)
 

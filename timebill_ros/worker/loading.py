@@ -247,13 +247,21 @@ def _reason_to_measure_again(path: Path, expected: Identity) -> str:
         return str(error)
 
 
+def _date_of(path: Path) -> str:
+    """Return when a profile was measured; empty where the file is none."""
+    try:
+        return Profile.load(path).date
+    except ProfileError:
+        return ''
+
+
 def _profile_check(settings: dict, model: CausalLM, predictor: PredictionExecutor | None, profile: Profile,
                    chunk_tokens: int) -> ProfileCheck:
     """Return the watch over `profile`, which knows what the user can do about it."""
     kept = cached_profile_path(settings, identity(model, predictor), chunk_tokens)
     if settings['profile']:
         name, remedy = f'profile {settings["profile"]}', 'run "timebill profile" again'
-    elif kept.is_file():
+    elif kept.is_file() and _date_of(kept) == profile.date:
         name, remedy = f'the kept profile {kept}', 'delete it: the next configure measures again'
     else:
         name, remedy = 'the profile', 'configure again, which measures again'

@@ -22,7 +22,7 @@ import torch
 from answer_forms import EOS, TEXTS, vocabulary
 
 pytest.importorskip('llguidance')
-from timebill_ros.codes import ErrorCode, GoalError  # noqa: E402
+from timebill_ros.codes import ErrorCode, GoalError, OnCut  # noqa: E402
 from timebill_ros.inference.grammars import compiler as module  # noqa: E402
 from timebill_ros.inference.grammars.compiler import Grammars  # noqa: E402
 from timebill_ros.request import Request  # noqa: E402
@@ -60,7 +60,6 @@ def test_every_schema_compiles_in_little_time(grammars, name):
     ({'response_schema': '{"type": "string", "not": {"const": "a"}}'}, 'response_schema cannot be followed'),
     ({'regex': '(a'}, 'regex cannot be followed'),
     ({'regex': '(?=a)b'}, 'regex cannot be followed'),
-    ({'regex': '[a-z]{100000}'}, 'regex cannot be followed'),
 ])
 def test_what_cannot_be_followed_is_told_and_the_next_goal_is_served(grammars, fields, named):
     started = time.monotonic()
@@ -69,6 +68,28 @@ def test_what_cannot_be_followed_is_told_and_the_next_goal_is_served(grammars, f
     assert refused.value.code is ErrorCode.INVALID_GOAL
     assert time.monotonic() - started < 5 * module.LONGEST_S
     assert compiled(grammars, choices=['a', 'b']) is not None
+
+
+@pytest.mark.parametrize(('fields', 'text', 'kept'), [
+    ({'regex': '[a-z]{100000}'}, 'abc', None),
+    ({'regex': '.*room.*'}, 'go to ', None), ({'regex': '.*room.*'}, 'the room is', 'the room is'),
+    ({'regex': '(a|b)*abb'}, 'abbab', 'abb'),
+    ({'response_schema': '{"type": "string", "pattern": "room"}'}, '"the ro', None),
+    ({'response_schema': '{"type": "string", "format": "email"}'}, '"me@x.org"', '"me@x.org"'),
+    ({'response_schema': '{"type": "integer", "multipleOf": 7, "minimum": 50}'}, '5', None)])
+def test_a_form_without_an_end_that_is_found_is_served_and_cut_without_one(grammars, fields, text, kept):
+    answer = compiled(grammars, **fields)
+    assert answer.bounds.least >= 1 and answer.closing_s(10) < 0.1
+    tokens = grammars._vocabulary.tokenize_str(text)
+    for on_cut in OnCut:
+        found = answer.completed(tokens, on_cut)
+        assert (found if found is None else found[0]) == kept, on_cut
+
+
+def test_a_number_that_could_go_on_is_kept_by_close_alone(grammars):
+    answer = compiled(grammars, response_schema='{"type": "integer", "multipleOf": 7, "minimum": 50}')
+    tokens = grammars._vocabulary.tokenize_str('56')
+    assert answer.completed(tokens, OnCut.DROP) is None and answer.completed(tokens, OnCut.CLOSE) == ('56', 0)
 
 
 @pytest.mark.parametrize('fields', [

@@ -54,13 +54,17 @@ SAMPLE = b'{"steps": [' + b'{"name": "drive to the kitchen", "speed": 0.25}, ' *
 
 @dataclass
 class _Compiled:
-    """A form that was compiled. `end_s`: seconds that the shortest end takes to find, from the beginning."""
+    """A form that was compiled. `end_s`: seconds that the shortest end takes to find, from the beginning.
+
+    `has_end`: whether a short end was found. There may be answers all the same, which only a model can write.
+    """
 
     matcher: object
     byte_matcher: object
     bounds: Bounds
     end_s: float
     took_s: float
+    has_end: bool
 
 
 class Grammars:
@@ -102,7 +106,7 @@ class Grammars:
                                 eos_ids=self._eos_ids, bounds=compiled.bounds,
                                 end_s=BESIDES_S + CAUTION * compiled.end_s,
                                 token_s=CAUTION * BYTES_PER_TOKEN * self._byte_s,
-                                grammar_s=compiled.took_s)
+                                grammar_s=compiled.took_s, has_end=compiled.has_end)
 
     def restricted(self, model, answer: RestrictedAnswer | None):
         """Return what decodes in the place of `model`: for an `answer` of a form a RestrictedModel, else `model`."""
@@ -136,19 +140,19 @@ class Grammars:
                 if one.is_error():
                     raise form.refusal(one.get_error())
             shortest, end_s = _shortest(form, byte_matcher)
-            if shortest is None:
-                raise form.refusal('no answer that satisfies it was found')
-            bounds = self._bounds(form, shortest.decode())
-            matcher.compute_bitmask()  # the first one takes longer than those that follow
+            first = matcher.compute_bitmask()  # it takes longer than those that follow
+            if shortest is None and not any(first):
+                raise form.refusal('no answer satisfies it')
+            bounds = self._bounds(form, None if shortest is None else shortest.decode())
         except GoalError:
             raise
         except BaseException as error:  # a panic of the library is no Exception, and must end the goal only
             log.exception('a form could not be compiled')
             raise form.refusal(f'{type(error).__name__}: {error}') from error
-        return _Compiled(matcher, byte_matcher, bounds, end_s, time.perf_counter() - started)
+        return _Compiled(matcher, byte_matcher, bounds, end_s, time.perf_counter() - started, shortest is not None)
 
-    def _bounds(self, form: Form, shortest: str) -> Bounds:
-        """Return how long answers of a form get; `shortest`: the shortest one."""
+    def _bounds(self, form: Form, shortest: str | None) -> Bounds:
+        """Return how long answers of a form get; `shortest`: the shortest one, None: it was not found."""
         def tokens(text: str) -> int:
             return len(self._vocabulary.tokenize_str(text)) + 1  # the end is a token too
 
@@ -157,7 +161,7 @@ class Grammars:
             limit = 1 + max(len(choice.encode()) for choice in form.choices)  # a token is a byte at least
             return Bounds(lengths[0], lengths[-1], limit, lengths)
         longest = longest_instance(form.schema) if form.is_json else None
-        least = tokens(shortest)
+        least = tokens(shortest) if shortest is not None else 1
         return Bounds(least, max(tokens(longest), least) if longest is not None else None, None)
 
 
@@ -170,6 +174,8 @@ def _shortest(form: Form, byte_matcher) -> tuple[bytes | None, float]:
         started = time.thread_time()  # what else runs on the machine now says nothing of later
         found = shortest_end(ByteMatcher(byte_matcher), is_json=form.is_json)
         seconds.append(time.thread_time() - started)
+        if found is None:
+            return None, 0.0  # nor is it looked for again, see RestrictedAnswer
     return found, min(seconds)
 
 

@@ -19,6 +19,7 @@ import json
 from dataclasses import dataclass
 
 from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference.grammars.kept_loosely import kept_loosely
 from timebill_ros.request import Request
 
 JSON, CHOICES, REGEX = 'response_schema', 'choices', 'regex'
@@ -67,6 +68,8 @@ class Form:
         """
         try:
             if self.kind == JSON:
+                if why := kept_loosely(self.schema):
+                    raise ValueError(why)
                 return library.LLMatcher.grammar_from_json_schema(self.schema, overrides=JSON_OPTIONS)
             if self.kind == REGEX:
                 return library.LLMatcher.grammar_from_regex(self.text)

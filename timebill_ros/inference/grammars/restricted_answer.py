@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from timebill_ros.codes import ErrorCode, FinishReason, GoalError, OnCut
-from timebill_ros.inference.grammars.completion import ByteMatcher, chosen, closed, dropped
+from timebill_ros.inference.grammars.completion import ByteMatcher, Completed, chosen, closed, dropped
 from timebill_ros.inference.grammars.form import CHOICES, Form
 from timebill_ros.request import CUT, Timing
 
@@ -48,12 +48,13 @@ class RestrictedAnswer:
     eos_ids:     tokens that end an answer
     end_s, token_s: seconds that finding the end of a cut answer takes at most, and for each of its tokens, as estimated
     grammar_s:   seconds that compiling took
+    has_end:     whether a short end was found; without one, an answer that is cut is never closed, only dropped
     """
 
     def __init__(self, form: Form, matcher, bytes_of, byte_matcher, *, eos_ids: Collection[int], bounds: Bounds,
-                 end_s: float, token_s: float, grammar_s: float):
+                 end_s: float, token_s: float, grammar_s: float, has_end: bool = True):
         self.form, self.bounds, self.grammar_s = form, bounds, grammar_s
-        self._end_s, self._token_s = end_s, token_s
+        self._end_s, self._token_s, self._has_end = end_s, token_s, has_end
         self._matcher, self._bytes_of, self._byte_matcher = matcher, bytes_of, byte_matcher
         self._eos = min(eos_ids)
         self._bits = np.zeros((bytes_of.vocab_size + 31) // 32, dtype=np.int32)
@@ -139,7 +140,11 @@ class RestrictedAnswer:
             found = chosen(form.choices, text, closes=closes)
         else:
             matcher = ByteMatcher(self._byte_matcher)
-            found = closed(matcher, text, is_json=form.is_json) if closes else None
+            found = None
+            if closes and self._has_end:
+                found = closed(matcher, text, is_json=form.is_json)
+            elif closes and matcher.follow(text) == len(text) and matcher.accepts():
+                found = Completed(text, len(text))
             if found is None:
                 matcher.back_to(0)
                 found = dropped(matcher, text, is_json=form.is_json)
