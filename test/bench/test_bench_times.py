@@ -100,9 +100,10 @@ def test_miss_rate(profile, tmp_path):
                  '--processes', '1', '--threads', '1']
     assert main(arguments) == 0
     result = json.loads(out.read_text())
-    assert len(result['rows']) == 5 * 7 and len(result['live']) == 2
-    assert {row['n'] for row in result['rows']} == {6} and result['bars']['conditions'].keys() == {
-        'nominal', 'prompt shift', 'slow', 'both', 'tight'}
+    assert len(result['rows']) == 5 * 7 + 2 * 5 * 3 and len(result['live']) == 2  # fixed factors know no epsilon
+    assert {row['n'] for row in result['rows']} == {6} and result['bars'].keys() == {'0.05', '0.01', '0.2'}
+    assert all(bars['conditions'].keys() == {'nominal', 'prompt shift', 'slow', 'both', 'tight'}
+               for bars in result['bars'].values())
     assert all(row['latest_end_s'] < 5.0 for row in result['live'])
     assert is_picture(out.with_suffix('.png'))
     before = kept.stat().st_mtime_ns
