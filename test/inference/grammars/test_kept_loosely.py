@@ -32,6 +32,9 @@ OPEN = {'type': 'object', 'additionalProperties': {'type': 'integer'}}
     ({'exclusiveMaximum': 1.5}, 'exclusiveMaximum 1.5'),
     ({'properties': {'speed': {'type': ['number', 'null'], 'exclusiveMinimum': 0.1}}}, 'exclusiveMinimum 0.1'),
     ({'anyOf': [{'type': 'null'}, {'items': {'exclusiveMinimum': 0}}]}, 'exclusiveMinimum 0'),
+    ({'properties': {'default': {'type': 'number', 'exclusiveMinimum': 0}}}, 'exclusiveMinimum 0'),
+    ({'patternProperties': {'enum': {**OPEN, 'minProperties': 2}}}, 'minProperties 2'),
+    ({'properties': {'properties': {'properties': {'const': {'exclusiveMaximum': 1}}}}}, 'exclusiveMaximum 1'),
     ({'$defs': {'part': {'minProperties': 9}}, '$ref': '#/$defs/part'}, 'minProperties 9')])
 def test_what_could_be_broken_is_refused(schema, words):
     assert words in kept_loosely(schema)

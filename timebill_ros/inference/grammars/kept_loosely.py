@@ -20,6 +20,8 @@ number may be reached: 0 passes for a number above 0 and below 0.5. Integers are
 from __future__ import annotations
 
 VALUES = ('enum', 'const', 'default', 'examples')  # keywords whose values are no schemas
+# Keywords whose values are schemas by name. A name may be that of a keyword.
+NAMED = ('properties', 'patternProperties', '$defs', 'definitions', 'dependentSchemas')
 
 
 def kept_loosely(schema) -> str:
@@ -34,7 +36,9 @@ def kept_loosely(schema) -> str:
     for name in ('exclusiveMinimum', 'exclusiveMaximum'):
         if _is_number(schema.get(name)) and schema.get('type') != 'integer':
             return f'{name} {schema[name]} of a number could be reached: give minimum or maximum, or type integer'
-    return next(filter(None, (kept_loosely(value) for name, value in schema.items() if name not in VALUES)), '')
+    inner = (list(value.values()) if name in NAMED and isinstance(value, dict) else value
+             for name, value in schema.items() if name not in VALUES)
+    return next(filter(None, map(kept_loosely, inner)), '')
 
 
 def _is_number(value) -> bool:
