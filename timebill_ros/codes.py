@@ -37,6 +37,29 @@ class OnCut(IntEnum):
     CLOSE = 1
 
 
+class ToolChoice(IntEnum):
+    """Whether a goal with tools may be answered by text: see Generate's tool_choice."""
+
+    AUTO = 0
+    REQUIRED = 1
+
+
+class Thinking(IntEnum):
+    """Whether a thinking section comes before the answer: see Generate's thinking."""
+
+    DEFAULT = 0
+    OFF = 1
+    ON = 2
+
+
+class Part(IntEnum):
+    """What a piece of text that the model writes is a part of: see Generate's feedback."""
+
+    TEXT = 0
+    REASONING = 1
+    TOOL_CALL = 2
+
+
 class Verdict(IntEnum):
     """What the plan expects of the deadline. FITS and FITS_WITH_EVICTION are promises."""
 

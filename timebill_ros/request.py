@@ -206,6 +206,7 @@ class Timing:
     reused_tokens: int = 0
     generated_tokens: int = 0
     forced_tokens: int = 0
+    reasoning_tokens: int = 0
     predicted_tokens: int = 0
     pessimistic_tokens: int = 0
     kept_tokens: int = 0
@@ -263,7 +264,7 @@ class Timing:
 _NOT_NEGATIVE = ('length_cap', *(f.name for f in dataclasses.fields(Timing) if f.name.endswith(('_tokens', '_s'))
                                  and f.name != 'time_budget_s'))
 _ORDERED = (('predicted_tokens', 'pessimistic_tokens'), ('kept_tokens', 'prompt_tokens'),
-            ('forced_tokens', 'generated_tokens'),
+            ('forced_tokens', 'generated_tokens'), ('reasoning_tokens', 'generated_tokens'),
             ('reused_tokens', 'prompt_tokens'), ('hidden_prediction_s', 'prediction_s'))
 
 # Ends that may come anywhere in an answer: in its middle, or before it has any text.

@@ -22,7 +22,7 @@ pytest.importorskip('rclpy')
 from builtin_interfaces.msg import Duration  # noqa: E402
 
 from timebill_ros.action import Generate  # noqa: E402
-from timebill_ros.msg import ChatMessage, DeadlineStats, RequestStatus, SamplingConfig, Timing  # noqa: E402
+from timebill_ros.msg import ChatMessage, DeadlineStats, RequestStatus, SamplingConfig, Timing, ToolCall  # noqa: E402
 from timebill_ros.srv import EstimateTime, Prepare  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -45,23 +45,31 @@ FIELDS = {
         'choices': 'sequence<string>',
         'regex': 'string',
         'on_cut': 'uint8',
+        'tools': 'string',
+        'tool_choice': 'uint8',
+        'thinking': 'uint8',
     },
     Generate.Result: {
         'error_code': 'uint16',
         'error_msg': 'string',
         'text': 'string',
         'generated_characters': 'uint32',
+        'tool_calls': 'sequence<timebill_ros/ToolCall>',
+        'reasoning': 'string',
         'finish_reason': 'uint8',
         'timing': 'timebill_ros/Timing',
     },
     Generate.Feedback: {
         'phase': 'uint8',
         'text_delta': 'string',
+        'part': 'uint8',
         'generated_tokens': 'uint32',
         'estimated_time_remaining_s': 'double',
         'slack_s': 'double',
     },
-    ChatMessage: {'role': 'string', 'content': 'string'},
+    ChatMessage: {'role': 'string', 'content': 'string', 'tool_calls': 'sequence<timebill_ros/ToolCall>',
+                  'tool_call_id': 'string'},
+    ToolCall: {'id': 'string', 'name': 'string', 'arguments': 'string'},
     SamplingConfig: {
         'temperature': 'float',
         'top_p': 'float',
@@ -76,7 +84,8 @@ FIELDS = {
         'variant': 'string',
         'seed': 'uint64',
         'dropped_messages': 'uint32',
-        **dict.fromkeys(('prompt_tokens', 'reused_tokens', 'generated_tokens', 'forced_tokens', 'predicted_tokens',
+        **dict.fromkeys(('prompt_tokens', 'reused_tokens', 'generated_tokens', 'forced_tokens', 'reasoning_tokens',
+                         'predicted_tokens',
                          'pessimistic_tokens', 'kept_tokens', 'length_cap'), 'uint32'),
         **dict.fromkeys(('eviction_ratio', 'time_budget_s', 'wcet_s', 'queue_s', 'prediction_s',
                          'hidden_prediction_s', 'prefill_s', 'eviction_s', 'decode_s', 'grammar_s', 'mask_s',
@@ -125,6 +134,8 @@ FIELDS = {
         'sampling': 'timebill_ros/SamplingConfig',
         'max_eviction_ratio': 'float',
         'priority': 'uint8',
+        'tools': 'string',
+        'thinking': 'uint8',
     },
     EstimateTime.Response: {
         'error_code': 'uint16',
@@ -138,7 +149,7 @@ FIELDS = {
         'pessimistic_tokens': 'uint32',
         **dict.fromkeys(('wcet_without_eviction_s', 'wcet_with_eviction_s', 'eviction_ratio'), 'double'),
     },
-    Prepare.Request: {'prompt': 'string', 'messages': 'sequence<timebill_ros/ChatMessage>'},
+    Prepare.Request: {'prompt': 'string', 'messages': 'sequence<timebill_ros/ChatMessage>', 'tools': 'string'},
     Prepare.Response: {'error_code': 'uint16', 'error_msg': 'string',
                        **dict.fromkeys(('prompt_tokens', 'ready_tokens'), 'uint32')},
 }
@@ -146,6 +157,9 @@ FIELDS = {
 CONSTANTS = {
     (Generate.Goal, 'STRATEGY_'): {'DEFAULT': 0, 'KILL': 1, 'SKIP_NEXT': 2, 'TRUNCATE': 3},
     (Generate.Goal, 'ON_CUT_'): {'DROP': 0, 'CLOSE': 1},
+    (Generate.Goal, 'TOOL_CHOICE_'): {'AUTO': 0, 'REQUIRED': 1},
+    (Generate.Goal, 'THINKING_'): {'DEFAULT': 0, 'OFF': 1, 'ON': 2},
+    (Generate.Feedback, 'PART_'): {'TEXT': 0, 'REASONING': 1, 'TOOL_CALL': 2},
     (Generate.Result, ''): {
         'NONE': 0, 'UNKNOWN': 7000, 'DEADLINE_MISSED': 7001, 'INVALID_GOAL': 7002, 'INACTIVE': 7003,
         'PROMPT_TOO_LONG': 7004, 'INFEASIBLE': 7005, 'SKIPPED': 7006, 'OUT_OF_MEMORY': 7007,
@@ -194,6 +208,7 @@ def test_a_goal_with_only_prompt_and_budget_means_the_servers_defaults():
     assert (goal.deadline.sec, goal.deadline.nanosec) == (0, 0)
     assert goal.messages == [] and goal.closing_text == '' and goal.stop_at_line_end is False
     assert (goal.response_schema, goal.choices, goal.regex, goal.on_cut) == ('', [], '', 0)
+    assert (goal.tools, goal.tool_choice, goal.thinking) == ('', 0, 0)
     assert goal.priority == 0
 
 
