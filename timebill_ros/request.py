@@ -216,6 +216,7 @@ class Timing:
     variant: str = ''
     seed: int = 0
     dropped_messages: int = 0
+    preemptions: int = 0
     time_budget_s: float = UNKNOWN
     wcet_s: float = UNKNOWN
     queue_s: float = UNKNOWN
@@ -224,6 +225,7 @@ class Timing:
     prefill_s: float = UNKNOWN
     eviction_s: float = UNKNOWN
     decode_s: float = UNKNOWN
+    paused_s: float = 0.0
     grammar_s: float = UNKNOWN
     mask_s: float = UNKNOWN
     time_to_first_token_s: float = UNKNOWN
@@ -261,8 +263,8 @@ class Timing:
 
 
 # All counts, and all times but the budget: a deadline in simulated time may move to before the release.
-_NOT_NEGATIVE = ('length_cap', *(f.name for f in dataclasses.fields(Timing) if f.name.endswith(('_tokens', '_s'))
-                                 and f.name != 'time_budget_s'))
+_NOT_NEGATIVE = ('length_cap', 'preemptions', *(
+    f.name for f in dataclasses.fields(Timing) if f.name.endswith(('_tokens', '_s')) and f.name != 'time_budget_s'))
 _ORDERED = (('predicted_tokens', 'pessimistic_tokens'), ('kept_tokens', 'prompt_tokens'),
             ('forced_tokens', 'generated_tokens'), ('reasoning_tokens', 'generated_tokens'),
             ('reused_tokens', 'prompt_tokens'), ('hidden_prediction_s', 'prediction_s'))

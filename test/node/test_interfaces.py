@@ -86,10 +86,10 @@ FIELDS = {
         'dropped_messages': 'uint32',
         **dict.fromkeys(('prompt_tokens', 'reused_tokens', 'generated_tokens', 'forced_tokens', 'reasoning_tokens',
                          'predicted_tokens',
-                         'pessimistic_tokens', 'kept_tokens', 'length_cap'), 'uint32'),
+                         'pessimistic_tokens', 'kept_tokens', 'length_cap', 'preemptions'), 'uint32'),
         **dict.fromkeys(('eviction_ratio', 'time_budget_s', 'wcet_s', 'queue_s', 'prediction_s',
-                         'hidden_prediction_s', 'prefill_s', 'eviction_s', 'decode_s', 'grammar_s', 'mask_s',
-                         'time_to_first_token_s', 'response_time_s', 'tardiness_s'), 'double'),
+                         'hidden_prediction_s', 'prefill_s', 'eviction_s', 'decode_s', 'paused_s', 'grammar_s',
+                         'mask_s', 'time_to_first_token_s', 'response_time_s', 'tardiness_s'), 'double'),
     },
     DeadlineStats: {
         'header': 'std_msgs/Header',
