@@ -25,9 +25,10 @@ from pathlib import Path
 
 from timebill_ros import settings
 from timebill_ros.asking.message_check import INTEGERS, LARGEST
-from timebill_ros.cli import ending, trace
+from timebill_ros.cli import trace
 from timebill_ros.cli.form_options import add_form_options, form_fields
 from timebill_ros.codes import ErrorCode, name_of
+from timebill_ros.monitoring import ending
 
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
 GRACE_S = 10.0  # how long after its budget an answer is waited for

@@ -12,15 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How `timebill ask` tells the end of a goal: codes by name, the promise, and JSON that other programs can read."""
+"""How programs tell the end of a goal: codes by name, the promise, and JSON that other programs can read."""
 import json
 import math
 
 import pytest
 
 from timebill_ros.action import Generate
-from timebill_ros.cli.ending import as_json, promise_of, sentence
 from timebill_ros.codes import ErrorCode, FinishReason, Verdict, name_of
+from timebill_ros.monitoring.ending import as_json, promise_of, sentence
 from timebill_ros.msg import Timing
 
 
