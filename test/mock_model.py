@@ -105,7 +105,7 @@ class MockModel:
         return self._logits(0)
 
     def step(self, token, position):
-        n = sum(call == 'step' for call in self.calls) + 1
+        n = self._steps() + 1
         assert int(token) == self.script[n - 1], 'the token drawn last goes in next'
         self.calls.append('step')
         self.positions.append(position)
@@ -126,6 +126,18 @@ class MockModel:
         self._work(TIMES.eviction(self.n_kv))
         self.n_kv -= self.n_prompt - n_keep  # generated entries stay
         self.n_prompt = n_keep
+
+    def _steps(self) -> int:
+        """Return how many steps there were since the prompt was put back."""
+        since = len(self.calls) - self.calls[::-1].index('restore') if 'restore' in self.calls else 0
+        return self.calls[since:].count('step')
+
+    def snapshot(self):
+        return self.n_kv, self.n_prompt
+
+    def restore(self, snapshot) -> None:
+        self.calls.append('restore')
+        self.n_kv, self.n_prompt = snapshot
 
     def use_variant(self, name) -> None:
         assert name in self.variants

@@ -41,7 +41,7 @@ def results(quality=0.6, paper=0.3, **facts):
 
 
 def test_there_is_a_row_for_every_case_and_family():
-    found = results(promised=True, missed=True, late=True, seconds=2.0, eviction_ratio=0.25)
+    found = results(promised=True, missed=True, late=True, seconds=2.0, eviction_ratio=0.25, shared=True)
     rows = rows_of(found, FAMILIES, BUDGETS, {'quality': 'int8', 'int8': 'int8'})
     assert len(rows) == 4 * 2 * 2 * 3
     by = {(row['method'], row['strategy'], row['budget_quantile'], row['family']): row for row in rows}
@@ -49,7 +49,8 @@ def test_there_is_a_row_for_every_case_and_family():
     assert {**row, 'score': 0, 'score_lo': 0, 'score_hi': 0} == {
         'method': 'quality', 'variants': 'int8', 'strategy': 'KILL', 'budget_quantile': 0.9, 'budget_s': 4.0,
         'family': 'all', 'n': 20, 'score': 0, 'score_lo': 0, 'score_hi': 0, 'completion': 1.0, 'late': 20,
-        'promised': 20, 'missed': 20, 'miss_ratio': 1.0, 'eviction_ratio': 0.25, 'score_per_s': row['score'] / 2.0}
+        'promised': 20, 'missed': 20, 'miss_ratio': 1.0, 'eviction_ratio': 0.25, 'score_per_s': row['score'] / 2.0,
+        'shared': 20}
     assert row['score'] == pytest.approx(0.7 + 0.0095) and row['score_lo'] < row['score'] < row['score_hi']
     assert by['vanilla', 'TRUNCATE', 0.5, 'needle']['n'] == 20 and by['vanilla', 'TRUNCATE', 0.5, 'all']['n'] == 40
     assert by['vanilla', 'TRUNCATE', 0.5, 'all']['completion'] == 39 / 40

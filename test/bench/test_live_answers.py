@@ -32,7 +32,7 @@ def live(budget_s, strategy, **model):
     clock = FakeClock()
     engine = Engine(MockModel(clock, **model), MockPredictions(clock, 30), TIMES, Tracker('fixed', k=2.0),
                     prefill_chunk_tokens=100, clock=clock)
-    return answer_live(engine, TASK, budget_s=budget_s, strategy=strategy, margin_s=0.03)
+    return answer_live(engine, TASK, budget_s=budget_s, strategy=strategy, margin_s=0.03).answer
 
 
 @pytest.mark.parametrize('strategy', [Strategy.TRUNCATE, Strategy.KILL])

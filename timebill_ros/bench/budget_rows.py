@@ -39,6 +39,7 @@ class Held:
     missed: bool = False  # promised, and not at its natural end in time
     seconds: float = 0.0  # for which the job took the device
     eviction_ratio: float = 0.0
+    shared: bool = False  # the answer was given in another case, in which it must be the same
 
 
 Case = tuple[str, str, float]  # (method, strategy, quantile of the budget)
@@ -54,7 +55,7 @@ def rows_of(results: Results, families: Mapping[str, str], budgets: Mapping[floa
     variants:  of the methods that have other weights
 
     `miss_ratio` is the share of jobs without a whole answer by the deadline, `score_per_s` what a second of the device
-    brought in.
+    brought in, `shared` the number of answers that were given in another case.
     """
     rows = []
     for (method, strategy, quantile), by_task in results.items():
@@ -69,7 +70,8 @@ def rows_of(results: Results, families: Mapping[str, str], budgets: Mapping[floa
                 'promised': sum(each.promised for each in held), 'missed': sum(each.missed for each in held),
                 'miss_ratio': fmean(each.late or not each.natural for each in held),
                 'eviction_ratio': fmean(each.eviction_ratio for each in held),
-                'score_per_s': sum(each.score for each in held) / (sum(each.seconds for each in held) or 1.0)})
+                'score_per_s': sum(each.score for each in held) / (sum(each.seconds for each in held) or 1.0),
+                'shared': sum(each.shared for each in held)})
     return rows
 
 

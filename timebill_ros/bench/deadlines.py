@@ -27,7 +27,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from timebill_ros.bench.budgets import Cases, measure
+from timebill_ros.bench.budget_measurement import Cases
+from timebill_ros.bench.budgets import measure
 from timebill_ros.bench.live_answers import ORACLE, PLANNERS
 from timebill_ros.bench.machine import write
 from timebill_ros.bench.optional_plots import plots_if_installed
@@ -40,14 +41,16 @@ CASES = Cases(ratios=(0.25, 0.5, 0.75, 0.95), few_ratios=(0.25, 0.75), live=(*PL
 
 
 def run(values: dict, out: Path, *, source: TaskSource, n_live: int, answers: Path | None = None,
-        cases: Cases = CASES) -> int:
+        cases: Cases = CASES, finished_only: bool = False) -> int:
     """Measure what is not measured yet, print, write the rows to `out` and draw them.
 
-    `answers`: the journal, see budgets.py; None: beside `out`, one for each source of tasks.
+    `answers`: the journal, see budgets.py; None: beside `out`, one for each source of tasks. `finished_only`: measure
+    nothing.
     """
     before = load(out)
     name = f'{out.stem}_{slug(source.name)}'
-    found = measure(values, answers or beside(out.with_name(f'{name}.json')), source=source, n_live=n_live, cases=cases)
+    found = measure(values, answers or beside(out.with_name(f'{name}.json')), source=source, n_live=n_live, cases=cases,
+                    finished_only=finished_only)
     bed = f'{found["machine"]["model"]}, {found["tasks"]}'
     rows = [{'test_bed': bed, **row} for row in found.pop('rows')]
     beds = {**before['test_beds'], bed: found}

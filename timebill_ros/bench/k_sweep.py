@@ -21,7 +21,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from timebill_ros.bench.budgets import Cases, measure
+from timebill_ros.bench.budget_measurement import Cases
+from timebill_ros.bench.budgets import measure
 from timebill_ros.bench.live_answers import METHODS
 from timebill_ros.bench.machine import write
 from timebill_ros.bench.optional_plots import plots_if_installed
@@ -33,9 +34,11 @@ FACTORS = tuple(method for method in METHODS if method.startswith('paper_k'))
 CASES = Cases(ratios=(), live=(*FACTORS, 'quality'), strategies=(Strategy.KILL,), quantiles=(0.1, 0.3))
 
 
-def run(values: dict, out: Path, *, source: TaskSource, n_live: int, answers: Path | None = None) -> int:
+def run(values: dict, out: Path, *, source: TaskSource, n_live: int, answers: Path | None = None,
+        finished_only: bool = False) -> int:
     """Measure what is not measured yet, print, write the rows to `out` and draw them. `answers`: see budgets.py."""
-    found = measure(values, answers or beside(out), source=source, n_live=n_live, cases=CASES)
+    found = measure(values, answers or beside(out), source=source, n_live=n_live, cases=CASES,
+                    finished_only=finished_only)
     rows = [{'k': int(row['method'][-1]) if row['method'] in FACTORS else None, **row} for row in found.pop('rows')]
     write(out, {**found, 'rows': rows})
     if plots := plots_if_installed('evaluation_plots'):

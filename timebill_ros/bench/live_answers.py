@@ -21,11 +21,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from timebill_ros.bench.answers import request_for
+from timebill_ros.bench.decisions import Decisions, WatchedPlanner
 from timebill_ros.bench.known_lengths import KnownLengths
-from timebill_ros.codes import ErrorCode, Strategy
+from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
+from timebill_ros.overrun import STRATEGIES
 from timebill_ros.request import Plan
 from timebill_ros.tasks.scored_task import ScoredTask
 from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
@@ -86,6 +88,7 @@ class LiveMethods:
             states = learner(first.model, self._files[method], own['length_predictor']) if method != ORACLE else None
             self.engines[method] = make_engine(own, first.model, predictor, profile, tracker, rules[method],
                                                first.prefill_chunk_tokens, states)
+            watch(self.engines[method])
             if method == ORACLE:
                 self.engines[method].lengths = KnownLengths()
 
@@ -97,23 +100,98 @@ class LiveMethods:
             engine.lengths.save(ends=True)
 
 
-def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: Strategy,
-                margin_s: float) -> LiveAnswer:
+@dataclass(frozen=True)
+class LiveRun:
+    """A live answer, and what tells whether it holds for another budget or strategy too."""
+
+    answer: LiveAnswer
+    strategy: Strategy
+    budget_s: float
+    margin_s: float
+    reason: FinishReason
+    decisions: Decisions
+    drops: bool  # whether goals of some strategy end early, see drop_infeasible
+    guard_s: float  # the longest step that the guard of the deadline may have expected
+    prefill_s: float
+    prefill_estimated_s: float  # by which a goal is refused before it is read
+
+    def under(self, strategy: Strategy, budget_s: float) -> LiveAnswer | None:
+        """Return the answer under another strategy and budget where it must be the same tokens; None: it may differ.
+
+        That holds for an answer that came to its natural end, and for one that TRUNCATE cut at the same budget: KILL
+        keeps nothing of it. Every decision must have the same effect, and no check of the deadline may end the answer.
+        """
+        later_s = budget_s - self.budget_s
+        if self.drops:
+            return None
+        if not self.answer.ended and not (
+                self.strategy is Strategy.TRUNCATE and strategy is Strategy.KILL and later_s == 0
+                and self.reason is FinishReason.DEADLINE):
+            return None
+        if self.answer.ended and not self._comes_to_its_end(strategy, budget_s):
+            return None
+        plans = self.decisions.again(later_s=later_s, may_cap=STRATEGIES[strategy].cut_is_lost)
+        if plans is None:
+            return None
+        verdict = plans[0].verdict if plans else Verdict[self.answer.verdict]
+        late_s = self.answer.late_s - later_s
+        found = replace(self.answer, promised=bool(plans) and verdict.is_promise, verdict=verdict.name, late_s=late_s,
+                        natural=self.answer.ended and late_s <= 0)
+        return found if self.answer.ended else replace(found, text='', error=ErrorCode.DEADLINE_MISSED.name)
+
+    def _comes_to_its_end(self, strategy: Strategy, budget_s: float) -> bool:
+        """Tell whether no check of the deadline would have ended this whole answer."""
+        later_s = budget_s - self.budget_s
+        if later_s >= 0 and not STRATEGIES[self.strategy].runs_on:
+            return True  # every check has passed with less time
+        took_s = self.budget_s + self.answer.late_s
+        overrun_s = OVERRUN_S if STRATEGIES[strategy].runs_on else 0.0
+        if took_s + self.guard_s + self.margin_s > budget_s + overrun_s:
+            return False
+        # The plan came after prefill, so that at least so much was left before it.
+        return self.decisions.made[0].left_s + self.prefill_s + later_s >= self.prefill_estimated_s
+
+
+def watch(engine: Engine) -> WatchedPlanner:
+    """Have an engine's planner watched, and return what watches it."""
+    if not isinstance(engine.planner, WatchedPlanner):
+        engine.planner = WatchedPlanner(engine.planner)
+    return engine.planner
+
+
+def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: Strategy, margin_s: float) -> LiveRun:
     """Send one task through the engine, `budget_s` seconds before its deadline, and wait for the result."""
     plans: list[Plan] = []
+    looks: list[float] = []
+
+    def clock() -> float:  # the guard reads it at every token
+        looks.append(engine.clock())
+        return looks[-1]
+
+    decisions = watch(engine).begin(engine.tracker.length)
+    prefill_factor = engine.tracker.prefill_factor
     released = engine.clock()
     request = replace(request_for(task, task.max_new_tokens), request_id=task.key, release_s=released,
                       deadline_s=released + budget_s, strategy=strategy, delivery_margin_s=margin_s,
                       max_overrun_s=OVERRUN_S if strategy is Strategy.SKIP_NEXT else 0.0)
-    control = Control(Deadline(request.deadline_s, engine.clock), margin_s, request.max_overrun_s)
+    control = Control(Deadline(request.deadline_s, clock), margin_s, request.max_overrun_s)
     control.on_plan = lambda plan, timing: plans.append(plan)
     outcome = engine.run(request, control)
     late_s = engine.clock() - request.deadline_s
-    ratio = outcome.timing.eviction_ratio
+    timing = outcome.timing
     ended = outcome.error_code is ErrorCode.NONE and outcome.finish_reason.is_natural
-    return LiveAnswer(
+    answer = LiveAnswer(
         promised=bool(plans) and plans[0].verdict.is_promise, ended=ended, natural=ended and late_s <= 0,
-        late_s=late_s, text=outcome.text, n=outcome.timing.generated_tokens,
-        eviction_ratio=0.0 if math.isnan(ratio) else ratio, variant=outcome.timing.variant,
-        verdict=(plans[0] if plans else outcome.timing).verdict.name,
+        late_s=late_s, text=outcome.text, n=timing.generated_tokens,
+        eviction_ratio=0.0 if math.isnan(timing.eviction_ratio) else timing.eviction_ratio, variant=timing.variant,
+        verdict=(plans[0] if plans else timing).verdict.name,
         error='' if outcome.error_code is ErrorCode.NONE else outcome.error_code.name)
+    step_s = 0.0
+    if plans:
+        own = engine.planner.times_of(plans[0].variant, request.sampling.kind)
+        step_s = own.steps.scaled(plans[0].timing_factor)(timing.prompt_tokens + timing.generated_tokens)
+    # A step lies between two looks at the clock. Other things do too, so that this is no less than the longest step.
+    longest_s = max((b - a for a, b in zip(looks, looks[1:], strict=False)), default=0.0)
+    return LiveRun(answer, strategy, budget_s, margin_s, outcome.finish_reason, decisions,
+                   engine.drop_infeasible != 'never', max(step_s, longest_s), timing.prefill_s,
+                   engine.times.prefill(timing.prompt_tokens) * prefill_factor)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from timebill_ros.bench.answers import entries_to_keep, generate_ids, prompt_ids, request_for, text_of
@@ -49,31 +49,53 @@ class TimedAnswer:
         return bisect_right(self.at_s, seconds)
 
 
-def record(model: CausalLM, task: ScoredTask, method: tuple[str, float], *, chunk_tokens: int,
-           max_eviction_ratio: float, clock: Clock = time.perf_counter) -> TimedAnswer:
-    """Answer a task by a method of `methods_of`: with its weights, after evicting its share of the prompt's cache."""
-    variant, ratio = method
-    started = clock()
+def record(model: CausalLM, task: ScoredTask, methods: Mapping[str, tuple[str, float]], *, chunk_tokens: int,
+           max_eviction_ratio: float, clock: Clock = time.perf_counter) -> dict[str, TimedAnswer]:
+    """Answer a task by each of some methods of `methods_of`: with its weights, after evicting its share of the cache.
+
+    The prompt is read once, because reading it is the same for all methods. Each goes on from its states as prefill
+    left them, and the time that reading took counts for each. Putting the states back counts for none.
+    """
+    with model.stream.entered():
+        started = clock()
+        ids = prompt_ids(model, task)
+        model.reset()
+        logits = model.prefill(ids, chunk_tokens=chunk_tokens)
+        model.synchronize()
+        read_s = clock() - started
+        several = len(methods) > 1
+        if several:
+            logits, states = logits.clone(), model.snapshot()
+        found = {}
+        for name, (variant, ratio) in methods.items():
+            if several:
+                model.restore(states)
+                model.synchronize()
+            n_keep = entries_to_keep(len(ids), ratio, max_eviction_ratio)
+            found[name] = _answered(model, task, variant, logits, n_x=len(ids), n_keep=n_keep, read_s=read_s,
+                                    clock=clock)
+    return found
+
+
+def _answered(model: CausalLM, task: ScoredTask, variant: str, logits, *, n_x: int, n_keep: int, read_s: float,
+              clock: Clock) -> TimedAnswer:
+    """Answer a prompt that has been read, in `read_s` seconds."""
+    started = clock() - read_s
     at: list[float] = []
 
     def read() -> float:  # once for every token but the last
         at.append(clock() - started)
         return at[-1]
 
-    with model.stream.entered():
-        request = request_for(task, task.max_new_tokens)
-        ids = prompt_ids(model, task)
-        n_x = len(ids)
-        n_keep = entries_to_keep(n_x, ratio, max_eviction_ratio)
-        model.reset()
-        logits = model.prefill(ids, chunk_tokens=chunk_tokens)
-        model.synchronize()
-        model.use_variant(variant)
+    model.use_variant(variant)
+    try:
         if n_keep < n_x:
             model.evict(n_keep)
             model.synchronize()
+        request = request_for(task, task.max_new_tokens)
         tokens, _ = generate_ids(model, request, logits, n_x=n_x, n_kv=n_keep, clock=read)
         read()
+    finally:
         model.use_variant(model.variant)
     return TimedAnswer(n_x, tokens, [round(seconds, 6) for seconds in at])
 

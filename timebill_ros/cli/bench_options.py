@@ -35,9 +35,12 @@ def add_answer_options(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument('--answers', type=out_file, metavar='FILE', help='finished answers, from which a stopped run '
                          'goes on; budgets, deadlines and k-sweep of the same tasks can share one (default: beside '
                          '--out)')
+    command.add_argument('--finished', action='store_true', help='answer nothing: write the results of the tasks that '
+                         'are finished, also while another process goes on with the others')
     command.add_argument('--live-limit', type=whole(0), default=100, metavar='N', help='tasks that the planners answer')
 
 
 def answer_arguments(options: argparse.Namespace) -> dict:
     """Return what those options say, as arguments of the benches."""
-    return {'source': task_source(options), 'n_live': options.live_limit, 'answers': options.answers}
+    return {'source': task_source(options), 'n_live': options.live_limit, 'answers': options.answers,
+            'finished_only': options.finished}

@@ -94,12 +94,18 @@ def balanced(tasks: list[ScoredTask], limit: int) -> list[ScoredTask]:
     """Return `limit` tasks (0: all) in their order: the first of each family, in equal parts as far as they go."""
     if not 0 < limit < len(tasks):
         return tasks
-    turns: dict[str, int] = defaultdict(int)
+    chosen = {task.key for task in in_turns(tasks)[:limit]}
+    return [task for task in tasks if task.key in chosen]
+
+
+def in_turns(tasks: list[ScoredTask]) -> list[ScoredTask]:
+    """Return the tasks so that families take turns: the first of each, then the second of each, and so on."""
+    seen: dict[str, int] = defaultdict(int)
     ranked = []
     for index, task in enumerate(tasks):
-        ranked.append((turns[task.family], index))
-        turns[task.family] += 1
-    return [tasks[index] for index in sorted(index for _, index in sorted(ranked)[:limit])]
+        ranked.append((seen[task.family], index))
+        seen[task.family] += 1
+    return [tasks[index] for _, index in sorted(ranked)]
 
 
 def opened(path: Path) -> BinaryIO:

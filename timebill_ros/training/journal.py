@@ -29,11 +29,14 @@ class Journal:
     """The finished pieces of one command, `entries`, in their order. A context manager, which closes the file.
 
     `facts`: what the pieces depend on, as JSON-ready data. ValueError where the file is of other facts, or no journal.
+    `writes`: False leaves the file as it is, because another process may be writing it.
     """
 
-    def __init__(self, path: Path, facts: dict):
+    def __init__(self, path: Path, facts: dict, *, writes: bool = True):
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = None
+        if writes:
+            path.parent.mkdir(parents=True, exist_ok=True)
         header = json.loads(json.dumps({'journal': FORMAT, **facts}))
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         whole = lines[:-1] if lines and not lines[-1].endswith(b'\n') else lines
@@ -46,6 +49,8 @@ class Journal:
             was, now = ({name: facts.get(name) for name in other} for facts in (found, header))
             raise ValueError(f'{path} holds answers of {was}, not of {now}; delete it to begin anew, or name another '
                              '--out')
+        if not writes:
+            return
         if whole != lines:
             with open(path, 'r+b') as file:
                 file.truncate(sum(map(len, whole)))
@@ -66,7 +71,8 @@ class Journal:
         return self
 
     def __exit__(self, *_) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def beside(out: Path) -> Path:
