@@ -24,6 +24,7 @@ from dataclasses import replace
 from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.overrun import STRATEGIES
 from timebill_ros.request import Request, Sampling
+from timebill_ros.tool_admission import check_calls, check_tools
 
 ROLES = ('system', 'user', 'assistant', 'tool')
 MAX_MESSAGES = 1024
@@ -92,7 +93,7 @@ def check(request: Request, *, max_prompt_characters: int) -> None:
     for index, message in enumerate(request.messages):
         if message['role'] not in ROLES:
             raise _invalid(f'messages[{index}].role must be one of {", ".join(ROLES)}, got {message["role"][:64]!r}')
-    if request.messages and not any(message['content'] for message in request.messages):
+    if request.messages and not any(message['content'] or message.get('tool_calls') for message in request.messages):
         raise _invalid('all messages are empty')
     if request.characters > max_prompt_characters:
         raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {request.characters} characters; the server takes '
@@ -120,6 +121,8 @@ def check(request: Request, *, max_prompt_characters: int) -> None:
         if not 0 < len(stop) <= MAX_STOP_CHARACTERS:
             raise _invalid(f'sampling.stop[{index}] must have 1 to {MAX_STOP_CHARACTERS} characters, got {len(stop)}')
     _check_form(request)
+    check_tools(request)
+    check_calls(request.messages)
 
 
 def _check_form(request: Request) -> None:

@@ -26,7 +26,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
-from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy, Thinking, ToolChoice, Verdict
 
 UNKNOWN = math.nan  # a time that was not measured
 
@@ -90,7 +90,8 @@ class Request:
     release_s: float  # monotonic instant at which the goal was received
     deadline_s: float  # monotonic instant by which its result is to be set
     prompt: str = ''
-    messages: list[dict[str, str]] = field(default_factory=list)
+    # Each has a role and a content; besides tool_calls (of id, name and arguments) or a tool_call_id.
+    messages: list[dict] = field(default_factory=list)
     strategy: Strategy = Strategy.TRUNCATE
     max_new_tokens: int = 256
     sampling: Sampling = field(default_factory=Sampling)
@@ -102,6 +103,9 @@ class Request:
     choices: list[str] = field(default_factory=list)
     regex: str = ''
     on_cut: OnCut = OnCut.DROP
+    tools: str = ''  # JSON, in OpenAI's form; empty: none
+    tool_choice: ToolChoice = ToolChoice.AUTO
+    thinking: Thinking = Thinking.DEFAULT
     delivery_margin_s: float = 0.03  # kept free before the deadline for carrying the result to the client
     max_overrun_s: float = 0.0  # how long it may go on after the deadline; more than 0 for SKIP_NEXT only
     on_long_history: str = 'refuse'  # the parameter of that name
@@ -134,13 +138,16 @@ class Request:
 
     @property
     def characters(self) -> int:
-        """The number of characters in the prompt, or in the contents of all messages."""
-        return len(self.prompt) + sum(len(message['content']) for message in self.messages)
+        """The number of characters in the prompt, or in all messages and the tools."""
+        return len(self.prompt) + len(self.tools) + sum(
+            len(message['content']) + sum(len(call['name']) + len(call['arguments'])
+                                          for call in message.get('tool_calls', ())) for message in self.messages)
 
     @staticmethod
     def from_dict(data: dict) -> Request:
         data = dict(data)
         data['strategy'], data['on_cut'] = Strategy(data['strategy']), OnCut(data['on_cut'])
+        data['tool_choice'], data['thinking'] = ToolChoice(data['tool_choice']), Thinking(data['thinking'])
         data['sampling'] = Sampling(**data['sampling'])
         return Request(**data)
 
@@ -298,15 +305,19 @@ class Outcome:
     finish_reason: FinishReason = FinishReason.UNKNOWN
     timing: Timing = field(default_factory=Timing)
     added_characters: int = 0  # at the end of `text`, which the model did not write
+    tool_calls: list[dict[str, str]] = field(default_factory=list)  # each with an id, a name and arguments
+    reasoning: str = ''
 
     def __post_init__(self):
         code, reason = self.error_code, self.finish_reason
         _require(code in _CODES[reason], 'error_code', 'one that goes with {}', code, reason.name)
         if code is ErrorCode.NONE:
             _require(not self.error_msg, 'error_msg', 'empty for NONE', self.error_msg)
-            _require(bool(self.text) or reason not in CUT, 'text', 'not empty for {}', self.text, reason.name)
+            _require(bool(self.text or self.tool_calls) or reason not in CUT, 'text', 'not empty for {}', self.text,
+                     reason.name)
         else:
             _require(bool(self.error_msg), 'error_msg', 'a sentence for {}', self.error_msg, code.name)
+            _require(not self.tool_calls, 'tool_calls', 'empty for {}', len(self.tool_calls), code.name)
             _require(not self.text or code in _KEEPING, 'text', 'empty for {}', self.text[:64], code.name)
         _require(0 <= self.added_characters <= len(self.text), 'added_characters', 'from 0 to {}',
                  self.added_characters, len(self.text))
@@ -315,7 +326,7 @@ class Outcome:
     def from_dict(data: dict) -> Outcome:
         return Outcome(ErrorCode(data['error_code']), data['error_msg'], data['text'],
                        FinishReason(data['finish_reason']), Timing.from_dict(data['timing']),
-                       data['added_characters'])
+                       data['added_characters'], data['tool_calls'], data['reasoning'])
 
 
 def to_dict(record) -> dict:

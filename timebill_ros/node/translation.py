@@ -16,13 +16,14 @@
 from __future__ import annotations
 
 import math
+from enum import IntEnum
 
 from builtin_interfaces.msg import Time
 
 from timebill_ros import admission
 from timebill_ros.action import Generate
-from timebill_ros.codes import ErrorCode, FinishReason, GoalError, OnCut, Phase, Strategy
-from timebill_ros.msg import RequestStatus
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, OnCut, Phase, Strategy, Thinking, ToolChoice
+from timebill_ros.msg import ChatMessage, RequestStatus, ToolCall
 from timebill_ros.msg import Timing as TimingMessage
 from timebill_ros.request import Outcome, Request, Sampling, Timing
 from timebill_ros.settings import STRATEGIES
@@ -60,20 +61,15 @@ def to_request(goal: Generate.Goal, request_id: str, *, release_s: float, deadli
     try:
         return _to_request(goal, request_id, release_s, deadline_in_s, settings, margin_s, model_sampling)
     finally:
-        goal.prompt = goal.closing_text = goal.response_schema = goal.regex = ''
+        goal.prompt = goal.closing_text = goal.response_schema = goal.regex = goal.tools = ''
         goal.messages, goal.sampling.stop, goal.choices = [], [], []
 
 
 def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline_in_s: float | None, settings: dict,
                 margin_s: float, model_sampling: dict[str, float]) -> Request:
-    try:
-        strategy = Strategy(goal.overrun_strategy)
-    except ValueError:
-        raise GoalError(ErrorCode.INVALID_GOAL, f'unknown overrun_strategy {goal.overrun_strategy}') from None
-    try:
-        on_cut = OnCut(goal.on_cut)
-    except ValueError:
-        raise GoalError(ErrorCode.INVALID_GOAL, f'unknown on_cut {goal.on_cut}') from None
+    strategy, on_cut, tool_choice, thinking = (
+        _constant(goal, name, kind) for name, kind in (('overrun_strategy', Strategy), ('on_cut', OnCut),
+                                                       ('tool_choice', ToolChoice), ('thinking', Thinking)))
     deadline_s = admission.resolve_deadline(
         release_s=release_s, time_budget_s=seconds(goal.time_budget), deadline_in_s=deadline_in_s,
         default_time_budget_s=settings['default_time_budget_s'])
@@ -83,7 +79,7 @@ def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline
         strategy = STRATEGIES[settings['default_overrun_strategy']]
     request = Request(
         request_id, release_s, deadline_s, prompt='' if goal.messages else goal.prompt,
-        messages=[{'role': m.role, 'content': m.content} for m in goal.messages],
+        messages=[_message(m) for m in goal.messages],
         strategy=strategy, max_overrun_s=settings['max_overrun_s'] if strategy is Strategy.SKIP_NEXT else 0.0,
         max_new_tokens=goal.max_new_tokens or settings['default_max_new_tokens'],
         sampling=admission.resolve_sampling(
@@ -92,10 +88,30 @@ def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline
         max_eviction_ratio=settings['max_eviction_ratio'] if ratio < 0 else ratio,
         priority=goal.priority, closing_text=goal.closing_text, stop_at_line_end=goal.stop_at_line_end,
         response_schema=goal.response_schema, choices=list(goal.choices), regex=goal.regex, on_cut=on_cut,
+        tools=goal.tools, tool_choice=tool_choice, thinking=thinking,
         delivery_margin_s=margin_s, on_long_history=settings['on_long_history'])
-    request.sampling.masked = request.has_form
+    request.sampling.masked = request.has_form or bool(request.tools)
     admission.check(request, max_prompt_characters=settings['max_prompt_characters'])
     return request
+
+
+def _constant(goal: Generate.Goal, name: str, kind: type[IntEnum]):
+    """Return a field that is one of the constants `kind`. GoalError for another number."""
+    try:
+        return kind(getattr(goal, name))
+    except ValueError:
+        raise GoalError(ErrorCode.INVALID_GOAL, f'unknown {name} {getattr(goal, name)}') from None
+
+
+def _message(message: ChatMessage) -> dict:
+    """Return a turn of a conversation, without the fields that are empty."""
+    made: dict = {'role': message.role, 'content': message.content}
+    if message.tool_calls:
+        made['tool_calls'] = [{'id': call.id, 'name': call.name, 'arguments': call.arguments}
+                              for call in message.tool_calls]
+    if message.tool_call_id:
+        made['tool_call_id'] = message.tool_call_id
+    return made
 
 
 def to_timing(timing: Timing) -> TimingMessage:
@@ -112,6 +128,7 @@ def to_result(outcome: Outcome) -> Generate.Result:
     return Generate.Result(error_code=int(outcome.error_code), error_msg=outcome.error_msg[:MAX_ERROR_CHARACTERS],
                            text=outcome.text, finish_reason=int(outcome.finish_reason),
                            generated_characters=len(outcome.text) - outcome.added_characters,
+                           tool_calls=[ToolCall(**call) for call in outcome.tool_calls], reasoning=outcome.reasoning,
                            timing=to_timing(outcome.timing))
 
 
