@@ -50,6 +50,23 @@ def test_it_computes_what_the_original_does(precision, tied, stored, tolerance, 
     assert again.generation_config.eos_token_id == 2
 
 
+@pytest.mark.parametrize('knows_it', [True, False])
+def test_a_transformers_that_would_keep_the_blocks_is_asked_to_unpack_them(knows_it, tmp_path, monkeypatch):
+    asked = []
+
+    def from_pretrained(*names, **options):
+        asked.append(options.get('quantization_config'))
+        raise ValueError('far enough')
+
+    monkeypatch.setattr(conversion.AutoModelForCausalLM, 'from_pretrained', from_pretrained)
+    monkeypatch.delattr(conversion.transformers, 'GgufConfig', raising=False)
+    if knows_it:
+        monkeypatch.setattr(conversion.transformers, 'GgufConfig', dict, raising=False)
+    with pytest.raises(ModelError, match='far enough'):
+        converted(tiny_gguf.llama(tmp_path / 'tiny.gguf', original_llama()), tmp_path / 'models')
+    assert asked == [{'dequantize': True} if knows_it else None]
+
+
 def test_it_is_done_once_and_found_again_by_content(tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     path = tiny_gguf.llama(tmp_path / 'tiny.gguf', original_llama())

@@ -29,6 +29,7 @@ import time
 from pathlib import Path
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM
 
 from timebill_ros import disk_cache
@@ -88,7 +89,7 @@ def _convert(file: GgufFile, directory: Path) -> None:
         with contextlib.redirect_stderr(_Shares(weights)):
             model, info = AutoModelForCausalLM.from_pretrained(
                 str(file.path.parent), gguf_file=file.path.name, dtype=dtype, output_loading_info=True,
-                local_files_only=True)
+                local_files_only=True, **_unpacked())
     except MemoryError:
         raise
     except Exception as error:  # transformers raises many kinds for what it does not know
@@ -103,6 +104,16 @@ def _convert(file: GgufFile, directory: Path) -> None:
     tokenizer.save_pretrained(directory)
     if scaling:
         _scale_rope(directory / 'config.json', scaling)
+
+
+def _unpacked() -> dict:
+    """Return what makes transformers read the weights as ordinary ones.
+
+    Releases that have GgufConfig keep them in GGUF's blocks otherwise, on a GPU, and cannot write those. Older ones
+    know no such argument.
+    """
+    config = getattr(transformers, 'GgufConfig', None)
+    return {} if config is None else {'quantization_config': config(dequantize=True)}
 
 
 def _scale_rope(path: Path, scaling: dict) -> None:
