@@ -59,9 +59,7 @@ def test_a_transformers_that_would_keep_the_blocks_is_asked_to_unpack_them(knows
         raise ValueError('far enough')
 
     monkeypatch.setattr(conversion.AutoModelForCausalLM, 'from_pretrained', from_pretrained)
-    monkeypatch.delattr(conversion.transformers, 'GgufConfig', raising=False)
-    if knows_it:
-        monkeypatch.setattr(conversion.transformers, 'GgufConfig', dict, raising=False)
+    monkeypatch.setattr(conversion.transformers, 'GgufConfig', dict if knows_it else None, raising=False)
     with pytest.raises(ModelError, match='far enough'):
         converted(tiny_gguf.llama(tmp_path / 'tiny.gguf', original_llama()), tmp_path / 'models')
     assert asked == [{'dequantize': True} if knows_it else None]
