@@ -118,6 +118,9 @@ setup(
                     'compressed-tensors': ['compressed-tensors==0.20.0'],
                     'fp8': ['accelerate==1.15.0', 'triton'],  # triton as the installed torch wants it
                     'structured': ['llguidance==1.9.1'],  # masks of the tokens that an answer of a form may have
+                    # HTTP for `timebill serve`: routes, and the server whose one protocol is bounded there.
+                    'server': ['starlette==1.10.0; python_version >= "3.11"',
+                               'starlette==1.7.0; python_version < "3.11"', 'uvicorn==0.54.0'],
                     'behaviours': ['py_trees==2.6.0'],  # behaviour trees, where they do not come from apt
                     'simulation': ['mujoco==3.3.7'],  # the simulator of test/simulation
                     'llamacpp': ['llama-cpp-python==0.3.36', 'gguf==0.17.1'], 'test': TEST},

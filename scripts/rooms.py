@@ -34,13 +34,14 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = 'timebill_ros'
 
 # From the top room to the bottom. Every file beside the rooms that is not named here belongs to the vocabulary.
-ORDER = ['cli', 'bench', 'behaviours', 'client', 'asking', 'rqt', 'monitoring', 'training', 'tasks', 'worker', 'node',
-         'dispatch', 'engine', 'planning', 'timing', 'length', 'inference', 'vocabulary']
+ORDER = ['cli', 'door', 'bench', 'behaviours', 'client', 'asking', 'rqt', 'monitoring', 'training', 'tasks', 'worker',
+         'node', 'dispatch', 'engine', 'planning', 'timing', 'length', 'inference', 'vocabulary']
 
 BELOW_THE_ENGINE = {'planning', 'timing', 'length', 'inference', 'vocabulary'}
 
 # What rooms may import that may not import everything below them: rooms, and modules by their full names.
 ONLY = {
+    'door': {'client', 'asking', 'monitoring', 'vocabulary'},
     'behaviours': {'client', 'asking', 'vocabulary'},
     'client': {'asking', 'vocabulary'},
     'asking': {'vocabulary'},

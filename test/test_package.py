@@ -37,6 +37,8 @@ FROM_PIP = {'huggingface_hub', 'safetensors', 'tokenizers', 'torch', 'transforme
 FOR_TREES = {'py_trees'}
 # Draws what was measured; a node and its clients run without it. The extra is `plots`.
 FOR_PLOTS = {'matplotlib'}
+# Serves HTTP; the extra is `server`.
+FOR_THE_DOOR = {'starlette', 'uvicorn'}
 FOR_RQT = {'python_qt_binding', 'rqt_gui_py'}
 
 
@@ -76,8 +78,8 @@ def imported_packages():
 def test_every_import_is_declared(manifest):
     declared = {dependency.name for dependency in manifest.exec_depends}
     undeclared = {(str(path), name) for path, name in imported_packages()
-                  if name not in sys.stdlib_module_names | FROM_PIP | FOR_PLOTS | FOR_TREES | FOR_RQT | {NAME}
-                  and ROSDEP_KEYS.get(name, name) not in declared}
+                  if name not in sys.stdlib_module_names | FROM_PIP | FOR_PLOTS | FOR_TREES | FOR_RQT | FOR_THE_DOOR
+                  | {NAME} and ROSDEP_KEYS.get(name, name) not in declared}
     assert not undeclared
 
 
@@ -92,6 +94,14 @@ def test_only_behaviours_need_py_trees():
     assert {str(path) for path, name in imported_packages() if name in FOR_TREES} == {f'{NAME}/behaviours.py'}
     pin = re.search(r'py_trees==[\d.]+', (ROOT / 'setup.py').read_text())[0]
     assert pin in (ROOT / 'requirements-test.txt').read_text().splitlines()
+
+
+def test_only_the_door_needs_a_server():
+    assert {path.parts[1] for path, name in imported_packages() if name in FOR_THE_DOOR} == {'door'}
+    pins = re.findall(r"'((?:starlette|uvicorn)==[^']+)'", (ROOT / 'setup.py').read_text())
+    assert len(pins) == 3
+    for pin in pins:
+        assert pin in (ROOT / 'requirements.txt').read_text().splitlines()
 
 
 def test_the_simulator_of_the_tests_is_an_extra():

@@ -18,14 +18,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from timebill_ros.cli import ask, bench, cache, demo, forget, get_model, monitor, profile, train_length_predictor
+from timebill_ros.cli import ask, bench, cache, demo, forget, get_model, monitor, profile, serve, train_length_predictor
 from timebill_ros.cli.termination import CODE, Terminated, termination_as_interrupt
 from timebill_ros.inference.threads import wait_briefly
 from timebill_ros.resources import version
 from timebill_ros.worker import process_tuning
 
 # Each has `add(commands)`: see the docstring of this package.
-SUBCOMMANDS = (ask, monitor, profile, get_model, cache, forget, bench, train_length_predictor, demo)
+SUBCOMMANDS = (ask, monitor, serve, profile, get_model, cache, forget, bench, train_length_predictor, demo)
 ROS_LIBRARIES = ('rclpy', 'rcl_interfaces', 'lifecycle_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'std_msgs',
                  'action_msgs', 'rosidl_parser', 'rosgraph_msgs')
 
@@ -95,6 +95,8 @@ def missing(error: ModuleNotFoundError) -> str:
         return f'{here}: source the ROS 2 installation and the workspace first, or run .venv/bin/timebill of a checkout'
     if not library or library == 'timebill_ros':
         raise error
+    if library in ('starlette', 'uvicorn', 'h11'):
+        return f'{here}: pip install "starlette>=0.27" "uvicorn>=0.22", the extra "server" of this package'
     return f'{here}: run this with the Python that has it, the one that worker_python names: ' \
            f'"<that python> -m timebill_ros.cli ...", or install {library} there'
 

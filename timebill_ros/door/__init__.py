@@ -1,0 +1,19 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The door for programs that speak OpenAI's HTTP API: their requests become goals of a running node.
+
+`timebill serve` opens it. `fields.py` says which fields of a request are taken, ignored and refused; `completions.py`
+takes a request from its body to its answer. starlette and uvicorn are the extra `server`; nothing else here needs them.
+"""

@@ -1,0 +1,186 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One request for an answer, from its body to the last byte of what is sent back."""
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from timebill_ros.action import Generate
+from timebill_ros.asking.failures import ServerUnavailable
+from timebill_ros.asking.goals import duration
+from timebill_ros.codes import Part, Verdict
+from timebill_ros.door import answers, fields, refusal
+from timebill_ros.door.body import ClientGone, read_json, until_closed
+from timebill_ros.door.goal_events import Ended, Planned, Written
+from timebill_ros.door.node_link import NodeLink
+from timebill_ros.door.refusal import Refusal
+
+SEND_S = 10.0  # how long a client may take to receive a piece of a stream
+DONE = b'data: [DONE]\n\n'
+
+
+class Completions:
+    """The ASGI application behind /v1/chat/completions, or behind /v1/completions where not `is_chat`.
+
+    A request becomes a goal whose deadline counts from the arrival of the request's headers. Where the client closes
+    the connection, the goal is canceled at once.
+    """
+
+    def __init__(self, link: NodeLink, *, is_chat: bool, model: str, default_deadline_s: float, most_bytes: int):
+        self._link, self._is_chat, self._model = link, is_chat, model
+        self._default_deadline_s, self._most_bytes = default_deadline_s, most_bytes
+
+    async def __call__(self, scope, receive, send) -> None:
+        arrived_s = time.monotonic()
+        request = Request(scope, receive)
+        try:
+            question = fields.read(
+                await read_json(request, self._most_bytes), request.headers, is_chat=self._is_chat,
+                default_deadline_s=self._default_deadline_s, model=self._model)
+            await until_closed(self._answer(question, arrived_s, scope, receive, send), receive)
+        except Refusal as error:
+            await JSONResponse(error.body(), error.status, error.headers)(scope, receive, send)
+        except ClientGone:
+            pass
+
+    async def _answer(self, question: fields.Question, arrived_s: float, scope, receive, send) -> None:
+        """Send the goal and what comes of it. Refusal where it fails before anything is sent."""
+        await self._link.wait_until_ready()
+        budget_s = question.deadline_s - (time.monotonic() - arrived_s)
+        try:
+            question.goal.time_budget = duration(max(budget_s, 0.0))
+            if budget_s <= 0:
+                raise Refusal(504, f'the deadline of {question.deadline_s * 1000:.0f} ms was over before the goal was '
+                              'sent', kind=refusal.SERVER, code='deadline_missed')
+            sent = self._link.send(question.goal, budget_s, may_run_late=question.may_run_late)
+        except ValueError as error:
+            raise Refusal(400, str(error), code='invalid_value') from None
+        writer = answers.Writer(question, sent.pending.request_id, self._model)
+        headers = {'x-request-id': sent.pending.request_id,
+                   'x-timebill-deadline-ms': f'{question.deadline_s * 1000:.0f}'}
+        try:
+            async with contextlib.aclosing(sent.events()) as events:
+                if question.stream:
+                    await EventStream(question, writer, headers, send).run(events)
+                else:
+                    answer = await _end_of(events)
+                    _check(question, answer)
+                    await JSONResponse(writer.whole(answer), headers=headers)(scope, receive, send)
+        except ServerUnavailable as error:
+            raise await self._unavailable(error) from None
+        finally:
+            self._link.forget(sent)
+
+    async def _unavailable(self, error: ServerUnavailable) -> Refusal:
+        """Return how it is told, with what can be done about a node that is not active."""
+        was_rejected = error.code == Generate.Result.GOAL_REJECTED
+        if was_rejected:
+            try:
+                await self._link.look()
+            except Refusal as told:
+                return told
+        return refusal.of_unavailable(error, may_ask_again=was_rejected)
+
+
+async def _end_of(events) -> answers.Answer:
+    async for event in events:
+        if isinstance(event, Ended):
+            return event.answer
+    raise AssertionError('a goal has an end')
+
+
+def _check(question: fields.Question, answer: answers.Answer) -> None:
+    """Raise the Refusal that tells of a goal that failed; `timebill` in it holds what text there is."""
+    if answer.result.error_code:
+        raise refusal.of_result(answer.result, {**answers.end_facts(question, answer), 'text': answer.result.text})
+
+
+class EventStream:
+    """One answer as server-sent events.
+
+    Nothing is sent before the plan or the first text is there: a goal that fails before gets the HTTP status that fits.
+    One that fails later gets an event that holds the error, and the stream ends.
+    """
+
+    def __init__(self, question: fields.Question, writer: answers.Writer, headers: dict[str, str], send):
+        self._question, self._writer, self._headers, self._send = question, writer, headers, send
+        self._has_begun, self._plan = False, None
+        self._shown = {Part.TEXT: '', Part.REASONING: ''}
+
+    async def run(self, events) -> None:
+        try:
+            async for event in events:
+                if isinstance(event, Planned):
+                    self._plan = event.status
+                    if event.status.verdict != Verdict.INFEASIBLE:  # which the node may end without any text
+                        await self._begin()
+                elif isinstance(event, Written):
+                    await self._show(event.part, event.text)
+                else:
+                    await self._end(event.answer)
+        except (Refusal, ServerUnavailable) as error:
+            if not self._has_begun:
+                raise
+            told = error if isinstance(error, Refusal) else refusal.of_unavailable(error)
+            await self._event(told.body())
+            await self._bytes(b'', more=False)
+        except asyncio.TimeoutError:  # the client does not receive
+            raise ClientGone from None
+
+    async def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            headers = {'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache',
+                       'x-accel-buffering': 'no', **self._headers}
+            await self._send({'type': 'http.response.start', 'status': 200,
+                              'headers': [(name.encode(), value.encode()) for name, value in headers.items()]})
+            await self._event(self._writer.first(self._plan))
+
+    async def _show(self, part: int, text: str) -> None:
+        """Send a piece of text, unless it may be taken back."""
+        if part not in self._shown or part == Part.TEXT and self._question.comes_at_once:
+            return
+        self._shown[part] += text
+        await self._begin()
+        if part == Part.TEXT:
+            await self._event(self._writer.text(text))
+        elif self._question.is_chat:
+            await self._event(self._writer.reasoning(text))
+
+    async def _end(self, answer: answers.Answer) -> None:
+        _check(self._question, answer)
+        result, shown = answer.result, self._shown[Part.TEXT]
+        if not result.text.startswith(shown):
+            raise Refusal(500, 'pieces of the answer were lost on their way, so what was streamed is not the answer: '
+                          'error.timebill.text is', kind=refusal.SERVER, code='stream_broken',
+                          facts={**answers.end_facts(self._question, answer), 'text': result.text})
+        await self._begin()
+        if result.text != shown:
+            await self._event(self._writer.text(result.text[len(shown):]))
+        await self._event(self._writer.last(answer))
+        if self._question.include_usage:
+            await self._event(self._writer.spent(answer))
+        await self._bytes(DONE, more=False)
+
+    async def _event(self, value: dict) -> None:
+        await self._bytes(f'data: {answers.as_text(value)}\n\n'.encode())
+
+    async def _bytes(self, data: bytes, *, more: bool = True) -> None:
+        await asyncio.wait_for(self._send({'type': 'http.response.body', 'body': data, 'more_body': more}), SEND_S)

@@ -1,0 +1,77 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The door as a program: its socket, the server, and how it ends."""
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from timebill_ros.client import TimebillClient
+from timebill_ros.door.app import Door, make_app
+from timebill_ros.door.connection import bounded
+from timebill_ros.door.gate import HEADER_BYTES
+from timebill_ros.door.node_link import NodeLink
+
+MOST_CONNECTIONS = 32
+END_S = 5.0  # how long canceled goals may take to end before their connections are closed
+
+
+class _Server(uvicorn.Server):
+    """Cancels the goals before it waits for the requests that are open."""
+
+    def __init__(self, config: uvicorn.Config, link: NodeLink):
+        super().__init__(config)
+        self._link = link
+
+    async def shutdown(self, sockets=None) -> None:
+        self._link.end()
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; `port` 0: any free one. OSError, in one sentence, where that cannot be."""
+    try:
+        opened = socket.create_server((host, port), family=socket.AF_INET6 if ':' in host else socket.AF_INET)
+        # Connections inherit it. asyncio sets it on sockets that it made alone; without it, an answer's last bytes
+        # wait up to 40 ms for the client's acknowledgement of its first ones.
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise OSError(f'--host {host} --port {port} cannot be listened on: {reason}') from None
+
+
+def make_server(client: TimebillClient, door: Door, most_connections: int = MOST_CONNECTIONS) -> uvicorn.Server:
+    """Return the server of a door. Its `run(sockets=[...])` serves until `should_exit` is set or a signal comes."""
+    link = NodeLink(client)
+    return _Server(uvicorn.Config(
+        make_app(link, door), http=bounded(most_connections), loop='asyncio', ws='none', lifespan='off',
+        interface='asgi3', log_config=None, access_log=False, proxy_headers=False, server_header=False,
+        timeout_graceful_shutdown=int(END_S), h11_max_incomplete_event_size=HEADER_BYTES), link)
+
+
+def serve(client: TimebillClient, door: Door, port: int, most_connections: int = MOST_CONNECTIONS,
+          on_start: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until SIGINT or SIGTERM comes, which then does what it does by default. `on_start` gets the base URL.
+
+    rclpy spins in the client's own thread; the event loop of the server runs in this one.
+    """
+    with listen(door.host, port) as opened:
+        server = make_server(client, door, most_connections)
+        host = f'[{door.host}]' if ':' in door.host else door.host
+        on_start(f'http://{host}:{opened.getsockname()[1]}/v1')
+        server.run(sockets=[opened])
