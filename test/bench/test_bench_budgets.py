@@ -71,7 +71,8 @@ def engines_of(clock, cases):
     model, saved = Model(clock, ANSWER), []
     rules = {'quality': QualityRule(QualityTable.load(quality_table_path())), 'paper': PaperRule()}
     engines = {method: Engine(model, MockPredictions(clock, 21), TIMES, Tracker('fixed', k=1.0), clock=clock,
-                              rule=rules.get(method, rules['quality']), prefill_chunk_tokens=100)
+                              rule=rules.get(method, rules['quality']), drop_infeasible='kill',
+                              prefill_chunk_tokens=100)
                for method in cases.live}
     if 'oracle' in engines:
         engines['oracle'].lengths = KnownLengths()

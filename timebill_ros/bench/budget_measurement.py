@@ -150,7 +150,7 @@ class Measurement:
         budget_s = self.budget_s(quantile)
         for of, run in runs:
             if (answer := run.under(strategy, budget_s)) is not None:
-                self._add('live', key, answer, of=[run.strategy.name, of])
+                self._add('live', key, answer, of=[run.request.strategy.name, of])
                 return
         engine = self.live.engines[method]
         if isinstance(engine.lengths, KnownLengths):

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from timebill_ros import overrun
 from timebill_ros.bench.answers import request_for
 from timebill_ros.bench.decisions import Decisions, WatchedPlanner
 from timebill_ros.bench.known_lengths import KnownLengths
@@ -27,8 +28,7 @@ from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
-from timebill_ros.overrun import STRATEGIES
-from timebill_ros.request import Plan
+from timebill_ros.request import Plan, Request
 from timebill_ros.tasks.scored_task import ScoredTask
 from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
 from timebill_ros.worker.loading import load_engine
@@ -105,12 +105,11 @@ class LiveRun:
     """A live answer, and what tells whether it holds for another budget or strategy too."""
 
     answer: LiveAnswer
-    strategy: Strategy
+    request: Request
     budget_s: float
-    margin_s: float
     reason: FinishReason
     decisions: Decisions
-    drops: bool  # whether goals of some strategy end early, see drop_infeasible
+    drop_infeasible: str  # the parameter
     guard_s: float  # the longest step that the guard of the deadline may have expected
     prefill_s: float
     prefill_estimated_s: float  # by which a goal is refused before it is read
@@ -122,16 +121,17 @@ class LiveRun:
         keeps nothing of it. Every decision must have the same effect, and no check of the deadline may end the answer.
         """
         later_s = budget_s - self.budget_s
-        if self.drops:
-            return None
         if not self.answer.ended and not (
-                self.strategy is Strategy.TRUNCATE and strategy is Strategy.KILL and later_s == 0
+                self.request.strategy is Strategy.TRUNCATE and strategy is Strategy.KILL and later_s == 0
                 and self.reason is FinishReason.DEADLINE):
             return None
         if self.answer.ended and not self._comes_to_its_end(strategy, budget_s):
             return None
-        plans = self.decisions.again(later_s=later_s, may_cap=STRATEGIES[strategy].cut_is_lost)
+        plans = self.decisions.again(later_s=later_s, may_cap=overrun.STRATEGIES[strategy].cut_is_lost)
         if plans is None:
+            return None
+        drops = overrun.drops(replace(self.request, strategy=strategy, max_overrun_s=0.0), self.drop_infeasible)
+        if drops and any(plan.verdict is Verdict.INFEASIBLE for plan in plans):
             return None
         verdict = plans[0].verdict if plans else Verdict[self.answer.verdict]
         late_s = self.answer.late_s - later_s
@@ -142,11 +142,11 @@ class LiveRun:
     def _comes_to_its_end(self, strategy: Strategy, budget_s: float) -> bool:
         """Tell whether no check of the deadline would have ended this whole answer."""
         later_s = budget_s - self.budget_s
-        if later_s >= 0 and not STRATEGIES[self.strategy].runs_on:
+        if later_s >= 0 and not overrun.of(self.request).runs_on:
             return True  # every check has passed with less time
         took_s = self.budget_s + self.answer.late_s
-        overrun_s = OVERRUN_S if STRATEGIES[strategy].runs_on else 0.0
-        if took_s + self.guard_s + self.margin_s > budget_s + overrun_s:
+        overrun_s = OVERRUN_S if overrun.STRATEGIES[strategy].runs_on else 0.0
+        if took_s + self.guard_s + self.request.delivery_margin_s > budget_s + overrun_s:
             return False
         # The plan came after prefill, so that at least so much was left before it.
         return self.decisions.made[0].left_s + self.prefill_s + later_s >= self.prefill_estimated_s
@@ -192,6 +192,6 @@ def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: 
         step_s = own.steps.scaled(plans[0].timing_factor)(timing.prompt_tokens + timing.generated_tokens)
     # A step lies between two looks at the clock. Other things do too, so that this is no less than the longest step.
     longest_s = max((b - a for a, b in zip(looks, looks[1:], strict=False)), default=0.0)
-    return LiveRun(answer, strategy, budget_s, margin_s, outcome.finish_reason, decisions,
-                   engine.drop_infeasible != 'never', max(step_s, longest_s), timing.prefill_s,
+    return LiveRun(answer, request, budget_s, outcome.finish_reason, decisions, engine.drop_infeasible,
+                   max(step_s, longest_s), timing.prefill_s,
                    engine.times.prefill(timing.prompt_tokens) * prefill_factor)
