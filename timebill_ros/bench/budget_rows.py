@@ -133,7 +133,9 @@ def show(rows: list[dict], comparison: dict) -> None:
     """Print the scores of all families by budget, the differences from `quality`, and the bars."""
     methods = list(dict.fromkeys(row['method'] for row in rows))
     found = {(row['method'], row['strategy'], row['budget_quantile']): row for row in rows if row['family'] == 'all'}
-    n = {method: row['n'] for (method, *_), row in found.items()}
+    n: dict[str, int] = {}  # tasks; under SKIP_NEXT rows count places in orders of arrival
+    for (method, *_), row in found.items():
+        n[method] = min(n.get(method, row['n']), row['n'])
     table = Table('strategy', 'budget', *(f'{method}, {n[method]} tasks' for method in methods),
                   title='score of what the client holds (share that came to its end)')
     for strategy, quantile in dict.fromkeys(case[1:] for case in found):
