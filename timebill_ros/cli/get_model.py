@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import logging
 import sys
 import threading
@@ -31,6 +32,7 @@ from timebill_ros import settings
 from timebill_ros.cli.option_values import number
 from timebill_ros.resources import cache_directory
 
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 TELL_S = 5.0  # between two lines about work that goes on
 
 
@@ -54,13 +56,13 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     cache = cache_directory(options.cache_dir)
     if options.model in NAMED_MODELS:
-        with _progress():
+        with _progress(), _writing(cache):
             directory, name = get_model(options.model, str(cache)), options.model
     elif is_gguf(options.model):
         from timebill_ros.inference.gguf_files.conversion import converted
         from timebill_ros.resources import models_directory
         path = Path(options.model).expanduser()
-        with _progress():
+        with _progress(), _writing(cache):
             directory, name = converted(path, models_directory(str(cache))), str(path)
     else:
         raise ValueError(f'{options.model!r} is neither one of {", ".join(NAMED_MODELS)} nor a GGUF file. A directory '
@@ -70,6 +72,20 @@ def run(options: argparse.Namespace) -> int:
         print(f'removed {thing.name}: {why_removed(thing, options.cache_limit_gib)}', file=sys.stderr)
     print(f'{name} is in {directory}; serve it with -p model:={name}')
     return 0
+
+
+@contextlib.contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    """Raise ValueError with the remedy where the block cannot write to the cache."""
+    try:
+        yield
+    except Exception as error:
+        cause = error if isinstance(error, OSError) else error.__cause__  # a conversion says first what it converts
+        if not isinstance(cause, OSError) or cause.errno not in NOT_WRITABLE or \
+                not str(cause.filename).startswith(str(cache)):
+            raise
+        raise ValueError(f'the cache {cache} cannot be written to ({cause}); name a folder that can, with --cache-dir, '
+                         'and have the node use it with -p cache_dir:=...') from error
 
 
 @contextlib.contextmanager
