@@ -68,3 +68,10 @@ def test_a_model_that_became_slow_breaks_its_promise():
                   on_step=lambda n: None)
     slow = live(2.2 * UNHURRIED_S, Strategy.KILL, slowness=4.0)
     assert answer.natural and slow.promised and not slow.natural and slow.late_s <= 0
+
+
+def test_a_failure_of_the_engine_ends_the_measurement():
+    def fail(n):
+        raise ValueError('a fault')
+    with pytest.raises(RuntimeError, match=r'task 1 within 10\.000 s under KILL failed: ValueError: a fault'):
+        live(10.0, Strategy.KILL, on_step=fail)

@@ -160,7 +160,10 @@ def watch(engine: Engine) -> WatchedPlanner:
 
 
 def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: Strategy, margin_s: float) -> LiveRun:
-    """Send one task through the engine, `budget_s` seconds before its deadline, and wait for the result."""
+    """Send one task through the engine, `budget_s` seconds before its deadline, and wait for the result.
+
+    RuntimeError where the engine failed, because what it answers then says nothing of a method.
+    """
     plans: list[Plan] = []
     looks: list[float] = []
 
@@ -178,6 +181,9 @@ def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: 
     control.on_plan = lambda plan, timing: plans.append(plan)
     outcome = engine.run(request, control)
     late_s = engine.clock() - request.deadline_s
+    if outcome.error_code in (ErrorCode.UNKNOWN, ErrorCode.OUT_OF_MEMORY):
+        raise RuntimeError(f'task {task.key} within {budget_s:.3f} s under {strategy.name} failed: '
+                           f'{outcome.error_msg}. What was finished before is kept')
     timing = outcome.timing
     ended = outcome.error_code is ErrorCode.NONE and outcome.finish_reason.is_natural
     answer = LiveAnswer(
