@@ -32,6 +32,8 @@ from timebill_ros.timing.profile import Profile  # noqa: E402
 # Okabe and Ito's palette: told apart with any colour vision.
 COLOURS = {'queue': '#BBBBBB', 'prefill': '#0072B2', 'prediction': '#56B4E9', 'eviction': '#D55E00',
            'decode': '#009E73'}
+PARTS = ('queue', 'prefill', 'eviction', 'decode')  # of a goal's time, one after the other
+FAR = 2.0  # a deadline more than so many times beyond the longest answer is written, not drawn
 LINES = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 MARKERS = 'osD^vP'
 TITLES = {'prefill': ('prefill', 'prompt tokens $N_x$'), 'step': ('one decode step', 'cache entries $N_{kv}$'),
@@ -64,20 +66,30 @@ def profile(profile: Profile, path: Path) -> None:
 
 
 def timeline(goals: list[dict], path: Path) -> None:
-    """Draw one row per goal: where its time went, and its deadline. `goals` as in results.json, times in seconds."""
+    """Draw one row per goal: where its time went, and its deadline. `goals` as in results.json, times in seconds.
+
+    A deadline far beyond every answer is written, so that it does not take the width from everything else.
+    """
     figure, axis = plt.subplots(figsize=(10, 0.42 * len(goals) + 1.6), layout='constrained')
+    longest = max(sum(goal['timing'][f'{part}_s'] or 0.0 for part in PARTS) for goal in goals)
+    near = [goal['budget_s'] for goal in goals if goal['budget_s'] <= FAR * longest]
+    end = 1.2 * max(longest, *near) if near else 1.2 * longest or 1.0
     labels = []
     for row, goal in enumerate(goals):
         start = 0.0
-        for part in ('queue', 'prefill', 'eviction', 'decode'):
+        for part in PARTS:
             seconds = goal['timing'][f'{part}_s'] or 0.0
             axis.barh(row, seconds, left=start, height=0.62, color=COLOURS[part])
             if part == 'prefill' and goal['timing']['prediction_s']:
                 axis.barh(row + 0.2, goal['timing']['prediction_s'], left=start, height=0.2,
                           color=COLOURS['prediction'])
             start += seconds
-        axis.plot([goal['budget_s']] * 2, [row - 0.42, row + 0.42], color='black', linewidth=2)
-        axis.text(goal['budget_s'], row, f'  {goal["finish_reason"]}', va='center', fontsize=7)
+        if goal['budget_s'] <= end:
+            axis.plot([goal['budget_s']] * 2, [row - 0.42, row + 0.42], color='black', linewidth=2)
+            axis.text(max(goal['budget_s'], start), row, f'  {goal["finish_reason"]}', va='center', fontsize=7)
+        else:
+            axis.text(start, row, f'  {goal["finish_reason"]}, deadline at {goal["budget_s"]:g} s', va='center',
+                      fontsize=7)
         labels.append(f'{goal["prompt"]}  {goal["overrun_strategy"]}  {goal["verdict"]}'
                       + (f' {goal["eviction_ratio"]:.0%}' if goal['eviction_ratio'] else ''))
     axis.set_yticks(range(len(goals)), labels, fontsize=7)
@@ -85,8 +97,8 @@ def timeline(goals: list[dict], path: Path) -> None:
     axis.set(xlabel='seconds since release', title='Where the time of each goal went')
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
     handles.append(plt.Line2D([], [], color='black', linewidth=2))
-    axis.legend(handles, [*COLOURS, 'deadline'], loc='upper right', fontsize=8, ncols=2, bbox_to_anchor=(1.0, 0.9))
-    axis.set_xlim(0, max(goal['budget_s'] for goal in goals) * 1.15)
+    figure.legend(handles, [*COLOURS, 'deadline'], loc='outside lower center', fontsize=8, ncols=len(handles))
+    axis.set_xlim(0, end)
     axis.grid(axis='x', alpha=0.3)
     save(figure, path)
 
