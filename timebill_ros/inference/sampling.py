@@ -126,7 +126,7 @@ class Sampler:
             weights = values.exp()
             if sampling.top_p >= 1:
                 return weights, ids
-            reached = weights.cumsum(0)
+            reached = weights.cumsum(0, dtype=torch.float64)  # see captured_draws.py
             needed = sampling.top_p * (reached[-1] if total is None else total)
             if more and total is not None and bool(reached[-1] < needed):
                 continue

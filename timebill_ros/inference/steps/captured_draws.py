@@ -54,7 +54,7 @@ def by_top_k(logits: torch.Tensor, numbers: torch.Tensor, random: torch.Tensor) 
     last = numbers[1:2].clamp(max=len(values)).long() - 1
     values = values.masked_fill(values < values.index_select(0, last), float('-inf'))
     weights = values.exp()
-    reached = weights.cumsum(0)
+    reached = _cumulated(weights)
     return _valid(best, _from_top_p(weights, ids, reached, reached[-1], numbers, random))
 
 
@@ -64,7 +64,7 @@ def by_top_p(logits: torch.Tensor, numbers: torch.Tensor, random: torch.Tensor) 
     values, ids = scores.sort(descending=True)
     weights = values.exp()
     total = scores.exp().sum(dtype=torch.float64)
-    return _valid(best, _from_top_p(weights, ids, weights.cumsum(0), total, numbers, random))
+    return _valid(best, _from_top_p(weights, ids, _cumulated(weights), total, numbers, random))
 
 
 # By Sampling.kind. A kind that is missing here (a repetition penalty depends on earlier tokens) is drawn by a Sampler.
@@ -91,8 +91,17 @@ def _from_top_p(weights: torch.Tensor, ids: torch.Tensor, reached: torch.Tensor,
 
 def _chosen(weights: torch.Tensor, random: torch.Tensor) -> torch.Tensor:
     """Return the first index whose cumulated weight is above the random number: never one of weight 0."""
-    mass = weights.cumsum(0, dtype=torch.float64)  # in float64: no token is too rare to be drawn
+    mass = _cumulated(weights)
     return torch.searchsorted(mass, random * mass[-1], right=True)[0].clamp(max=len(weights) - 1)
+
+
+def _cumulated(weights: torch.Tensor) -> torch.Tensor:
+    """Return cumulated weights in float64.
+
+    So no token is too rare to be drawn. And a GPU adds up in another order each time: in float32 that moves the border
+    of top_p by a token where 100,000 weigh about the same, and one seed draws another answer.
+    """
+    return weights.cumsum(0, dtype=torch.float64)
 
 
 def _valid(best: torch.Tensor, token: torch.Tensor) -> torch.Tensor:

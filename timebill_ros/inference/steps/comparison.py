@@ -87,10 +87,16 @@ class Comparison:
         tolerance = self.tolerance_real if n == self.n_entries else self.tolerance
         expected, got = self._run(self.modules, n), self._run(step, n)
         differences = _middle_and_worst(got, expected)
-        if n not in (self.n_entries, *self._measured) and any(map(operator.gt, differences, tolerance)):
-            # Rounding may make more of a difference over so many entries. It is measured there only where that counts:
-            # the cache in float32 takes as much memory again, and time.
-            tolerance = tuple(map(max, tolerance, self._measure_tolerance([n])))
+        if any(map(operator.gt, differences, tolerance)):
+            # Two ways of rounding may lie on either side of what is exact, and over many entries rounding may make more
+            # of a difference. That is measured only where it counts: the cache in float32 takes as much memory again,
+            # and time.
+            exact = self._exact(n)
+            if exact is not None:
+                differences = tuple(map(min, differences, _middle_and_worst(got, exact)))
+            if n not in (self.n_entries, *self._measured):
+                here = self._from_type(expected) if exact is None else _allowed([_middle_and_worst(expected, exact)])
+                tolerance = tuple(map(max, tolerance, here))
         for found, allowed in zip(differences, tolerance, strict=True):
             if not found <= allowed:  # NaN differs
                 raise StepDiffers(f'over {n} cache entries its logits differ from those of the modules by {found:.2g} '
@@ -161,15 +167,24 @@ class Comparison:
             expected = self._run(self.modules, n)
             if not all(output.isfinite().all() for output in expected):
                 raise StepUnavailable('its modules compute no finite logits on varied tokens')
-            try:
-                with in_float32(self.modules.model):
-                    exact = self._run_in_float32(n)
-                found.append(_middle_and_worst(expected, exact))
-            except Exception as error:  # weights that cannot be taken to float32, for instance those of a library
-                log.info('rounding is taken from the type of the logits, because it could not be measured: %s', error)
-                return (min(max(LEAST, torch.finfo(expected[0].dtype).eps ** 0.5), MOST),) * 2
-        middle, worst = (min(max(LEAST, NOISE * max(column)), MOST) for column in zip(*found, strict=True))
-        return middle, worst
+            exact = self._exact(n)
+            if exact is None:
+                return self._from_type(expected)
+            found.append(_middle_and_worst(expected, exact))
+        return _allowed(found)
+
+    @staticmethod
+    def _from_type(outputs: Sequence[torch.Tensor]) -> tuple[float, float]:
+        return (min(max(LEAST, torch.finfo(outputs[0].dtype).eps ** 0.5), MOST),) * 2
+
+    def _exact(self, n: int) -> list[torch.Tensor] | None:
+        """Return what the modules give over `n` entries in float32; None where they cannot be taken there."""
+        try:
+            with in_float32(self.modules.model):
+                return self._run_in_float32(n)
+        except Exception as error:  # weights of a library, for instance
+            log.info('rounding is taken from the type of the logits, because it could not be measured: %s', error)
+            return None
 
     def _run_in_float32(self, n: int) -> list[torch.Tensor]:
         cache = SlotCache(n + N_REAL + 1, [layer.sliding_window for layer in self.cache.layers])
@@ -198,6 +213,12 @@ def _fill_layer(all_keys: torch.Tensor, all_values: torch.Tensor, entries: tuple
     for i, slot in enumerate(sorted({0, n // 2, n - 1})):  # without these, one of thousands of entries would not show
         all_keys[:, :, slot] = keys[:, :, 0]
         all_values[:, :, slot] = max(1.0, n / SHARE) * values[:, :, (slot + 5 * i + 1) % m]
+
+
+def _allowed(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the relative differences that are allowed where rounding made the (middle, worst) `found`."""
+    middle, worst = (min(max(LEAST, NOISE * max(column)), MOST) for column in zip(*found, strict=True))
+    return middle, worst
 
 
 def _middle_and_worst(got: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> tuple[float, float]:
