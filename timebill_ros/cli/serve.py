@@ -46,16 +46,16 @@ def run(options: argparse.Namespace) -> int:
     from timebill_ros.client import Client, ServerUnavailable
     from timebill_ros.door.app import Door
     from timebill_ros.door.gate import check_address, read_token
-    from timebill_ros.door.program import serve
+    from timebill_ros.door.program import listen, make_server, url_of
     token = read_token(options.token_file) if options.token_file else ''
     check_address(options.host, token)
     door = Door(options.host, token, options.model_name, options.deadline, options.max_body * 1024)
-    with Client(options.server, watch_status=True) as client:
+    with listen(options.host, options.port) as opened, Client(options.server, watch_status=True) as client:
         try:
             client.wait_until_active(FIND_S)
         except ServerUnavailable as error:
             print(f'{error}. Until then, requests get the status 503.', file=sys.stderr, flush=True)
-        serve(client, door, options.port, options.max_connections, lambda url: print(
-            f'{url} answers for {client.server}, with a deadline of {options.deadline:g} s where a request names none. '
-            'Ctrl-C ends it.', flush=True))
+        print(f'{url_of(door, opened)} answers for {client.server}, with a deadline of {options.deadline:g} s where a '
+              'request names none. Ctrl-C ends it.', flush=True)
+        make_server(client, door, options.max_connections).run(sockets=[opened])
     return 0

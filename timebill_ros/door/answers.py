@@ -117,6 +117,10 @@ class Writer:
         facts = plan_facts(self._question, status) if status else deadline_facts(self._question)
         return self._with({'role': 'assistant', 'content': ''}, timebill=facts)
 
+    def plan(self, status: RequestStatus) -> dict:
+        """Return the piece that tells a plan that came after the first text: the two are different topics."""
+        return self._with({}, timebill=plan_facts(self._question, status))
+
     def text(self, text: str) -> dict:
         return self._with({'content': text})
 

@@ -129,7 +129,9 @@ class EventStream:
             async for event in events:
                 if isinstance(event, Planned):
                     self._plan = event.status
-                    if event.status.verdict != Verdict.INFEASIBLE:  # which the node may end without any text
+                    if self._has_begun:
+                        await self._event(self._writer.plan(event.status))
+                    elif event.status.verdict != Verdict.INFEASIBLE:  # which the node may end without any text
                         await self._begin()
                 elif isinstance(event, Written):
                     await self._show(event.part, event.text)

@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 
 import uvicorn
 
@@ -56,7 +55,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_server(client: TimebillClient, door: Door, most_connections: int = MOST_CONNECTIONS) -> uvicorn.Server:
-    """Return the server of a door. Its `run(sockets=[...])` serves until `should_exit` is set or a signal comes."""
+    """Return the server of a door.
+
+    Its `run(sockets=[...])` serves until SIGINT or SIGTERM comes, which then does what it did before, or until
+    `should_exit` is set. rclpy spins in the client's own thread; the server's event loop runs in the one that calls.
+    """
     link = NodeLink(client)
     return _Server(uvicorn.Config(
         make_app(link, door), http=bounded(most_connections), loop='asyncio', ws='none', lifespan='off',
@@ -64,14 +67,7 @@ def make_server(client: TimebillClient, door: Door, most_connections: int = MOST
         timeout_graceful_shutdown=int(END_S), h11_max_incomplete_event_size=HEADER_BYTES), link)
 
 
-def serve(client: TimebillClient, door: Door, port: int, most_connections: int = MOST_CONNECTIONS,
-          on_start: Callable[[str], None] = lambda url: None) -> None:
-    """Serve until SIGINT or SIGTERM comes, which then does what it does by default. `on_start` gets the base URL.
-
-    rclpy spins in the client's own thread; the event loop of the server runs in this one.
-    """
-    with listen(door.host, port) as opened:
-        server = make_server(client, door, most_connections)
-        host = f'[{door.host}]' if ':' in door.host else door.host
-        on_start(f'http://{host}:{opened.getsockname()[1]}/v1')
-        server.run(sockets=[opened])
+def url_of(door: Door, opened: socket.socket) -> str:
+    """Return the base URL for OpenAI's clients."""
+    host = f'[{door.host}]' if ':' in door.host else door.host
+    return f'http://{host}:{opened.getsockname()[1]}/v1'
