@@ -19,6 +19,8 @@ test/test_overrun.py. The worker settles the answers that it cuts, the node thos
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy
 from timebill_ros.request import CUT, Outcome, Request, Timing
 
@@ -84,32 +86,36 @@ def usable(request: Request, text: str) -> str:
 
 
 def settle(request: Request, reason: FinishReason, text: str, timing: Timing, *, added: int | None = None,
-           context_is_full: bool = False) -> Outcome:
+           context_is_full: bool = False, calls: Sequence[dict[str, str]] = (), reasoning: str = '') -> Outcome:
     """Return the outcome of a generation that stopped for `reason` with `text` so far.
 
     This is the one place where a deadline becomes an error code. A cut answer of which nothing is kept is a failure,
     because an empty text must not read as success. So is a cut answer without the form that the goal asks for: `added`
     says how many characters at the end of `text` complete it, None: it was not completed. `context_is_full`: the
-    model's context has no room for another token, so that a CAPPED answer was cut by it and not by a plan.
+    model's context has no room for another token, so that a CAPPED answer was cut by it and not by a plan. `calls` of
+    tools are kept as the text is; each is complete. `reasoning` goes with either.
     """
     if reason is FinishReason.CANCELED:
-        return Outcome(ErrorCode.CANCELED, 'canceled by the client', text, reason, timing)
+        return Outcome(ErrorCode.CANCELED, 'canceled by the client', text, reason, timing, reasoning=reasoning)
     if reason not in CUT:
-        return Outcome(ErrorCode.NONE, '', text, reason, timing)
+        return Outcome(ErrorCode.NONE, '', text, reason, timing, 0, list(calls), reasoning)
     # LENGTH and CAPPED came in time, so every strategy keeps their text.
     kept = of(request).kept(request, text) if reason is FinishReason.DEADLINE else usable(request, text)
     if request.has_form and added is None:
         kept = ''
-    if kept:
-        return Outcome(ErrorCode.NONE, '', kept, reason, timing, added or len(request.closing_text))
+    if reason is FinishReason.DEADLINE and of(request).cut_is_lost:
+        calls, reasoning = (), ''
+    if kept or calls:
+        return Outcome(ErrorCode.NONE, '', kept, reason, timing, added or len(request.closing_text) if kept else 0,
+                       list(calls), reasoning)
     code, message = _nothing_kept(request, reason, text, timing, context_is_full)
-    return Outcome(code, message, '', reason, timing)
+    return Outcome(code, message, '', reason, timing, reasoning=reasoning)
 
 
 def _missing(request: Request, text: str) -> str:
     """Return why nothing is left of a cut answer with `text` so far."""
     if not text:
-        return 'it held no text yet'
+        return 'it held no text and no complete call yet' if request.tools else 'it held no text yet'
     if request.has_form:
         hint = '' if request.on_cut is OnCut.CLOSE else ' (on_cut: drop; close would have made up the rest)'
         return f'what was complete of it does not have the form asked for{hint}'

@@ -72,7 +72,7 @@ def _check_tool(tool, where: str) -> str:
 
 
 def check_calls(messages: list[dict]) -> None:
-    """Raise GoalError, with the offending value, unless the calls in a conversation, and what they gave, are in order."""
+    """Raise GoalError, with the offending value, unless a conversation's calls, and what they gave, are in order."""
     for index, message in enumerate(messages):
         where, calls = f'messages[{index}]', message.get('tool_calls', [])
         if calls and message['role'] != 'assistant':
@@ -83,10 +83,11 @@ def check_calls(messages: list[dict]) -> None:
             _check_call(call, f'{where}.tool_calls[{number}]')
         answered = message.get('tool_call_id', '')
         if len(answered) > MAX_ID_CHARACTERS:
-            raise _invalid(f'{where}.tool_call_id has {len(answered)} characters; at most {MAX_ID_CHARACTERS} are taken')
+            raise _invalid(f'{where}.tool_call_id has {len(answered)} characters; at most {MAX_ID_CHARACTERS} are '
+                           'taken')
         if answered and message['role'] != 'tool':
-            raise _invalid(f'{where} of the role {message["role"]} has the tool_call_id {answered!r:.80}; only messages '
-                           'of the role tool answer a call')
+            raise _invalid(f'{where} of the role {message["role"]} has the tool_call_id {answered!r:.80}; only '
+                           'messages of the role tool answer a call')
     if messages and messages[-1].get('tool_calls'):
         raise _invalid('the last message calls tools: send what they gave, as messages of the role tool')
 

@@ -49,7 +49,7 @@ def render(tokenizer, messages):
 def test_keywords_reach_the_template(args, thinks, caplog):
     tokenizer = bpe(chat_template=THINKING)
     set_template_args('m', tokenizer, args)
-    assert render(tokenizer, chat('the cup')).endswith('assistant\n' if thinks else '</think>\n\n')
+    assert render(tokenizer, chat('the cup')).endswith('assistant\n<think>\n' if thinks else '<think>\n\n</think>\n\n')
     assert not caplog.records
 
 
@@ -57,7 +57,7 @@ def test_a_keyword_that_the_template_does_not_use_is_told(caplog):
     tokenizer = bpe(chat_template=THINKING)
     set_template_args('m', tokenizer, '{"enable_thnking": false}')
     assert "'enable_thnking', which the chat template of m does not use" in caplog.text
-    assert render(tokenizer, chat('the cup')).endswith('assistant\n')
+    assert render(tokenizer, chat('the cup')).endswith('assistant\n<think>\n')
 
 
 @pytest.mark.parametrize('keyword', ['messages', 'conversation', 'add_generation_prompt', 'tokenize', 'chat_template',

@@ -20,10 +20,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference import chat_facts
 from timebill_ros.inference.chat_options import system_into_user, takes_system
 from timebill_ros.inference.conventions import check_prompt
 from timebill_ros.inference.prompt_length import WHOLE_CHARACTERS, PromptLength
 from timebill_ros.inference.special_tokens import SpecialTokens
+from timebill_ros.inference.thinking_section import refuse_thinking
+from timebill_ros.inference.tools.conversation import for_template, tools_for_template
 from timebill_ros.request import Request
 
 log = logging.getLogger(__name__)
@@ -41,6 +44,7 @@ class PromptEncoder:
     def __init__(self, name: str, tokenizer, max_context: int):
         self._name, self._tokenizer, self._max_context = name, tokenizer, max_context
         self._special_tokens = SpecialTokens(tokenizer)
+        self.chat = chat_facts.found_in(tokenizer)
         self._takes_system = not getattr(tokenizer, 'chat_template', None) or takes_system(tokenizer)
         if not self._takes_system:
             log.info('the chat template of %s has no system role: the text of a system message goes in front of the '
@@ -55,28 +59,40 @@ class PromptEncoder:
 
         Special tokens that a message's content spells out stay text. Where the template has no system role, a system
         message becomes the beginning of the next user message. A last message of the role assistant is the
-        beginning of the answer: the text ends with it. GoalError where there is no template or the template refuses
-        the messages.
+        beginning of the answer: the text ends with it. Another answer begins with a thinking section where the goal,
+        or the template by itself, says so. GoalError where there is no template or the template refuses the messages.
         """
+        section = self.chat.thinking
         if not request.messages:
+            refuse_thinking(request, section, self._name)
             return request.prompt
         if not getattr(self._tokenizer, 'chat_template', None):
             raise GoalError(ErrorCode.INVALID_GOAL, f'model {self._name} has no chat template; send prompt instead')
         quoted: list[str] = []
-        messages = [{**message, 'content': self._special_tokens.quote(message['content'], quoted)}
-                    for message in request.messages]
+
+        def quote(text: str) -> str:
+            return self._special_tokens.quote(text, quoted)
+
+        tools = tools_for_template(request, self.chat, self._name, quote)
+        messages = for_template(request.messages, quote)
         if not self._takes_system:
             messages = system_into_user(messages)
         # The model goes on with an answer that was begun. A blank one begins nothing, and some templates trim it away.
         if messages[-1]['role'] == 'assistant' and not messages[-1]['content'].strip():
             messages.pop()
         begun = bool(messages) and messages[-1]['role'] == 'assistant'
+        refuse_thinking(request, section, self._name, begun=begun)
+        keywords = section.keywords(request.thinking) if section else {}
+        if tools:
+            keywords['tools'] = tools
         try:
             text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not begun,
-                                                       continue_final_message=begun)
+                                                       continue_final_message=begun, **keywords)
         except Exception as error:  # templates raise jinja errors of their own for roles that they refuse
             why = self._special_tokens.restore(str(error), quoted)[:200]
             raise GoalError(ErrorCode.INVALID_GOAL, f'the chat template refuses the messages: {why}') from error
+        if section and not begun:
+            text = section.begun(text, request.thinking)
         return self._special_tokens.rendered(text, quoted)
 
     def tokenize(self, text: str, *, is_chat: bool, should_stop: Callable[[], bool] = lambda: False

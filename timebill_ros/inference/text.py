@@ -83,13 +83,13 @@ class TextStream:
     """Decodes a growing sequence piece by piece; the pieces concatenate to what `decode` makes of the whole.
 
     A piece is held back while it ends inside a character. Each call decodes only the last few tokens, so the cost per
-    token does not grow with the answer.
+    token does not grow with the answer. The sequence is ids[first:].
     """
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer, first: int = 0):
         self._tokenizer = tokenizer
         # ids[_context:] are decoded again with the next piece. Their text begins with `_known`, which was given out.
-        self._context, self._known = 0, ''
+        self._context, self._known = first, ''
 
     def advance(self, ids: Sequence[int], n: int, *, last: bool = False) -> str:
         """Return the text of ids[:n] that earlier calls have not returned.
@@ -129,16 +129,16 @@ def _certain(text: str, known: str) -> str:
 
 
 class StopStrings:
-    """Finds the first stop string in a growing text."""
+    """Finds the first stop string in a growing text, that of the tokens from the one with the index `first` on."""
 
-    def __init__(self, tokenizer, stop: Sequence[str]):
-        self._stream = TextStream(tokenizer)
+    def __init__(self, tokenizer, stop: Sequence[str], first: int = 0):
+        self._stream = TextStream(tokenizer, first)
         self._stop = tuple(stop)
         self.longest = max((len(s) for s in stop), default=0)
         self._tail = ''
 
     def hit(self, ids: Sequence[int], n: int) -> bool:
-        """Return whether the text of ids[:n] holds a stop string; that of ids[:n-1] did not."""
+        """Return whether the text of ids[first:n] holds a stop string; that of ids[first:n-1] did not."""
         if not self._stop:
             return False
         self._tail += self._stream.advance(ids, n)

@@ -32,12 +32,12 @@ class Replanner:
     `started_s`: the instant from which the WCET is counted. `drops`: whether to set `control.dropped` where not even
     the predicted length fits any more. A new plan is put into `control.revised`, for another thread to send.
     `remaining`: returns the distribution of the whole length after so many tokens, see RemainingLength; None: it stays
-    what it was before the first one.
+    what it was before the first one. `since`: the tokens when decoding began, the first of the answer included.
     """
 
     def __init__(self, model, planner: Planner, known: Situation, *, plan: Plan, timing: Timing, control: Control,
                  started_s: float, drops: bool = False,
-                 remaining: Callable[[int], LengthDistribution] | None = None):
+                 remaining: Callable[[int], LengthDistribution] | None = None, since: int = 1):
         self.model, self.planner, self.known, self.drops = model, planner, known, drops
         self.plan, self.timing, self.control, self.started_s = plan, timing, control, started_s
         self.remaining = remaining
@@ -45,7 +45,7 @@ class Replanner:
         self._steps = self._times.steps
         # A segment is the steps between two evictions.
         self.profiled_s = 0.0  # seconds that the profile gives for the segments that are over, evictions included
-        self._since = 1  # tokens when the current segment began
+        self._since = since  # tokens when the current segment began
 
     def __call__(self, n: int, n_kv: int, pace: float) -> int:
         """Look at the plan after `n` tokens; return the number of cached entries, `n_kv` unless some were evicted.

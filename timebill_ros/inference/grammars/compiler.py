@@ -23,17 +23,20 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.codes import ErrorCode, GoalError, ToolChoice
+from timebill_ros.inference.chat_facts import NO_CHAT, ChatFacts
 from timebill_ros.inference.grammars.chain import RestrictedModel
 from timebill_ros.inference.grammars.completion import ByteMatcher, shortest_end
 from timebill_ros.inference.grammars.form import CHOICES, JSON, Form
 from timebill_ros.inference.grammars.longest_instance import longest_instance
 from timebill_ros.inference.grammars.no_grammars import NoGrammars
 from timebill_ros.inference.grammars.restricted_answer import Bounds, RestrictedAnswer
+from timebill_ros.inference.grammars.tool_answer import ToolAnswer
+from timebill_ros.inference.grammars.tool_form import ToolForm
 from timebill_ros.inference.grammars.vocabulary import GrammarsUnavailable, library, of_tokenizer, single_bytes
 from timebill_ros.request import Request
 
@@ -68,21 +71,28 @@ class _Compiled:
 
 
 class Grammars:
-    """Compiles forms for one model. `vocabulary`: an LLTokenizer; `eos_ids`: the tokens that end an answer."""
+    """Compiles forms for one model.
 
-    def __init__(self, vocabulary, eos_ids: Collection[int]):
+    vocabulary:  an LLTokenizer
+    eos_ids:     the tokens that end an answer
+    chat, added: how the model's template writes calls of tools, and its tokenizer's added_tokens_decoder
+    """
+
+    def __init__(self, vocabulary, eos_ids: Collection[int], chat: ChatFacts = NO_CHAT,
+                 added: Mapping[int, object] | None = None):
         self._vocabulary, self._eos_ids = vocabulary, eos_ids
+        self._calls, self._added = chat.calls, added or {}
         self._bytes = single_bytes()
-        self._kept: OrderedDict[Form, _Compiled] = OrderedDict()
+        self._kept: OrderedDict[Form | ToolForm, _Compiled] = OrderedDict()
         self._executor = ThreadPoolExecutor(1, 'grammar')
         any_object = self._executor.submit(self._compile, Form(JSON, '{}')).result()
         started = time.thread_time()
         n = ByteMatcher(any_object.byte_matcher).follow(SAMPLE)
         self._byte_s = (time.thread_time() - started) / max(n, 1)
 
-    def start(self, request: Request) -> Future[tuple[Form, _Compiled]] | None:
+    def start(self, request: Request) -> Future[tuple[Form | ToolForm, _Compiled]] | None:
         """Start to compile what the goal asks for; None where that is nothing."""
-        form = Form.of(request)
+        form = Form.of(request) or ToolForm.of(request, self._calls, self._added)
         return None if form is None else self._executor.submit(self._find, form)
 
     def collect(self, started: Future[tuple[Form, _Compiled]] | None,
@@ -102,7 +112,8 @@ class Grammars:
                 raise GoalError(ErrorCode.INVALID_GOAL, f'the form of the answer takes more than {LONGEST_S:.0f} s to '
                                 'compile: make the response_schema or regex simpler')
         form, compiled = started.result()
-        return RestrictedAnswer(form, compiled.matcher, self._vocabulary, compiled.byte_matcher,
+        kind = ToolAnswer if isinstance(form, ToolForm) else RestrictedAnswer
+        return kind(form, compiled.matcher, self._vocabulary, compiled.byte_matcher,
                                 eos_ids=self._eos_ids, bounds=compiled.bounds,
                                 end_s=BESIDES_S + CAUTION * compiled.end_s,
                                 token_s=CAUTION * BYTES_PER_TOKEN * self._byte_s,
@@ -117,7 +128,7 @@ class Grammars:
         answer = self.collect(self._executor.submit(self._find, Form(JSON, '{}')), lambda: False)
         return answer, self._vocabulary.tokenize_str(SAMPLE.decode())
 
-    def _find(self, form: Form) -> tuple[Form, _Compiled]:
+    def _find(self, form: Form | ToolForm) -> tuple[Form | ToolForm, _Compiled]:
         """Return a compiled form: one that is kept, unless it was too complex for an answer, or a new one."""
         found = self._kept.pop(form, None)
         if found is None or found.matcher.is_error() or found.byte_matcher.is_error():
@@ -129,13 +140,14 @@ class Grammars:
             self._kept.popitem(last=False)
         return form, found
 
-    def _compile(self, form: Form) -> _Compiled:
+    def _compile(self, form: Form | ToolForm) -> _Compiled:
         started = time.perf_counter()
         try:
             found = library()
-            grammar, limits = form.grammar(found), found.LLParserLimits(**LIMITS)
+            limits = found.LLParserLimits(**LIMITS)
             matcher, byte_matcher = (found.LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
-                                     for vocabulary in (self._vocabulary, self._bytes))
+                                     for vocabulary, grammar in ((self._vocabulary, form.grammar(found)),
+                                                                 (self._bytes, form.byte_grammar(found))))
             for one in (matcher, byte_matcher):
                 if one.is_error():
                     raise form.refusal(one.get_error())
@@ -151,7 +163,7 @@ class Grammars:
             raise form.refusal(f'{type(error).__name__}: {error}') from error
         return _Compiled(matcher, byte_matcher, bounds, end_s, time.perf_counter() - started, shortest is not None)
 
-    def _bounds(self, form: Form, shortest: str | None) -> Bounds:
+    def _bounds(self, form: Form | ToolForm, shortest: str | None) -> Bounds:
         """Return how long answers of a form get; `shortest`: the shortest one, None: it was not found."""
         def tokens(text: str) -> int:
             return len(self._vocabulary.tokenize_str(text)) + 1  # the end is a token too
@@ -160,19 +172,21 @@ class Grammars:
             lengths = tuple(sorted(map(tokens, form.choices)))
             limit = 1 + max(len(choice.encode()) for choice in form.choices)  # a token is a byte at least
             return Bounds(lengths[0], lengths[-1], limit, lengths)
+        if isinstance(form, ToolForm) and form.choice is ToolChoice.AUTO:
+            return Bounds(1, None, None)  # any text will do
         longest = longest_instance(form.schema) if form.is_json else None
         least = tokens(shortest) if shortest is not None else 1
         return Bounds(least, max(tokens(longest), least) if longest is not None else None, None)
 
 
-def _shortest(form: Form, byte_matcher) -> tuple[bytes | None, float]:
+def _shortest(form: Form | ToolForm, byte_matcher) -> tuple[bytes | None, float]:
     """Return the shortest answer, None where none was found, and the seconds of computing that this takes."""
     if form.kind == CHOICES:
         return min(form.choices, key=len).encode(), 0.0
     seconds = []
     for _ in range(2):  # in the first one the library makes what it keeps
         started = time.thread_time()  # what else runs on the machine now says nothing of later
-        found = shortest_end(ByteMatcher(byte_matcher), is_json=form.is_json)
+        found = shortest_end(ByteMatcher(byte_matcher), is_json=form.is_json or isinstance(form, ToolForm))
         seconds.append(time.thread_time() - started)
         if found is None:
             return None, 0.0  # nor is it looked for again, see RestrictedAnswer
@@ -183,7 +197,8 @@ def grammars_of(model) -> Grammars | NoGrammars:
     """Return what gives answers of a loaded CausalLM a form; a NoGrammars that says why where that cannot be had."""
     try:
         n_logits = model.model.config.get_text_config(decoder=True).vocab_size
-        return Grammars(of_tokenizer(model.tokenizer, n_logits, model.eos_ids), model.eos_ids)
+        return Grammars(of_tokenizer(model.tokenizer, n_logits, model.eos_ids), model.eos_ids, model.chat,
+                        model.tokenizer.added_tokens_decoder)
     except GrammarsUnavailable as error:
         return NoGrammars(str(error))
     except Exception as error:  # a bug, or a version of the library that is too different: other goals are served

@@ -78,6 +78,10 @@ class Form:
         except (ValueError, RecursionError) as error:
             raise self.refusal(str(error)) from error
 
+    def byte_grammar(self, library) -> str:
+        """Return the grammar by which an answer that was cut is completed, byte by byte."""
+        return self.grammar(library)
+
     def refusal(self, why: str) -> GoalError:
         """Return the error of a goal whose form cannot be followed."""
         return GoalError(ErrorCode.INVALID_GOAL, f'{self.kind} cannot be followed: {" ".join(why.split())[:400]}')

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.codes import ErrorCode, GoalError, ToolChoice
 from timebill_ros.request import Request
 
 
@@ -32,6 +32,8 @@ class NoGrammars:
         if request.has_form:
             raise GoalError(ErrorCode.INVALID_GOAL,
                             f'response_schema, choices and regex are not served here: {self.reason}')
+        if request.tool_choice is ToolChoice.REQUIRED:
+            raise GoalError(ErrorCode.INVALID_GOAL, f'tool_choice REQUIRED is not served here: {self.reason}')
 
     def collect(self, started: None, should_stop: Callable[[], bool]) -> None:
         """Return None: there is no form."""
