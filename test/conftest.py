@@ -103,3 +103,18 @@ def tokenizer():
     """The embedded model's tokenizer: one token per word of the site-log language."""
     from timebill_ros.training.word_tokenizer import build_tokenizer
     return build_tokenizer(512)
+
+
+@pytest.fixture
+def answering_here(monkeypatch):
+    """Answer prompts in this process; return the items of every call. test_parallel.py starts others."""
+    from timebill_ros.training import answering  # it imports torch
+    calls = []
+
+    def spread(work, items, n_processes, *arguments):
+        calls.append(list(items))
+        return work(items, *arguments)
+
+    monkeypatch.setattr(answering, 'spread', spread)
+    monkeypatch.setattr(answering.logging, 'disable', lambda: None)
+    return calls

@@ -21,6 +21,7 @@ from mock_model import TIMES, FakeClock, MockModel, MockPredictions
 from timebill_ros.bench.live_answers import LiveAnswer, answer_live
 from timebill_ros.codes import Strategy
 from timebill_ros.engine import Engine
+from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.tasks.scored_task import ScoredTask
 
@@ -73,5 +74,5 @@ def test_a_model_that_became_slow_breaks_its_promise():
 def test_a_failure_of_the_engine_ends_the_measurement():
     def fail(n):
         raise ValueError('a fault')
-    with pytest.raises(RuntimeError, match=r'task 1 within 10\.000 s under KILL failed: ValueError: a fault'):
+    with pytest.raises(ModelError, match=r'task 1 within 10\.000 s under KILL failed: ValueError: a fault'):
         live(10.0, Strategy.KILL, on_step=fail)

@@ -21,7 +21,6 @@ import tiny_models
 
 from timebill_ros.bench import length_predictor, state_rows, text_lengths
 from timebill_ros.bench.text_lengths import OTHERS, Asked, Sources, compare, left_out_kinds, with_common_kinds
-from timebill_ros.training import answering
 from timebill_ros.training.answering import Answer, Target
 from timebill_ros.training.prompts import Prompt
 
@@ -71,22 +70,8 @@ def files(folder, n):
     return paths
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """Answer in this process: starting others is tested in test_parallel.py."""
-    asked_for = []
-
-    def spread(work, items, n_processes, *arguments):
-        asked_for.append(len(items))
-        return work(items, *arguments)
-
-    monkeypatch.setattr(answering, 'spread', spread)
-    monkeypatch.setattr(answering.logging, 'disable', lambda: None)
-    return asked_for
-
-
 @pytest.mark.slow
-def test_the_whole_comparison_and_that_nothing_is_answered_twice(tmp_path, here):
+def test_the_whole_comparison_and_that_nothing_is_answered_twice(tmp_path, answering_here):
     target = Target(str(tiny_models.directory('qwen2')), 'cpu', max_new_tokens=LIMIT)
     paths, out = files(tmp_path, 52), tmp_path / 'deep' / 'lengths.json'
     out.parent.mkdir()
@@ -104,10 +89,10 @@ def test_the_whole_comparison_and_that_nothing_is_answered_twice(tmp_path, here)
     assert all(len(row['difference']) == 3 for row in result['differences'])
     assert {row['tokens'] for row in result['remaining']} <= {16, 32} and out.with_suffix('.png').exists()
     again = length_predictor.run_text(target, Sources(*paths, 52, 40, tmp_path / 'answers.jsonl'), out)
-    assert again == 0 and len(here) == 1, 'the journal had it all'
+    assert again == 0 and len(answering_here) == 1, 'the journal had it all'
 
 
-def test_too_few_prompts_are_refused(tmp_path, here):
+def test_too_few_prompts_are_refused(tmp_path, answering_here):
     target = Target(str(tiny_models.directory('qwen2')), 'cpu', max_new_tokens=2)
     with pytest.raises(ValueError, match='3 prompts of .*0.jsonl and 4 of .*1.jsonl fit the model: at least 8'):
         text_lengths.measure(target, Sources(*files(tmp_path, 4), 3, 4, tmp_path / 'answers.jsonl'))

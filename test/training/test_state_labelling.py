@@ -21,24 +21,18 @@ import tiny_models
 
 from timebill_ros.length.state_file import facts_of
 from timebill_ros.length.state_labels import StateLabels
-from timebill_ros.training import answering, state_labelling, train_length_predictor
+from timebill_ros.training import state_labelling, train_length_predictor
 from timebill_ros.training.answering import Answer, Target, answers_to
 from timebill_ros.training.journal import beside
 from timebill_ros.training.state_labelling import chosen_labels, labels_of
 
 TEXTS = [' '.join(f'w{6 + (i * 7 + k) % 90}' for k in range(3 + i)) for i in range(12)]
+pytestmark = pytest.mark.usefixtures('answering_here')
 
 
 @pytest.fixture(scope='module')
 def target():
     return Target(str(tiny_models.directory('qwen2')), 'cpu', max_new_tokens=24)
-
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    """Answer in this process: starting others is tested in test_parallel.py."""
-    monkeypatch.setattr(answering, 'spread', lambda work, items, n_processes, *arguments: work(items, *arguments))
-    monkeypatch.setattr(answering.logging, 'disable', lambda: None)
 
 
 def test_labels_are_the_answers_in_the_order_of_the_prompts(target, tmp_path):

@@ -22,30 +22,16 @@ import tiny_models
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.prompt_state import PromptState
 from timebill_ros.length.hidden_state_head import normalised
-from timebill_ros.training import answering
 from timebill_ros.training.answering import Target, answer_share, answers_to, key_of
 
 TEXTS = [' '.join(f'w{6 + (i * 7 + k) % 90}' for k in range(3 + i)) for i in range(12)]
 CAP = 24
+pytestmark = pytest.mark.usefixtures('answering_here')
 
 
 @pytest.fixture
 def target():
     return Target(str(tiny_models.directory('qwen2')), 'cpu', 'float32', max_new_tokens=CAP)
-
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    """Answer in this process: starting others is tested in test_parallel.py."""
-    shares = []
-
-    def spread(work, items, n_processes, *arguments):
-        shares.append(list(items))
-        return work(items, *arguments)
-
-    monkeypatch.setattr(answering, 'spread', spread)
-    monkeypatch.setattr(answering.logging, 'disable', lambda: None)
-    return shares
 
 
 @pytest.mark.parametrize('kind', ['qwen2', 'gemma3', 'mamba'])
@@ -65,7 +51,7 @@ def test_answers_are_the_models_own_and_states_those_of_its_prefill(kind, tmp_pa
         np.testing.assert_allclose(found[i].states[depth], normalised(model.prompt_state.read()), atol=2e-3)
 
 
-def test_it_goes_on_where_it_stopped_and_with_more_prompts(target, tmp_path, here):
+def test_it_goes_on_where_it_stopped_and_with_more_prompts(target, tmp_path, answering_here):
     journal, seen = tmp_path / 'deep' / 'answers.jsonl', []
     first = answers_to(target, TEXTS[:8], journal, on_progress=seen.append)
     assert seen == list(range(9))
@@ -73,11 +59,11 @@ def test_it_goes_on_where_it_stopped_and_with_more_prompts(target, tmp_path, her
     journal.write_text(''.join(lines[:6]) + lines[6][:20])  # killed while it wrote the sixth answer
     done = {json.loads(line)['prompt'] for line in lines[1:6]}
     again = answers_to(target, TEXTS, journal, on_progress=seen.append)
-    assert {key_of(text) for text in here[1]} == {key_of(text) for text in TEXTS} - done
+    assert {key_of(text) for text in answering_here[1]} == {key_of(text) for text in TEXTS} - done
     assert seen[9:] == list(range(5, 13))
     assert [(a.key, a.n, a.whole) for a in again[:8]] == [(a.key, a.n, a.whole) for a in first]
     assert answers_to(target, TEXTS[3:5] * 2, journal)[3].n == again[4].n
-    assert len(here) == 2, 'nothing is answered twice'
+    assert len(answering_here) == 2, 'nothing is answered twice'
     with pytest.raises(ValueError, match=r"max_new_tokens': 24.*not of .*max_new_tokens': 25.*delete it"):
         answers_to(Target(target.name, 'cpu', 'float32', max_new_tokens=CAP + 1), TEXTS, journal)
 

@@ -28,6 +28,7 @@ from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
 from timebill_ros.deadline import Deadline
 from timebill_ros.engine import Engine
 from timebill_ros.inference.control import Control
+from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.request import Plan, Request
 from timebill_ros.tasks.scored_task import ScoredTask
 from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
@@ -162,7 +163,7 @@ def watch(engine: Engine) -> WatchedPlanner:
 def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: Strategy, margin_s: float) -> LiveRun:
     """Send one task through the engine, `budget_s` seconds before its deadline, and wait for the result.
 
-    RuntimeError where the engine failed, because what it answers then says nothing of a method.
+    ModelError where the engine failed, because what it answers then says nothing of a method.
     """
     plans: list[Plan] = []
     looks: list[float] = []
@@ -182,7 +183,7 @@ def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: 
     outcome = engine.run(request, control)
     late_s = engine.clock() - request.deadline_s
     if outcome.error_code in (ErrorCode.UNKNOWN, ErrorCode.OUT_OF_MEMORY):
-        raise RuntimeError(f'task {task.key} within {budget_s:.3f} s under {strategy.name} failed: '
+        raise ModelError(f'task {task.key} within {budget_s:.3f} s under {strategy.name} failed: '
                            f'{outcome.error_msg}. What was finished before is kept')
     timing = outcome.timing
     ended = outcome.error_code is ErrorCode.NONE and outcome.finish_reason.is_natural
