@@ -20,6 +20,7 @@ from concurrent.futures import Future
 import torch
 
 from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference.chat_facts import NO_CHAT
 from timebill_ros.inference.grammars.no_grammars import NoGrammars
 from timebill_ros.inference.sampling import drawing
 from timebill_ros.inference.streams import Stream
@@ -66,6 +67,7 @@ class MockModel:
     max_context = 4000
     variants = {'float32': None}
     prefixes = None
+    chat = NO_CHAT
     grammars = NoGrammars('this model is one of tests')
 
     def __init__(self, clock: FakeClock, answer: bytes = b'abcdefghijklmnopqrstuvwxyz0123', *, ends: bool = True,

@@ -24,22 +24,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from timebill_ros import overrun
 from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Verdict
 from timebill_ros.deadline import Clock
+from timebill_ros.inference import answer_parts
+from timebill_ros.inference.answer_parts import Ended
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.decode import decode, no_collection
-from timebill_ros.inference.history import read
+from timebill_ros.inference.giving_way import GivingWay
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory
-from timebill_ros.inference.prompt_reading import read_prompt
+from timebill_ros.inference.prepared import Prepared, prepare
+from timebill_ros.inference.prompt_reading import keep_part, read_prompt
 from timebill_ros.inference.ranges import Ranges
 from timebill_ros.inference.text import StopStrings
-from timebill_ros.inference.text import decode as decode_text
 from timebill_ros.length.form_lengths import within
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.planning.length_source import ExpectedLength, LengthSource
@@ -49,6 +50,7 @@ from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.replan import Replanner
 from timebill_ros.planning.situation import Situation
 from timebill_ros.planning.solver import smallest_keep
+from timebill_ros.planning.thinking import Closing, answer_plan, before_answer, think
 from timebill_ros.planning.tracker import Feedback, Tracker
 from timebill_ros.request import Outcome, Plan, Request, Timing
 from timebill_ros.timing.execution_time import ExecutionTimes
@@ -56,30 +58,11 @@ from timebill_ros.timing.execution_time import ExecutionTimes
 if TYPE_CHECKING:  # worker/scripted.py runs this file where torch is not installed
     import torch
 
-    from timebill_ros.inference.grammars.restricted_answer import RestrictedAnswer
     from timebill_ros.length.state_learner import StateLearner
 
 log = logging.getLogger(__name__)
 
 SHORTEST_STEP_S = 1e-5  # for which the end of an answer of a given form is planned
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A request as the model will read it."""
-
-    prompt: str  # rendered
-    ids: list[int]
-    n_max: int  # N_max: the longest response that the goal and the model's context allow
-    n_goal: int  # the goal's own limit, where that is shorter than the whole context
-    dropped: int  # messages of the conversation that were left out
-    reused: int = 0  # tokens, from the beginning, whose states are known
-    answer: RestrictedAnswer | None = None  # where the goal asks for a form
-
-    @property
-    def n_x(self) -> int:
-        """N_x: prompt tokens."""
-        return len(self.ids)
 
 
 class Engine:
@@ -95,6 +78,7 @@ class Engine:
                  rule: PaperRule | QualityRule | None = None, ranges: Ranges | None = None,
                  prefill_chunk_tokens: int = 512, prediction_wait_s: float = 0.02, predictor_max_tokens: int = 0,
                  replan_tokens: int = 32, drop_infeasible: str = 'never', states: StateLearner | None = None,
+                 thinking_end_text: str = '',
                  clock: Clock = time.monotonic):
         self.model = model
         self.predictor = predictor
@@ -104,6 +88,8 @@ class Engine:
         self.replan_tokens = replan_tokens
         self.drop_infeasible = drop_infeasible
         self.prefill_chunk_tokens = prefill_chunk_tokens
+        section = model.chat.thinking
+        self.closing = Closing.of(model.tokenizer, section, thinking_end_text) if section else None
         self.lengths = LengthSource(predictor, states, prediction_wait_s, predictor_max_tokens, clock)
         self.clock = clock
 
@@ -113,9 +99,10 @@ class Engine:
                         seed=request.sampling.seed if request.sampling.temperature > 0 else 0)
         try:
             with self.model.stream.entered(), self.ranges.request():
-                reason, text = self._generate(request, control, timing)
+                ended = self._generate(request, control, timing)
             full = timing.prompt_tokens + timing.generated_tokens >= self.model.max_context
-            return overrun.settle(request, reason, text, timing, added=control.added, context_is_full=full)
+            return overrun.settle(request, ended.reason, ended.text, timing, added=ended.added, context_is_full=full,
+                                  calls=ended.calls, reasoning=ended.reasoning)
         except GoalError as error:
             return Outcome(error.code, str(error), '', FinishReason.ERROR, timing)
         except Exception as error:  # the request ends with a code; the worker and its model go on
@@ -130,16 +117,18 @@ class Engine:
                 f'{type(error).__name__}: {str(error)[:500]}'
             return Outcome(code, sentence, '', FinishReason.ERROR, timing)
 
-    def _generate(self, request: Request, control: Control, timing: Timing) -> tuple[FinishReason, str]:
-        """Generate the answer: (why it ended, its text). `timing` is filled in on the way."""
+    def _generate(self, request: Request, control: Control, timing: Timing) -> Ended:
+        """Generate the answer. `timing` is filled in on the way."""
         clock, phase = self.clock, self.ranges.phase
         started = clock()
         timing.queue_s = started - request.release_s
         control.on_phase(Phase.PREFILL)
         phase('tokenize')
-        prepared = self._prepare(request, control.should_stop)
-        if prepared is None:
-            return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
+        gives_way = GivingWay(self.model, control, timing, clock)
+        while (prepared := prepare(self.model, request, control.should_stop)) is None:
+            self.model.reset()  # it holds what an earlier request has left
+            if not gives_way():
+                return Ended(FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE)
         timing.prompt_tokens, answer = (n_x := prepared.n_x), prepared.answer
         timing.dropped_messages = prepared.dropped
         if answer is not None:
@@ -148,23 +137,26 @@ class Engine:
             control.margin_s += answer.closing_s(min(prepared.n_max, max(fitting, 0.0)))
         left = control.deadline.remaining() - control.margin_s
         if left <= 0:
-            return FinishReason.DEADLINE, ''
+            return Ended(FinishReason.DEADLINE)
         self._refuse_long_prefill(request, timing, left, prepared.reused)
 
         # Prefill and prediction start together, on separate executors.
         future = self.lengths.start(prepared.prompt, n_x, self.times, prepared.reused)
         phase('prefill')
-        prefill_started = clock()
+        prefill_started = (worked := gives_way.clock)()
         logits, timing.reused_tokens = read_prompt(self.model, prepared.ids, chunk_tokens=self.prefill_chunk_tokens,
-                                                   should_stop=control.should_stop, messages=request.messages)
+                                                   should_stop=control.should_stop, goes_on=gives_way,
+                                                   messages=request.messages)
         self.model.synchronize()
-        prefill_finished = clock()
+        prefill_finished = worked()
         timing.prefill_s = prefill_finished - prefill_started
         if logits is None:
+            if control.canceled:
+                keep_part(self.model, prepared.ids)
             profiled_s = self.times.prefill(n_x, timing.reused_tokens)
             if not control.canceled and timing.prefill_s > profiled_s * self.tracker.prefill.value:
                 self.tracker.prefill.observe(timing.prefill_s, profiled_s)  # the whole would have taken even longer
-            return (FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE), ''
+            return Ended(FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE)
         phase('wait for the prediction')
         state = self.model.prompt_state.read() if self.lengths.states is not None else None
         expected = self.lengths.expected(future, self.tracker.lengths, n_x, prepared.n_goal, state=state)
@@ -174,11 +166,14 @@ class Engine:
 
         # The plan is made with the measured time left, not with the estimate of what prefill would take.
         phase('plan')
-        known = self._situation(request, prepared, expected)
+        known = alone = self._situation(request, prepared, expected)
+        room, thought, thinking_s = self.model.max_context - n_x, 0, 0.0
+        if prepared.thinks:
+            known = before_answer(alone, len(self.closing.ids), room)
         left = control.deadline.remaining() - control.margin_s
-        plan = self.planner.plan(known, left)
+        plan = first = self.planner.plan(known, left)
         timing.set_plan(plan)
-        planned = clock()
+        planned = worked()
         timing.wcet_s = planned - prefill_started + plan.decode_wcet_s
         control.on_plan(plan, replace(timing))
         # A mere prior of lengths says nothing against the goal.
@@ -190,49 +185,54 @@ class Engine:
                 self.tracker.steps.refused(known.sampling)
             raise self._infeasible(plan, left, request)
 
+        if prepared.thinks:
+            phase('thinking')
+            timing.time_to_first_token_s = clock() - request.release_s
+            control.thinks = True
+            control.on_phase(Phase.DECODE)
+            found = think(self.model, control, logits, prepared.ids, request.sampling, known=known, plan=plan,
+                          room=room, planner=self.planner, closing=self.closing, gives_way=gives_way)
+            timing.generated_tokens = timing.reasoning_tokens = control.n_tokens
+            if found is None:
+                return self._ended(request, control, prepared, FinishReason.CANCELED, control.n_tokens)
+            logits, thought = found
+            control.thought, control.thinks = thought, False
+            left = control.deadline.remaining() - control.margin_s
+            plan = answer_plan(self.planner, alone, thought, room, left)
+            timing.set_plan(plan)
+            thinking_s, planned = worked() - planned, worked()
+            timing.verdict, timing.wcet_s = first.verdict, planned - prefill_started + plan.decode_wcet_s
+            control.on_plan(plan, replace(timing))
+            known = before_answer(alone, thought, room)
+
         phase('eviction')
         n_kv = self._evict(plan, timing, left)
         phase('decode')
-        decode_started = clock()
-        timing.time_to_first_token_s = decode_started - request.release_s  # prefill has given token 0 already
-        control.on_phase(Phase.DECODE)
+        decode_started = worked()
+        if not thought:
+            timing.time_to_first_token_s = clock() - request.release_s  # prefill has given token 0 already
+            control.on_phase(Phase.DECODE)
         # An answer of a form goes its own ways, of which the states of others say nothing.
-        remaining = None if answer else self.lengths.while_decoding(expected, self.model)
+        remaining = None if answer or thought else self.lengths.while_decoding(expected, self.model)
         replanner = Replanner(self.model, self.planner, replace(known, n_max=plan.length_cap), plan=plan, timing=timing,
-                              control=control, started_s=prefill_started, drops=drops, remaining=remaining)
-        reason, stops = self._decode(request, control, prepared, logits, plan, replanner, n_kv)
-        ended = clock()
-        timing.decode_s = ended - decode_started
+                              control=control, started_s=prefill_started, drops=drops, remaining=remaining,
+                              since=thought + 1)
+        reason = self._decode(request, control, prepared, logits, plan, replanner, n_kv, gives_way)
+        ended = worked()
+        timing.decode_s = thinking_s + ended - decode_started
         timing.generated_tokens = n = control.n_tokens
         evicting_s = self.times.eviction(n_x) if n_kv < n_x else 0.0
         saved_s = answer.account(timing, self.times.step(n_kv) - self.times.more(n_kv)) if answer else 0.0
-        self._learn(known, plan, timing, n, reason, decode_s=ended - planned,
+        # The lengths that are learned are those of answers, without what was thought before them.
+        self._learn(alone, plan, timing, n - thought, reason, promised=first.verdict, decode_s=ended - planned,
                     decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s)
-        self.lengths.observe(expected, n, whole=reason in (FinishReason.EOS, FinishReason.STOP), remaining=remaining)
+        self.lengths.observe(expected, n - thought, whole=reason in (FinishReason.EOS, FinishReason.STOP),
+                             remaining=remaining)
         if reason is FinishReason.ERROR:
             raise self._infeasible(replanner.plan, control.deadline.remaining() - control.margin_s, request, n)
-        tokens = control.tokens[:n - 1 if reason is FinishReason.EOS else n]
-        if answer is not None:
-            text, control.added = answer.ended(tokens, reason, request.on_cut)
-            return reason, text
-        return reason, stops.cut(decode_text(self.model.tokenizer, tokens))
+        return self._ended(request, control, prepared, reason, thought)
 
     # -- the steps of a request, in their order ---------------------------------------------------------------------
-
-    def _prepare(self, request: Request, should_stop: Callable[[], bool]) -> Prepared | None:
-        """Render, tokenize, compile the form; None where `should_stop` said so. GoalError for what cannot be."""
-        compiling = self.model.grammars.start(request)
-        found = read(self.model, request, should_stop)
-        if found is None:
-            return None
-        n_goal = min(request.max_new_tokens, self.model.max_context)
-        n_max = min(n_goal, self.model.max_context - len(found.ids))
-        answer = self.model.grammars.collect(compiling, should_stop)
-        if compiling is not None and answer is None:
-            return None
-        limit = answer.bounds.limit if answer is not None and answer.bounds.limit else n_goal
-        return Prepared(found.prompt, found.ids, min(n_max, limit), min(n_goal, limit), found.dropped,
-                        self.model.prefixes.known(found.ids) if self.model.prefixes else 0, answer)
 
     def _refuse_long_prefill(self, request: Request, timing: Timing, left_s: float, reused: int) -> None:
         """Raise GoalError INFEASIBLE where reading the prompt alone would take longer than is left."""
@@ -273,31 +273,41 @@ class Engine:
         return n_kv
 
     def _decode(self, request: Request, control: Control, prepared: Prepared, logits: torch.Tensor, plan: Plan,
-                replanner: Replanner, n_kv: int) -> tuple[FinishReason, StopStrings]:
-        """Run the token loop, which writes to `control`: (why it ended, the search for stop strings)."""
+                replanner: Replanner, n_kv: int, gives_way: GivingWay) -> FinishReason:
+        """Run the token loop, which writes to `control`; return why it ended."""
         model = self.model.grammars.restricted(self.model, prepared.answer)
-        control.tokens[:] = [0] * plan.length_cap
-        stops = StopStrings(self.model.tokenizer, request.sampling.stop)
-        with model.drawing(request.sampling, prepared.ids) as sampler, no_collection():
-            reason = decode(self.ranges.stepping(model), sampler, logits, position=plan.n_x, n_kv=n_kv,
+        thought = control.thought
+        control.tokens[thought:] = [0] * (plan.length_cap - thought)
+        stops = StopStrings(self.model.tokenizer, request.sampling.stop, thought)
+        before = [*prepared.ids, *control.tokens[:thought]]
+        with model.drawing(request.sampling, before) as sampler, no_collection():
+            return decode(self.ranges.stepping(model), sampler, logits, position=len(before), n_kv=n_kv + thought,
                             cap=plan.length_cap,
-                            cap_reason=FinishReason.LENGTH if plan.length_cap >= request.max_new_tokens else
-                            FinishReason.CAPPED,
-                            step_s=self.planner.times_of(plan.variant, request.sampling.kind).steps.scaled(
-                                plan.timing_factor),
-                            stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner,
-                            more_s=self.times.more(n_kv) * plan.timing_factor)
-        return reason, stops
+                            cap_reason=FinishReason.LENGTH if plan.length_cap - thought >= request.max_new_tokens else
+                          FinishReason.CAPPED,
+                          step_s=self.planner.times_of(plan.variant, request.sampling.kind).steps.scaled(
+                              plan.timing_factor),
+                          stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner,
+                          more_s=self.times.more(n_kv) * plan.timing_factor, gives_way=gives_way)
 
-    def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, decode_s: float,
-               decode_profiled_s: float) -> None:
-        """Tell the tracker what this request showed."""
+    def _ended(self, request: Request, control: Control, prepared: Prepared, reason: FinishReason,
+               thought: int) -> Ended:
+        """Return the parts of the answer in `control`, the first `thought` tokens of which are a thinking section."""
+        n = control.n_tokens - (reason is FinishReason.EOS)
+        return answer_parts.ended(self.model.tokenizer, self.model.chat, request, control.tokens[:n], reason,
+                                  answer=prepared.answer, thought=thought)
+
+    def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, promised: Verdict,
+               decode_s: float, decode_profiled_s: float) -> None:
+        """Tell the tracker what this request showed, by an answer of `n` tokens."""
         self.tracker.observe(Feedback(
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
-            prefill_profiled_s=self.times.prefill(plan.n_x, timing.reused_tokens), decode_s=decode_s,
-            decode_profiled_s=decode_profiled_s,
+            prefill_profiled_s=0.0 if timing.preemptions else self.times.prefill(plan.n_x, timing.reused_tokens),
+            decode_s=decode_s, decode_profiled_s=decode_profiled_s,
             distribution=known.distribution, max_tokens=known.n_goal,
-            kept=reason.is_natural if plan.verdict.is_promise and reason is not FinishReason.CANCELED else None,
+            # What a promise came to that others had precedence over says nothing of its bounds.
+            kept=reason.is_natural if promised.is_promise and reason is not FinishReason.CANCELED and
+            not timing.preemptions else None,
             factor=plan.timing_factor, sampling=known.sampling, prompt_tokens=plan.n_x,
             capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED)))
 
@@ -315,7 +325,7 @@ class Engine:
         Returns (plan, plan without eviction, N_x, estimated prefill seconds, tokens of N_x whose states are known).
         GoalError for a request that could not run. The length predictor does run: this takes as long as a prediction.
         """
-        prepared = self._prepare(request, lambda: False)
+        prepared = prepare(self.model, request, lambda: False)
         future = self.lengths.start(prepared.prompt, prepared.n_x, self.times, prepared.reused)
         expected = self.lengths.expected(future, self.tracker.lengths, prepared.n_x, prepared.n_goal, wait_s=5.0)
         prefill_s = self.times.prefill(prepared.n_x, prepared.reused) * self.tracker.prefill_factor

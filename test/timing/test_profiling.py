@@ -39,7 +39,7 @@ DRAWN = {f'draw:{kind}' for kind in profiling.SAMPLINGS}
 class TimedModel(MockModel):
     """Takes exactly as long as TIMES says for whatever it is asked."""
 
-    fingerprint = 'mock'
+    fingerprint, asides = 'mock', None
 
     def prefill(self, ids, *, chunk_tokens, should_stop=lambda: False):
         self.calls.append(f'prefill {len(ids)}')

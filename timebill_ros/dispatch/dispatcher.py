@@ -16,8 +16,9 @@
 
 One thread owns all state and takes events from a queue: a goal was submitted or canceled, the worker has sent a
 message, a timer is due. So nothing here needs a lock, and every goal ends in one place, `_end`. Goals run one at a
-time, in the order that schedule.py gives; waiting counts against their budget. When the worker is late, hung or gone,
-the dispatcher ends the goal by its deadline, as its overrun strategy says, with the text received so far.
+time, in the order that schedule.py gives; waiting counts against their budget. A goal that gives way to a more urgent
+one is held aside, and goes on after it. When the worker is late, hung or gone, the dispatcher ends the goal by its
+deadline, as its overrun strategy says, with the text received so far.
 
 After each event: end or mark what a timer says (`_check_timers`), review the goals that wait (`_review`), give the
 worker the next one (`_start_next`).
@@ -32,9 +33,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 
-from timebill_ros.codes import ErrorCode, Verdict
+from timebill_ros.codes import ErrorCode
 from timebill_ros.deadline import Clock
 from timebill_ros.dispatch import endings
+from timebill_ros.dispatch.begun import BegunGoals
 from timebill_ros.dispatch.bound_estimate import Estimate, Waiting
 from timebill_ros.dispatch.counts import Counts
 from timebill_ros.dispatch.job import Job
@@ -45,7 +47,7 @@ from timebill_ros.dispatch.schedule import Blocking, ServiceTimes, blocked_by
 from timebill_ros.dispatch.supervisor import Supervisor
 from timebill_ros.dispatch.waiting import WaitingGoals
 from timebill_ros.dispatch.worker_facts import WorkerFacts
-from timebill_ros.request import Outcome, Request, to_dict
+from timebill_ros.request import Outcome, Request
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +70,8 @@ class Dispatcher:
         self._supervisor = Supervisor(
             start_worker, settings, lambda *event: self._events.put((self._receive, *event)), clock, on_health)
         self._times = ServiceTimes()
-        self._waiting = WaitingGoals(settings, self._times)
-        self._running: Job | None = None
+        self._begun = BegunGoals(self._supervisor.send, clock)
+        self._waiting = WaitingGoals(settings, self._times, self._begun.aside)
         self._estimates = Estimates(clock, self._wait_of, self._times.prepared)
         self._counts = Counts()
         self._stopping = False
@@ -133,8 +135,8 @@ class Dispatcher:
         return self._supervisor.is_ready
 
     def held(self, more: tuple[Job, ...] = ()) -> list[Job]:
-        """Return the goals that run or wait in the order in which they start, as if `more` waited too."""
-        return [*filter(None, [self._running]), *self._waiting.in_order(more)]
+        """Return the goals that run or wait in the order in which they start or go on, as if `more` waited too."""
+        return [*filter(None, [self._begun.running]), *self._waiting.queue(more)]
 
     @property
     def worker_pid(self) -> int | None:
@@ -170,72 +172,68 @@ class Dispatcher:
         self._guarded(self._on_change, job)
 
     def _until_next_timer(self) -> float:
-        times = [self._supervisor.next_timer_s(), self._estimates.next_timer_s(), self._waiting.next_timer_s()]
-        if self._running:
-            times += [self._running.guard_s()] + ([] if self._running.is_late else [self._running.request.deadline_s])
-        return min(60.0, max(0.0, min(times) - self._clock()))
+        next_s = min(part.next_timer_s() for part in (self._supervisor, self._estimates, self._waiting, self._begun))
+        return min(60.0, max(0.0, next_s - self._clock()))
 
     def _check_timers(self) -> None:
-        now, job = self._clock(), self._running
-        if job and now >= job.guard_s():
-            self._supervisor.abandon(job.request.request_id)
-            self._end(job, endings.overdue(job, now))
-        elif job and not job.is_late and now >= job.request.deadline_s:
-            job.is_late = True  # its strategy lets it go on
-            self._tell(job)
+        now = self._clock()
+        for job in self._begun:
+            if now >= job.guard_s():
+                self._abandon(job)
+                self._end(job, endings.overdue(job, now))
+            elif not job.is_late and now >= job.request.deadline_s:
+                job.is_late = True  # its strategy lets it go on
+                self._tell(job)
         self._supervisor.check_timers()
         self._estimates.check_timers()
 
+    def _abandon(self, job: Job) -> None:
+        if job is self._begun.running:
+            self._supervisor.abandon(job.request.request_id)
+
     def _review(self) -> None:
         """Look at the goals that wait: report where the chance of one has changed, and end those that have none."""
-        if not self._waiting:
+        if not self._waiting.queue():
             return
-        chances = self._waiting.chances(self._blocking())
-        first = chances[0][0].request
-        if self._starts_now() and self._clock() < first.deadline_s - first.delivery_margin_s:
-            del chances[0]  # the worker gets it at once, and judges it better, because it counts its tokens
-        for job, chance in chances:
-            if self._waiting.must_end(job.request, chance):
-                job.timing.verdict = Verdict.INFEASIBLE
-                self._end(job, endings.hopeless(
-                    job, self._clock(), starts_s=chance.starts_s, least_s=self._times.least_s(job.request),
-                    is_ready=self.is_ready, is_blocked=self._running is not None))
-            elif chance.verdict is not job.timing.verdict:
-                job.timing.verdict = chance.verdict
+        found = self._waiting.review(self._blocking(), self._clock(), starts_now=self._starts_now(),
+                                     is_ready=self.is_ready, is_blocked=any(self._begun))
+        for job, outcome in list(found):
+            if outcome is not None:
+                self._end(job, outcome)
+            else:
                 self._tell(job)
         if self.settings['preempt'] == 'deadline' and self.settings['scheduling'] == 'edf':
             urgent = self._waiting.next()  # it could wait when it came; the running goal may take longer than expected
             if urgent is not None and self._takes_over(urgent):
-                self._preempt(self._running, urgent.request)
+                self._preempt(self._begun.running, urgent.request)
 
     def _blocking(self) -> Blocking:
-        """Return when the next goal can start."""
-        if self._running:
-            return blocked_by(self._running, self._clock(), self._times)
-        free = self._supervisor.free_from_s()
-        return Blocking(free, free, free)
+        """Return when the running goal makes room."""
+        if self._begun.running:
+            return blocked_by(self._begun.running, self._clock(), self._times)
+        return Blocking.at(self._supervisor.free_from_s())
 
     def _starts_now(self) -> bool:
         """Whether a goal may be given to the worker."""
-        return self._supervisor.is_free and not self._running
+        return self._supervisor.is_free and not self._begun.running
 
     def _start_next(self) -> None:
-        if not self._starts_now() or not self._waiting:
+        job = next(iter(self._waiting.queue()), None)
+        if not self._starts_now() or job is None:
             return
-        job = self._running = self._waiting.take_next()
-        self._supervisor.send({'op': 'run', 'request': to_dict(job.request)})
-        job.start(self._clock())
+        self._waiting.remove(job)
+        self._begun.run(job)
         self._tell(job)
 
     # -- goals ---------------------------------------------------------------------------------------------------
 
     def _submit(self, job: Job) -> None:
         self._counts.accepted += 1
-        request, running, stops_it = job.request, self._running, self._takes_over(job)
+        request, running, stops_it = job.request, self._begun.running, self._takes_over(job)
         if not self._supervisor.is_coming:
             self._end(job, endings.refused(job, ErrorCode.INACTIVE, 'no worker is configured'))
-        elif running and running.is_late and not stops_it:
-            self._end(job, endings.skipped(job, running, self._clock()))
+        elif self._begun.late and not stops_it:
+            self._end(job, endings.skipped(job, self._begun.late, self._clock()))
         elif stops_it or self._has_room(request):
             if stops_it:
                 self._preempt(running, request)
@@ -254,47 +252,41 @@ class Dispatcher:
         return True
 
     def _takes_over(self, job: Job) -> bool:
-        return self._running is not None and takes_over(
-            job, self._running, self._waiting, self._times, self._clock(), self.settings['preempt'])
+        return self._begun.running is not None and takes_over(
+            job, self._begun.running, self._waiting, self._times, self._clock(), self.settings['preempt'])
 
     def _preempt(self, running: Job, by: Request) -> None:
-        running.preempted_by = endings.took_its_place(by, self._clock())
-        self._stop_running(running)
+        now = self._clock()
+        running.preempted_by = endings.took_its_place(by, now)
+        keeps = self._waiting.can_go_on(running, now, wait_s=self._times.usual_s(by))
+        self._begun.stop(running, 'pause' if keeps else 'cancel', self._supervisor.grace_s)
 
     def _cancel(self, job: Job, reason: str) -> None:
         if job.outcome is not None or job.canceled:
             return
         job.canceled, job.cancel_reason = True, reason
-        if job is self._running:
-            self._stop_running(job)
+        if job is self._begun.running:
+            self._begun.stop(job, 'cancel', self._supervisor.grace_s)
         else:
             self._end(job, endings.stopped(job))
 
-    def _stop_running(self, job: Job) -> None:
-        # The worker stops within a chunk or a step and reports; its account is better than ours.
-        self._supervisor.send({'op': 'cancel', 'id': job.request.request_id})
-        job.stop_by_s = min(job.stop_by_s, self._clock() + self._supervisor.grace_s)
-
     def _renew_deadlines(self, instant: Callable[[float], float | None], epoch: int) -> None:
-        for job in [*self._waiting, *([self._running] if self._running else [])]:
-            if job.renew_deadline(instant, epoch) and job is self._running:
-                request = job.request
-                self._supervisor.send({'op': 'deadline', 'id': request.request_id, 'deadline_s': request.deadline_s})
+        for job in self.held():
+            if job.renew_deadline(instant, epoch) and job is self._begun.find(job.request.request_id):
+                self._begun.move_deadline(job)
 
     def _end_all(self, code: ErrorCode, message: str, done: threading.Event) -> None:
         for job in self._waiting:
             self._end(job, endings.refused(job, code, message))
-        if self._running:
-            self._supervisor.abandon(self._running.request.request_id)
-            self._end(self._running, endings.given_up(self._running, code, message))
+        for job in self._begun:
+            self._abandon(job)
+            self._end(job, endings.given_up(job, code, message))
         done.set()
 
     def _end(self, job: Job, outcome: Outcome, finished_s: float | None = None) -> None:
         """End a goal: the one place that does. It ends even where the account of it fails."""
         now = self._clock()
-        if job is self._running:
-            self._running = None
-        elif job in self._waiting:
+        if not self._begun.remove(job):
             self._waiting.remove(job)
         job.finished_s = finished_s or now
         for account in ((job.complete, outcome.timing, now), (self._times.observe, job.request, outcome),
@@ -311,33 +303,40 @@ class Dispatcher:
             return
         self.facts.learn(event)
         self._estimates.learn(event)
-        kind, job = event['event'], self._running
+        kind, job = event['event'], self._begun.find(event.get('id'))
         if kind == 'ready':
             self._times.ready(event)
         elif kind == 'lost':
             self._estimates.worker_lost()
-            if job:
-                self._end(job, endings.lost(job, event['reason']))
+            for job in self._begun:
+                if self._begun.starts_anew(job):
+                    self._waiting.add(job)
+                else:
+                    self._end(job, endings.lost(job, event['reason']))
         elif kind == 'estimate':
             self._estimates.answer(event)
         elif kind == 'prepared':
             self._estimates.prepared(event)
-        elif job is None or event.get('id') != job.request.request_id:
+        elif job is None:
             return  # about no goal, or one that the node has ended
         elif kind == 'done':
             self._end(job, *endings.received(job, event))
+        elif kind == 'paused':
+            self._begun.gave_way(job)
+            self._tell(job)
         elif job.progress(event, self._clock()):
             self._tell(job)
 
     def _ask(self, ask: Callable, request: Request, future: Future) -> None:
-        message = ask(request, future, is_idle=self._starts_now() and not self._waiting)
+        message = ask(request, future, is_idle=self._starts_now() and not self._waiting.queue())
         if message is not None:
             self._supervisor.send(message)
 
     def _wait_of(self, request: Request, worst_s: Callable[[Request], float]) -> Waiting:
         """Return how long a goal that is released now would wait; `worst_s`: what a goal takes in the worst case."""
         job, now = Job(request), self._clock()
-        blocking = Blocking(now, now, now) if self._takes_over(job) else self._blocking()
+        blocking = Blocking.at(now + self._times.pause_s(self._begun.running)) if self._takes_over(job) else \
+            self._blocking()
         return self._waiting.wait_of(job, blocking, now, worst_s)
 
     def _update(self, settings: dict) -> None:

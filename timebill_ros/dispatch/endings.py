@@ -84,8 +84,16 @@ def stopped(job: Job, reported: Outcome | None = None) -> Outcome:
     return replace(outcome, error_msg=job.cancel_reason) if job.cancel_reason else outcome
 
 
+def left_aside(job: Job) -> Outcome:
+    """Return the outcome of a goal that gave way to another and cannot go on in time any more."""
+    job.preempted_by += ', and too little time is left for going on'
+    return stopped(job)
+
+
 def overdue(job: Job, now: float) -> Outcome:
-    """Return the outcome of a running goal that the worker has not ended by `job.guard_s()`."""
+    """Return the outcome of a goal that the worker has not ended by `job.guard_s()`."""
+    if job.is_aside and not job.canceled:
+        return left_aside(job)
     if now >= job.stop_by_s:
         return stopped(job)
     return overrun.settle(job.request, FinishReason.DEADLINE, job.text, job.timing)

@@ -51,6 +51,8 @@ class Job:
     canceled: bool = False
     cancel_reason: str = ''  # a sentence about why the node canceled it; empty: its client did
     preempted_by: str = ''  # a sentence about the goal that took its place
+    aside_since_s: float | None = None  # since when it has given way to others; None: it has not, or it goes on
+    phase_aside: Phase = Phase.QUEUED  # how far it had come by then
     stop_by_s: float = math.inf  # when a stopped goal ends even though the worker has not answered
     outcome: Outcome | None = None
     finished_s: float = 0.0  # when the worker, or else the node, ended it
@@ -68,12 +70,25 @@ class Job:
             return 0.0, 0.0
         if self.plan is None:
             return float('nan'), float('nan')
-        spent = now - self.planned_s
+        spent = self._until(now) - self.planned_s
         return max(0.0, self.plan.decode_expected_s - spent), max(0.0, self.plan.decode_wcet_s - spent)
+
+    def _until(self, now: float) -> float:
+        """Return until when the goal has been worked at, of the time since it started or was planned."""
+        return now if self.aside_since_s is None else self.aside_since_s
+
+    def ran_s(self, now: float) -> float:
+        """Return for how long the goal has been worked at, in seconds."""
+        return self._until(now) - self.started_s
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether the goal has given way to others, and may go on."""
+        return self.aside_since_s is not None
 
     @property
     def waits(self) -> bool:
-        """Whether the goal has neither started nor ended."""
+        """Whether the goal has not ended, and either not started or given way to others."""
         return self.phase is Phase.QUEUED and self.outcome is None
 
     @property
@@ -88,7 +103,8 @@ class Job:
         Half of the delivery margin before the deadline: the worker has the first half to report, ROS the second.
         """
         request = self.request
-        overrun_s = request.max_overrun_s if self.phase is not Phase.QUEUED else 0.0  # a waiting goal may not overrun
+        may_overrun = self.phase is not Phase.QUEUED or self.is_aside  # a goal that has not started may not
+        overrun_s = request.max_overrun_s if may_overrun else 0.0
         return min(request.deadline_s + overrun_s - request.delivery_margin_s / 2, self.stop_by_s)
 
     def start(self, now: float) -> None:
@@ -96,6 +112,27 @@ class Job:
         self.phase, self.started_s = Phase.PREFILL, now
         self.timing.queue_s = now - self.request.release_s
         self.timing.verdict = Verdict.UNKNOWN  # what was told while it waited; the plan will tell
+
+    def give_way(self, now: float) -> None:
+        """Account for others being worked at in its place."""
+        self.aside_since_s, self.phase_aside, self.phase = now, self.phase, Phase.QUEUED
+        self.timing.preemptions += 1
+        if not self.canceled:
+            self.stop_by_s = math.inf
+
+    def go_on(self, now: float) -> None:
+        """Account for the goal being worked at again: what is measured leaves the time in between out."""
+        away_s = now - self.aside_since_s
+        self.aside_since_s, self.phase, self.preempted_by = None, self.phase_aside, ''
+        self.timing.paused_s += away_s
+        self.started_s += away_s
+        self.planned_s += away_s
+        self.first_text = self.first_text[0] + away_s, self.first_text[1]
+
+    def start_anew(self) -> None:
+        """Account for a goal that gave way before it had any text, and whose worker was lost: it waits again."""
+        self.aside_since_s, self.plan, self.preempted_by, self.timing = None, None, '', Timing(
+            time_budget_s=self.request.time_budget_s, preemptions=self.timing.preemptions)
 
     def renew_deadline(self, instant: Callable[[float], float | None], epoch: int) -> bool:
         """Move a deadline in ROS time to where `instant` puts it; whether it moved. See Dispatcher.renew_deadlines."""
@@ -125,6 +162,8 @@ class Job:
             if self.promise is Verdict.UNKNOWN:
                 self.promise = self.timing.verdict
             return True
+        elif kind == 'refused' and self.preempted_by:
+            self.preempted_by += f'; it could not be kept for later ({event["why"]})'
         elif kind == 'phase' and event['phase'] != self.phase:
             self.phase = Phase(event['phase'])
             return True
@@ -133,6 +172,8 @@ class Job:
     def complete(self, timing: Timing, now: float) -> None:
         """Fill in what the node knows better than the worker, of a goal that ends now."""
         request = self.request
+        if self.is_aside and timing is self.timing:
+            timing.paused_s += now - self.aside_since_s
         if self.promise is not Verdict.UNKNOWN:
             timing.verdict = self.promise
         if math.isnan(timing.queue_s):  # it never started

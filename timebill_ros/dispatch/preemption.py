@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Whether the running goal is stopped for another one. Pure: no ROS, no torch.
+"""Whether the running goal gives way to another one, or ends for it. Pure: no ROS, no torch.
 
 Feasibility and laxity come first. Nobody is stopped for a goal that cannot make its deadline anyhow. Of two goals of
 the same priority (`preempt: deadline`), the running one is not stopped where the other can wait until it is through.
@@ -46,7 +46,7 @@ def _is_feasible(job: Job, running: Job, waiting: WaitingGoals, times: ServiceTi
     known = running.timing.prompt_tokens  # 0 before its plan
     needed_s = times.needed_s(job.request, complete=overrun.of(job.request).cut_is_lost,
                               tokens_per_character=known / max(1, running.request.characters))
-    return waiting.starts_s(job, now) + needed_s < _due_s(job.request)
+    return waiting.starts_s(job, now + times.pause_s(running)) + needed_s < _due_s(job.request)
 
 
 def _can_wait(job: Job, running: Job, waiting: WaitingGoals, times: ServiceTimes, now: float) -> bool:

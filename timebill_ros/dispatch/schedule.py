@@ -60,6 +60,7 @@ class ServiceTimes:
     def __init__(self):
         self.prefill: Sequence[tuple[int, float]] = ()
         self.reuses = False
+        self.pauses: Sequence[tuple[int, float]] = ()  # as `prefill`, see pause_s; empty: no goal can give way
         self._pinned = 0  # characters of the longest prompt that the worker never forgets
         self._seen = SeenPrompts()
         self._tokens: deque[float] = deque(maxlen=self.window)  # per character of the prompt
@@ -72,6 +73,7 @@ class ServiceTimes:
         """Take what a worker that is ready says."""
         self.prefill = [(n, seconds) for n, seconds in event['prefill']]
         self.reuses = event.get('reuses', False)
+        self.pauses = [(n, seconds) for n, seconds in event.get('pauses', [])]
         self._pinned = event.get('pinned_characters', 0)
         self._seen = SeenPrompts()  # a new worker has read nothing
 
@@ -106,13 +108,14 @@ class ServiceTimes:
         of text have fewer, and a goal is ended on the strength of this estimate.
         """
         new = max(0.0, min(self._new(request, 1.0), request.characters - self._pinned))
-        return self._prefill_s(0.5 * self._fewest * new) if self._tokens else 0.0
+        return _interpolated(self.prefill, 0.5 * self._fewest * new) if self._tokens else 0.0
 
     def usual_s(self, request: Request) -> float:
         """Return the expected seconds of prefill and decoding together; 0 while nothing is known."""
         if not self._tokens:
             return 0.0
-        return self._prefill_s(self._usual * self._new(request, self._usual_reused)) + self._usual_decode_s
+        prefill_s = _interpolated(self.prefill, self._usual * self._new(request, self._usual_reused))
+        return prefill_s + self._usual_decode_s
 
     @property
     def knows_answers(self) -> bool:
@@ -126,17 +129,22 @@ class ServiceTimes:
         `tokens_per_character`: what to assume before a goal has finished.
         """
         new = self._new(request, self._usual_reused)
-        prefill_s = self._prefill_s((self._usual or tokens_per_character) * new)
+        prefill_s = _interpolated(self.prefill, (self._usual or tokens_per_character) * new)
         return prefill_s + (self._quickest_decode_s if complete else 0.0)
 
-    def _prefill_s(self, n: float) -> float:
-        """Interpolate linearly in the table; outside its range, take the nearest entry."""
-        table = self.prefill
-        i = bisect_left(table, (n, 0.0))
-        if i == 0 or i == len(table):
-            return table[min(i, len(table) - 1)][1] if table else 0.0
-        (n_0, s_0), (n_1, s_1) = table[i - 1], table[i]
-        return s_0 + (s_1 - s_0) * (n - n_0) / (n_1 - n_0)
+    def pause_s(self, job: Job) -> float:
+        """Return the seconds for putting a goal aside that runs, and taking it up again; 0 where that is not known."""
+        n = job.timing.prompt_tokens or self._usual * job.request.characters
+        return _interpolated(self.pauses, n + job.n_tokens)
+
+
+def _interpolated(table: Sequence[tuple[int, float]], n: float) -> float:
+    """Interpolate linearly in a table of (count, seconds); outside its range, take the nearest entry; 0 if empty."""
+    i = bisect_left(table, (n, 0.0))
+    if i == 0 or i == len(table):
+        return table[min(i, len(table) - 1)][1] if table else 0.0
+    (n_0, s_0), (n_1, s_1) = table[i - 1], table[i]
+    return s_0 + (s_1 - s_0) * (n - n_0) / (n_1 - n_0)
 
 
 def last_start_s(request: Request, times: ServiceTimes) -> float:
@@ -152,14 +160,26 @@ class Blocking:
     expected_s: float
     worst_s: float
 
+    @staticmethod
+    def at(instant_s: float) -> Blocking:
+        """Say that it can start at this instant."""
+        return Blocking(instant_s, instant_s, instant_s)
+
 
 def blocked_by(running: Job, now: float, times: ServiceTimes) -> Blocking:
     """Return when the running goal makes room: by its plan, or before there is one, by what goals usually take."""
     expected_s, worst_s = running.remaining_s(now)
     if running.plan is None:
-        expected_s, worst_s = times.usual_s(running.request) - (now - running.started_s), math.inf
+        expected_s, worst_s = times.usual_s(running.request) - running.ran_s(now), math.inf
     limit = max(now, running.guard_s())
     return Blocking(now, min(now + max(0.0, expected_s), limit), min(now + worst_s, limit))
+
+
+def after(aside: Job, blocking: Blocking, times: ServiceTimes) -> Blocking:
+    """Return when the next goal can start if a goal that gave way goes on first, as soon as `blocking` says."""
+    pause_s = times.pause_s(aside)
+    return Blocking(blocking.least_s, blocked_by(aside, blocking.expected_s, times).expected_s + pause_s,
+                    blocked_by(aside, blocking.worst_s, times).worst_s + pause_s)
 
 
 @dataclass(frozen=True)
@@ -178,13 +198,18 @@ def order(jobs: Iterable, scheduling: str) -> list:
 
 def chances(waiting: Iterable, blocking: Blocking, times: ServiceTimes,
             drops: Callable[[Request], bool]) -> Iterator[tuple[object, Chance]]:
-    """Yield (job, chance) for `waiting`, jobs in the order in which they will start; `drops`: see overrun.drops.
+    """Yield (job, chance) for the goals of `waiting` that have not started; `drops`: see overrun.drops.
+
+    Jobs are in the order in which they will start, or go on where they have given way.
 
     As in a plan, AT_RISK means that the goal starts in time as expected but not in the worst case, and INFEASIBLE that
     it does not even as expected. UNKNOWN promises nothing.
     """
     ahead = 0.0
     for job in waiting:
+        if job.is_aside:
+            blocking = after(job, blocking, times)
+            continue
         request = job.request
         due = last_start_s(request, times)
         starts = blocking.expected_s + ahead

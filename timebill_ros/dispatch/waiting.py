@@ -16,25 +16,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from timebill_ros import overrun
 from timebill_ros.codes import Verdict
-from timebill_ros.dispatch import schedule
+from timebill_ros.dispatch import endings, schedule
 from timebill_ros.dispatch.bound_estimate import Waiting
 from timebill_ros.dispatch.job import Job
-from timebill_ros.request import Request
+from timebill_ros.request import Outcome, Request
 
 
 class WaitingGoals:
     """Used from the dispatcher's thread; other threads may ask for `len`.
 
     `settings` (queue_size, scheduling, drop_infeasible) are shared with the dispatcher, which updates them.
-    `times`: what goals take, see schedule.ServiceTimes.
+    `times`: what goals take, see schedule.ServiceTimes. `aside`: the goals that have given way, the last one last; the
+    dispatcher's own list. They go on in the reverse order, each before all that would not stop it if it ran.
     """
 
-    def __init__(self, settings: dict, times: schedule.ServiceTimes):
-        self._settings, self._times = settings, times
+    def __init__(self, settings: dict, times: schedule.ServiceTimes, aside: Sequence[Job] = ()):
+        self._settings, self._times, self._aside = settings, times, aside
         self._jobs: list[Job] = []  # in the order they came in
 
     def __len__(self) -> int:
@@ -47,13 +48,9 @@ class WaitingGoals:
         self._jobs.append(job)
 
     def remove(self, job: Job) -> None:
-        self._jobs.remove(job)
-
-    def take_next(self) -> Job:
-        """Remove the goal that starts next, and return it."""
-        job = self.in_order()[0]
-        self._jobs.remove(job)
-        return job
+        """Forget a goal, if it waits."""
+        if job in self._jobs:
+            self._jobs.remove(job)
 
     @property
     def is_full(self) -> bool:
@@ -77,9 +74,7 @@ class WaitingGoals:
 
         The goal waits already, or it has just come and would wait too.
         """
-        jobs = self.in_order((job,))
-        blocking = schedule.Blocking(free_s, free_s, free_s)
-        found = schedule.chances(jobs, blocking, self._times, self._drops)
+        found = schedule.chances(self.queue((job,)), schedule.Blocking.at(free_s), self._times, self._drops)
         return next(chance.starts_s for other, chance in found if other is job)
 
     def wait_of(self, job: Job, blocking: schedule.Blocking, now: float,
@@ -90,20 +85,50 @@ class WaitingGoals:
         """
         expected_s = self.starts_s(job, blocking.expected_s)
         free_s = blocking.worst_s
-        for ahead in self.in_order((job,)):
+        for ahead in self.queue((job,)):
             if ahead is job:
                 break
+            if ahead.is_aside:
+                free_s = schedule.after(ahead, schedule.Blocking(now, now, free_s), self._times).worst_s
+                continue
             free_s = max(free_s, min(free_s + worst_s(ahead.request),
                                      ahead.request.deadline_s + ahead.request.max_overrun_s))
         return Waiting(expected_s - now, max(free_s, expected_s) - now)
 
-    def chances(self, blocking: schedule.Blocking) -> list[tuple[Job, schedule.Chance]]:
-        """Return (job, chance) in the order in which the goals will start."""
-        return list(schedule.chances(self.in_order(), blocking, self._times, self._drops))
+    def review(self, blocking: schedule.Blocking, now: float, *, starts_now: bool, is_ready: bool, is_blocked: bool
+               ) -> Iterator[tuple[Job, Outcome | None]]:
+        """Yield each goal whose chance has changed and, where it has none any more, the outcome that it ends with.
 
-    def must_end(self, request: Request, chance: schedule.Chance) -> bool:
-        """Whether a goal with this chance ends now instead of waiting on."""
-        return chance.hopeless or (chance.verdict is Verdict.INFEASIBLE and self._drops(request))
+        Of the goals that have given way, only those that cannot go on any more.
+
+        `starts_now`: the worker is free. `is_ready`: there is one; `is_blocked`: another goal runs.
+        """
+        for job in self._aside:
+            if not job.canceled and not self.can_go_on(job, now):
+                yield job, endings.left_aside(job)
+        queue = self.queue()
+        for job, chance in schedule.chances(queue, blocking, self._times, self._drops):
+            request = job.request
+            if job is queue[0] and starts_now and now < request.deadline_s - request.delivery_margin_s:
+                continue  # the worker gets it at once, and judges it better, because it counts its tokens
+            if chance.hopeless or (chance.verdict is Verdict.INFEASIBLE and self._drops(request)):
+                job.timing.verdict = Verdict.INFEASIBLE
+                yield job, endings.hopeless(job, now, starts_s=chance.starts_s, least_s=self._times.least_s(request),
+                                            is_ready=is_ready, is_blocked=is_blocked)
+            elif chance.verdict is not job.timing.verdict:
+                job.timing.verdict = chance.verdict
+                yield job, None
+
+    def can_go_on(self, job: Job, now: float, *, wait_s: float = 0.0) -> bool:
+        """Whether a goal that gives way, or has, can have an answer if it goes on in `wait_s` seconds.
+
+        It needs the time for being put aside and taken up again and, where drop_infeasible says that a goal ends which
+        cannot be answered in full, the time that its plan expects of the rest. False where no goal can give way.
+        """
+        request, expected_s = job.request, job.remaining_s(now)[0]
+        left_s = request.deadline_s + request.max_overrun_s - request.delivery_margin_s - now - wait_s
+        needed_s = expected_s if self._drops(request) and not math.isnan(expected_s) else 0.0
+        return bool(self._times.pauses) and left_s > needed_s + self._times.pause_s(job)
 
     def next_timer_s(self) -> float:
         """Return the instant at which the next goal becomes hopeless; infinity where none waits."""
@@ -114,6 +139,15 @@ class WaitingGoals:
         jobs = list(self._jobs)
         jobs += [job for job in more if not any(job is other for other in jobs)]
         return schedule.order(jobs, self._settings['scheduling'])
+
+    def queue(self, more: tuple[Job, ...] = ()) -> list[Job]:
+        """Return the goals in the order in which they start or go on, as if `more` waited too."""
+        found, aside = [], list(self._aside)
+        for job in self.in_order(more):
+            while aside and not schedule.preempts(job.request, aside[-1].request, self._settings['preempt']):
+                found.append(aside.pop())
+            found.append(job)
+        return found + aside[::-1]
 
     def _drops(self, request: Request) -> bool:
         return overrun.drops(request, self._settings['drop_infeasible'])

@@ -90,6 +90,19 @@ class AnswerState:
         return newest, total / self._kept_n if self._kept_n else newest
 
 
+    @torch.inference_mode()
+    def save(self) -> tuple:
+        """Copy what was kept of an answer, for `restore` after others."""
+        newest = self._newest.clone() if self._newest is not None else None
+        return self._n, self._kept_n, newest, self._both.clone()
+
+    @torch.inference_mode()
+    def restore(self, saved: tuple) -> None:
+        """Go on with the answer that was saved."""
+        self._n, self._kept_n, self._newest, both = saved
+        self._both.copy_(both)
+
+
 class WatchedChain(TokenChain):
     """A chain that keeps the states of its steps. `hidden`: returns the state of the step that was launched last."""
 
@@ -120,3 +133,11 @@ class WatchedChain(TokenChain):
 
     def read(self):
         return self._chain.read()
+
+    def save(self):
+        return self._chain.save(), self._states.save()
+
+    def restore(self, saved):
+        chain, states = saved
+        self._chain.restore(chain)
+        self._states.restore(states)

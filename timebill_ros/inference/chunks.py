@@ -20,7 +20,10 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from timebill_ros.inference.foreign_cache import ForeignCache
+from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.layer_stop import Stopped
+from timebill_ros.inference.query_recorder import QueryRecorder
 from timebill_ros.inference.steps.interface import Step
 from timebill_ros.inference.streams import Stream
 
@@ -51,3 +54,19 @@ def read_in_chunks(step: Step, ids: list[int], device: torch.device, stream: Str
         step(prompt[:, start:starts[i + 1]], positions[:, start:starts[i + 1]])
         ends[i % 2].record()
     raise ValueError('a prompt has at least one token that is not read yet')
+
+
+def to_border(cache: SlotCache | ForeignCache, recorders: dict[int, QueryRecorder]) -> int:
+    """Forget a chunk that some layers have read and others have not; return how many tokens all of them have read.
+
+    `recorders`: by layer. Nothing was evicted from the cache yet. A model's own cache is emptied.
+    """
+    if not isinstance(cache, SlotCache):
+        cache.reset()
+        return 0
+    n = min(cache.lengths)
+    for index, layer in enumerate(cache.layers):
+        if layer.length > n and index in recorders:
+            recorders[index].take_back()
+    cache.lengths = [n] * len(cache.layers)
+    return n

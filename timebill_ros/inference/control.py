@@ -33,9 +33,9 @@ def _ignore(*args) -> None:
 class Control:
     """One running request, as other threads watch and steer it.
 
-    The engine writes `tokens` and `n_tokens`; any thread may read them while the loop runs. `canceled` and the deadline
-    are written from outside, and read once per token and per layer or chunk of prefill. Plans are made for the
-    deadline; the work itself is stopped `overrun_s` after it.
+    The engine writes `tokens` and `n_tokens`; any thread may read them while the loop runs. `canceled`, `pausing`
+    and the deadline are written from outside, and read once per token and per layer or chunk of prefill. Plans are made
+    for the deadline; the work itself is stopped `overrun_s` after it.
     """
 
     deadline: Deadline
@@ -44,15 +44,20 @@ class Control:
     dropped: bool = False  # set to end the request: a revised plan expects no answer in time
     cap: int = 0  # tokens of the answer; a revised plan may lower it, and raise it again, while the loop runs
     canceled: bool = False
+    pausing: bool = False  # set to have the request give way to others, see giving_way.py
+    paused: bool = False  # it has given way, and is to go on once this is false
     tokens: list[int] = field(default_factory=list)  # allocated to the cap before the loop starts
     n_tokens: int = 0
-    added: int | None = None  # characters at the end of a cut answer that complete its form; None: it was not completed
+    thinks: bool = False  # what comes is a thinking section
+    thought: int = 0  # tokens of the section, at the beginning, once it is over
     looks: int = 0  # how often prefill has asked whether to stop: with `n_tokens`, the sign that work goes on
     on_phase: Callable[[Phase], None] = _ignore
     on_plan: Callable[[Plan, Timing], None] = _ignore
+    on_pause: Callable[[], None] = _ignore  # called once the request has given way; returns when it is to go on
+    on_refused: Callable[[str], None] = _ignore  # called with the reason where it cannot give way, and ends instead
     revised: tuple[Plan, Timing] | None = None  # the latest plan made while decoding, for another thread to send
 
     def should_stop(self) -> bool:
         """Whether prefill is to stop. Each call counts as a look, so that others see that prefill goes on."""
         self.looks += 1
-        return self.canceled or self.deadline.expired(self.margin_s - self.overrun_s)
+        return self.canceled or self.pausing or self.deadline.expired(self.margin_s - self.overrun_s)

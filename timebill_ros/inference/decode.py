@@ -36,6 +36,7 @@ from timebill_ros.inference.conventions import NOT_A_TOKEN
 
 if TYPE_CHECKING:
     from timebill_ros.inference.sampling import Sampler
+    from timebill_ros.inference.token_chain import TokenChain
 
 # Weight of the newest step in the running step time. The profile's estimate is the lower bound: a machine that has
 # become slower than its profile must stop earlier, and one that seems faster has no reason to stop later.
@@ -56,7 +57,8 @@ def no_collection() -> Iterator[None]:
 
 def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: int, cap_reason: FinishReason,
            step_s: Callable[[int], float], stops, control: Control, replan_tokens: int = 0,
-           replan: Callable[[int, int, float], int] | None = None, more_s: float = 0.0) -> FinishReason:
+           replan: Callable[[int, int, float], int] | None = None, more_s: float = 0.0,
+           gives_way: Callable[[TokenChain], bool] | None = None) -> FinishReason:
     """Draw tokens until the answer ends, `cap` is reached, the client cancels or the next step would end too late.
 
     `model.chain(sampler)` is the TokenChain to draw from. `logits` [V] come from prefill and give token 0. `position`
@@ -64,14 +66,16 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     `step_s(n_kv)` the estimated seconds of a step, `more_s` those of each token more in a step of several.
     After every `replan_tokens` tokens (0: never), `replan(n_tokens, n_kv, median seconds of the last steps)` may evict
     more and returns the number of cached entries. It may lower `control.cap`: there the loop calls it again and, unless
-    that raises the cap, returns CAPPED. It may set `control.dropped`: then the loop returns ERROR. GoalError where the
+    that raises the cap, returns CAPPED. It may set `control.dropped`: then the loop returns ERROR. Where
+    `control.pausing` is set, `gives_way(chain)` is called once all tokens that were started have been read. Others may
+    use the model inside; it returns whether this answer goes on, whose plan is then looked at. GoalError where the
     model computes NaN or infinity.
     """
     tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
     chain = model.chain(sampler)
     chain.start(logits)
     control.cap = longest = cap
-    started = 1  # tokens that are drawn, or will be once the steps are over that were started
+    started = control.n_tokens + 1  # tokens that are drawn, or will be once the steps are over that were started
     pace = 0.0
     before, width = None, 1  # when the last step was started, None: none was; the tokens that it took
     recent, measured = [0.0] * RECENT, 0  # seconds of steps since the last eviction, and their number
@@ -92,6 +96,12 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
             return cap_reason
         if control.canceled:
             return FinishReason.CANCELED
+        if control.pausing and started == n and gives_way is not None:
+            if not gives_way(chain):
+                return FinishReason.CANCELED
+            before = None
+            if next_plan < cap:  # there is something to ask, and less time is left than was planned with
+                next_plan = max(n, 2)
         if chain.forced:  # the next tokens are known, and take no step of their own
             started += 1
             continue
@@ -123,7 +133,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
         if started == n:
             chain.launch(position)
             started, position = n + 1, position + width
-        if chain.ahead and n + 1 < cap and n + 1 < next_plan and ends_at + expected_s <= latest:
+        if chain.ahead and not control.pausing and n + 1 < cap and n + 1 < next_plan and ends_at + expected_s <= latest:
             chain.launch(position)
             started, position = n + 2, position + 1
         n_kv += width

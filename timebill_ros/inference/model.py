@@ -28,7 +28,8 @@ import torch
 
 from timebill_ros.inference import attention, foreign_cache, generation_config, variants
 from timebill_ros.inference.answer_state import AnswerState, WatchedChain
-from timebill_ros.inference.chunks import read_in_chunks
+from timebill_ros.inference.asides import Asides
+from timebill_ros.inference.chunks import read_in_chunks, to_border
 from timebill_ros.inference.devices import choose_device
 from timebill_ros.inference.eviction import MAX_WINDOW, SCORERS, Scorer, evict
 from timebill_ros.inference.grammars.no_grammars import NoGrammars
@@ -79,6 +80,7 @@ class CausalLM:
         self._requested_threads = threads
         self.prompt_state: PromptState | None = None  # where prefill leaves its last state; None: nowhere
         self.prefixes: PrefixStore | None = None  # what was read before; None: nothing is kept
+        self.asides: Asides | None = None  # where sequences that give way are; None: none can
         self.grammars = NoGrammars('none were prepared')  # or Grammars: what gives answers a form
         self.answer_state: AnswerState | None = None  # where steps leave theirs; None: nowhere
         self.scorer: Scorer = SCORERS[scorer]()
@@ -88,6 +90,7 @@ class CausalLM:
         self.max_context = files.max_context(max_context_tokens, other_variants)
         with explained(name, lambda error: files.does_not_fit(error, self.max_context)):
             self._prompts = PromptEncoder(name, self.tokenizer, self.max_context)
+            self.chat = self._prompts.chat
             self.eviction_refusal = layout_refusal(files.text_config)
             self._load(files)
             if not self.eviction_refusal and not self.cache.evictable_layers():
@@ -127,7 +130,8 @@ class CausalLM:
 
     def _prepare(self, model, config) -> None:
         self.model = (model if model.timebill_quantized else model.to(self.device)).eval()
-        self._n_prompt = 0  # entries of the prompt in the cache; what was generated follows them
+        # Entries of the prompt in the cache, which what was generated follows; tokens that a stopped prefill has read
+        self._n_prompt = self.n_read = 0
         self.threads = self.prefill_threads = for_decoding(self._requested_threads, sum(
             p.numel() * p.element_size() for p in model.parameters()))
         self._use_threads(self.threads)
@@ -187,7 +191,7 @@ class CausalLM:
 
     def use_variant(self, name: str) -> None:
         """Decode with the weights of this precision from now on; prefill keeps the model's own."""
-        self._step = self.steps[name]
+        self._step, self.in_use = self.steps[name], name
 
     # -- what it can do ------------------------------------------------------------------------------------------
 
@@ -255,7 +259,7 @@ class CausalLM:
         """Fill the cache with the prompt; return the logits [V] of the next token, or None where `should_stop` said so.
 
         `should_stop` is asked between chunks and, on our cache and attention, before each layer of them. After None the
-        cache is empty. It may hold the `first` tokens of the prompt already; prompt_reading.py fills it.
+        cache holds the chunks that were read, `n_read` tokens of the prompt. It may hold the `first` already.
         """
         if not self.chunked_prefill:
             chunk_tokens = len(ids)
@@ -268,7 +272,7 @@ class CausalLM:
                     self._reader, ids, self.device, self.stream, chunk_tokens=chunk_tokens, should_stop=should_stop,
                     around_last=around_last, first=first)
         except Stopped:
-            self.reset()  # some layers may have read the chunk that others have not
+            self.n_read = to_border(self._foreign or self.cache, self._recorders)
             return None
         finally:
             self._use_threads(self.threads)
@@ -315,18 +319,18 @@ class CausalLM:
         self._n_prompt = min(n_keep, self._n_prompt)
 
     @torch.inference_mode()
-    def snapshot(self) -> Snapshot:
-        """Copy the prompt as prefill left it, for `restore`. ModelError for a model on a cache of its own."""
+    def snapshot(self, *, states: bool = True) -> Snapshot:
+        """Copy the sequence for `restore`, or only what is beside its `states`. ModelError for a cache not of ours."""
         if self._foreign:
             raise ModelError(f'model {self.name} runs on a cache of its own ({self.eviction_refusal}), '
                              'of which there are no snapshots')
-        return Snapshot([layer.snapshot() for layer in self.cache.layers],
+        return Snapshot([layer.snapshot() for layer in self.cache.layers if states],
                         {index: recorder.queries for index, recorder in self._recorders.items()}, self._n_prompt)
 
     @torch.inference_mode()
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot, whatever was prefilled, evicted or decoded since. It can be restored again."""
-        for layer, (keys, values) in zip(self.cache.layers, snapshot.states, strict=True):
+        for layer, (keys, values) in zip(self.cache.layers, snapshot.states, strict=False):
             layer.restore(keys, values)
         self._n_prompt = snapshot.n_prompt
         for index, queries in snapshot.queries.items():

@@ -22,6 +22,9 @@ is full, what was used longest ago goes, the end of a prompt before its beginnin
 What enters is the states of a prompt as prefill left them: before anything was evicted, and never what was generated,
 since a row that is computed alone differs in its bits. The last MAX_WINDOW tokens of a prompt are always computed anew:
 SnapKV scores by their queries, and the logits of the first token come from them.
+
+A sequence that gives way to another (asides.py) has its states here meanwhile, whatever they are, in places that are
+lent to it.
 """
 from __future__ import annotations
 
@@ -60,12 +63,14 @@ class PrefixStore:
             self._areas = [tuple(_area(states, unit * n_blocks) for states in (layer.keys, layer.values))
                            for layer in cache.layers]
         self._n_named = 0
+        self._lent: set[int] = set()
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything, what was pinned too."""
+        """Forget all prompts, what was pinned too. What is lent stays lent."""
         self._known: dict[tuple, Block] = {}
-        self._free = list(range(self.n_blocks))  # a heap: the lowest first, so that prompts lie in one piece
+        # A heap: the lowest first, so that prompts lie in one piece.
+        self._free = [number for number in range(self.n_blocks) if number not in self._lent]
         self._by_age: OrderedDict[int, Block] = OrderedDict()  # by name, the next to go first
         self._pinned: dict[int, Block] = {}
 
@@ -144,14 +149,17 @@ class PrefixStore:
                 oldest = next(iter(self._by_age.values()), None)
                 if oldest is None or oldest.name in own:
                     break
-                del self._by_age[oldest.name], self._known[oldest.key]
-                heapq.heappush(self._free, oldest.number)
+                self._drop(oldest)
             self._n_named += 1
             block = Block(heapq.heappop(self._free), self._n_named, (before, tuple(ids[start:start + self.unit])))
             self._known[block.key] = block
             new.append(block)
             before = block.name
         return new
+
+    def _drop(self, block: Block) -> None:
+        del self._by_age[block.name], self._known[block.key]
+        heapq.heappush(self._free, block.number)
 
     def _touch(self, blocks: list[Block]) -> None:
         """Count blocks of one prompt as used now, its end as used before its beginning."""
@@ -160,12 +168,56 @@ class PrefixStore:
                 self._by_age[block.name] = block
                 self._by_age.move_to_end(block.name)
 
+    # -- lending -------------------------------------------------------------------------------------------------
+
+    @property
+    def lendable(self) -> int:
+        """How many slots of a sequence there is room for, if the prompts go that were used longest ago."""
+        return self.unit * (len(self._free) + len(self._by_age))
+
+    @torch.inference_mode()
+    def lend(self) -> list[int] | None:
+        """Copy what the cache holds to places that no prompt gets until `give_back`; return them, None: no room."""
+        needed = -(-max(self._cache.lengths) // self.unit)
+        if self.unit * needed > self.lendable:
+            return None
+        while len(self._free) < needed:
+            self._drop(next(iter(self._by_age.values())))
+        places = [heapq.heappop(self._free) for _ in range(needed)]
+        self._lent.update(places)
+        for slots, area in self._pairs(places):
+            area.copy_(slots)
+        return places
+
+    @torch.inference_mode()
+    def copy_back(self, places: list[int], lengths: Sequence[int]) -> None:
+        """Fill the cache, which is empty, with what was copied to `places`: so many entries of each layer."""
+        for layer, n in zip(self._cache.layers, lengths, strict=True):
+            layer.refill(n)
+        for slots, area in self._pairs(places):
+            slots.copy_(area)
+
+    def give_back(self, places: list[int]) -> None:
+        """Have places that were lent for prompts again."""
+        self._lent.difference_update(places)
+        for place in places:
+            heapq.heappush(self._free, place)
+
+    def _pairs(self, places: list[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield views of the filled slots, and of as many slots in the area, at `places`: [1, H_kv, n, D] each."""
+        runs = list(_runs(list(enumerate(places)), self.unit))
+        for layer, areas in zip(self._cache.layers, self._areas, strict=True):
+            for states, area in zip(layer.filled(), areas, strict=True):
+                for start, at, n in runs:
+                    if (n := min(n, layer.length - start)) > 0:  # what was evicted from is shorter than a sliding layer
+                        yield states[:, :, start:start + n], area[:, :, at:at + n]
+
     # -- checking ------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Check the invariants that everything here relies on; ValueError names what breaks one. Between goals."""
         held = [*self._by_age.values(), *self._pinned.values()]
-        numbers = sorted([*self._free, *(block.number for block in held)])
+        numbers = sorted([*self._free, *self._lent, *(block.number for block in held)])
         if numbers != list(range(self.n_blocks)):
             raise ValueError(f'the prefix store has {self.n_blocks} places and accounts for {len(numbers)}')
         if {block.key: block for block in held} != self._known:

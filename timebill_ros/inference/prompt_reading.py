@@ -31,22 +31,33 @@ def _never() -> bool:
 
 
 def read_prompt(model, ids: list[int], *, chunk_tokens: int, should_stop: Callable[[], bool] = _never,
-                messages: Sequence[dict[str, str]] = ()):
+                goes_on: Callable[[], bool] = _never, messages: Sequence[dict[str, str]] = ()):
     """Read a prompt -> (logits [V] of the next token, how many tokens were not computed again).
 
-    The logits are None where `should_stop` said so. `messages`: the conversation that the prompt was made of.
+    The logits are None where `should_stop` said so, unless `goes_on` then says that the reading goes on behind the last
+    whole chunk: meanwhile the cache may have held something else. `messages`: the conversation that the prompt was made
+    of.
     """
     model.reset()
     store = model.prefixes
-    if store is None:
-        return model.prefill(ids, chunk_tokens=chunk_tokens, should_stop=should_stop), 0
-    first = store.take(ids)
-    logits = model.prefill(ids, chunk_tokens=chunk_tokens, should_stop=should_stop, first=first)
-    if logits is not None:
+    first = begin = store.take(ids) if store is not None else 0
+    while True:
+        known = {'first': begin} if begin else {}
+        logits = model.prefill(ids, chunk_tokens=chunk_tokens, should_stop=should_stop, **known)
+        if logits is not None or not goes_on():
+            break
+        begin = model.n_read
+    if logits is not None and store is not None:
         store.put(ids)
         if store.turns is not None:
             store.turns.observe(messages, ids, first)
     return logits, first
+
+
+def keep_part(model, ids: list[int]) -> None:
+    """Keep what was read of a prompt whose reading was stopped: the next one may begin alike."""
+    if model.prefixes is not None:
+        model.prefixes.put(ids[:model.n_read])
 
 
 def read_ahead(model, request: Request, *, chunk_tokens: int, should_stop: Callable[[], bool] = _never,

@@ -31,6 +31,7 @@ class QueryRecorder:
         self.size = size
         self.recording = False
         self.queries: torch.Tensor | None = None
+        self._before: torch.Tensor | None = None  # the queries before the latest push
         self.scaling = 1.0  # what the layer multiplies its logits by
 
     def push(self, query: torch.Tensor, scaling: float) -> None:
@@ -39,10 +40,14 @@ class QueryRecorder:
         if tail.shape[2] < self.size and self.queries is not None:
             tail = torch.cat([self.queries, tail], dim=2)[:, :, -self.size:]
         # A copy: a view would hold the whole chunk in memory.
-        self.queries, self.scaling = tail.clone(), scaling
+        self._before, self.queries, self.scaling = self.queries, tail.clone(), scaling
+
+    def take_back(self) -> None:
+        """Forget the latest chunk."""
+        self.queries = self._before
 
     def clear(self) -> None:
-        self.queries = None
+        self.queries = self._before = None
 
 
 @contextlib.contextmanager

@@ -47,9 +47,9 @@ class Arrivals:
         self._events = [torch.cuda.Event(blocking=True) for _ in range(RING)] if on_cuda else []
         self._sent = self._read = 0
 
-    def restart(self) -> None:
-        """Begin with the first token of a row. Tokens of the row before that were not read are lost."""
-        self._sent = self._read = 0
+    def restart(self, n: int = 0) -> None:
+        """Begin a row, or go on behind its first `n` tokens. Tokens of the row before that were not read are lost."""
+        self._sent = self._read = n
 
     def receive(self, token: torch.Tensor) -> None:
         """Have the device send the next token, int64 []."""
@@ -98,6 +98,17 @@ class TokenChain(ABC):
     def read(self) -> int:
         """Wait for the oldest token that has not been read; NOT_A_TOKEN where its logits were not finite."""
 
+    def save(self) -> object:
+        """Return what others would change who draw tokens from the same model before this one goes on.
+
+        All tokens have been read. `logits` are not kept.
+        """
+        return None
+
+    def restore(self, saved: object) -> None:
+        """Have what `save` returned once more, after others have drawn tokens."""
+        return
+
 
 class StepChain(TokenChain):
     """Tokens by a model's `step` and a sampler's `draw`, whatever these are.
@@ -122,6 +133,10 @@ class StepChain(TokenChain):
     def read(self):
         # The one wait for the device per token: it makes EOS and the deadline guard possible.
         return int(self._token) if self._arrivals is None else self._arrivals.read()
+
+    def restore(self, saved):
+        if self._arrivals is not None:
+            self._arrivals.restart()
 
     def _draw(self, logits: torch.Tensor) -> None:
         self.logits, self._token = logits, self._sampler.draw(logits)

@@ -22,10 +22,13 @@ In seconds (PAPER: ETE and deployment):
     prediction  t_predict(N_p) = a_p*N_p^2 + b_p*N_p + c_p                             N_p tokens of predictor input
     prefix      t_go(N_r) = g_1*N_r + g_0                                               N_r known tokens, FRESH new ones
     draw        one number for each kind of sampling (request.Sampling.kind)
+    pause       t_pa(N) = h_1*N + h_0                                                  N cached entries
     forced      one number: each token more in a decode step of several (inference/grammars/chain.py)
 
 A prompt of which N_r tokens are known is read in t_go(N_r) + max(0, t_pf(N_x) - t_pf(N_r + FRESH)): more new tokens
 than FRESH take what they take at their place in a prompt that is read at once.
+
+A pause is what a request that gives way costs by itself: its entries are copied elsewhere, and back.
 
 A step includes a greedy draw of its token. Another kind of sampling takes longer by the difference of two draws.
 
@@ -44,7 +47,8 @@ from timebill_ros.timing.step_time import StepTime
 # The coefficients of each cost on disk. Besides there are 'step:int8' and the like, and 'draw:top_p' with SECONDS.
 STEP, SECONDS = ('p', 'q', 'bend', 'knee'), 'seconds'
 COSTS = {'prefill': ('a', 'b', 'c', 'd', 'prefill_floor', 'chunk_tokens'), 'step': STEP, 'eviction': ('e_1', 'e_0'),
-         'prediction': ('a_p', 'b_p', 'c_p'), 'prefix': ('g_1', 'g_0'), 'forced': ('forced_s',)}
+         'prediction': ('a_p', 'b_p', 'c_p'), 'prefix': ('g_1', 'g_0'), 'pause': ('h_1', 'h_0'),
+         'forced': ('forced_s',)}
 FRESH = 64  # new tokens of the prompts that the cost 'prefix' is measured on
 
 
@@ -73,6 +77,8 @@ class ExecutionTimes:
     knee: int = 0  # cached entries, see step_time.py
     g_1: float = 0.0
     g_0: float = 0.0  # both 0: not measured
+    h_1: float = 0.0
+    h_0: float = 0.0  # both 0: not measured
     forced_s: float = 0.0  # seconds of each token more in a step of several; 0: not measured
     variants: dict[str, dict[str, float]] = field(default_factory=dict)  # weight precision -> its own p, q, bend, knee
     draws: dict[str, float] = field(default_factory=dict)  # kind of sampling -> seconds of drawing one token
@@ -163,6 +169,10 @@ class ExecutionTimes:
         """Return t_ev: seconds to score a prompt of `n_x` tokens and compact its cache."""
         return self.e_1 * n_x + self.e_0
 
+    def pause(self, n_kv: int) -> float:
+        """Return t_pa: seconds for putting a request with `n_kv` cached entries aside and taking it up again."""
+        return self.h_1 * n_kv + self.h_0
+
     def prediction(self, n_p: int) -> float:
         """Return t_predict: seconds of the length predictor on `n_p` tokens while prefill runs beside it."""
         return (self.a_p * n_p + self.b_p) * n_p + self.c_p
@@ -176,7 +186,7 @@ class ExecutionTimes:
             return self.forced_s
         times = self.of_variant(variant)
         return {'prefill': times.prefill, 'step': times.step, 'run': times.step, 'eviction': times.eviction,
-                'prediction': times.prediction, 'prefix': times.prefix}[kind](n)
+                'prediction': times.prediction, 'prefix': times.prefix, 'pause': times.pause}[kind](n)
 
     def predictor_bound(self, n_x: int, reused: int = 0) -> int:
         """Return N_p: the longest predictor input (tokens, 0 to `n_x`) that prefill of `n_x` tokens hides.

@@ -43,7 +43,7 @@ from timebill_ros.inference.prompt_reading import read_prompt
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.request import Sampling
-from timebill_ros.timing import fitting, grammar_costs
+from timebill_ros.timing import fitting, grammar_costs, pause_costs
 from timebill_ros.timing.execution_time import FRESH
 from timebill_ros.timing.fitting import Points
 from timebill_ros.timing.profile import Identity, Profile
@@ -95,6 +95,7 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
     'run'           the mean of the same steps, which a preempted or slow step raises, unlike their median
     'eviction'      scoring a prompt of that many tokens and compacting its cache
     'prefix'        FRESH new tokens after that many known ones, which are taken from the store of prompts
+    'pause'         putting a sequence of that many cached entries aside and taking it up again
     'draw:top_p'    one token drawn by that kind of sampling (SAMPLINGS) after a prompt of that many tokens
     'forced'        each token more in a decode step of several after a prompt of that many tokens
 
@@ -191,6 +192,7 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
     points['prefill'] = [[n, time.perf_counter() - start]]
     if future is not None:
         points['prediction'] = [[min(n, predictor.predictor.max_input_tokens), future.result().seconds]]
+    add(points, pause_costs.measure(model, n))
     sampler = Sampler(Sampling(), model.device)
     logits = _steps(model, sampler, logits, n, n, points, n_steps=n_steps)
     if with_draws:

@@ -49,6 +49,17 @@ def cost_facts(engine: Engine) -> dict:
             'template_tokens': once, 'message_tokens': each}
 
 
+def pause_table(engine: Engine) -> list[tuple[int, float]]:
+    """Return (cached entries, seconds): what giving way costs, up to as many entries as there may be room for.
+
+    It is empty where no request can give way.
+    """
+    model = engine.model
+    if model.asides is None:
+        return []
+    return [(n, engine.times.pause(n)) for n in (0, min(model.max_context, model.asides.room))]
+
+
 def learned_facts(engine: Engine) -> dict:
     """Return what finished requests have taught: factors and bounds of times, and lengths that hold for any prompt.
 

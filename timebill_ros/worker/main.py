@@ -35,10 +35,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from timebill_ros.codes import ErrorCode, FinishReason
-from timebill_ros.deadline import Deadline
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.inference import one_time_work, start_progress
-from timebill_ros.inference.control import Control
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory, loading_sentence
 from timebill_ros.inference.threads import wait_briefly
 from timebill_ros.planning.forgetting import Forgetting
@@ -48,6 +46,7 @@ from timebill_ros.timing.drift import is_unusual
 from timebill_ros.worker import process_tuning, questions
 from timebill_ros.worker.cache_bound import hold_bound
 from timebill_ros.worker.empty_answers import EmptyAnswers
+from timebill_ros.worker.goal_control import control_of
 from timebill_ros.worker.log_lines import send_to_node, take_transformers_along
 from timebill_ros.worker.missing_library import missing_library
 from timebill_ros.worker.scratch_cache import usable_cache
@@ -92,7 +91,10 @@ class Worker:
         try:
             for message in self.channel.receive():
                 if message['op'] == 'cancel':
-                    self._steering.cancel(message['id'])
+                    if self._steering.cancel(message['id']):
+                        self.commands.put({**message, 'op': 'resume'})  # the main thread waits for one
+                elif message['op'] == 'pause':
+                    self._steering.pause(message['id'])
                 elif message['op'] == 'deadline':
                     self._steering.move_deadline(message['id'], message['deadline_s'])
                 else:
@@ -108,11 +110,15 @@ class Worker:
 
     def serve(self) -> None:
         """Serve one command after the other, in the main thread."""
-        operations = {'configure': self._configure, 'run': self._run, 'estimate': self._estimate, 'set': self._set,
-                      'ping': self._pong, 'prepare': self._prepare}
         while True:
-            message = self.commands.get()
-            operations[message['op']](message)
+            self._serve_one()
+
+    def _serve_one(self) -> None:
+        operations = {'configure': self._configure, 'run': self._run, 'estimate': self._estimate, 'set': self._set,
+                      'ping': self._pong, 'prepare': self._prepare,
+                      'resume': lambda message: self._steering.resume(message['id'])}
+        message = self.commands.get()
+        operations[message['op']](message)
 
     def _configure(self, message: dict) -> None:
         try:
@@ -129,7 +135,7 @@ class Worker:
             self.settings = settings
             self._forgetting = Forgetting(named)
             with StartReport(self.channel.send, start_progress.this_start, settings['worker_start_timeout_s']):
-                from timebill_ros.worker.cost_facts import cost_facts
+                from timebill_ros.worker.cost_facts import cost_facts, pause_table
                 from timebill_ros.worker.device_state import DeviceState
                 loaded = self._load(anew=not message.get('restarts'))
             if kept_in != named:
@@ -150,7 +156,7 @@ class Worker:
                            'longest_pause_s': self._longest_pause_s(), 'one_time_s': one_time_work.total_s,
                            'sampling': self.engine.model.sampling, 'prefill': self.engine.prefill_table(),
                            'reuses': self.engine.model.prefixes is not None,
-                           'pinned_characters': loaded.pinned_characters,
+                           'pinned_characters': loaded.pinned_characters, 'pauses': pause_table(loaded.engine),
                            'tracked': self._tracked(), 'costs': costs,
                            'learned': self._learned(), **self._device()})
         if kept_in == named:
@@ -252,7 +258,7 @@ class Worker:
                            'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal})
         self._tell_learned()  # after the result, which must not wait for it
         self.engine.lengths.learn()
-        if self.commands.empty():
+        if self.commands.empty() and self._steering.is_idle:
             self._tidy()
         if self._unsaved >= SAVE_EVERY:
             self._save_state()
@@ -298,12 +304,8 @@ class Worker:
         return outcome
 
     def _generate(self, request: Request) -> Outcome:
-        name = request.request_id
-        control = Control(Deadline(request.deadline_s), request.delivery_margin_s, request.max_overrun_s)
-        control.on_phase = lambda phase: self.channel.send({'event': 'phase', 'id': name, 'phase': phase})
-        control.on_plan = lambda plan, timing: self.channel.send(
-            {'event': 'plan', 'id': name, 'plan': to_dict(plan), 'timing': to_dict(timing)})
-        with self._steering.running(name, control), \
+        control = control_of(request, self.channel, self._streamer, self._serve_one)
+        with self._steering.running(request.request_id, control), \
                 self._streamer.streaming(self.engine.model.tokenizer, request, control):
             return self.engine.run(request, control)
 

@@ -24,6 +24,7 @@ from timebill_ros import admission
 from timebill_ros.codes import GoalError
 from timebill_ros.engine import Engine
 from timebill_ros.inference import prefix_check
+from timebill_ros.inference.asides import Asides
 from timebill_ros.inference.devices import device_name, library_versions
 from timebill_ros.inference.free_memory import free_bytes
 from timebill_ros.inference.memory import size
@@ -72,6 +73,7 @@ def add_store(settings: dict, model: CausalLM, chunk_tokens: int, directory: Pat
     if n_blocks:
         model.prefixes = PrefixStore(model.cache, unit, n_blocks)
         model.prefixes.turns = TurnsWatch(model.tokenizer)
+        model.asides = Asides(model)
         log.info('prompts are kept up to %d tokens (%s), and may be gone on with at every %d tokens%s', n_blocks * unit,
                  size(n_blocks * block_bytes(model.cache, unit)), unit,
                  f' (not: {found["why"]})' if found.get('why') else '')

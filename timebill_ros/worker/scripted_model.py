@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 from timebill_ros.codes import ErrorCode, GoalError
+from timebill_ros.inference.chat_facts import NO_CHAT
 from timebill_ros.inference.conventions import check_prompt
 from timebill_ros.inference.grammars.no_grammars import NoGrammars
 from timebill_ros.request import Request, Sampling
@@ -76,7 +77,9 @@ class ScriptedModel:
     stream = _Stream()
     supports_eviction = chunked_prefill = True
     looks_per_chunk = chunks_queued = 1
+    chat = NO_CHAT
     prefixes = None  # every prompt is read from its beginning
+    n_read = 1  # a prompt that was begun is gone on with where it stopped
     eos_ids = frozenset({EOS})
     sampling: dict[str, float] = {}
     grammars = NoGrammars('answers come from a script')
@@ -92,6 +95,7 @@ class ScriptedModel:
                        for answer, ids in zip(script.answers, self._ids, strict=True)]
         self._asked = ''
         self._number: int | None = None  # of the answer that runs
+        self.asides = ScriptedAsides(self)
         self.reset()
 
     # -- text ----------------------------------------------------------------------------------------------------
@@ -135,21 +139,26 @@ class ScriptedModel:
 
     def reset(self) -> None:
         """Forget the previous prompt."""
-        self._number, self._n, self._n_kv, self._n_prompt = None, 0, 0, 0
+        self._number, self._n, self._n_kv, self._n_prompt, self._left_s, self._due_s = None, 0, 0, 0, 0.0, 0.0
 
-    def prefill(self, ids: list[int], *, chunk_tokens: int,
-                should_stop: Callable[[], bool] = lambda: False) -> Answer | None:
-        """Read the prompt; return the answer that was chosen, or None where `should_stop` said so."""
-        self._number = number = self._find()
-        answer = self._script.answers[number]
-        if answer.uses:
-            self._uses.count(number)
-        started = self._clock()
-        due_s = started + (self._times.prefill(len(ids)) if answer.prompt_s is None else answer.prompt_s)
+    def prefill(self, ids: list[int], *, chunk_tokens: int, should_stop: Callable[[], bool] = lambda: False,
+                first: int = 0) -> Answer | None:
+        """Read the prompt; return the answer that was chosen, or None where `should_stop` said so.
+
+        `first`: 0 for a prompt that was not begun yet.
+        """
+        if not first:
+            self._number = number = self._find()
+            answer = self._script.answers[number]
+            if answer.uses:
+                self._uses.count(number)
+            self._left_s = self._times.prefill(len(ids)) if answer.prompt_s is None else answer.prompt_s
+        answer = self._script.answers[self._number]
+        due_s = self._clock() + self._left_s
         while (left_s := due_s - self._clock()) > 0:
             self._sleep(min(left_s, LOOK_S))
             if should_stop():
-                self.reset()
+                self._left_s = max(0.0, due_s - self._clock())
                 return None
         self._due_s = due_s
         self._n_kv = self._n_prompt = len(ids)
@@ -200,6 +209,15 @@ class ScriptedModel:
         self._n_kv -= self._n_prompt - n_keep
         self._n_prompt = n_keep
 
+    def put_aside(self) -> tuple:
+        """Return what the request that runs is, for `take_up`."""
+        return self._number, self._n, self._n_kv, self._n_prompt, self._left_s, self._due_s - self._clock()
+
+    def take_up(self, aside: tuple) -> None:
+        """Go on with a request. The token that it waits for is due as long after this as it was."""
+        self._number, self._n, self._n_kv, self._n_prompt, self._left_s, due_s = aside
+        self._due_s = self._clock() + due_s
+
     def use_variant(self, name: str) -> None:
         """Do nothing: there is one kind of weights, namely none."""
 
@@ -230,3 +248,20 @@ class ScriptedChain:
         """Return the next token."""
         self._read += 1
         return self._model.token(self._read - 1)
+
+    def save(self) -> None:
+        """Return nothing: which token is next is known here."""
+
+    def restore(self, saved: None) -> None:
+        """Do nothing."""
+
+
+class ScriptedAsides:
+    """In the place of Asides: as many requests give way as want to, and that takes no time."""
+
+    def __init__(self, model: ScriptedModel):
+        self._model = model
+        self.room, self.put, self.take_up = model.max_context, model.put_aside, model.take_up
+
+    def let_go(self, aside: tuple) -> None:
+        """Do nothing."""

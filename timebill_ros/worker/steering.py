@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Takes what the node says about a running request: a cancel, or a deadline that moved."""
+"""Takes what the node says about a request that runs or has given way: a cancel, a pause, or a deadline that moved."""
 from __future__ import annotations
 
 import contextlib
@@ -23,15 +23,17 @@ from timebill_ros.inference.control import Control
 
 
 class Steering:
-    """Carries cancels and moved deadlines from the thread that reads messages to the request that runs in another.
+    """Carries cancels, pauses and moved deadlines from the thread that reads messages to requests in another.
 
-    Both may be read before their request has started. Then they wait for it here.
+    One request runs. Others may have given way to it, and go on later. What is read before its request has started
+    waits here for it.
     """
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._running: tuple[str, Control] | None = None  # request id and its control
+        self._begun: dict[str, Control] = {}  # by request id: the controls of the one that runs and those that gave way
         self._canceled: set[str] = set()  # ids whose cancel came first
+        self._pausing: set[str] = set()  # ids whose pause came first
         self._moved = ('', 0.0)  # the latest deadline that came first: request id, monotonic instant
         self.goals_read = 0  # goals that the one thread has read
         self.goals_begun = 0  # goals that the other one has begun
@@ -41,33 +43,55 @@ class Steering:
         """Goals that were read and have not begun."""
         return self.goals_read - self.goals_begun
 
-    def cancel(self, request_id: str) -> None:
-        """Stop this request, now or as soon as it starts."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request runs or has given way."""
+        return not self._begun
+
+    def cancel(self, request_id: str) -> bool:
+        """Stop this request, now or as soon as it starts; return whether it has given way and must be woken."""
         with self._lock:
-            if self._running is not None and self._running[0] == request_id:
-                self._running[1].canceled = True
-            else:
+            control = self._begun.get(request_id)
+            if control is None:
                 self._canceled.add(request_id)
+                return False
+            control.canceled = True
+            return control.paused
+
+    def pause(self, request_id: str) -> None:
+        """Have this request give way, now or as soon as it starts."""
+        with self._lock:
+            if request_id in self._begun:
+                self._begun[request_id].pausing = True
+            else:
+                self._pausing.add(request_id)
+
+    def resume(self, request_id: str) -> None:
+        """Have a request that gave way go on, once those have ended that began after it."""
+        with self._lock:
+            if request_id in self._begun:
+                self._begun[request_id].paused = False
 
     def move_deadline(self, request_id: str, deadline_s: float) -> None:
         """Set this request's deadline to the monotonic instant `deadline_s`: simulated time has changed its pace."""
         with self._lock:
-            if self._running is not None and self._running[0] == request_id:
-                self._running[1].deadline.at_s = deadline_s
+            if request_id in self._begun:
+                self._begun[request_id].deadline.at_s = deadline_s
             else:
                 self._moved = (request_id, deadline_s)
 
     @contextlib.contextmanager
     def running(self, request_id: str, control: Control) -> Iterator[None]:
-        """Steer `control` inside, first by what came before its request. Cancels of other requests are forgotten."""
+        """Steer `control` inside, first by what came before its request. What came for others is forgotten."""
         with self._lock:
-            self._running = (request_id, control)
-            control.canceled = request_id in self._canceled
+            self._begun[request_id] = control
+            control.canceled, control.pausing = request_id in self._canceled, request_id in self._pausing
             self._canceled.clear()
+            self._pausing.clear()
             if self._moved[0] == request_id:
                 control.deadline.at_s = self._moved[1]
         try:
             yield
         finally:
             with self._lock:
-                self._running = None
+                del self._begun[request_id]

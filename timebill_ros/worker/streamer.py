@@ -58,17 +58,27 @@ class Streamer:
 
     @contextlib.contextmanager
     def streaming(self, tokenizer, request: Request, control: Control) -> Iterator[None]:
-        """Send what `request` has to tell while inside. What is still held back at the end comes with the outcome."""
+        """Send what `request` has to tell while inside. What is still held back at the end comes with the outcome.
+
+        This may be entered inside of itself, for a request to which another gives way.
+        """
         stream = _Stream(self._channel, tokenizer, request, control)
         with self._lock:
-            self._stream = stream
+            outer, self._stream = self._stream, stream
         self._runs.set()
         try:
             yield
         finally:
-            self._runs.clear()
+            if outer is None:
+                self._runs.clear()
             with self._lock:
-                self._stream = None
+                self._stream = outer
+
+    def catch_up(self) -> None:
+        """Send what is new now: nothing else comes of a request while others run."""
+        with self._lock:
+            if self._stream is not None:
+                self._stream.advance()
 
     def _run(self) -> None:
         while True:

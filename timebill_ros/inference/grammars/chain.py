@@ -69,6 +69,10 @@ class GrammarChain(StepChain):
     def width(self):
         return len(self._behind)
 
+    def start(self, logits):
+        self._answer.begin()
+        super().start(logits)
+
     def launch(self, position):
         if len(self._behind) == 1:
             super().launch(position)
@@ -88,6 +92,10 @@ class GrammarChain(StepChain):
             self._answer.accept(token)
             self._forced, self._given, self._behind = self._answer.forced(), 0, [token]
         return token
+
+    def save(self):
+        self._answer.keep_apart()
+        return super().save()
 
 
 class RestrictedModel:

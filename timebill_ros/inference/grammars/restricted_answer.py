@@ -64,6 +64,10 @@ class RestrictedAnswer:
         self.n_forced = 0  # tokens that were forced, and read
         matcher.reset()
 
+    def begin(self) -> None:
+        """Begin with the first token: since the form was compiled, another answer may have been written in it."""
+        self._matcher.reset()
+
     def mask(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the tokens that may come next: bool, as long as `logits` [V] and on their device.
 
@@ -108,6 +112,10 @@ class RestrictedAnswer:
             if self._matcher.is_stopped():
                 tokens.append(self._eos)
         return tokens
+
+    def keep_apart(self) -> None:
+        """Go on with copies of the matchers: another answer of the same form may be written before this one ends."""
+        self._matcher, self._byte_matcher = self._matcher.deep_copy(), self._byte_matcher.deep_copy()
 
     def closing_s(self, n: float) -> float:
         """Return the seconds that completing the answer takes at most, as estimated, if it is cut after `n` tokens."""

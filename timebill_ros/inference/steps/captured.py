@@ -172,7 +172,7 @@ class CapturedChain(TokenChain):
 
     def __init__(self, step: CapturedStep, sampler: Sampler, draw: Graph | None):
         self._step, self._sampler, self._redraw = step, sampler, draw
-        self._arrivals = step.state.arrivals
+        self._arrivals, self._n = step.state.arrivals, 0  # tokens that were read
 
     def start(self, logits):
         self.logits = logits
@@ -187,8 +187,15 @@ class CapturedChain(TokenChain):
         self.hidden = self._step.state.hidden
 
     def read(self):
+        self._n += 1
         # The one wait for the device per token: it makes EOS and the deadline guard possible.
         return self._arrivals.read()
+
+    def save(self):
+        return self._step.state.save()
+
+    def restore(self, saved):
+        self._step.state.restore(saved, self._n)
 
 
 def _through_modules(step: ModuleStep, cache: SlotCache) -> Run:

@@ -69,6 +69,20 @@ class DeviceState:
         self.count.fill_(1)
         self.arrivals.sent()
 
+    def save(self) -> list[torch.Tensor]:
+        """Copy what the row of tokens needs to go on after other rows, for `restore`."""
+        return [tensor.clone() for tensor in self._of_row]
+
+    def restore(self, saved: list[torch.Tensor], n: int) -> None:
+        """Go on with a row of which `n` tokens were sent and read when it was saved."""
+        for tensor, kept in zip(self._of_row, saved, strict=True):
+            tensor.copy_(kept)
+        self.arrivals.restart(n)
+
+    @property
+    def _of_row(self) -> tuple[torch.Tensor, ...]:
+        return self.token, self.count, self._ring, self.numbers, self.random
+
     # -- what is captured --------------------------------------------------------------------------------------------
 
     def finish(self, logits: torch.Tensor, hidden: torch.Tensor | None) -> None:
