@@ -30,11 +30,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import results_tables  # noqa: E402  (beside this file)
+import evaluation_tables  # noqa: E402  (beside this file)
+import length_tables  # noqa: E402
+import results_tables  # noqa: E402
 
 from timebill_ros import settings  # noqa: E402  (of this checkout, not an installed one)
 
 WITH_BLOCKS = ('README.md', 'docs/results.md', 'docs/interfaces.md')
+BLOCKS = {**results_tables.BLOCKS, **length_tables.BLOCKS, **evaluation_tables.BLOCKS}
 BLOCK = re.compile(r'(<!-- generated: ([^>]+) -->\n).*?(\n?<!-- end -->)', re.DOTALL)
 
 # Headings of docs/parameters.md, each with the first parameter below it, in the order of settings.PARAMETERS.
@@ -131,7 +134,7 @@ def _rows(part: str) -> list[list[str]]:
 
 def block(name: str) -> str:
     """Return the text of one generated block."""
-    return fields(name) if '/' in name else results_tables.BLOCKS[name]()
+    return fields(name) if '/' in name else BLOCKS[name]()
 
 
 def generate() -> dict[Path, str]:

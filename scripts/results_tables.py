@@ -212,17 +212,6 @@ def quality() -> str:
                  [[name, *(right[scorer, family, ratio] for ratio in ratios)] for name, scorer, family in kinds])
 
 
-def length_predictor() -> str:
-    """Return the errors of predicted lengths."""
-    rows = [r for r in read('length_predictor')['rows']
-            if r['family'] == 'all' and r.get('bed', 'site log') == 'site log']
-    shifted = {r['method']: r for r in rows if r['split'] == 'shifted'}
-    return table(['', 'MAE', 'RMSE', 'R2', 'R2 within families', 'MAE, shifted split'],
-                 [(r['method'], f'{r["mae"]:.1f}', f'{r["rmse"]:.1f}', f'{r["r2"]:.3f}',
-                   f'{r["r2_within_families"]:.3f}', f'{shifted[r["method"]]["mae"]:.1f}')
-                  for r in rows if r['split'] == 'matched'])
-
-
 def device() -> str:
     """Return times per token of models of public shapes on a GPU."""
     rows = [(one['shape'], r['method'], f'{r["cache_tokens"]:,}', percent(r['eviction_ratio']), f'{r["median_ms"]:.2f}',
@@ -301,6 +290,5 @@ BLOCKS: dict[str, Callable[[], str]] = {
     'demo': demo, 'decode': decode, 'decode overhead': decode_overhead, 'decode shape': decode_shape,
     'decode quality': decode_quality, 'device': device, 'device aims': device_aims, 'load': load,
     'load latency': load_latency, 'utilisation': utilisation, 'profile': profile, 'execution time': execution_time,
-    'quality': quality, 'length predictor': length_predictor, 'miss rate': miss_rate, 'knobs': knobs,
-    'headline': headline,
+    'quality': quality, 'miss rate': miss_rate, 'knobs': knobs, 'headline': headline,
 }

@@ -46,12 +46,12 @@ def test_generated_parts_are_current(generated):
 
 
 def test_every_block_is_used_and_none_is_empty(generated):
-    import results_tables
+    import generate_docs
     text = ''.join(page.read_text() for page in PAGES)
     used = re.findall(r'<!-- generated: ([^>]+) -->\n(.*?)<!-- end -->', text, re.DOTALL)
     assert all(block.strip() for _, block in used)
     interfaces = {f'{path.parent.name}/{path.name}' for folder in INTERFACES for path in (ROOT / folder).iterdir()}
-    assert sorted(name for name, _ in used) == sorted({*results_tables.BLOCKS, *interfaces})
+    assert sorted(name for name, _ in used) == sorted({*generate_docs.BLOCKS, *interfaces})
 
 
 def anchors(path):

@@ -41,6 +41,6 @@ def run(values: dict, out: Path, *, source: TaskSource, n_live: int, answers: Pa
                     finished_only=finished_only)
     rows = [{'k': int(row['method'][-1]) if row['method'] in FACTORS else None, **row} for row in found.pop('rows')]
     write(out, {**found, 'rows': rows})
-    if plots := plots_if_installed('evaluation_plots'):
+    if found['n_live'] and (plots := plots_if_installed('evaluation_plots')):
         plots.k_sweep(rows, found['machine'], out.with_suffix('.png'))
     return 0
