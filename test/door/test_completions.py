@@ -147,7 +147,7 @@ def test_models_and_health(door):
     assert (missing.status_code, missing.json()['error']['code']) == (404, 'model_not_found')
 
 
-def test_without_a_node_it_is_said_what_to_do_and_the_loop_waits_for_nothing(monkeypatch):
+def test_without_a_node_it_is_said_what_to_do_and_the_loop_waits_for_nothing():
     with door_in_a_thread('/nowhere') as (url, _), httpx.Client(base_url=url, timeout=WAIT_S) as http:
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             asked = [pool.submit(http.post, CHAT, json=body('say')) for _ in range(3)]
@@ -160,6 +160,14 @@ def test_without_a_node_it_is_said_what_to_do_and_the_loop_waits_for_nothing(mon
     for answer in answers:
         assert answer.status_code == 503 and answer.headers['x-should-retry'] == 'true'
         assert 'no node /nowhere was found: is it running' in answer.json()['error']['message']
+
+
+def test_a_node_that_is_not_found_by_the_deadline_is_told_at_the_deadline():
+    with door_in_a_thread('/nowhere') as (url, _):
+        began_s = time.monotonic()
+        answer = httpx.post(url + CHAT, json=body('say', deadline_ms=100), timeout=WAIT_S)
+        assert time.monotonic() - began_s < 1.5, 'a node that no deadline presses is looked for longer'
+    assert answer.status_code == 503 and '/nowhere was not found by the deadline of 100 ms' in answer.text
 
 
 def test_a_door_that_is_closed_ends_its_goals(node):

@@ -96,7 +96,7 @@ def missing(error: ModuleNotFoundError) -> str:
     if not library or library == 'timebill_ros':
         raise error
     if library in ('starlette', 'uvicorn', 'h11'):
-        return f'{here}: pip install "starlette>=0.27" "uvicorn>=0.22", the extra "server" of this package'
+        return f'{here}: pip install starlette uvicorn, the extra "server" of this package'
     return f'{here}: run this with the Python that has it, the one that worker_python names: ' \
            f'"<that python> -m timebill_ros.cli ...", or install {library} there'
 

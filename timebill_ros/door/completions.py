@@ -25,13 +25,16 @@ from starlette.responses import JSONResponse
 from timebill_ros.action import Generate
 from timebill_ros.asking.failures import ServerUnavailable
 from timebill_ros.asking.goals import duration
+from timebill_ros.asking.pending_goal import Answer
 from timebill_ros.codes import Part, Verdict
-from timebill_ros.door import answers, fields, refusal
+from timebill_ros.door import fields, refusal
+from timebill_ros.door.answer_objects import Writer, as_text, end_facts
 from timebill_ros.door.body import ClientGone, read_json, until_closed
 from timebill_ros.door.goal_events import Ended, Planned, Written
 from timebill_ros.door.node_link import NodeLink
 from timebill_ros.door.refusal import Refusal
 
+LEAST_S = 1e-6  # a budget that rounds to 0 would mean none
 SEND_S = 10.0  # how long a client may take to receive a piece of a stream
 DONE = b'data: [DONE]\n\n'
 
@@ -62,17 +65,20 @@ class Completions:
 
     async def _answer(self, question: fields.Question, arrived_s: float, scope, receive, send) -> None:
         """Send the goal and what comes of it. Refusal where it fails before anything is sent."""
-        await self._link.wait_until_ready()
-        budget_s = question.deadline_s - (time.monotonic() - arrived_s)
+        until_s = arrived_s + question.deadline_s
         try:
-            question.goal.time_budget = duration(max(budget_s, 0.0))
-            if budget_s <= 0:
-                raise Refusal(504, f'the deadline of {question.deadline_s * 1000:.0f} ms was over before the goal was '
-                              'sent', kind=refusal.SERVER, code='deadline_missed')
+            await asyncio.wait_for(self._link.wait_until_ready(), _left_s(question, until_s))
+        except asyncio.TimeoutError:
+            raise Refusal(503, f'{self._link.client.server} was not found by the deadline of '
+                          f'{question.deadline_s * 1000:.0f} ms: is it running, and active?', kind=refusal.SERVER,
+                          code='node_unavailable') from None
+        budget_s = _left_s(question, until_s)
+        question.goal.time_budget = duration(budget_s)
+        try:
             sent = self._link.send(question.goal, budget_s, may_run_late=question.may_run_late)
         except ValueError as error:
             raise Refusal(400, str(error), code='invalid_value') from None
-        writer = answers.Writer(question, sent.pending.request_id, self._model)
+        writer = Writer(question, sent.pending.request_id, self._model)
         headers = {'x-request-id': sent.pending.request_id,
                    'x-timebill-deadline-ms': f'{question.deadline_s * 1000:.0f}'}
         try:
@@ -99,17 +105,26 @@ class Completions:
         return refusal.of_unavailable(error, may_ask_again=was_rejected)
 
 
-async def _end_of(events) -> answers.Answer:
+def _left_s(question: fields.Question, until_s: float) -> float:
+    """Return how many seconds are left until the deadline. Refusal where none are."""
+    left_s = until_s - time.monotonic()
+    if left_s < LEAST_S:
+        raise Refusal(504, f'the deadline of {question.deadline_s * 1000:.0f} ms was over before the goal was sent',
+                      kind=refusal.SERVER, code='deadline_missed')
+    return left_s
+
+
+async def _end_of(events) -> Answer:
     async for event in events:
         if isinstance(event, Ended):
             return event.answer
     raise AssertionError('a goal has an end')
 
 
-def _check(question: fields.Question, answer: answers.Answer) -> None:
+def _check(question: fields.Question, answer: Answer) -> None:
     """Raise the Refusal that tells of a goal that failed; `timebill` in it holds what text there is."""
     if answer.result.error_code:
-        raise refusal.of_result(answer.result, {**answers.end_facts(question, answer), 'text': answer.result.text})
+        raise refusal.of_result(answer.result, {**end_facts(question, answer), 'text': answer.result.text})
 
 
 class EventStream:
@@ -119,7 +134,7 @@ class EventStream:
     One that fails later gets an event that holds the error, and the stream ends.
     """
 
-    def __init__(self, question: fields.Question, writer: answers.Writer, headers: dict[str, str], send):
+    def __init__(self, question: fields.Question, writer: Writer, headers: dict[str, str], send):
         self._question, self._writer, self._headers, self._send = question, writer, headers, send
         self._has_begun, self._plan = False, None
         self._shown = {Part.TEXT: '', Part.REASONING: ''}
@@ -166,13 +181,13 @@ class EventStream:
         elif self._question.is_chat:
             await self._event(self._writer.reasoning(text))
 
-    async def _end(self, answer: answers.Answer) -> None:
+    async def _end(self, answer: Answer) -> None:
         _check(self._question, answer)
         result, shown = answer.result, self._shown[Part.TEXT]
         if not result.text.startswith(shown):
             raise Refusal(500, 'pieces of the answer were lost on their way, so what was streamed is not the answer: '
                           'error.timebill.text is', kind=refusal.SERVER, code='stream_broken',
-                          facts={**answers.end_facts(self._question, answer), 'text': result.text})
+                          facts={**end_facts(self._question, answer), 'text': result.text})
         await self._begin()
         if result.text != shown:
             await self._event(self._writer.text(result.text[len(shown):]))
@@ -182,7 +197,7 @@ class EventStream:
         await self._bytes(DONE, more=False)
 
     async def _event(self, value: dict) -> None:
-        await self._bytes(f'data: {answers.as_text(value)}\n\n'.encode())
+        await self._bytes(f'data: {as_text(value)}\n\n'.encode())
 
     async def _bytes(self, data: bytes, *, more: bool = True) -> None:
         await asyncio.wait_for(self._send({'type': 'http.response.body', 'body': data, 'more_body': more}), SEND_S)

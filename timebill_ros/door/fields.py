@@ -23,7 +23,7 @@ from timebill_ros import settings
 from timebill_ros.asking.goals import LONGEST_S, make_goal
 from timebill_ros.asking.message_check import carried
 from timebill_ros.codes import OnCut, Thinking, ToolChoice
-from timebill_ros.door.conversation import string, turns
+from timebill_ros.door.chat_messages import string, turns
 from timebill_ros.door.refusal import Refusal, of_field
 from timebill_ros.msg import SamplingConfig
 

@@ -21,7 +21,7 @@ import uvicorn
 
 from timebill_ros.client import TimebillClient
 from timebill_ros.door.app import Door, make_app
-from timebill_ros.door.connection import bounded
+from timebill_ros.door.bounded_connection import bounded
 from timebill_ros.door.gate import HEADER_BYTES
 from timebill_ros.door.node_link import NodeLink
 

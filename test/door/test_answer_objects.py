@@ -22,7 +22,7 @@ import pytest
 from timebill_ros.action import Generate
 from timebill_ros.asking.pending_goal import Answer
 from timebill_ros.codes import FinishReason, Verdict
-from timebill_ros.door.answers import Writer, as_text, finish_reason, usage
+from timebill_ros.door.answer_objects import Writer, as_text, finish_reason, usage
 from timebill_ros.door.fields import Question
 from timebill_ros.msg import RequestStatus, Timing, ToolCall
 

@@ -22,7 +22,7 @@ import time
 import pytest
 import uvicorn
 
-from timebill_ros.door.connection import bounded
+from timebill_ros.door.bounded_connection import bounded
 
 GET = b'GET / HTTP/1.1\r\nhost: localhost\r\n\r\n'
 

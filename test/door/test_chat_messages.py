@@ -15,7 +15,7 @@
 """Messages of OpenAI's API as turns: texts in all their forms, calls of tools, and what is refused by name."""
 import pytest
 
-from timebill_ros.door.conversation import turns
+from timebill_ros.door.chat_messages import turns
 from timebill_ros.door.refusal import Refusal
 
 CALL = {'id': 'call_1', 'type': 'function', 'function': {'name': 'drive', 'arguments': '{"to": "dock"}'}}
