@@ -12,8 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Clients of a load bench, each in a process of its own: see load_client.py for what such a process does.
-"""
+"""Clients of a load bench, each in a process of its own: see load_client.py for what such a process does."""
 from __future__ import annotations
 
 import json
