@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import copy
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ from test_compiled import load
 
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.steps import captured, choice
-from timebill_ros.inference.steps.comparison import LEAST, Comparison, StepDiffers, in_float32
+from timebill_ros.inference.steps.comparison import LEAST, Comparison, StepDiffers, _middle_and_worst, in_float32
 from timebill_ros.inference.steps.interface import Step
 from timebill_ros.inference.steps.modules import ModuleStep
 from timebill_ros.inference.steps.step_module import BucketStep
@@ -228,3 +228,14 @@ def test_every_graph_is_compared(monkeypatch, caplog, which):
     monkeypatch.setattr(captured, '_through_modules', graph_of_fewer(length))
     with pytest.raises(StepDiffers, match='over'):
         choice.capture(modules, modules, token, position)
+
+
+@pytest.mark.parametrize(('share', 'right'), [(0.0, True), (0.4, True), (0.6, False)])
+def test_two_ways_of_rounding_may_lie_on_either_side_of_what_is_exact(share, right, monkeypatch):
+    with closing(Comparison(*prepared('bfloat16'))) as one:
+        run, exact, rounded = one._run, one._exact(N), one._run(one.modules, N)
+        one.tolerance_real = tuple(distance / 2 for distance in _middle_and_worst(rounded, exact))
+        got = [e.float() + share * (e.float() - r.float()) for e, r in zip(exact, rounded, strict=True)]
+        monkeypatch.setattr(one, '_run', lambda step, n: run(step, n) if step is one.modules else got)
+        with nullcontext() if right else pytest.raises(StepDiffers, match='rounding explains'):
+            one.check(Wrong(one.modules, None), N)
