@@ -18,6 +18,7 @@ import time
 
 import pytest
 import tiny_models
+import torch
 
 from timebill_ros.codes import ErrorCode, FinishReason, Strategy
 from timebill_ros.deadline import Deadline
@@ -28,6 +29,7 @@ from timebill_ros.inference.control import Control
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.prefix_store import PrefixStore
 from timebill_ros.inference.prompt_tiles import TILE
+from timebill_ros.inference.steps import captured
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Request, Sampling
 from timebill_ros.timing.execution_time import ExecutionTimes
@@ -52,7 +54,8 @@ class Interrupted(Control):
                 super().__setitem__(n, value)
                 if isinstance(n, int):
                     on_token(n)
-                    control.pausing = n in at
+                    if n in at:
+                        control.pausing = True
 
         self.tokens = Tokens()
 
@@ -68,9 +71,25 @@ class Interrupted(Control):
         return super().should_stop()
 
 
+def as_it_is(device):
+    """Stand in for CUDA graphs: what was captured is run again, into the same tensors."""
+    def capture(call):
+        call()  # as before a capture
+        return call
+    return capture
+
+
 @functools.cache
 def model_of(kind):
-    model = CausalLM(str(tiny_models.directory(kind)), device='cpu', threads=1)
+    """Load a model; behind its name may stand 'captured', for steps that are started before a token is read."""
+    name, _, steps = kind.partition(' ')
+    model = CausalLM(str(tiny_models.directory(name)), device='cpu', threads=1, dtype='float32')
+    if steps:
+        with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+            patch.setattr(captured, 'capturer', as_it_is)
+            model.prefill(tiny_models.prompt_ids(20), chunk_tokens=CHUNK)
+            model.steps['float32'] = captured.CapturedStep(model.steps['float32'], model.cache)
+        model.use_variant('float32')
     prefix_check.use_way(model, 'tiles')  # so that what is known of a prompt changes no bit
     model.prefixes = PrefixStore(model.cache, TILE, BLOCKS)
     model.asides = Asides(model)
@@ -124,16 +143,16 @@ OTHERS = {'greedy': {}, 'sampled': dict(sampling=Sampling(temperature=1.5, seed=
           'penalised': dict(sampling=Sampling(temperature=1.0, seed=3, repetition_penalty=1.4))}
 
 
-@pytest.mark.parametrize('kind', ['qwen2', 'gemma3', 'mistral_sliding'])
+@pytest.mark.parametrize('kind', ['qwen2', 'gemma3', 'mistral_sliding', 'qwen2 captured'])
 @pytest.mark.parametrize('drawn', OTHERS)
 def test_an_answer_goes_on_where_it_stopped(engine_of, kind, drawn):
     engine = engine_of(kind)
     long, short = request(**OTHERS[drawn]), request(90, 1, max_new_tokens=9, **OTHERS[drawn])
     texts = alone(engine, long, short)
     found = []
-    outcome, control = run(engine, long, at=(0, 1, 7, 8), then=lambda: found.append(run(engine, short)[0].text))
+    outcome, control = run(engine, long, at=(0, 1, 7, 12), then=lambda: found.append(run(engine, short)[0].text))
     assert [outcome.text, *found] == [texts[0], *[texts[1]] * control.n_pauses]
-    assert control.n_pauses == outcome.timing.preemptions == 4
+    assert control.n_pauses == outcome.timing.preemptions >= 3  # one of the answers has 10 tokens only
     timing = outcome.timing
     assert 0 < timing.paused_s < time.monotonic() - long.release_s
     assert timing.prefill_s + timing.decode_s + timing.paused_s < time.monotonic() - long.release_s

@@ -18,8 +18,10 @@ import contextlib
 import pytest
 import torch
 
-from timebill_ros.inference.chunks import read_in_chunks
+from timebill_ros.inference.chunks import read_in_chunks, to_border
+from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.layer_stop import Stopped
+from timebill_ros.inference.query_recorder import QueryRecorder
 from timebill_ros.inference.streams import Event, Stream
 
 IDS = list(range(10, 20))
@@ -104,3 +106,21 @@ def test_a_prompt_of_which_everything_is_known_is_none():
     with pytest.raises(ValueError, match='not read yet'):
         read_in_chunks(Journal(), IDS, torch.device('cpu'), Journal(), chunk_tokens=3, first=10,
                        should_stop=lambda: False, around_last=contextlib.nullcontext())
+
+
+@pytest.mark.parametrize('layers_done', [0, 1, 2, 3])
+def test_a_chunk_that_not_all_layers_have_read_is_forgotten(layers_done):
+    cache, recorders = SlotCache(40, [None, 8, None]), {i: QueryRecorder(4) for i in range(3)}
+
+    def read(layers, n):
+        for i in layers:
+            cache.layers[i].update(torch.randn(1, 2, n, 4), torch.randn(1, 2, n, 4))
+            recorders[i].push(torch.randn(1, 2, n, 4), 1.0)
+
+    read(range(3), 10)
+    before = [recorders[i].queries for i in range(3)]
+    read(range(layers_done), 6)
+    whole = layers_done == 3
+    assert to_border(cache, recorders) == (16 if whole else 10) == cache.lengths[0]
+    assert len(set(cache.lengths)) == 1
+    assert all((recorders[i].queries is before[i]) != whole for i in range(3))

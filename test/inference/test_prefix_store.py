@@ -167,3 +167,35 @@ def test_a_store_that_contradicts_itself_is_noticed(spoil, sentence):
     spoil(bench.store)
     with pytest.raises(ValueError, match=sentence):
         bench.store.check()
+
+
+def test_what_is_lent_is_no_prompts_and_comes_back():
+    bench = Bench(n_blocks=30)
+    bench.read(A)
+    bench.read(B[:20])
+    assert bench.store.lendable == 30 * UNIT
+    bench.cache.reset()
+    bench.fill(C[:50])
+    bench.cache.layers[0].keep(torch.arange(31).repeat(2, 1))  # evicted, unlike the layer with a sliding window
+    before = [states.clone() for layer in bench.cache.layers for states in layer.filled()]
+    places, lengths = bench.store.lend(), bench.cache.lengths
+    assert len(places) == 13 and bench.store.lendable == 17 * UNIT
+    bench.store.check()
+    for ids in (A, B, C):
+        bench.read(ids)
+    bench.store.clear()
+    bench.cache.reset()
+    bench.store.copy_back(places, lengths)
+    after = [states for layer in bench.cache.layers for states in layer.filled()]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    bench.store.give_back(places)
+    bench.store.check()
+    assert bench.store.lendable == 30 * UNIT
+
+
+def test_nothing_is_lent_where_there_is_no_room():
+    bench = Bench(n_blocks=10)
+    bench.read(A[:20])
+    bench.cache.reset()
+    bench.fill(B[:41])
+    assert bench.store.lend() is None and bench.store.held(A[:20]) == 20, 'nothing was dropped for it'

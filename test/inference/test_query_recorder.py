@@ -39,3 +39,17 @@ def test_recording_ends_with_its_block_whatever_happens_inside():
         assert all(recorder.recording for recorder in recorders)
         raise RuntimeError
     assert not any(recorder.recording for recorder in recorders)
+
+
+def test_the_latest_chunk_can_be_taken_back():
+    queries = torch.randn(1, 4, 30, HEAD_DIM)
+    recorder, other = QueryRecorder(8), QueryRecorder(8)
+    for chunk in queries.split([20, 3, 7], dim=2):
+        recorder.push(torch.randn_like(chunk), 0.25)  # read in part, and to be read again
+        recorder.take_back()
+        recorder.push(chunk, 0.25)
+        other.push(chunk, 0.25)
+    assert torch.equal(recorder.queries, other.queries)
+    recorder.clear()
+    recorder.take_back()
+    assert recorder.queries is None

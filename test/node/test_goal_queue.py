@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Several goals at once over real DDS: their order, skipping, preemption, and a full queue."""
+"""Several goals at once over real DDS: their order, skipping, and a full queue."""
 from __future__ import annotations
 
 import pytest
@@ -22,8 +22,7 @@ from scripted_model import LONG
 from timebill_ros.action import Generate
 from timebill_ros.msg import RequestStatus
 
-KILL, SKIP_NEXT, TRUNCATE = (Generate.Goal.STRATEGY_KILL, Generate.Goal.STRATEGY_SKIP_NEXT,
-                             Generate.Goal.STRATEGY_TRUNCATE)
+SKIP_NEXT, TRUNCATE = Generate.Goal.STRATEGY_SKIP_NEXT, Generate.Goal.STRATEGY_TRUNCATE
 
 
 def test_waiting_counts_against_the_budget(node):
@@ -81,19 +80,6 @@ def test_the_earliest_deadline_goes_first_and_a_higher_priority_before_it(node):
         node.wait_for_phase(goal, RequestStatus.PHASE_DONE)
     started = [message.request_id for message in node.statuses if message.phase == RequestStatus.PHASE_DECODE]
     assert started[-3:] == [sent[i].id for i in (2, 1, 0)]
-
-
-@pytest.mark.parametrize('strategy, keeps', [(KILL, False), (TRUNCATE, True)])
-def test_a_more_urgent_goal_preempts_where_that_is_asked_for(node, changed, strategy, keeps):
-    changed('preempt', 'priority', 'never')
-    running = node.send(make_goal(max_new_tokens=LONG, overrun_strategy=strategy))
-    wait_until(lambda: running.text)
-    with node.another_client() as other:
-        urgent = other.send(make_goal('one', priority=1))
-        status, result = running.result()
-        assert (status, result.error_code, result.finish_reason) == (ABORTED, Result.PREEMPTED, Result.FINISH_ERROR)
-        assert urgent.id in result.error_msg and bool(result.text) == keeps
-        assert urgent.result()[1].text == 'two three'
 
 
 def test_one_goal_more_than_the_queue_takes_is_told_busy(node, changed):

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from engine_bench import Bench
@@ -24,7 +25,7 @@ from mock_model import TIMES
 from timebill_ros.dispatch.bound_estimate import Costs
 from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.request import SAMPLING_KINDS, Request
-from timebill_ros.worker.cost_facts import _template_tokens, cost_facts, learned_facts
+from timebill_ros.worker.cost_facts import _template_tokens, cost_facts, learned_facts, pause_table
 
 
 @pytest.mark.parametrize('n', [0, 1, 17, 100, 999, 4000])
@@ -78,3 +79,12 @@ def test_no_prompt_has_more_tokens_than_the_bound(tokenizer, text, n_messages):
                    'window': None, 'min_kept': 1, 'max_ratio': 1.0, 'max_context': 1 << 20,
                    'template_tokens': once, 'message_tokens': each})
     assert len(model.tokenize(model.render(request), is_chat=True)) <= costs.token_bound(request)
+
+
+@pytest.mark.parametrize(('room', 'table'), [(None, []), (100, [(0, 0.001), (100, 0.002)]), (1 << 20, [
+    (0, 0.001), (4000, 0.041)])])
+def test_what_giving_way_costs(room, table):
+    engine = Bench().engine
+    engine.model.asides = None if room is None else SimpleNamespace(room=room)
+    engine.times = replace(TIMES, h_1=1e-5, h_0=1e-3)
+    assert pause_table(engine) == [(n, pytest.approx(seconds)) for n, seconds in table]

@@ -69,3 +69,30 @@ def test_a_request_that_raises_is_no_longer_steered(steering, control):
         raise ZeroDivisionError
     steering.cancel('a')
     assert not control.canceled
+
+
+def test_requests_that_gave_way_are_steered_too(steering, control):
+    other = Control(Deadline(100.0, lambda: 0.0))
+    with steering.running('a', control):
+        steering.pause('a')
+        assert control.pausing and not steering.is_idle
+        control.pausing, control.paused = False, True
+        with steering.running('b', other):
+            steering.pause('b')
+            steering.move_deadline('a', 50.0)
+            assert other.pausing and control.deadline.at_s == 50.0
+            assert not steering.cancel('b') and steering.cancel('a'), 'only the one that gave way must be woken'
+            assert other.canceled and control.canceled
+            steering.resume('a')
+            assert not control.paused
+    assert steering.is_idle
+
+
+def test_a_pause_that_comes_before_its_request_waits_for_it(steering, control):
+    steering.pause('a')
+    with steering.running('a', control):
+        assert control.pausing
+    steering.resume('a')  # it has ended meanwhile
+    other = Control(Deadline(100.0, lambda: 0.0))
+    with steering.running('a', other):
+        assert not other.pausing and not other.paused

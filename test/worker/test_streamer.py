@@ -120,3 +120,20 @@ def test_nothing_is_sent_after_it_is_closed():
     control.n_tokens = 4
     time.sleep(0.05)
     assert len(sent) == 1
+
+
+def test_a_request_inside_of_another_has_a_stream_of_its_own():
+    sent = Sent()
+    running = Streamer(sent)  # its thread is not started: what is sent here is sent at once
+    controls = [Control(Deadline(1e9), tokens=list(text), n_tokens=n) for text, n in ((b'tidy up', 4), (b'yes', 3))]
+    requests = [Request(name, 0.0, 1e9, prompt='p') for name in ('outer', 'inner')]
+    with running.streaming(ByteTokenizer(), requests[0], controls[0]):
+        running.catch_up()
+        with running.streaming(ByteTokenizer(), requests[1], controls[1]):
+            controls[0].n_tokens = 7
+            running.catch_up()
+        running.catch_up()
+    assert [(message['id'], message['delta']) for message in sent] == [
+        ('outer', 'tidy'), ('inner', 'yes'), ('outer', ' up')]
+    running.catch_up()
+    assert len(sent) == 3

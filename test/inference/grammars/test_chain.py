@@ -146,3 +146,38 @@ def test_a_model_that_wants_nothing_but_white_space_gets_on(tokenizer, tmp_path)
     assert mask == answer.mask
     text = answer.written([t for t in tokens if t not in made.eos_ids]).decode()
     assert text.strip() and '"name"' in text
+
+
+def test_answers_of_the_same_form_are_written_inside_of_one_another(model):
+    """The compiled form is shared. One answer gives way twice, before its first token and in its middle."""
+    sampling = Sampling(temperature=1.0, seed=3, masked=True)
+
+    def tokens(at):
+        answer = answer_of(model, response_schema=TEXTS['flat'])
+        restricted, found = RestrictedModel(model, answer), []
+        if at:
+            run(model, answer_of(model, response_schema=TEXTS['flat']), 20, Sampling(temperature=1.0, seed=8))
+        model.reset()
+        logits = model.prefill(PROMPT, chunk_tokens=64)
+        with restricted.drawing(sampling, PROMPT) as sampler:
+            chain = restricted.chain(sampler)
+            chain.start(logits)
+            while len(found) < 40:
+                found.append(chain.read())
+                if found[-1] in model.eos_ids:
+                    break
+                if chain.forced:
+                    continue
+                if len(found) >= at > 0:
+                    at, kept, cached = 0, chain.save(), model.snapshot()
+                    other = answer_of(model, response_schema=TEXTS['flat'])
+                    run(model, other, 30, Sampling(temperature=1.0, seed=9))
+                    model.reset()
+                    model.restore(cached)
+                    chain.restore(kept)
+                chain.launch(len(PROMPT) + len(found) - chain.width)
+        return found
+
+    if model.cache is None:
+        pytest.skip('no snapshots of its own cache')
+    assert tokens(at=0) == tokens(at=1) == tokens(at=7)
