@@ -145,6 +145,13 @@ def test_a_prompt_that_could_not_be_read_ahead(harness, content, code, words):
     assert future.exception(0).code is code and words in str(future.exception(0))
 
 
+def test_how_much_was_read_ahead_is_told_beside_the_reason_for_which_it_ended(harness):
+    future = prepare(harness)
+    told(harness, error_code=7010, error_msg='a goal came', prompt_tokens=100, ready_tokens=64)
+    error = future.exception(0)
+    assert (error.code, error.prompt_tokens, error.ready_tokens) == (ErrorCode.BUSY, 100, 64)
+
+
 def test_no_prompt_is_read_ahead_while_a_goal_runs(harness):
     harness.dispatcher.submit(harness.job())
     harness.sync()

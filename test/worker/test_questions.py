@@ -62,6 +62,7 @@ def test_a_goal_that_waits_already_comes_first(asked):
     steering.goals_read = 1
     answer = asked(steering)
     assert (answer['error_code'], answer['error_msg']) == (ErrorCode.BUSY, 'a goal came: 0 of 100 tokens are kept')
+    assert (answer['prompt_tokens'], answer['ready_tokens']) == (100, 0)
 
 
 def test_a_goal_that_comes_stops_it_and_the_rest_is_read_when_asked_again(asked, monkeypatch):
@@ -75,6 +76,7 @@ def test_a_goal_that_comes_stops_it_and_the_rest_is_read_when_asked_again(asked,
         patch.setattr(CausalLM, 'prefill', comes)
         answer = asked(steering)
     assert answer['error_code'] is ErrorCode.BUSY and '32 of 100' in answer['error_msg']
+    assert (answer['prompt_tokens'], answer['ready_tokens']) == (100, 32)
     steering.goals_begun = 1
     assert asked(steering)['ready_tokens'] == 96
 

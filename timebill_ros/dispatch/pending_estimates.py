@@ -35,6 +35,14 @@ log = logging.getLogger(__name__)
 ESTIMATE_TIMEOUT_S = 5.0
 
 
+class ReadInPart(GoalError):
+    """Says why a prompt was not read ahead as a whole, and how much of it was: its tokens, and those that are kept."""
+
+    def __init__(self, code: ErrorCode, message: str, prompt_tokens: int, ready_tokens: int):
+        super().__init__(code, message)
+        self.prompt_tokens, self.ready_tokens = prompt_tokens, ready_tokens
+
+
 class Estimates:
     """The open estimates of one dispatcher; called from its thread only.
 
@@ -101,7 +109,8 @@ class Estimates:
         self._on_prepared(request)
         try:
             if 'error_code' in event:
-                raise GoalError(ErrorCode(event['error_code']), event['error_msg'])
+                raise ReadInPart(ErrorCode(event['error_code']), event['error_msg'],
+                                 int(event.get('prompt_tokens', 0)), int(event.get('ready_tokens', 0)))
             future.set_result((event['prompt_tokens'], event['ready_tokens']))
         except GoalError as error:
             future.set_exception(error)

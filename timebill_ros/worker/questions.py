@@ -61,9 +61,11 @@ def prepare(engine: Engine, message: dict, steering: Steering, streamer: Streame
         with streamer.streaming(engine.model.tokenizer, request, control):
             n_x, ready = read_ahead(engine.model, request, chunk_tokens=engine.prefill_chunk_tokens,
                                     should_stop=should_stop)
+        answer = {'prompt_tokens': n_x, 'ready_tokens': ready}
         if should_stop():
-            raise GoalError(ErrorCode.BUSY, f'a goal came: {ready} of {n_x} tokens are kept' if n_x else 'a goal came')
-        return {'prompt_tokens': n_x, 'ready_tokens': ready}
+            told = f'a goal came: {ready} of {n_x} tokens are kept' if n_x else 'a goal came'
+            answer |= {'error_code': ErrorCode.BUSY, 'error_msg': told}
+        return answer
 
     return _answer('prepared', message, found)
 
