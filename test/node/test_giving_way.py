@@ -26,7 +26,7 @@ from timebill_ros.tasks import site_log
 
 KILL, TRUNCATE = Generate.Goal.STRATEGY_KILL, Generate.Goal.STRATEGY_TRUNCATE
 QUEUED, PREFILL, DECODE = RequestStatus.PHASE_QUEUED, RequestStatus.PHASE_PREFILL, RequestStatus.PHASE_DECODE
-N_TOKENS = 1500
+N_TOKENS = 800
 URGENT = {'prompt': 'one', 'priority': 1}
 
 
@@ -58,7 +58,7 @@ def test_a_goal_that_is_interrupted_twice_gives_the_answer_that_it_gives_undistu
     changed('preempt', 'priority', 'never')
     undisturbed = node.ask(make_goal(max_new_tokens=N_TOKENS, **sampling))[1]
     assert (undisturbed.timing.preemptions, undisturbed.timing.paused_s) == (0, 0.0)
-    sent, result, others = interrupted(node, make_goal(max_new_tokens=N_TOKENS, **sampling), at_text=(60, 600))
+    sent, result, others = interrupted(node, make_goal(max_new_tokens=N_TOKENS, **sampling), at_text=(60, 400))
     assert [(other.text, other.error_code) for other in others] == [('two three', Result.NONE)] * 2
     assert result.text == undisturbed.text == sent.text, 'the pieces add up to the result'
     timing = result.timing
@@ -71,7 +71,7 @@ def test_a_goal_that_is_interrupted_twice_gives_the_answer_that_it_gives_undistu
 
 def test_a_goal_whose_prompt_is_being_read_gives_way(node, changed):
     changed('preempt', 'priority', 'never')
-    goal = make_goal(prompt='w3 w1 w2 w4 ' * 3500, max_new_tokens=40, sampling=hot(seed=5))
+    goal = make_goal(prompt='w3 w1 w2 w4 ' * 2500, max_new_tokens=40, sampling=hot(seed=5))
     sent, result, (other,) = interrupted(node, goal, in_prefill=True)
     assert (other.text, result.timing.preemptions) == ('two three', 1)
     assert without_repeats(node.phases(sent))[:4] == [QUEUED, PREFILL, QUEUED, PREFILL]
@@ -114,7 +114,7 @@ def test_a_goal_that_has_given_way_can_be_canceled(node, changed):
 
 def test_goals_give_way_inside_of_one_another(node, changed):
     changed('preempt', 'priority', 'never')
-    goals = [dict(max_new_tokens=N_TOKENS, sampling=hot(seed=priority + 1)) for priority in range(4)]
+    goals = [dict(max_new_tokens=N_TOKENS // 2, sampling=hot(seed=priority + 1)) for priority in range(3)]
     undisturbed = [node.ask(make_goal(**goal))[1].text for goal in goals]
     sent = []
     for priority, goal in enumerate(goals):
@@ -122,7 +122,7 @@ def test_goals_give_way_inside_of_one_another(node, changed):
         wait_until(lambda: sent[-1].text)
     results = [goal.result() for goal in sent]
     assert [result.text for _, result in results] == undisturbed
-    assert [result.timing.preemptions for _, result in results] == [1, 1, 1, 0]
+    assert [result.timing.preemptions for _, result in results] == [1, 1, 0]
     arrivals = [goal.arrived_s for goal in sent]
     assert arrivals == sorted(arrivals, reverse=True)
 
