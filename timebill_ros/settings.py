@@ -242,9 +242,10 @@ PARAMETERS = (
               'none; all: all. By planner quality a KILL goal does not where a cap saves a text worth having. A goal '
               'whose prompt cannot even be read in time always ends so.',
               choices=('kill', 'never', 'all'), live=True),
-    Parameter('preempt', 'never', 'Which new goals stop the running one, which then ends with PREEMPTED. never: none; '
+    Parameter('preempt', 'never', 'To which new goals the running one gives way. It goes on afterwards, or ends with '
+              'PREEMPTED where it could not in time or prefix_cache_mib leaves no room for keeping it. never: none; '
               'priority: those of higher priority; deadline: also those of the same priority with an earlier deadline '
-              'that cannot wait until it is through. A goal that cannot make its deadline stops none.',
+              'that cannot wait until it is through. None gives way to a goal that cannot make its deadline.',
               choices=('never', 'priority', 'deadline'), live=True),
     Parameter('cancel_abandoned', True, 'Cancel a goal, also one that waits, when the client that sent it is gone, so '
               'that the model does not work for nobody. A client that was killed is noticed after about 20 s. false: '

@@ -24,6 +24,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from timebill_ros.action import Generate
 from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.dispatch.dispatcher import Dispatcher
+from timebill_ros.dispatch.pending_estimates import ReadInPart
 from timebill_ros.node import translation
 from timebill_ros.node.goal_server import GoalServer
 from timebill_ros.srv import Prepare
@@ -60,6 +61,8 @@ class PrepareService:
         except GoalError as error:
             response.error_code = int(error.code)
             response.error_msg = str(error)[:translation.MAX_ERROR_CHARACTERS]
+            if isinstance(error, ReadInPart):
+                response.prompt_tokens, response.ready_tokens = error.prompt_tokens, error.ready_tokens
         except Exception as error:  # a bug; the client must not take an answer without a code for success
             self._node.get_logger().error(f'reading a prompt ahead failed: {traceback.format_exc()}')
             response.error_code = int(ErrorCode.UNKNOWN)
