@@ -41,10 +41,17 @@ class Decision:
     now: Progress | None = None
 
     @property
-    def effect(self) -> tuple:
-        """What tokens depend on. A plan that is made again and stays evicts nothing, see Replanner."""
-        plan = self.plan
-        return plan.n_keep, plan.evict_after, plan.length_cap, plan.variant, self.before is plan
+    def effect(self) -> tuple[int, str, int]:
+        """What tokens depend on: the cap, the weights, and the entries kept by an eviction now (0: there is none).
+
+        An eviction that waits is decided again at the next look, and a plan that stays evicts nothing, see Replanner.
+        """
+        plan, now = self.plan, self.now
+        if now is None:
+            evicts = plan.n_keep < plan.n_x and not plan.evict_after
+        else:
+            evicts = plan is not self.before and plan.n_keep < now.n_keep and plan.evict_after <= now.n
+        return plan.length_cap, plan.variant, plan.n_keep if evicts else 0
 
 
 @dataclass
@@ -82,14 +89,26 @@ class Decisions:
                 again = replace(made, plan=self.planner.plan(known, left_s))
             else:
                 before = plans[-1]
-                if before.timing_factor != made.before.timing_factor:
-                    return None  # `now` was measured against this factor
-                again = replace(made, before=before,
-                                plan=self.planner.revise(before, known, made.now, left_s))
+                factor = _factor(made, before)
+                if factor is None:
+                    return None
+                now = made.now._replace(factor=factor)
+                again = replace(made, before=before, now=now, plan=self.planner.revise(before, known, now, left_s))
             if again.effect != made.effect:
                 return None
             plans.append(again.plan)
         return plans
+
+
+def _factor(made: Decision, before: Plan) -> float | None:
+    """Return how much longer than profiled a step took, where `before` would have been the plan until then.
+
+    It is no less than the factor that the plan was made with. None where that hides what the last steps took.
+    """
+    known = made.now.factor > made.before.timing_factor
+    if known or before.timing_factor >= made.before.timing_factor:
+        return max(made.now.factor, before.timing_factor)
+    return None
 
 
 class WatchedPlanner:
