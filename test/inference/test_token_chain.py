@@ -23,7 +23,7 @@ from test_decode import EOS, START_S, ScriptedModel
 
 from timebill_ros.codes import FinishReason, GoalError
 from timebill_ros.inference.sampling import NOT_A_TOKEN, Sampler
-from timebill_ros.inference.token_chain import RING, Arrivals, StepChain
+from timebill_ros.inference.token_chain import RING, Arrivals, PassedChain, StepChain, TokenChain
 from timebill_ros.request import Sampling
 
 CPU = torch.device('cpu')
@@ -190,3 +190,37 @@ def test_a_token_that_is_none_is_told_as_it_is():
     chain.start(torch.full((3,), math.nan))
     chain.launch(0)
     assert [chain.read(), chain.read()] == [NOT_A_TOKEN, 0]
+
+
+def test_a_chain_around_another_passes_everything_on():
+    """Also what was saved: a request that gives way is put aside with it."""
+    told = []
+
+    class Inner(TokenChain):
+        ahead, forced, width = True, 2, 3
+        logits = torch.ones(4)
+
+        def start(self, logits):
+            told.append(('start', logits))
+
+        def launch(self, position):
+            told.append(('launch', position))
+
+        def read(self):
+            return 7
+
+        def save(self):
+            return 'saved'
+
+        def restore(self, saved):
+            told.append(('restore', saved))
+
+    inner = Inner()
+    chain = PassedChain(inner)
+    assert (chain.ahead, chain.forced, chain.width) == (True, 2, 3) and chain.logits is inner.logits
+    chain.start('logits')
+    chain.launch(5)
+    chain.restore(chain.save())
+    assert chain.read() == 7 and told == [('start', 'logits'), ('launch', 5), ('restore', 'saved')]
+    inner.forced = inner.width = 1
+    assert (chain.forced, chain.width) == (1, 1), 'as they are now'

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from timebill_ros.inference.streams import Stream
-from timebill_ros.inference.token_chain import TokenChain
+from timebill_ros.inference.token_chain import PassedChain, TokenChain
 
 EVERY = 4  # tokens, of which one state counts in the mean
 
@@ -103,24 +103,12 @@ class AnswerState:
         self._both.copy_(both)
 
 
-class WatchedChain(TokenChain):
+class WatchedChain(PassedChain):
     """A chain that keeps the states of its steps. `hidden`: returns the state of the step that was launched last."""
 
     def __init__(self, chain: TokenChain, states: AnswerState, hidden: Callable[[], torch.Tensor]):
-        self._chain, self._states, self._hidden = chain, states, hidden
-        self.ahead = chain.ahead
-
-    @property
-    def logits(self) -> torch.Tensor:
-        return self._chain.logits
-
-    @property
-    def forced(self) -> int:
-        return self._chain.forced
-
-    @property
-    def width(self) -> int:
-        return self._chain.width
+        super().__init__(chain)
+        self._states, self._hidden = states, hidden
 
     def start(self, logits):
         self._states.begin()
@@ -130,9 +118,6 @@ class WatchedChain(TokenChain):
         width = self._chain.width
         self._chain.launch(position)
         self._states.passed(self._hidden(), width)
-
-    def read(self):
-        return self._chain.read()
 
     def save(self):
         return self._chain.save(), self._states.save()

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from torch.cuda import nvtx
 
 from timebill_ros.inference.ranges import Ranges
+from timebill_ros.inference.token_chain import PassedChain
 
 
 class NvtxRanges(Ranges):
@@ -74,19 +75,8 @@ class MarkedModel:
         return MarkedChain(self._model.chain(sampler))
 
 
-class MarkedChain:
-    """What the token loop calls of a TokenChain, each call in a range."""
-
-    def __init__(self, chain):
-        self._chain, self.ahead = chain, chain.ahead
-
-    @property
-    def forced(self) -> int:
-        return self._chain.forced
-
-    @property
-    def width(self) -> int:
-        return self._chain.width
+class MarkedChain(PassedChain):
+    """A chain with its calls in ranges."""
 
     def start(self, logits) -> None:
         nvtx.range_push('start')

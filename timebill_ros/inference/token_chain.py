@@ -142,3 +142,37 @@ class StepChain(TokenChain):
         self.logits, self._token = logits, self._sampler.draw(logits)
         if self._arrivals is not None:
             self._arrivals.receive(self._token)
+
+
+class PassedChain(TokenChain):
+    """Passes everything on to another chain, for classes that add something to a part of it."""
+
+    def __init__(self, chain: TokenChain):
+        self._chain, self.ahead = chain, chain.ahead
+
+    @property
+    def logits(self) -> torch.Tensor:
+        return self._chain.logits
+
+    @property
+    def forced(self) -> int:
+        return self._chain.forced
+
+    @property
+    def width(self) -> int:
+        return self._chain.width
+
+    def start(self, logits):
+        self._chain.start(logits)
+
+    def launch(self, position):
+        self._chain.launch(position)
+
+    def read(self):
+        return self._chain.read()
+
+    def save(self):
+        return self._chain.save()
+
+    def restore(self, saved):
+        self._chain.restore(saved)
