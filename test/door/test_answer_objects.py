@@ -84,14 +84,15 @@ def test_calls_of_tools_and_reasoning_stand_beside_the_text():
 def test_the_pieces_of_a_stream():
     status = RequestStatus(verdict=int(Verdict.AT_RISK), slack_s=0.5, eviction_ratio=math.nan, predicted_tokens=7)
     pieces, answer = writer(include_usage=True), Answer(result(tool_calls=[CALL]), 4, 0.1, 1.2)
-    made = [pieces.first(status), pieces.text('two'), pieces.reasoning('hm'), pieces.last(answer), pieces.spent(answer)]
+    made = [pieces.first(status), pieces.text('two'), pieces.reasoning('hm'), pieces.calls(answer.result),
+            pieces.last(answer), pieces.spent(answer)]
     assert all(json.loads(as_text(piece)) == piece and piece['object'] == 'chat.completion.chunk' for piece in made)
-    first, text, reasoning, last, spent = made
+    first, text, reasoning, calls, last, spent = made
     assert first['choices'][0]['delta'] == {'role': 'assistant', 'content': ''}
     assert (first['timebill']['verdict'], first['timebill']['eviction_ratio']) == ('AT_RISK', None)
     assert text['choices'][0]['delta'] == {'content': 'two'} and text['usage'] is None
     assert reasoning['choices'][0]['delta'] == {'reasoning_content': 'hm'}
-    assert last['choices'][0]['delta']['tool_calls'][0]['index'] == 0
+    assert calls['choices'][0]['delta']['tool_calls'][0]['index'] == 0
     assert (last['choices'][0]['finish_reason'], last['timebill']['promise']) == ('tool_calls', 'kept')
     assert spent['choices'] == [] and spent['usage']['total_tokens'] == 8
 

@@ -19,16 +19,37 @@ import time
 
 import httpx
 import pytest
-from answering_node import AnsweringNode
+from answering_node import AnsweringNode, words_of
 from door_program import door_in_a_thread
 from node_client import WAIT_S, wait_until
 
+from timebill_ros.action import Generate
+from timebill_ros.codes import Part, Phase
+from timebill_ros.msg import Timing, ToolCall
+
 CHAT, COMPLETION = '/v1/chat/completions', '/v1/completions'
+TOOLS = [{'type': 'function', 'function': {'name': 'look', 'parameters': {'type': 'object', 'properties': {}}}}]
+
+
+class CallingNode(AnsweringNode):
+    """Calls the tool `look` where the first word is "call", after some thinking."""
+
+    goal = None  # the last one of these
+
+    def _execute(self, handle) -> Generate.Result:
+        if words_of(handle.request)[0] != 'call':
+            return super()._execute(handle)
+        self.goal = handle.request
+        for part, text in ((Part.REASONING, 'h'), (Part.TOOL_CALL, '<tool_call>')):
+            handle.publish_feedback(Generate.Feedback(phase=int(Phase.DECODE), text_delta=text, part=int(part)))
+        handle.succeed()
+        return Generate.Result(finish_reason=Generate.Result.FINISH_EOS, timing=Timing(), reasoning='hm',
+                               tool_calls=[ToolCall(id='call_1', name='look', arguments='{}')])
 
 
 @pytest.fixture(scope='module')
 def node():
-    with AnsweringNode() as node:
+    with CallingNode() as node:
         yield node
 
 
@@ -89,6 +110,31 @@ def test_a_stream_of_what_a_cut_may_take_back_comes_at_once(door):
     found = pieces(door.post(CHAT, json=body('say two three', stream=True, stop_at_line_end=True)))
     texts = [piece['choices'][0]['delta'].get('content') for piece in found]
     assert [text for text in texts if text] == ['two three end']
+
+
+@pytest.mark.parametrize('stream', [False, True])
+def test_calls_of_tools_go_round(node, door, stream):
+    call = {'id': 'call_0', 'type': 'function', 'function': {'name': 'look', 'arguments': '{}'}}
+    asked = body('', tools=TOOLS, stream=stream, messages=[
+        {'role': 'user', 'content': 'what is there?'}, {'role': 'assistant', 'content': None, 'tool_calls': [call]},
+        {'role': 'tool', 'tool_call_id': 'call_0', 'content': 'call again'}])
+    answer = door.post(CHAT, json=asked)
+    assert json.loads(node.goal.tools) == TOOLS and node.goal.messages[2].tool_call_id == 'call_0'
+    assert node.goal.messages[1].tool_calls[0].name == 'look'
+    if stream:
+        assert '<tool_call>' not in answer.text, 'as the model spells it'
+        *pieces_before, called, last = pieces(answer)
+        thought = [piece['choices'][0]['delta'].get('reasoning_content', '') for piece in pieces_before]
+        (choice,), reasoning = last['choices'], ''.join(thought)
+        message = called['choices'][0]['delta']
+        assert message['tool_calls'][0].pop('index') == 0
+    else:
+        (choice,) = answer.json()['choices']
+        message = choice['message']
+        reasoning = message['reasoning_content']
+        assert message['content'] is None
+    assert message['tool_calls'] == [{**call, 'id': 'call_1'}]
+    assert (choice['finish_reason'], reasoning) == ('tool_calls', 'hm')
 
 
 def test_a_stream_that_is_no_chat(door):

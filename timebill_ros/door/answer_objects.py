@@ -26,6 +26,7 @@ import time
 from timebill_ros.asking.pending_goal import Answer
 from timebill_ros.codes import FinishReason, Verdict, name_of
 from timebill_ros.door.fields import Question
+from timebill_ros.door.refusal import of_result
 from timebill_ros.monitoring.ending import as_json
 from timebill_ros.msg import RequestStatus
 
@@ -57,6 +58,12 @@ def end_facts(question: Question, answer: Answer) -> dict:
     """Return what `timebill` says at the end."""
     row = as_json(answer.result, answer.accepted_s, answer.received_s, question.deadline_s)
     return {**deadline_facts(question), **{name: row[name] for name in _TOLD}}
+
+
+def check(question: Question, answer: Answer) -> None:
+    """Raise the Refusal that tells of a goal that failed; `timebill` in it holds what text there is."""
+    if answer.result.error_code:
+        raise of_result(answer.result, {**end_facts(question, answer), 'text': answer.result.text})
 
 
 def usage(result) -> dict:
@@ -127,11 +134,13 @@ class Writer:
     def reasoning(self, text: str) -> dict:
         return self._with({'reasoning_content': text})
 
+    def calls(self, result) -> dict:
+        """Return the piece that holds the calls of tools, each of them whole."""
+        return self._with({'tool_calls': [{'index': index, **call} for index, call in enumerate(tool_calls(result))]})
+
     def last(self, answer: Answer) -> dict:
-        """Return the piece that ends a stream: the calls of tools, how it ended, and the truth."""
-        calls = [{'index': index, **call} for index, call in enumerate(tool_calls(answer.result))]
-        return self._with({'tool_calls': calls} if calls and self._question.is_chat else {},
-                          finish_reason(answer.result), timebill=end_facts(self._question, answer))
+        """Return the piece that ends a stream: how it ended, and the truth."""
+        return self._with({}, finish_reason(answer.result), timebill=end_facts(self._question, answer))
 
     def spent(self, answer: Answer) -> dict:
         """Return the piece behind the last one, which holds the usage alone."""

@@ -26,17 +26,15 @@ from timebill_ros.action import Generate
 from timebill_ros.asking.failures import ServerUnavailable
 from timebill_ros.asking.goals import duration
 from timebill_ros.asking.pending_goal import Answer
-from timebill_ros.codes import Part, Verdict
 from timebill_ros.door import fields, refusal
-from timebill_ros.door.answer_objects import Writer, as_text, end_facts
+from timebill_ros.door.answer_objects import Writer, check
 from timebill_ros.door.body import ClientGone, read_json, until_closed
-from timebill_ros.door.goal_events import Ended, Planned, Written
+from timebill_ros.door.event_stream import EventStream
+from timebill_ros.door.goal_events import Ended
 from timebill_ros.door.node_link import NodeLink
 from timebill_ros.door.refusal import Refusal
 
 LEAST_S = 1e-6  # a budget that rounds to 0 would mean none
-SEND_S = 10.0  # how long a client may take to receive a piece of a stream
-DONE = b'data: [DONE]\n\n'
 
 
 class Completions:
@@ -66,8 +64,9 @@ class Completions:
     async def _answer(self, question: fields.Question, arrived_s: float, scope, receive, send) -> None:
         """Send the goal and what comes of it. Refusal where it fails before anything is sent."""
         until_s = arrived_s + question.deadline_s
+        left_s = _left_s(question, until_s)
         try:
-            await asyncio.wait_for(self._link.wait_until_ready(), _left_s(question, until_s))
+            await asyncio.wait_for(self._link.wait_until_ready(), left_s)
         except asyncio.TimeoutError:
             raise Refusal(503, f'{self._link.client.server} was not found by the deadline of '
                           f'{question.deadline_s * 1000:.0f} ms: is it running, and active?', kind=refusal.SERVER,
@@ -87,7 +86,7 @@ class Completions:
                     await EventStream(question, writer, headers, send).run(events)
                 else:
                     answer = await _end_of(events)
-                    _check(question, answer)
+                    check(question, answer)
                     await JSONResponse(writer.whole(answer), headers=headers)(scope, receive, send)
         except ServerUnavailable as error:
             raise await self._unavailable(error) from None
@@ -119,85 +118,3 @@ async def _end_of(events) -> Answer:
         if isinstance(event, Ended):
             return event.answer
     raise AssertionError('a goal has an end')
-
-
-def _check(question: fields.Question, answer: Answer) -> None:
-    """Raise the Refusal that tells of a goal that failed; `timebill` in it holds what text there is."""
-    if answer.result.error_code:
-        raise refusal.of_result(answer.result, {**end_facts(question, answer), 'text': answer.result.text})
-
-
-class EventStream:
-    """One answer as server-sent events.
-
-    Nothing is sent before the plan or the first text is there: a goal that fails before gets the HTTP status that fits.
-    One that fails later gets an event that holds the error, and the stream ends.
-    """
-
-    def __init__(self, question: fields.Question, writer: Writer, headers: dict[str, str], send):
-        self._question, self._writer, self._headers, self._send = question, writer, headers, send
-        self._has_begun, self._plan = False, None
-        self._shown = {Part.TEXT: '', Part.REASONING: ''}
-
-    async def run(self, events) -> None:
-        try:
-            async for event in events:
-                if isinstance(event, Planned):
-                    self._plan = event.status
-                    if self._has_begun:
-                        await self._event(self._writer.plan(event.status))
-                    elif event.status.verdict != Verdict.INFEASIBLE:  # which the node may end without any text
-                        await self._begin()
-                elif isinstance(event, Written):
-                    await self._show(event.part, event.text)
-                else:
-                    await self._end(event.answer)
-        except (Refusal, ServerUnavailable) as error:
-            if not self._has_begun:
-                raise
-            told = error if isinstance(error, Refusal) else refusal.of_unavailable(error)
-            await self._event(told.body())
-            await self._bytes(b'', more=False)
-        except asyncio.TimeoutError:  # the client does not receive
-            raise ClientGone from None
-
-    async def _begin(self) -> None:
-        if not self._has_begun:
-            self._has_begun = True
-            headers = {'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache',
-                       'x-accel-buffering': 'no', **self._headers}
-            await self._send({'type': 'http.response.start', 'status': 200,
-                              'headers': [(name.encode(), value.encode()) for name, value in headers.items()]})
-            await self._event(self._writer.first(self._plan))
-
-    async def _show(self, part: int, text: str) -> None:
-        """Send a piece of text, unless it may be taken back."""
-        if part not in self._shown or part == Part.TEXT and self._question.comes_at_once:
-            return
-        self._shown[part] += text
-        await self._begin()
-        if part == Part.TEXT:
-            await self._event(self._writer.text(text))
-        elif self._question.is_chat:
-            await self._event(self._writer.reasoning(text))
-
-    async def _end(self, answer: Answer) -> None:
-        _check(self._question, answer)
-        result, shown = answer.result, self._shown[Part.TEXT]
-        if not result.text.startswith(shown):
-            raise Refusal(500, 'pieces of the answer were lost on their way, so what was streamed is not the answer: '
-                          'error.timebill.text is', kind=refusal.SERVER, code='stream_broken',
-                          facts={**end_facts(self._question, answer), 'text': result.text})
-        await self._begin()
-        if result.text != shown:
-            await self._event(self._writer.text(result.text[len(shown):]))
-        await self._event(self._writer.last(answer))
-        if self._question.include_usage:
-            await self._event(self._writer.spent(answer))
-        await self._bytes(DONE, more=False)
-
-    async def _event(self, value: dict) -> None:
-        await self._bytes(f'data: {as_text(value)}\n\n'.encode())
-
-    async def _bytes(self, data: bytes, *, more: bool = True) -> None:
-        await asyncio.wait_for(self._send({'type': 'http.response.body', 'body': data, 'more_body': more}), SEND_S)
