@@ -37,9 +37,9 @@ def model():
     return CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1)
 
 
-def find_profile(values):
+def find_profile(values, **options):
     """The profile for `model()`, and where it comes from."""
-    return loading.find_profile(values, model(), None, values['prefill_chunk_tokens'])
+    return loading.find_profile(values, model(), None, values['prefill_chunk_tokens'], **options)
 
 
 def cached_path(values):
@@ -87,6 +87,23 @@ def test_a_profile_that_no_length_left_out_speaks_for_is_used_but_not_kept(point
     assert profile.points == points and 'cached' not in where
     assert 'used, but not kept: raise self_profile_s' in caplog.text
     assert not cached_path(chosen(tmp_path)).exists()
+
+
+def test_a_process_that_takes_anothers_place_goes_on_with_its_doubted_profile(tmp_path, monkeypatch):
+    """Only a start of the node measures again."""
+    calls, values = [], chosen(tmp_path)
+    points = {kind: measured[:2] for kind, measured in POINTS.items()}
+    monkeypatch.setattr(loading, 'measure', lambda *args, **options: calls.append(args) or points)
+    first, _ = find_profile(values, anew=False)
+    again, where = find_profile(values, anew=False)
+    assert again == first and 'measured and doubts' in where and len(calls) == 1
+    assert not where.startswith(loading.JUST_NOW), 'so it is compared with the machine'
+    find_profile(values)
+    assert len(calls) == 2
+    monkeypatch.setattr(loading, 'measure', lambda *args, **options: POINTS)
+    trusted, _ = find_profile(values)
+    assert find_profile(values, anew=False) == (trusted, f'cached profile {cached_path(values)} of {trusted.date}')
+    assert list((tmp_path / 'profiles').iterdir()) == [cached_path(values)]
 
 
 def corrupt(path, change):

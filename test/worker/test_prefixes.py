@@ -148,5 +148,6 @@ def test_a_profile_of_an_earlier_version_is_measured_again(tmp_path, measured, c
     named = tmp_path / 'named.yaml'
     profile.times = fitting.fit(profile.points, CHUNK)
     profile.save(named)
-    load(tmp_path, profile=str(named))
-    assert 'count as read from their beginning' in caplog.text
+    engine = load(tmp_path, profile=str(named)).engine
+    assert 'what known beginnings of prompts save, which is measured now' in caplog.text
+    assert engine.times.knows_prefixes and engine.times.q == profile.times.q

@@ -136,6 +136,13 @@ def fit_steps(measured: list[list[float]]) -> StepTime:
     return best
 
 
+def fit_line(measured: list[list[float]]) -> tuple[float, float]:
+    """Fit a straight line to the medians by length -> (slope, constant), neither below 0."""
+    n, t = median_by_length(measured)
+    slope, constant = fit_nonnegative([n, np.ones_like(n)], t).tolist()
+    return slope, constant
+
+
 def errors(times: ExecutionTimes, points: Points) -> dict[str, float]:
     """Return the mean absolute relative error by kind (MAPE as a share: 0.01 is 1 %), against the medians by length."""
     found = {}

@@ -43,7 +43,7 @@ from timebill_ros.inference.prompt_reading import read_prompt
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.request import Sampling
-from timebill_ros.timing import fitting, grammar_costs, pause_costs
+from timebill_ros.timing import fitting, grammar_costs, pause_costs, prefix_costs
 from timebill_ros.timing.execution_time import FRESH
 from timebill_ros.timing.fitting import Points
 from timebill_ros.timing.profile import Identity, Profile
@@ -212,18 +212,8 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
     if with_draws:
         add(points, grammar_costs.measure(model, logits, n, n + 2 * n_generated, points['step'][-1][1]))
     if model.prefixes is not None and n > FRESH + model.prefixes.unit:
-        points['prefix'] = [_prefix(model, ids, chunk_tokens)]
+        points['prefix'] = [prefix_costs.measure(model, ids, chunk_tokens)]
     return points
-
-
-def _prefix(model: CausalLM, ids: list[int], chunk_tokens: int) -> list[float]:
-    """Measure FRESH new tokens after the known beginning of `ids`, which were read last -> [tokens known, seconds]."""
-    store = model.prefixes
-    known = min(store.held(ids), (len(ids) - FRESH) // store.unit * store.unit)  # less where the store is small
-    start = time.perf_counter()
-    _, taken = read_prompt(model, [*ids[:known], *ids[:FRESH]], chunk_tokens=chunk_tokens)
-    model.synchronize()
-    return [taken, time.perf_counter() - start]
 
 
 @torch.inference_mode()

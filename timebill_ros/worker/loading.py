@@ -38,12 +38,12 @@ from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.resources import cache_directory, key_of, steps_directory
 from timebill_ros.settings import NO_PREDICTOR, STATES
-from timebill_ros.timing import pause_costs
+from timebill_ros.timing import pause_costs, prefix_costs
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
 from timebill_ros.timing.profile_journal import ProfileJournal
 from timebill_ros.timing.profiling import doubt, identity, make_profile, measure, spot_check
-from timebill_ros.worker import tuning
+from timebill_ros.worker import doubted_profile, tuning
 from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
 from timebill_ros.worker.model_choice import choose_model
 from timebill_ros.worker.prefixes import add_store, lacks_prefixes, pin_prefixes
@@ -169,12 +169,12 @@ def _key(settings: dict, expected: Identity, chunk_tokens: int) -> str:
 
 
 def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None,
-                 chunk_tokens: int) -> tuple[Profile, str]:
+                 chunk_tokens: int, *, anew: bool = True) -> tuple[Profile, str]:
     """Return the profile to plan with, and a sentence on where it comes from.
 
     The user's profile if one is named; ProfileError where it does not fit this device, model and predictor. Otherwise
     the cached one. Otherwise one is measured now, within `self_profile_s`, and cached. `chunk_tokens`: the size of
-    prefill's chunks.
+    prefill's chunks. Without `anew` this process takes another's place, and uses what that one measured and doubted.
 
     The log says why a profile that there is, is measured again.
     """
@@ -183,14 +183,19 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
     if profile := _named_profile(settings):
         profile.check(expected, named)
         if lacks_prefixes(profile, model):
-            log.warning('profile %s does not tell what known beginnings of prompts save, so all prompts count as '
-                        'read from their beginning; run "timebill profile" again', named)
+            log.warning('profile %s does not tell what known beginnings of prompts save, which is measured now; run '
+                        '"timebill profile" again to keep it', named)
+            profile = prefix_costs.added_to(profile, model, chunk_tokens)
         if changed := profile.aged(expected):
             log.warning('profile %s was made with %s; run "timebill profile" again', named, changed)
         return profile, f'profile {named} of {profile.date}'
     if named:
         log.warning('profile %s is of an earlier version and is not used; run "timebill profile" again', named)
     path = cached_profile_path(settings, expected, chunk_tokens)
+    if not anew and not path.is_file():
+        doubted = doubted_profile.handed_over(path, expected)
+        if doubted is not None and not lacks_prefixes(doubted, model):
+            return doubted, f'profile of {doubted.date}, which the process before this one has measured and doubts'
     if path.is_file():
         try:
             profile = Profile.load(path)
@@ -210,7 +215,7 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
 
 def _measure_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor | None, chunk_tokens: int,
                      path: Path) -> tuple[Profile, str, bool]:
-    """Measure a profile and cache it as `path` -> (profile, a sentence on where it comes from, whether that worked).
+    """Measure a profile and cache it as `path` -> (profile, a sentence on where it comes from, whether others find it).
 
     A measurement that is interrupted is gone on with at the next start.
     """
@@ -226,12 +231,13 @@ def _measure_profile(settings: dict, model: CausalLM, predictor: PredictionExecu
     if reason := doubt(profile, model.max_context):
         log.warning('%s; the profile is used, but not kept: raise self_profile_s, or make one with "timebill profile"',
                     reason)
-        return profile, where, False
+        return profile, where, doubted_profile.hand_over(path, profile)
     try:
         profile.save(path)
     except OSError as error:
         log.warning('the profile could not be cached: %s', error)
         return profile, where, False
+    doubted_profile.forget(path)
     return profile, f'{where}, cached as {path}', True
 
 
@@ -269,13 +275,16 @@ def _profile_check(settings: dict, model: CausalLM, predictor: PredictionExecuto
     return ProfileCheck(f'{name} of {profile.date}', remedy)
 
 
-def load_engine(settings: dict) -> Loaded:
-    """Load everything that an engine needs. ModelError, ProfileError or ValueError with a sentence on failure."""
+def load_engine(settings: dict, *, anew: bool = True) -> Loaded:
+    """Load everything that an engine needs. ModelError, ProfileError or ValueError with a sentence on failure.
+
+    `anew`: not because another process was lost.
+    """
     rule = planning_rule(settings)
     model, predictor, choices = load_model(settings)
     chunk = choices.prefill_chunk_tokens
     this_start.begin(PROFILE)
-    profile, where = find_profile(settings, model, predictor, chunk)
+    profile, where = find_profile(settings, model, predictor, chunk, anew=anew)
     profile = pause_costs.added_to(profile, model)
     chunk_in_use = chunk if model.chunked_prefill else 0
     if profile.times.chunk_tokens != chunk_in_use:
