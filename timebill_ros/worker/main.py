@@ -169,7 +169,7 @@ class Worker:
             return scripted.load_engine(self.settings, anew=anew)
         from timebill_ros.worker.loading import load_engine  # here, so that a missing torch is a sentence too
         take_transformers_along()
-        return load_engine(self.settings)
+        return load_engine(self.settings, anew=anew)
 
     def _longest_pause_s(self) -> float:
         """Estimate the longest time for which the worker computes without a sign of life."""
