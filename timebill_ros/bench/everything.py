@@ -54,22 +54,22 @@ class Step:
 STEPS = (
     Step('decode', 2, 0.4, ('--tokens', '40', '--rounds', '2')),
     Step('parallel', 2, 0.3, ('--rounds', '3', '--lengths', '64', '512')),
-    Step('execution-time', 3, 0.8, ('--seconds', '15', '--repeats', '2', '--requests', '20'), ('--competing-load',)),
+    Step('execution-time', 3, 0.7, ('--seconds', '12', '--repeats', '2', '--requests', '15'), ('--competing-load',)),
     Step('wcet', 5, 0.6, ('--requests', '30')),
     Step('quality', 3, 0.5, ('--limit', '10')),
     Step('deadlines', 30, 1.2, ('--limit', '10', '--live-limit', '3')),
     Step('k-sweep', 20, 0.5, ('--limit', '10', '--live-limit', '3')),
-    Step('length-predictor', 15, 0.8, ('--prompts', '20', '--samples', '1', '--bounds', '256', '--learned-from', '40')),
-    Step('miss-rate', 20, 1.0, ('--prompts', '20', '--replays', '2', '--requests', '60', '--live', '15')),
-    Step('knobs', 5, 0.8, ('--prompts', '10', '--requests', '30', '--seconds', '15')),
-    Step('utilisation', 25, 1.0, ('--seconds', '1', '--budgets', 'tight')),
+    Step('length-predictor', 15, 0.8, ('--prompts', '12', '--samples', '1', '--bounds', '256', '--learned-from', '40')),
+    Step('miss-rate', 20, 1.0, ('--prompts', '12', '--replays', '2', '--requests', '60', '--live', '10')),
+    Step('knobs', 5, 0.8, ('--prompts', '6', '--requests', '30', '--seconds', '12')),
+    Step('utilisation', 25, 1.0, ('--seconds', '2', '--budgets', 'tight', '--loads', '0.7', '1.3')),
     Step('load', 25, 0.9, LOAD))
 
 # On real text, with a model and tasks that the user names.
 ON_TEXT = (
     Step('quality', 60, 1, ('--limit', '3'), ('--limit', '100'), 'quality_text'),
-    Step('deadlines', 300, 2, ('--limit', '5', '--live-limit', '2'), (), 'deadlines_text'),
-    Step('k-sweep', 60, 1, ('--limit', '5', '--live-limit', '2'), (), 'k_sweep_text'),
+    Step('deadlines', 120, 2, ('--limit', '5', '--live-limit', '2'), (), 'deadlines_text'),
+    Step('k-sweep', 30, 1, ('--limit', '5', '--live-limit', '2'), (), 'k_sweep_text'),
     Step('wcet', 15, 0.5, ('--requests', '5'), (), 'wcet_text'),
     Step('decode', 5, 1, ('--tokens', '20', '--rounds', '2'), (), 'decode_text'))
 

@@ -280,6 +280,8 @@ def _add_utilisation(benches) -> None:
     command.add_argument('--out', type=out_file, default=FOLDER / 'utilisation.json')
     command.add_argument('--budgets', nargs='+', choices=['tight', 'mixed'], default=['tight', 'mixed'],
                          help='1 to 4 unhurried times, or 1.2 to 20 (default: both)')
+    command.add_argument('--loads', type=number(0), nargs='+', default=None, metavar='LOAD', help='offered loads '
+                         '(default: 0.3 to 1.5)')
     command.add_argument('--seconds', type=number(0), default=30.0,
                          help='of arrivals for each load, budgets and policy')
     command.add_argument('--seed', type=whole(0), default=1)
@@ -287,9 +289,9 @@ def _add_utilisation(benches) -> None:
 
 
 def _run_utilisation(options: argparse.Namespace) -> int:
-    from timebill_ros.bench.utilisation import run
+    from timebill_ros.bench.utilisation import LOADS, run
     isolate()
-    run(options.out, budgets=options.budgets, seconds=options.seconds, seed=options.seed)
+    run(options.out, loads=options.loads or LOADS, budgets=options.budgets, seconds=options.seconds, seed=options.seed)
     return 0
 
 
