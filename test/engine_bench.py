@@ -52,5 +52,6 @@ class Bench:
         outcome = self.engine.run(request, self.control)
         self.lateness_s = self.clock.now - request.deadline_s
         assert (outcome.error_code is ErrorCode.NONE) == (outcome.error_msg == '')
-        assert outcome.text or outcome.error_code is not ErrorCode.NONE, 'an empty answer that reads as success'
+        assert outcome.text or outcome.tool_calls or outcome.error_code is not ErrorCode.NONE, \
+            'an empty answer that reads as success'
         return outcome

@@ -37,8 +37,9 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from timebill_ros.action import Generate
 from timebill_ros.asking.connection import Connection
+from timebill_ros.asking.conversation import Messages, chat
 from timebill_ros.asking.failures import ServerUnavailable, code_name
-from timebill_ros.asking.goals import Messages, chat, check_budget, check_goal, duration, make_goal
+from timebill_ros.asking.goals import check_budget, check_goal, duration, make_goal
 from timebill_ros.asking.outlook import bad_news
 from timebill_ros.asking.pending_goal import Answer, PendingGoal
 from timebill_ros.asking.silence import Silence
@@ -221,17 +222,17 @@ class TimebillClient(Connection):
         """Do what `estimate` does, for asyncio."""
         return await asyncio.to_thread(self.estimate, question, budget_s, timeout_s, **fields)
 
-    def prepare(self, question: Generate.Goal | Messages, timeout_s: float = 60.0) -> Prepare.Response:
-        """Have the node read what goals will begin with, while it is idle: a goal's prompt, or messages.
+    def prepare(self, question: Generate.Goal | Messages, timeout_s: float = 60.0, **fields) -> Prepare.Response:
+        """Have the node read what goals will begin with, while it is idle: a goal's prompt, or messages and `tools`.
 
         ServerUnavailable after `timeout_s`, ValueError as `ask` raises it.
         """
-        goal = question if isinstance(question, Generate.Goal) else make_goal(question)
+        goal = question if isinstance(question, Generate.Goal) else make_goal(question, **fields)
         check_goal(goal)
         until = time.monotonic() + timeout_s
         if not self._preparing.wait_for_service(timeout_s):
             raise ServerUnavailable(_NO_NODE.format(server=self.server))
-        request = Prepare.Request(prompt=goal.prompt, messages=goal.messages)
+        request = Prepare.Request(prompt=goal.prompt, messages=goal.messages, tools=goal.tools)
         return self.call(self._preparing, request, max(0.0, until - time.monotonic()))
 
 

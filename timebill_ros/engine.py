@@ -14,7 +14,7 @@
 
 """One request, from prompt to outcome: read this first.
 
-    prefill || length prediction -> plan -> evict -> decode with a deadline guard -> outcome -> feedback
+    prefill || length prediction -> plan -> (think) -> evict -> decode with a deadline guard -> outcome -> feedback
 
 The engine knows no ROS. It runs in the worker process, one request at a time, and never raises for a bad request:
 every call returns an Outcome with a code and, on failure, a sentence.
@@ -166,13 +166,14 @@ class Engine:
 
         # The plan is made with the measured time left, not with the estimate of what prefill would take.
         phase('plan')
-        known = alone = self._situation(request, prepared, expected)
+        alone = self._situation(request, prepared, expected)  # what is known of the answer itself
+        known = self._planned_from(prepared, alone)
         room, thought, thinking_s = self.model.max_context - n_x, 0, 0.0
-        if prepared.thinks:
-            known = before_answer(alone, len(self.closing.ids), room)
         left = control.deadline.remaining() - control.margin_s
         plan = first = self.planner.plan(known, left)
         timing.set_plan(plan)
+        if prepared.thinks:
+            timing.length_cap = room  # of section and answer together
         planned = worked()
         timing.wcet_s = planned - prefill_started + plan.decode_wcet_s
         control.on_plan(plan, replace(timing))
@@ -183,7 +184,7 @@ class Engine:
             as_profiled = replace(known, bounds=replace(known.bounds, timing_factor=1.0))
             if self.planner.plan(as_profiled, left).verdict is not Verdict.INFEASIBLE:
                 self.tracker.steps.refused(known.sampling)
-            raise self._infeasible(plan, left, request)
+            raise overrun.infeasible(plan, left, request)
 
         if prepared.thinks:
             phase('thinking')
@@ -229,7 +230,7 @@ class Engine:
         self.lengths.observe(expected, n - thought, whole=reason in (FinishReason.EOS, FinishReason.STOP),
                              remaining=remaining)
         if reason is FinishReason.ERROR:
-            raise self._infeasible(replanner.plan, control.deadline.remaining() - control.margin_s, request, n)
+            raise overrun.infeasible(replanner.plan, control.deadline.remaining() - control.margin_s, request, n)
         return self._ended(request, control, prepared, reason, thought)
 
     # -- the steps of a request, in their order ---------------------------------------------------------------------
@@ -257,6 +258,11 @@ class Engine:
         return Situation(distribution, n_x, n_min, prepared.n_max, self.tracker.bounds(request.sampling.kind),
                          may_cap=overrun.of(request).cut_is_lost, n_goal=prepared.n_goal,
                          sampling=request.sampling.kind, look_tokens=self.replan_tokens, lengths_known=known)
+
+    def _planned_from(self, prepared: Prepared, alone: Situation) -> Situation:
+        """Return what the first plan is made from: the answer, behind what ends its thinking section if it has one."""
+        room = self.model.max_context - prepared.n_x
+        return before_answer(alone, len(self.closing.ids), room) if prepared.thinks else alone
 
     def _evict(self, plan: Plan, timing: Timing, left_s: float) -> int:
         """Do what the plan says before decoding; return the number of cached entries."""
@@ -311,12 +317,6 @@ class Engine:
             factor=plan.timing_factor, sampling=known.sampling, prompt_tokens=plan.n_x,
             capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED)))
 
-    @staticmethod
-    def _infeasible(plan: Plan, left_s: float, request: Request, n: int = 0) -> GoalError:
-        return GoalError(ErrorCode.INFEASIBLE, f'{plan.predicted_tokens - n} more tokens are expected, and '
-                         f'{max(0, plan.fitting_tokens - n)} fit the {max(left_s, 0.0):.3f} s that are left of the '
-                         f'time budget of {request.time_budget_s:.3f} s (drop_infeasible)')
-
     # -- what the node asks for besides ------------------------------------------------------------------------------
 
     def estimate(self, request: Request) -> tuple[Plan, Plan, int, float, int]:
@@ -330,7 +330,7 @@ class Engine:
         expected = self.lengths.expected(future, self.tracker.lengths, prepared.n_x, prepared.n_goal, wait_s=5.0)
         prefill_s = self.times.prefill(prepared.n_x, prepared.reused) * self.tracker.prefill_factor
         left = request.time_budget_s - prefill_s - request.delivery_margin_s
-        known = replace(self._situation(request, prepared, expected), may_cap=False)
+        known = replace(self._planned_from(prepared, self._situation(request, prepared, expected)), may_cap=False)
         whole = replace(known, n_min=known.n_x)
         return self.planner.plan(known, left), self.planner.plan(whole, left), known.n_x, prefill_s, prepared.reused
 

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy
-from timebill_ros.request import CUT, Outcome, Request, Timing
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, OnCut, Strategy
+from timebill_ros.request import CUT, Outcome, Plan, Request, Timing
 
 
 class OverrunStrategy:
@@ -147,3 +147,10 @@ def interrupt(request: Request, code: ErrorCode, message: str, text: str, timing
     """
     kept = of(request).kept(request, text)
     return Outcome(code, message, kept, FinishReason.ERROR, timing, len(request.closing_text) if kept else 0)
+
+
+def infeasible(plan: Plan, left_s: float, request: Request, n: int = 0) -> GoalError:
+    """Return the error of a goal that is dropped (see `drops`) after `n` tokens, with `left_s` seconds left."""
+    return GoalError(ErrorCode.INFEASIBLE, f'{plan.predicted_tokens - n} more tokens are expected, and '
+                     f'{max(0, plan.fitting_tokens - n)} fit the {max(left_s, 0.0):.3f} s that are left of the '
+                     f'time budget of {request.time_budget_s:.3f} s (drop_infeasible)')

@@ -84,6 +84,9 @@ PARAMETERS = (
     Parameter('chat_template_args', '', 'Keywords for the chat template of the model, as a JSON object in a string, '
               'for instance {"enable_thinking": false} for Qwen3. They hold for all goals with messages. Empty: none.',
               is_json=True),
+    Parameter('thinking_end_text', '', 'Text that is written into a thinking section, before the marker that ends it, '
+              'where the section is ended early, so that the answer has its time: for instance a sentence which says '
+              'that the answer comes now. Empty: the marker alone.'),
     Parameter('length_predictor', '', 'What predicts the lengths of answers. The directory of a trained length '
               'predictor, a second network that reads the prompt beside prefill; states: the hidden state that prefill '
               'leaves, from which lengths are learned while goals are served; a file of labels (.safetensors): the '

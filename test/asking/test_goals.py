@@ -18,7 +18,8 @@ import math
 import pytest
 
 from timebill_ros.action import Generate
-from timebill_ros.asking.goals import chat, check_budget, check_goal, duration, make_goal
+from timebill_ros.asking.conversation import chat
+from timebill_ros.asking.goals import check_budget, check_goal, duration, make_goal
 from timebill_ros.msg import ChatMessage, SamplingConfig
 
 

@@ -28,7 +28,8 @@ def fields(*arguments):
     return form_fields(parser.parse_args(arguments))
 
 
-NONE = {'response_schema': '', 'choices': [], 'regex': '', 'on_cut': 0}
+NONE = {'response_schema': '', 'choices': [], 'regex': '', 'on_cut': 0, 'tools': '', 'tool_choice': 0, 'thinking': 0}
+TOOLS = '[{"type": "function", "function": {"name": "stop"}}]'
 
 
 @pytest.mark.parametrize(('arguments', 'given'), [
@@ -37,6 +38,8 @@ NONE = {'response_schema': '', 'choices': [], 'regex': '', 'on_cut': 0}
     (['--choice', 'left', '--choice', 'right'], {'choices': ['left', 'right']}),
     (['--regex', 'a+', '--on-cut', 'close'], {'regex': 'a+', 'on_cut': 1}),
     (['--on-cut', 'drop'], {}),
+    (['--tools', TOOLS, '--tool-choice', 'required'], {'tools': TOOLS, 'tool_choice': 1}),
+    (['--thinking', 'off'], {'thinking': 1}), (['--thinking', 'on'], {'thinking': 2}),
 ])
 def test_fields_of_the_goal(arguments, given):
     assert fields(*arguments) == {**NONE, **given}
@@ -56,6 +59,9 @@ def test_a_schema_is_read_from_its_file(tmp_path):
     (['--schema', ''], "'' names no file; leave --schema out"),
     (['--regex', ''], "'' would be no restriction; leave --regex out"),
     (['--on-cut', 'guess'], "invalid choice: 'guess'"),
+    (['--tools', '/no-such-file.json'], "'/no-such-file.json' is no file that can be read"),
+    (['--tools', '[{'], 'holds no JSON'),
+    (['--tools', '[]', '--schema', '{}'], 'not allowed with argument'),
 ])
 def test_what_is_refused(capsys, arguments, said):
     with pytest.raises(SystemExit):
@@ -68,3 +74,12 @@ def test_a_file_without_a_schema_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(['ask', 'text', '--budget', '1', '--schema', str(tmp_path / 'list.json')])
     assert 'an object such as {"type": "object"}' in capsys.readouterr().err
+
+
+def test_tools_are_read_from_their_file(tmp_path, capsys):
+    (tmp_path / 'tools.json').write_text(TOOLS)
+    assert fields('--tools', str(tmp_path / 'tools.json'))['tools'] == TOOLS
+    (tmp_path / 'tools.json').write_text('{}')
+    with pytest.raises(SystemExit):
+        main(['ask', 'text', '--budget', '1', '--tools', str(tmp_path / 'tools.json')])
+    assert 'a list such as [{"type": "function"' in capsys.readouterr().err

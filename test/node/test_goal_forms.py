@@ -42,7 +42,10 @@ def test_a_model_whose_tokens_are_words_cannot(node, fields):
 
 @pytest.mark.parametrize(('fields', 'told'), [
     ({'response_schema': '[]'}, 'must be a JSON object'), ({'regex': 'a', 'choices': ['a']}, 'choices and regex'),
-    ({'regex': 'a', 'closing_text': '.'}, 'closing_text cannot go with regex'), ({'on_cut': 9}, 'unknown on_cut 9')])
+    ({'regex': 'a', 'closing_text': '.'}, 'closing_text cannot go with regex'), ({'on_cut': 9}, 'unknown on_cut 9'),
+    ({'tools': '{}'}, 'send messages'), ({'tool_choice': 1}, 'the goal has no tools'),
+    ({'tool_choice': 7}, 'unknown tool_choice 7'), ({'thinking': 9}, 'unknown thinking 9'),
+    ({'thinking': 2}, 'thinking is ON, but a prompt goes through no chat template')])
 def test_what_makes_no_sense_is_refused_by_the_node(node, fields, told):
     status, result = node.ask(make_goal(**fields))
     assert (status, result.error_code) == (ABORTED, Result.INVALID_GOAL) and told in result.error_msg

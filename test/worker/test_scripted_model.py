@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import pytest
 
 from timebill_ros import settings
-from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Strategy, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Strategy, Thinking, Verdict
 from timebill_ros.deadline import Deadline
 from timebill_ros.inference.control import Control
 from timebill_ros.request import Request, Sampling
@@ -223,3 +223,32 @@ def test_texts_of_tokens_add_up():
     tokenizer = ScriptedTokenizer()
     ids = tokenizer.encode('  Über den Fluß,\n\n😀 dann 😀 ')
     assert tokenizer.decode(ids) == '  Über den Fluß,\n\n😀 dann 😀' and len(set(ids)) == len(ids) == 6
+
+
+@pytest.mark.parametrize('moment', [0.05, 0.7], ids=['in its prompt', 'in its answer'])
+def test_a_goal_gives_way_to_another_and_goes_on(bench, moment):
+    one, others = bench('  - {when: hello, text: one two three, uses: 1}\n  - text: four'), []
+
+    def other():
+        request = Request('other', one.now, one.now + 60.0, prompt='else', delivery_margin_s=0.0)
+        others.append(one.engine.run(request, Control(Deadline(request.deadline_s, lambda: one.now))))
+
+    def pause():
+        one.control.on_pause, one.control.pausing = other, True
+
+    one.at[moment] = pause
+    outcome, took_s = one.run()
+    other_s = 0.11 + 0.5
+    assert (outcome.text, [other.text for other in others]) == ('one two three', ['four'])
+    assert took_s == pytest.approx(0.12 + 1.5 + other_s)
+    timing = outcome.timing
+    assert (timing.preemptions, timing.paused_s) == (1, pytest.approx(other_s))
+    assert (timing.prefill_s, timing.decode_s) == pytest.approx((0.12, 1.5))
+    assert one.run()[0].text == 'four', 'the answer was used once'
+
+
+@pytest.mark.parametrize('fields', [{'tools': '[{"type": "function", "function": {"name": "stop"}}]'},
+                                    {'thinking': Thinking.ON}])
+def test_a_script_calls_no_tools_and_does_not_think(bench, fields):
+    outcome, _ = bench('  - {text: to the dock}').run(prompt='', messages=[{'role': 'user', 'content': 'go'}], **fields)
+    assert outcome.error_code is ErrorCode.INVALID_GOAL and 'scripted' in outcome.error_msg

@@ -16,19 +16,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from numbers import Real
 
 from builtin_interfaces.msg import Duration
 
 from timebill_ros.action import Generate
+from timebill_ros.asking.conversation import Messages, turns
 from timebill_ros.asking.message_check import carried, check_fields
-from timebill_ros.msg import ChatMessage
 
 LONGEST_S = 2 ** 31 - 1  # the largest `sec` of a Duration
-
-# A conversation: the text of the user, or turns with a role and a content, the oldest first.
-Messages = str | Iterable[Mapping[str, str] | ChatMessage]
 
 
 def duration(seconds: float) -> Duration:
@@ -37,47 +34,23 @@ def duration(seconds: float) -> Duration:
     return Duration(sec=nanoseconds // 10 ** 9, nanosec=nanoseconds % 10 ** 9)
 
 
-def chat(*messages: Mapping[str, str]) -> list[ChatMessage]:
-    """Return dictionaries with a role and a content as the messages of a goal."""
-    return [ChatMessage(role=message['role'], content=message['content']) for message in messages]
-
-
 def make_goal(messages: Messages, budget_s: float | None = None, **fields) -> Generate.Goal:
     """Return a goal for the model's chat template. `fields`: further fields of Generate.Goal by name.
 
-    `budget_s` None leaves the budget to the node; `response_schema` may be a dictionary. ValueError, with the value,
-    for what no goal can carry.
+    `budget_s` None leaves the budget to the node; `response_schema` may be a dictionary, and `tools` a list.
+    ValueError, with the value, for what no goal can carry.
     """
-    goal = Generate.Goal(messages=_turns(messages))
+    goal = Generate.Goal(messages=turns(messages))
     known = Generate.Goal.get_fields_and_field_types()
     for name, value in fields.items():
         if name not in known:
             raise ValueError(f'a goal has no field {name}; its fields are {", ".join(known)}')
-        if name == 'response_schema' and isinstance(value, Mapping):
+        if name == 'response_schema' and isinstance(value, Mapping) or name == 'tools' and isinstance(value, list):
             value = json.dumps(value)
         setattr(goal, name, carried(known[name], value, name))
     if budget_s is not None:
         goal.time_budget = duration(check_budget(budget_s))
     return goal
-
-
-def _turns(messages: Messages) -> list[ChatMessage]:
-    if isinstance(messages, str):
-        messages = [{'role': 'user', 'content': messages}]
-    if isinstance(messages, (bytes, Mapping)) or not isinstance(messages, Iterable):
-        raise ValueError(f'{messages!r:.80} is no question: give text, or a list of dictionaries with "role" and '
-                         '"content"')
-    turns = []
-    for index, message in enumerate(messages):
-        try:
-            role, content = (message.role, message.content) if isinstance(message, ChatMessage) else \
-                (message['role'], message['content'])
-        except (KeyError, TypeError):
-            raise ValueError(f'messages[{index}] is no turn of a conversation: {message!r:.80}; give a dictionary with '
-                             '"role" and "content"') from None
-        turns.append(ChatMessage(role=carried('string', role, f'messages[{index}].role'),
-                                 content=carried('string', content, f'messages[{index}].content')))
-    return turns
 
 
 def check_budget(budget_s: float) -> float:

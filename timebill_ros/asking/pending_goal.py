@@ -120,8 +120,9 @@ class PendingGoal:
                 self._client.node.get_logger().error(
                     f'on_feedback raised, and is not called again for this goal: {traceback.format_exc()}')
                 self._on_feedback = None
-        if message.feedback.text_delta and self._answer is None:
-            self._texts.append(message.feedback.text_delta)
+        feedback = message.feedback
+        if feedback.text_delta and feedback.part == feedback.PART_TEXT and self._answer is None:
+            self._texts.append(feedback.text_delta)
             self._bell.ring()
 
     def _on_result(self, future) -> None:

@@ -27,7 +27,7 @@ from timebill_ros import settings
 from timebill_ros.asking.message_check import INTEGERS, LARGEST
 from timebill_ros.cli import trace
 from timebill_ros.cli.form_options import add_form_options, form_fields
-from timebill_ros.codes import ErrorCode, name_of
+from timebill_ros.codes import ErrorCode, Part, name_of
 from timebill_ros.monitoring import ending
 
 STRATEGY_NUMBERS = {'default': 0, **{name: int(strategy) for name, strategy in settings.STRATEGIES.items()}}
@@ -127,15 +127,25 @@ def run(options: argparse.Namespace) -> int:
         goal.messages = chat({'role': 'user', 'content': text})
     check_goal(goal)  # before a node is waited for
 
-    # What is streamed of an answer with a form may be taken back where it is cut: its reader gets the result alone.
-    streams = not options.json and not (options.schema or options.choice or options.regex)
+    # What is streamed of an answer with a form or with tools may be taken back where it is cut: its reader gets the
+    # result alone.
+    streams = not options.json and not (options.schema or options.choice or options.regex or options.tools)
     shown: list[str] = []
+    thoughts: list[str] = []
     texts: list[tuple[float, int]] = []  # for the trace: when feedback came, and with how many tokens
 
     def hear(message) -> None:
         texts.append((time.monotonic(), message.feedback.generated_tokens))
-        if streams:
-            shown.append(message.feedback.text_delta)
+        feedback = message.feedback
+        if options.json or not feedback.text_delta:
+            return
+        if feedback.part == Part.REASONING:
+            thoughts.append(feedback.text_delta)
+            print(thoughts[-1], end='', flush=True, file=sys.stderr)
+        elif feedback.part == Part.TEXT and streams:
+            if thoughts and not shown:
+                print(file=sys.stderr)
+            shown.append(feedback.text_delta)
             print(shown[-1], end='', flush=True)
 
     with Client(options.server, watch_status=bool(options.trace)) as client:
@@ -157,7 +167,12 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(ending.as_json(result, answer.accepted_s, answer.received_s, options.budget)))
         return 0 if result.error_code == Generate.Result.NONE else 1
-    print(unshown(''.join(shown), result.text))
+    if thoughts and not shown:
+        print(file=sys.stderr)
+    if not result.tool_calls or result.text:
+        print(unshown(''.join(shown), result.text))
+    for call in ending.calls_of(result):
+        print(json.dumps(call, ensure_ascii=False))
     if result.error_code:
         print(f'error {result.error_code} {name_of(ErrorCode, result.error_code)}: {result.error_msg}',
               file=sys.stderr)

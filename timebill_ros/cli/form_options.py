@@ -19,9 +19,11 @@ import argparse
 import json
 from pathlib import Path
 
-from timebill_ros.codes import OnCut
+from timebill_ros.codes import OnCut, Thinking, ToolChoice
 
 ON_CUT = {kind.name.lower(): int(kind) for kind in OnCut}
+TOOL_CHOICE = {kind.name.lower(): int(kind) for kind in ToolChoice}
+THINKING = {kind.name.lower(): int(kind) for kind in Thinking}
 
 
 def schema(text: str) -> str:
@@ -50,14 +52,41 @@ def regex(text: str) -> str:
     return text
 
 
+def tools(text: str) -> str:
+    """Return the JSON list of tools in the file `text`, or `text` itself where it is one. argparse's error for neither.
+
+    The node says what is wrong with a tool.
+    """
+    try:
+        found = text if text.lstrip().startswith('[') else Path(text).read_text(encoding='utf-8')
+    except (OSError, UnicodeError) as error:
+        raise argparse.ArgumentTypeError(f'{text!r} is no file that can be read: {error}') from error
+    try:
+        is_list = isinstance(json.loads(found), list)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f'{text!r} holds no JSON: {error}') from error
+    if not is_list:
+        raise argparse.ArgumentTypeError(f'{text!r} holds no tools, which are a list such as [{{"type": "function", '
+                                         '"function": {"name": "stop"}}]')
+    return found
+
+
 def add_form_options(command: argparse.ArgumentParser) -> None:
-    """Add the options; at most one of the first three may be given."""
+    """Add the options; at most one of the first four may be given."""
     forms = command.add_mutually_exclusive_group()
     forms.add_argument('--schema', type=schema, metavar='FILE',
                        help='JSON Schema that the answer is to satisfy: a file, or the schema itself; {}: any object')
     forms.add_argument('--choice', action='append', default=[], metavar='TEXT',
                        help='one of the texts that the answer may be; give it several times')
     forms.add_argument('--regex', type=regex, metavar='R', help='regular expression that the whole answer is to match')
+    forms.add_argument('--tools', type=tools, metavar='FILE',
+                       help="tools that the model may call, as a JSON list in OpenAI's form: a file, or the list "
+                       'itself; the calls are printed as one line of JSON each')
+    command.add_argument('--tool-choice', choices=sorted(TOOL_CHOICE), default='auto',
+                         help='auto: text, calls, or both; required: calls only')
+    command.add_argument('--thinking', choices=sorted(THINKING), default='default',
+                         help='whether a thinking section comes first, for models that have one; default: as the '
+                         "model's chat template does. It is printed to standard error")
     command.add_argument('--on-cut', choices=sorted(ON_CUT), default='drop',
                          help='how such an answer is completed where it is cut; drop: what was not complete goes; '
                          'close: it is ended in a short way, whose content is made up')
@@ -66,4 +95,5 @@ def add_form_options(command: argparse.ArgumentParser) -> None:
 def form_fields(options: argparse.Namespace) -> dict:
     """Return the fields of a goal that the options give."""
     return {'response_schema': options.schema or '', 'choices': options.choice, 'regex': options.regex or '',
-            'on_cut': ON_CUT[options.on_cut]}
+            'on_cut': ON_CUT[options.on_cut], 'tools': options.tools or '',
+            'tool_choice': TOOL_CHOICE[options.tool_choice], 'thinking': THINKING[options.thinking]}

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from timebill_ros.codes import ErrorCode, Phase, Verdict
+from timebill_ros.codes import ErrorCode, Part, Phase, Verdict
 from timebill_ros.request import Outcome, Plan, Request, Timing
 
 MOVED_S = 1e-3  # a deadline that would move by less stays where it is
@@ -43,7 +43,8 @@ class Job:
     promise: Verdict = Verdict.UNKNOWN  # verdict of the first plan, which is the one that counts
     started_s: float = 0.0  # when the goal was given to the worker
     planned_s: float = 0.0  # when `plan` arrived
-    text: str = ''  # as streamed so far
+    text: str = ''  # as streamed so far, without what is in `beside`
+    beside: dict[Part, str] = field(default_factory=dict)  # reasoning and calls of tools, as streamed so far
     n_tokens: int = 0
     first_text: tuple[float, int] = (0.0, 0)  # (when the first tokens came, how many came then)
     last_text_s: float = 0.0  # when the latest tokens came
@@ -151,7 +152,11 @@ class Job:
         """Take what the worker says of the running goal; True where its phase or its plan has changed."""
         kind = event['event']
         if kind == 'text':
-            self.text += event['delta']
+            part = Part(event.get('part', Part.TEXT))
+            if part is Part.TEXT:
+                self.text += event['delta']
+            else:
+                self.beside[part] = self.beside.get(part, '') + event['delta']
             self.n_tokens = self.timing.generated_tokens = event['n']
             self.last_text_s = now
             if not self.first_text[1]:

@@ -57,9 +57,9 @@ def ended(tokenizer, chat: ChatFacts, request: Request, tokens: list[int], reaso
     if request.tools and chat.calls:
         # Markers of calls may be special tokens, which have no text otherwise.
         whole = text if answer is not None else _marked(tokenizer, tokens)
-        if chat.calls.start(whole) < len(whole) or answer is not None:
-            text, found = taken_apart(whole, chat.calls, names_of(request.tools), reason)
-            calls = tuple(as_records(found))
+        text, found = taken_apart(whole if chat.calls.start(whole) < len(whole) else text, chat.calls,
+                                  names_of(request.tools), reason)
+        calls = tuple(as_records(found))
     if answer is None:
         text = text.lstrip() if thought else text
         text = StopStrings(tokenizer, request.sampling.stop).cut(text)

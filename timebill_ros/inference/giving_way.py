@@ -41,10 +41,10 @@ class GivingWay:
         To be called between two tokens of `chain`, all of which have been read, or with None between two chunks of
         prefill. Where the sequence cannot be kept, the request is canceled.
         """
-        control, asides = self._control, self._model.asides
+        control = self._control
         if control.canceled or not control.pausing:
             return False
-        control.pausing = False
+        asides, control.pausing = self._model.asides, False
         started = self._clock()
         try:
             if asides is None:

@@ -104,7 +104,7 @@ def found_in(tokenizer) -> ThinkingSection | None:
         on, off = (_rendered(tokenizer, **{switch: value}) for value in (True, False))
         if None not in (on, off) and (found := _switched(on, off)):
             return ThinkingSection(*found, switch, by_itself == on)
-    found = _remembered(tokenizer) or _opened(tokenizer, by_itself, str(template))
+    found = _remembered(tokenizer, by_itself) or _opened(tokenizer, by_itself, str(template))
     return ThinkingSection(*found, '', _ends_with(by_itself, found[0])) if found else None
 
 
@@ -135,13 +135,17 @@ def _switched(on: str, off: str) -> tuple[str, str] | None:
     return empty[1] + space[:half], space[half:] + empty[3] + empty[4]
 
 
-def _remembered(tokenizer) -> tuple[str, str] | None:
-    """Return (opening, closing) of a template that writes the reasoning of an answer between two markers."""
+def _remembered(tokenizer, by_itself: str) -> tuple[str, str] | None:
+    """Return (opening, closing) of a template that writes the reasoning of an answer between two markers.
+
+    They have to follow what an answer begins behind.
+    """
     for field in FIELDS:
         text = _rendered(tokenizer, {'role': 'assistant', 'content': _SAID, field: _THOUGHT}) or ''
         before, _, behind = text.partition(_THOUGHT)
         opened, closed = _LAST.search(before), _FIRST.match(behind)
-        if opened and closed and opened[1] != closed[2]:
+        follows = opened and by_itself.rstrip() in (before.rstrip(), before[:opened.start()].rstrip())
+        if follows and closed and opened[1] != closed[2]:
             return opened[0], closed[0]
     return None
 

@@ -15,6 +15,7 @@
 """How a goal ended, in words and as JSON. Reads the fields of result and status; needs neither rclpy nor torch."""
 from __future__ import annotations
 
+import json
 import math
 
 from timebill_ros.codes import ErrorCode, FinishReason, Verdict, name_of
@@ -36,10 +37,16 @@ def sentence(result, received_s: float, budget_s: float) -> str:
     added = len(result.text) - result.generated_characters
     completed = f', {added} characters added' if result.text and added else ''
     promise = {'kept': 'promise kept', 'missed': 'promise MISSED', 'none': 'no promise'}[promise_of(result)]
-    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{completed}{evicted}{dropped}'
-            f'{seed}; '
+    thought = f', {timing.reasoning_tokens} of them thinking' if timing.reasoning_tokens else ''
+    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{thought}{completed}{evicted}'
+            f'{dropped}{seed}; '
             f'verdict {name_of(Verdict, timing.verdict)}, finish {name_of(FinishReason, result.finish_reason)}, '
             f'{promise}]')
+
+
+def calls_of(result) -> list[dict]:
+    """Return the calls of tools in an action result, for JSON: each with an id, a name and arguments."""
+    return [{'id': call.id, 'name': call.name, 'arguments': json.loads(call.arguments)} for call in result.tool_calls]
 
 
 def as_json(result, accepted_s: float, received_s: float, budget_s: float) -> dict:
@@ -47,6 +54,7 @@ def as_json(result, accepted_s: float, received_s: float, budget_s: float) -> di
     timing = {field: getattr(result.timing, field) for field in result.timing.get_fields_and_field_types()}
     timing['verdict'] = name_of(Verdict, result.timing.verdict)
     row = {'text': result.text, 'generated_characters': result.generated_characters,
+           'tool_calls': calls_of(result), 'reasoning': result.reasoning,
            'error': name_of(ErrorCode, result.error_code), 'error_code': result.error_code,
            'error_msg': result.error_msg, 'finish_reason': name_of(FinishReason, result.finish_reason),
            'verdict': timing['verdict'], 'promise': promise_of(result), 'budget_s': budget_s,

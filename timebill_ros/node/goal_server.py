@@ -26,7 +26,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from timebill_ros import admission
 from timebill_ros.action import Generate
-from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Part, Phase, Verdict
 from timebill_ros.dispatch.delivery_margin import DeliveryMargin
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.dispatch.job import Job
@@ -41,6 +41,7 @@ DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
 NOT_REACHED = 'its acceptance could not be sent; the client is gone, or ROS has not discovered it yet'
 CLIENT_GONE = 'its client is gone (cancel_abandoned)'
 DELIVERY_S = 0.2  # how long they then leave DDS to carry the results
+IN_ORDER = (Part.REASONING, Part.TEXT, Part.TOOL_CALL)  # as they come in an answer
 # ROS's default keeps 10 requests and drops the oldest: a client that cancels 20 goals at once would lose half of them.
 SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -303,17 +304,19 @@ class GoalServer:
             self._clients.forget(request_id)
 
     def _run(self, handle, job: Job) -> Generate.Result:
-        sent = ''
+        sent = dict.fromkeys(IN_ORDER, '')
         hears = True  # feedback is an extra: where publishing it fails, the goal goes on without
         while not job.ended.wait(1.0 / self._settings['feedback_rate']):
-            text = job.text
-            if hears and (len(text) > len(sent) or not job.n_tokens):
-                hears = self._guarded('feedback', self._publish_feedback, handle, job, text[len(sent):])
-                sent = text
+            written = {Part.TEXT: job.text, **job.beside}
+            new = [(part, written[part][len(sent[part]):]) for part in IN_ORDER
+                   if len(written.get(part, '')) > len(sent[part])]
+            for part, delta in new or ([] if job.n_tokens else [(Part.TEXT, '')]):
+                hears = hears and self._guarded('feedback', self._publish_feedback, handle, job, delta, part)
+                sent[part] += delta
         outcome = job.outcome
-        if hears and outcome.text.startswith(sent) and len(outcome.text) > len(sent):
-            # So that the deltas add up to the text.
-            self._guarded('feedback', self._publish_feedback, handle, job, outcome.text[len(sent):])
+        for part, whole in ((Part.REASONING, outcome.reasoning), (Part.TEXT, outcome.text)):
+            if hears and whole.startswith(sent[part]) and len(whole) > len(sent[part]):  # so that deltas add up to it
+                self._guarded('feedback', self._publish_feedback, handle, job, whole[len(sent[part]):], part)
         result = translation.to_result(outcome)  # before the state is set, because it might raise
         goal_handle.conclude(self._server, handle, outcome, by_client=not job.cancel_reason)
         set_s = time.monotonic()
@@ -325,10 +328,10 @@ class GoalServer:
         return result
 
     @staticmethod
-    def _publish_feedback(handle, job: Job, delta: str) -> None:
+    def _publish_feedback(handle, job: Job, delta: str, part: Part) -> None:
         now = time.monotonic()
         expected_s, worst_s = job.remaining_s(now)
         phase = job.phase if job.phase in (Phase.QUEUED, Phase.PREFILL) else Phase.DECODE
         handle.publish_feedback(Generate.Feedback(
-            phase=int(phase), text_delta=delta, generated_tokens=job.n_tokens,
+            phase=int(phase), text_delta=delta, part=int(part), generated_tokens=job.n_tokens,
             estimated_time_remaining_s=expected_s, slack_s=job.request.deadline_s - now - worst_s))

@@ -55,8 +55,9 @@ class PrepareService:
                 raise GoalError(ErrorCode.INACTIVE, f'the node is {self._state()}, not active')
             now = time.monotonic()
             request = translation.to_request(
-                Generate.Goal(prompt=asked.prompt, messages=asked.messages), 'prepare', release_s=now, margin_s=0.0,
-                deadline_in_s=None, settings={**self._settings, 'default_time_budget_s': FOREVER_S}, model_sampling={})
+                Generate.Goal(prompt=asked.prompt, messages=asked.messages, tools=asked.tools), 'prepare',
+                release_s=now, margin_s=0.0, deadline_in_s=None,
+                settings={**self._settings, 'default_time_budget_s': FOREVER_S}, model_sampling={})
             response.prompt_tokens, response.ready_tokens = self._wait(self._dispatcher.prepare(request))
         except GoalError as error:
             response.error_code = int(error.code)

@@ -89,4 +89,5 @@ def make_engine(settings: dict, model, predictor, profile: Profile, tracker: Tra
     return Engine(model, predictor, profile.times, tracker, rule=rule, ranges=ranges, prefill_chunk_tokens=chunk_tokens,
                   prediction_wait_s=settings['prediction_wait_s'],
                   predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
-                  drop_infeasible=settings['drop_infeasible'], states=states)
+                  drop_infeasible=settings['drop_infeasible'], states=states,
+                  thinking_end_text=settings['thinking_end_text'])

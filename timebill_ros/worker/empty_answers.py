@@ -35,16 +35,17 @@ class EmptyAnswers:
 
     def __init__(self, clock: Clock = time.monotonic):
         self._clock = clock
-        self._recent: deque[FinishReason | None] = deque(maxlen=WINDOW)  # None: with text
+        self._recent: deque[FinishReason | None] = deque(maxlen=WINDOW)  # None: with text or calls of tools
         self._quiet_until_s = -float('inf')
 
     def observe(self, outcome: Outcome) -> None:
         """Take note of how a goal ended."""
         if outcome.error_code is not ErrorCode.NONE:
             return
-        self._recent.append(None if outcome.text else outcome.finish_reason)
+        has_content = bool(outcome.text or outcome.tool_calls)
+        self._recent.append(None if has_content else outcome.finish_reason)
         empty = [reason for reason in self._recent if reason is not None]
-        if outcome.text or len(empty) < OFTEN or self._clock() < self._quiet_until_s:
+        if has_content or len(empty) < OFTEN or self._clock() < self._quiet_until_s:
             return
         self._quiet_until_s = self._clock() + QUIET_S
         stopped = empty.count(FinishReason.STOP)

@@ -306,7 +306,7 @@ class Worker:
     def _generate(self, request: Request) -> Outcome:
         control = control_of(request, self.channel, self._streamer, self._serve_one)
         with self._steering.running(request.request_id, control), \
-                self._streamer.streaming(self.engine.model.tokenizer, request, control):
+                self._streamer.streaming(self.engine.model.tokenizer, request, control, self.engine.model.chat):
             return self.engine.run(request, control)
 
     def _estimate(self, message: dict) -> None:

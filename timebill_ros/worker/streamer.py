@@ -21,10 +21,12 @@ import threading
 import time
 from collections.abc import Iterator
 
+from timebill_ros.codes import Part
 from timebill_ros.dispatch.channel import Channel
+from timebill_ros.inference.chat_facts import NO_CHAT, ChatFacts
 from timebill_ros.inference.control import Control
-from timebill_ros.inference.text import TextStream
 from timebill_ros.request import Request, to_dict
+from timebill_ros.worker.written_parts import Pieces, WrittenParts
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +59,12 @@ class Streamer:
             self._thread = thread
 
     @contextlib.contextmanager
-    def streaming(self, tokenizer, request: Request, control: Control) -> Iterator[None]:
+    def streaming(self, tokenizer, request: Request, control: Control, chat: ChatFacts = NO_CHAT) -> Iterator[None]:
         """Send what `request` has to tell while inside. What is still held back at the end comes with the outcome.
 
         This may be entered inside of itself, for a request to which another gives way.
         """
-        stream = _Stream(self._channel, tokenizer, request, control)
+        stream = _Stream(self._channel, tokenizer, request, control, chat)
         with self._lock:
             outer, self._stream = self._stream, stream
         self._runs.set()
@@ -100,13 +102,9 @@ class _Stream:
     computation has counted.
     """
 
-    def __init__(self, channel: Channel, tokenizer, request: Request, control: Control):
+    def __init__(self, channel: Channel, tokenizer, request: Request, control: Control, chat: ChatFacts):
         self._channel, self._request, self._control = channel, request, control
-        self._text = TextStream(tokenizer)
-        # Text that was sent cannot be taken back. The last characters may be the beginning of a stop string, so as many
-        # are held back as the longest one has, less 1.
-        self._hold = max((len(s) for s in request.sampling.stop), default=1) - 1
-        self._held = ''
+        self._parts = WrittenParts(tokenizer, request, control, chat)
         self._sent, self._revised = 0, None
         self._looks, self._signed_s = 0, time.monotonic()
         self._failed = False  # the text cannot be streamed any more
@@ -124,24 +122,21 @@ class _Stream:
         n = control.n_tokens
         if n != self._sent:
             self._sent = n
-            self._channel.send({'event': 'text', 'id': name, 'delta': self._delta(n), 'n': n})
+            for part, delta in self._pieces(n) or [(Part.TEXT, '')]:
+                event = {'event': 'text', 'id': name, 'delta': delta, 'n': n}
+                self._channel.send(event if part is Part.TEXT else {**event, 'part': part})
 
-    def _delta(self, n: int) -> str:
+    def _pieces(self, n: int) -> Pieces:
         """Return the text that can be sent now that there are `n` tokens; nothing more once that has failed.
 
         The number of tokens is sent all the same: the node takes it for a sign of life.
         """
         if self._failed:
-            return ''
+            return []
         try:
-            self._held += self._text.advance(self._control.tokens, n)
+            return self._parts.advance(n)
         except Exception as error:  # memory is short, for instance; a piece may be lost, so the rest would not fit
             self._failed = True
             log.warning('the text of goal %s is not streamed any more, and its result will hold it (%s: %s)',
                         self._request.request_id, type(error).__name__, error)
-            return ''
-        # The loop counts a token before it looks for stop strings in it, so a whole one may be here.
-        cut = min([len(self._held) - self._hold,
-                   *(self._held.find(s) for s in self._request.sampling.stop if s in self._held)])
-        delta, self._held = self._held[:max(cut, 0)], self._held[max(cut, 0):]
-        return delta
+            return []

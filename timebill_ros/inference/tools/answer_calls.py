@@ -48,7 +48,7 @@ def taken_apart(text: str, calls: CallFormat, names: list[str], reason: FinishRe
     found = calls.read(text, names)
     ended = reason in (FinishReason.EOS, FinishReason.STOP)
     if found.calls and (ended or reason in CUT):
-        return Answered(found.text, found.calls)
+        return Answered(found.text if ended else text[:found.start].strip(), found.calls)
     if ended:
         return Answered(text, [])
     return Answered(_without_beginning(text[:found.start], calls.marker), [])
