@@ -31,13 +31,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import evaluation_tables  # noqa: E402  (beside this file)
+import fleet_tables  # noqa: E402
 import length_tables  # noqa: E402
 import results_tables  # noqa: E402
 
 from timebill_ros import settings  # noqa: E402  (of this checkout, not an installed one)
 
-WITH_BLOCKS = ('README.md', 'docs/results.md', 'docs/interfaces.md')
-BLOCKS = {**results_tables.BLOCKS, **length_tables.BLOCKS, **evaluation_tables.BLOCKS}
+WITH_BLOCKS = ('README.md', 'docs/results.md', 'docs/interfaces.md', 'docs/fleet.md')
+BLOCKS = {**results_tables.BLOCKS, **length_tables.BLOCKS, **evaluation_tables.BLOCKS, **fleet_tables.BLOCKS}
 BLOCK = re.compile(r'(<!-- generated: ([^>]+) -->\n).*?(\n?<!-- end -->)', re.DOTALL)
 
 # Headings of docs/parameters.md, each with the first parameter below it, in the order of settings.PARAMETERS.

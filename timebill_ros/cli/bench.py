@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 from timebill_ros import settings
-from timebill_ros.cli import bench_evaluation, bench_prefix
+from timebill_ros.cli import bench_evaluation, bench_fleet, bench_prefix
 from timebill_ros.cli.bench_options import EMBEDDED, FOLDER, add_answer_options, answer_arguments
 from timebill_ros.cli.isolation import isolate
 from timebill_ros.cli.model_options import add_model_options, model_arguments, model_settings
@@ -45,6 +45,7 @@ TAKES = {
     'wcet': '5 minutes, and 15 with real text',
     'parallel': '2 minutes',
     'prefix': '10 minutes, with smollm2',
+    'fleet': 'half a minute',
     'all': '3 hours, 10 minutes with --quick, and longer with --tasks',
 }
 
@@ -57,6 +58,7 @@ def add(commands) -> None:
                       _add_miss_rate, _add_knobs, _add_load, _add_utilisation, _add_device):
         add_bench(benches)
     bench_evaluation.add_to(benches, _parser)
+    bench_fleet.add_to(benches, _parser)
     bench_prefix.add_to(benches, _parser)
 
 
