@@ -59,7 +59,7 @@ STEPS = (
     Step('quality', 3, 0.5, ('--limit', '10')),
     Step('deadlines', 30, 1.2, ('--limit', '10', '--live-limit', '3')),
     Step('k-sweep', 20, 0.5, ('--limit', '10', '--live-limit', '3')),
-    Step('length-predictor', 15, 0.8, ('--prompts', '12', '--samples', '1', '--bounds', '256', '--learned-from', '40')),
+    Step('length-predictor', 15, 1.1, ('--prompts', '12', '--samples', '1', '--bounds', '256', '--learned-from', '40')),
     Step('miss-rate', 20, 1.0, ('--prompts', '12', '--replays', '2', '--requests', '60', '--live', '10')),
     Step('knobs', 5, 0.8, ('--prompts', '6', '--requests', '30', '--seconds', '12')),
     Step('utilisation', 25, 1.0, ('--seconds', '2', '--budgets', 'tight', '--loads', '0.7', '1.3')),
