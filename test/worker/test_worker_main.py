@@ -34,6 +34,7 @@ from timebill_ros import settings
 from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.dispatch.worker_process import WorkerProcess
+from timebill_ros.inference.chat_facts import NO_CHAT
 from timebill_ros.planning.length_source import LengthSource
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Outcome, Request, Timing, to_dict
@@ -159,7 +160,8 @@ class Sent(list):
 def answered(run, check=lambda: None, worker=None, **request):
     """The 'done' event of a worker whose engine does `run(request, control)`, and the worker."""
     worker = worker or Worker(Sent())
-    model = SimpleNamespace(tokenizer=ByteTokenizer(), check=check, reset=lambda: None, synchronize=lambda: None)
+    model = SimpleNamespace(tokenizer=ByteTokenizer(), check=check, reset=lambda: None, synchronize=lambda: None,
+                            chat=NO_CHAT)
     worker.engine = SimpleNamespace(run=run, model=model, tracker=Tracker('fixed'), lengths=LengthSource())
     data = {**to_dict(Request('r', 0.0, 1e9, prompt='w1')), **request}
     worker._run({'op': 'run', 'request': data})
@@ -272,7 +274,7 @@ def test_a_goal_needs_no_new_thread(monkeypatch):
 def test_a_model_that_memory_is_too_short_for_fails_to_configure_with_numbers(monkeypatch):
     sent = Sent()
     worker = Worker(sent)
-    loading = SimpleNamespace(load_engine=lambda settings: [None] * 10 ** 18)
+    loading = SimpleNamespace(load_engine=lambda settings, **options: [None] * 10 ** 18)
     monkeypatch.setitem(sys.modules, 'timebill_ros.worker.loading', loading)
     worker._configure({'op': 'configure', 'settings': _settings()})
     assert sent[-1]['event'] == 'failed'
