@@ -104,7 +104,8 @@ MISTRAL = """{{- '<s>' }}
     {%- elif m.role == 'assistant' %}
         {{- ' ' + m.content + '</s>' }}
     {%- elif m.role == 'tool' %}
-        {{- '[TOOL_RESULTS] {"content": ' + (m.content | tojson) + ', "call_id": "' + m.tool_call_id + '"}[/TOOL_RESULTS]' }}
+        {{- '[TOOL_RESULTS] {"content": ' + (m.content | tojson) }}
+        {{- ', "call_id": "' + m.tool_call_id + '"}[/TOOL_RESULTS]' }}
     {%- endif %}
 {%- endfor %}"""
 R1 = ("{% for m in messages %}{% if m.role == 'user' %}{{ '<|User|>' + m.content }}{% else %}"

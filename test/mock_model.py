@@ -66,7 +66,7 @@ class MockModel:
     stream = Stream()
     max_context = 4000
     variants = {'float32': None}
-    prefixes = None
+    prefixes = asides = None
     chat = NO_CHAT
     grammars = NoGrammars('this model is one of tests')
 

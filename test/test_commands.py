@@ -38,7 +38,7 @@ PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'resource' / 'demo
          *sorted((ROOT / 'docs').glob('*.md'))]
 BLOCK = re.compile(r'^```sh( run)?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 # Programs of the system, which the documentation may use without a check of their arguments.
-OF_THE_SYSTEM = {'cd', 'git', 'rosdep', 'colcon', 'source', 'export', 'kill', 'nsys'}
+OF_THE_SYSTEM = {'cd', 'git', 'rosdep', 'colcon', 'source', 'export', 'kill', 'nsys', 'curl'}
 ROS2_COMMANDS = {'security', 'service', 'lifecycle', 'topic', 'param', 'action'}
 KNOWN = {parameter.name for parameter in settings.PARAMETERS}
 HOLE, SHARE = 'PLACEHOLDER', '/SHARE'

@@ -126,7 +126,8 @@ class Engine:
         phase('tokenize')
         gives_way = GivingWay(self.model, control, timing, clock)
         while (prepared := prepare(self.model, request, control.should_stop)) is None:
-            self.model.reset()  # it holds what an earlier request has left
+            if control.pausing:
+                self.model.reset()  # what an earlier request has left need not be kept
             if not gives_way():
                 return Ended(FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE)
         timing.prompt_tokens, answer = (n_x := prepared.n_x), prepared.answer

@@ -140,7 +140,7 @@ def found_in(tokenizer) -> CallFormat | None:
         return None
     begin, middle, end = written
     several = None if two is None else _parts(two[before:len(two) - after], 2)
-    between = several[2] if several and (several[0], several[1], several[3], several[4]) == (begin, middle, middle, end) \
+    between = several[2] if several and (*several[:2], *several[3:5]) == (begin, middle, middle, end) \
         else ''
     return CallFormat(begin, middle, between, end)
 
