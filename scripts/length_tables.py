@@ -61,7 +61,7 @@ def remaining(rows: list[dict]) -> str:
     tokens = sorted({row['tokens'] for row in rows})
 
     def cell(row: dict | None) -> str:
-        return '' if row is None else f'{row["crps"]:.1f} ({percent(row["crps_less_than_marginal"])})'
+        return '' if row is None else f'{row["crps"]:.1f} ({percent(row["crps_less_than_marginal"] + 0.0)})'
 
     return table(['', *(f'after {n} tokens' for n in tokens)],
                  [[method, *(cell(found.get((method, n))) for n in tokens)]
@@ -75,7 +75,7 @@ def predicted_lengths(data: dict) -> str:
         facts = data['beds'][TEXT]
         left_out = ', '.join(facts['kinds_left_out_when_shifted'])
         kinds = f'; on the shifted split, kinds that were not among them ({left_out})' if left_out else ''
-        parts += [f'Real text, {facts["model"]} in {facts["dtype"]}: learned from {facts["goals_learned_from"]:,} '
+        parts += [f'Real text, {facts["model"]}: learned from {facts["goals_learned_from"]:,} '
                   f'prompts, judged on {facts["prompts_judged"]:,} others{kinds}. Answers were cut at '
                   f'{facts["max_new_tokens"]:,} tokens.', errors(text)]
     if left := _of(data.get('remaining', []), TEXT):
