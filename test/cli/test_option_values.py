@@ -29,6 +29,8 @@ def test_a_value_within_the_bounds_is_taken(kind, text, value):
 
 
 @pytest.mark.parametrize(('kind', 'text', 'said'), [
+    (whole(0, 65535), '65536', 'no whole number from 0 to 65535'),
+    (number(0, 2 ** 31 - 1), '1e12', 'no number above 0 and at most 2147483647'),
     (whole(0), '-1', "'-1' is no whole number from 0 up"), (whole(1), '0', 'from 1 up'), (whole(1), '1.5', 'from 1 up'),
     (whole(1), 'many', "'many' is no whole"), (number(0), '0', "'0' is no number above 0"), (number(0), '-1', "'-1'"),
     (number(0), 'nan', "'nan'"), (number(0), 'inf', "'inf'"), (number(0), 'long', "'long'")])

@@ -22,29 +22,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """Return the type of an option that is a whole number from `least` up."""
+def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """Return the type of an option that is a whole number from `least` to `most`."""
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = None
-        if value is None or value < least:
-            raise argparse.ArgumentTypeError(f'{text!r} is no whole number from {least} up')
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(f'{text!r} is no whole number from {least} '
+                                             + ('up' if most == math.inf else f'to {most}'))
         return value
 
     return parse
 
 
-def number(above: float) -> Callable[[str], float]:
-    """Return the type of an option that is a finite number above `above`."""
+def number(above: float, most: float = math.inf) -> Callable[[str], float]:
+    """Return the type of an option that is a finite number above `above`, and `most` at the most."""
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not above < value < math.inf:
-            raise argparse.ArgumentTypeError(f'{text!r} is no number above {above:g}')
+        if not above < value < math.inf or value > most:
+            raise argparse.ArgumentTypeError(f'{text!r} is no number above {above:g}'
+                                             + ('' if most == math.inf else f' and at most {most}'))
         return value
 
     return parse

@@ -29,9 +29,10 @@ def add(commands) -> None:
     command.add_argument('--server', default='/timebill', help='name of the node')
     command.add_argument('--host', default='127.0.0.1', metavar='ADDRESS',
                          help='address to listen on; any but those of this machine itself need --token-file')
-    command.add_argument('--port', type=whole(0), default=8000, metavar='N', help='port to listen on; 0: a free one')
+    command.add_argument('--port', type=whole(0, 65535), default=8000, metavar='N',
+                         help='port to listen on; 0: a free one')
     command.add_argument('--token-file', metavar='FILE', help='file with the token that clients must send')
-    command.add_argument('--deadline', type=number(0), default=30.0, metavar='S',
+    command.add_argument('--deadline', type=number(0, 2 ** 31 - 1), default=30.0, metavar='S',
                          help='deadline of requests that name none, in seconds')
     command.add_argument('--model-name', default='timebill', metavar='NAME', help='what the model is called in answers')
     command.add_argument('--max-body', type=whole(1), default=2048, metavar='KIB',
