@@ -30,9 +30,9 @@ def add_to(benches, parser: Callable) -> None:
     command = parser(benches, 'fleet', 'what a model on board is worth where 10 to 10,000 robots share one server, '
                      'simulated from recorded times')
     command.add_argument('--onboard', type=Path, metavar='FILE',
-                         help='results.json of "timebill demo" on a robot: its goals without hurry are the questions')
+                         help='needed: results.json of "timebill demo" on a robot, whose goals without hurry are asked')
     command.add_argument('--server', type=Path, metavar='FILE',
-                         help='device.json of "timebill bench device" on the server')
+                         help='needed: device.json of "timebill bench device" on the server')
     command.add_argument('--shape', default='Qwen2.5-7B', help='which model of that file the server has')
     command.add_argument('--robots', type=whole(1), nargs='+', default=list(ROBOTS), metavar='N')
     command.add_argument('--places', type=whole(1), default=16, metavar='N',
