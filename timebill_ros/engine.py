@@ -289,8 +289,8 @@ class Engine:
         before = [*prepared.ids, *control.tokens[:thought]]
         with model.drawing(request.sampling, before) as sampler, no_collection():
             return decode(self.ranges.stepping(model), sampler, logits, position=len(before), n_kv=n_kv + thought,
-                            cap=plan.length_cap,
-                            cap_reason=FinishReason.LENGTH if plan.length_cap - thought >= request.max_new_tokens else
+                          cap=plan.length_cap,
+                          cap_reason=FinishReason.LENGTH if plan.length_cap - thought >= request.max_new_tokens else
                           FinishReason.CAPPED,
                           step_s=self.planner.times_of(plan.variant, request.sampling.kind).steps.scaled(
                               plan.timing_factor),

@@ -31,18 +31,7 @@ def schema(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("'' names no file; leave --schema out for a free answer, or give {} for any "
                                          'object')
-    try:
-        found = text if text.lstrip().startswith('{') else Path(text).read_text(encoding='utf-8')
-    except (OSError, UnicodeError) as error:
-        raise argparse.ArgumentTypeError(f'{text!r} is no file that can be read: {error}') from error
-    try:
-        is_object = isinstance(json.loads(found), dict)
-    except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f'{text!r} holds no JSON: {error}') from error
-    if not is_object:
-        raise argparse.ArgumentTypeError(f'{text!r} holds no JSON Schema, which is an object such as '
-                                         '{"type": "object"}')
-    return found
+    return _json(text, dict, 'no JSON Schema, which is an object such as {"type": "object"}')
 
 
 def regex(text: str) -> str:
@@ -57,17 +46,21 @@ def tools(text: str) -> str:
 
     The node says what is wrong with a tool.
     """
+    return _json(text, list, 'no tools, which are a list such as [{"type": "function", "function": {"name": "stop"}}]')
+
+
+def _json(text: str, kind: type, lacks: str) -> str:
+    """Return the JSON in the file `text`, or `text` itself where it is that; `lacks`: what it holds if no `kind`."""
     try:
-        found = text if text.lstrip().startswith('[') else Path(text).read_text(encoding='utf-8')
+        found = text if text.lstrip()[:1] in ('{', '[') else Path(text).read_text(encoding='utf-8')
     except (OSError, UnicodeError) as error:
         raise argparse.ArgumentTypeError(f'{text!r} is no file that can be read: {error}') from error
     try:
-        is_list = isinstance(json.loads(found), list)
+        is_right = isinstance(json.loads(found), kind)
     except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f'{text!r} holds no JSON: {error}') from error
-    if not is_list:
-        raise argparse.ArgumentTypeError(f'{text!r} holds no tools, which are a list such as [{{"type": "function", '
-                                         '"function": {"name": "stop"}}]')
+    if not is_right:
+        raise argparse.ArgumentTypeError(f'{text!r} holds {lacks}')
     return found
 
 

@@ -272,7 +272,7 @@ class Dispatcher:
 
     def _renew_deadlines(self, instant: Callable[[float], float | None], epoch: int) -> None:
         for job in self.held():
-            if job.renew_deadline(instant, epoch) and job is self._begun.find(job.request.request_id):
+            if job.renew_deadline(instant, epoch) and any(job is begun for begun in self._begun):
                 self._begun.move_deadline(job)
 
     def _end_all(self, code: ErrorCode, message: str, done: threading.Event) -> None:
