@@ -56,7 +56,7 @@ def test_both_test_beds_and_what_is_left_of_answers(made):
                                         'MAE, shifted split | CRPS, shifted split |')
     assert real.splitlines()[2:] == ['| regression | 12.2 | - | 3.50 | 28.0 | 0.877 | - | 13.8 | - |',
                                      '| states | 12.2 | 8.1 | 3.50 | 28.0 | 0.877 | - | 13.8 | 8.1 |']
-    assert head == ('Real text, small in float32: learned from 1,000 prompts, judged on 300 others; on the shifted '
+    assert head == ('Real text, small: learned from 1,000 prompts, judged on 300 others; on the shifted '
                     'split, kinds that were not among them (b, d). Answers were cut at 256 tokens.')
     assert 'CRPS' in left and last.splitlines()[-1] == '| states | 30.0 (25 %) | 30.0 (25 %) |'
     alone = made.predicted_lengths({'rows': [one for one in rows if one['bed'] == 'text'], 'beds': {'text': facts}})

@@ -60,11 +60,12 @@ def test_estimate_while_a_goal_runs(node):
     running = node.send(make_goal(budget_s=40.0, max_new_tokens=LONG))
     node.wait_for_phase(running, RequestStatus.PHASE_DECODE)
     asked = {'messages': [ChatMessage(role='user', content='w1 w2')], 'max_new_tokens': 101}
-    # First, while half of the running goal is still to come, whatever a busy machine takes to carry a call.
-    assert node.call(EstimateTime, time_budget=duration(0.5), **asked).verdict == Timing.VERDICT_INFEASIBLE
+    # First, while most of the running goal is still to come: a busy machine takes seconds to carry the second call.
+    hopeless = node.call(EstimateTime, time_budget=duration(0.5), **asked)
+    assert hopeless.verdict == Timing.VERDICT_INFEASIBLE and 0.5 < hopeless.waiting_s <= 40.0
     answer = node.call(EstimateTime, time_budget=duration(120.0), **asked)
     assert (answer.error_code, answer.error_msg, answer.is_from_bound) == (Result.NONE, '', True)
-    assert 5.0 < answer.waiting_s <= 40.0 and answer.verdict == Timing.VERDICT_FITS
+    assert 0.0 < answer.waiting_s <= 40.0 and answer.verdict == Timing.VERDICT_FITS
     assert 5 < answer.prompt_tokens < 40 and (answer.predicted_tokens, answer.pessimistic_tokens) == (51, 101)
     assert answer.wcet_without_eviction_s == pytest.approx(0.1 + 2e-4 * answer.prompt_tokens, abs=0.01)
     bad = node.call(EstimateTime, prompt='w1', sampling=SamplingConfig(top_p=2.0))
