@@ -21,24 +21,28 @@ from types import SimpleNamespace
 import pytest
 import tiny_models
 from mock_model import TIMES, FakeClock, MockModel, MockPredictions
+from transformers import AutoModelForCausalLM
 
-from timebill_ros.bench import budget_measurement, timed_answers
-from timebill_ros.bench.budget_measurement import BESIDE, FIRST, QUANTILES, Cases, Measurement
+from timebill_ros import settings
+from timebill_ros.bench import budget_measurement, budgets, timed_answers
+from timebill_ros.bench.budget_measurement import Measurement
 from timebill_ros.bench.budget_results import families_of, how, place, results_of
 from timebill_ros.bench.budget_rows import rows_of
+from timebill_ros.bench.finished_answers import BESIDE, FIRST, QUANTILES, Cases, FinishedAnswers
 from timebill_ros.bench.known_lengths import KnownLengths
 from timebill_ros.bench.live_answers import PLANNERS, LiveRun
 from timebill_ros.bench.skip_next import SEEDS
 from timebill_ros.cli.main import main
 from timebill_ros.codes import Strategy
 from timebill_ros.engine import Engine
+from timebill_ros.inference.model_directory import fingerprint
 from timebill_ros.planning.paper_rule import PaperRule
 from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.resources import quality_table_path
 from timebill_ros.tasks.scored_task import ScoredTask
-from timebill_ros.training.journal import Journal
+from timebill_ros.training.journal import Journal, read
 
 ANSWER = b'abcdefghijklmnopqrst'
 TASKS = [ScoredTask(str(i), 'ab'[i % 2], [{'role': 'user', 'content': 'x' * (100 + 300 * i)}], 100,
@@ -187,18 +191,15 @@ def test_results_of_what_is_finished(clock, tmp_path):
     before = (tmp_path / 'journal').read_bytes()
     with open(tmp_path / 'journal', 'ab') as file:
         file.write(b'{"kind": "rec')  # as another process writes it just now
-    with Journal(tmp_path / 'journal', {'model': 'mock'}, writes=False) as journal:
-        found = Measurement(engines_of(clock, NARROW), journal, TASKS, 4, 0.03, {}, lambda: None, NARROW)
+    _, pieces = read(tmp_path / 'journal')
+    found = FinishedAnswers(Model(clock), pieces, TASKS, 4, 0.03, NARROW)
     assert [task.key for task in found.finished_live_tasks()] == ['0', '1']
     assert [task.key for task in found.finished_tasks()] == ['0', '1', '2']
     results = results_of(found)
     assert list(results['quality', 'KILL', 0.5]) == ['0', '1'] and len(results['fixed_95', 'KILL', 0.5]) == 3
     assert (tmp_path / 'journal').read_bytes() == before + b'{"kind": "rec'
-    with Journal(tmp_path / 'none', {'model': 'mock'}, writes=False) as journal:
-        found = Measurement(engines_of(clock, NARROW), journal, TASKS, 4, 0.03, {}, lambda: None, NARROW)
-        with pytest.raises(ValueError, match='no task is finished'):
-            results_of(found)
-    assert not (tmp_path / 'none').exists()
+    with pytest.raises(ValueError, match='no task is finished'):
+        results_of(FinishedAnswers(Model(clock), [], TASKS, 4, 0.03, NARROW))
 
 
 def test_families_take_turns(clock, tmp_path):
@@ -233,6 +234,58 @@ def test_the_oracle_comes_to_the_end_as_often_as_any_rule(clock, tmp_path):
         assert ended['oracle'] >= ended['quality']
 
 
+FEW = Cases(ratios=(0.5,), live=(), quantiles=(0.1, 0.9))
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Return (settings, journal, tasks) of a run on a small model, all of whose answers are finished."""
+    directory = str(tiny_models.directory('qwen2'))
+    tasks = [ScoredTask(str(i), 'a', [{'role': 'user', 'content': 'w7 w8'}], 4,
+                        lambda text: {'score': ('w9' in text) / 2 + ('w10' in text) / 2}) for i in range(2)]
+    values = settings.check({'model': directory, 'variants': 'int8'})
+    facts = budgets._facts(values, tasks, model=fingerprint(directory), precision='float32', device='some machine',
+                           chunk_tokens=64)
+    with Journal(tmp_path / 'journal', facts) as journal:
+        journal.add({'kind': 'budgets', 'budgets_s': [0.5, 0.6, 0.7, 0.8, 2.0]})
+        for method in ('vanilla', 'fixed_50', 'int8'):
+            for task in tasks:
+                journal.add({'kind': 'recorded', 'key': [task.key, method, FIRST],
+                             'answer': {'n_x': 2, 'ids': [9, 10, 1], 'at_s': [0.3, 0.6, 1.0]}})
+    return values, tmp_path / 'journal', tasks
+
+
+def written(values, path, tasks):
+    return budgets.measure(values, path, source=SimpleNamespace(load=lambda: tasks, name='tasks'), n_live=0, cases=FEW,
+                           finished_only=True)
+
+
+def test_rows_of_finished_answers_need_no_weights(finished, monkeypatch, capsys):
+    values, path, tasks = finished
+    monkeypatch.setattr(AutoModelForCausalLM, 'from_pretrained', None)
+    before = path.read_bytes()
+    result = written(values, path, tasks)
+    scores = {(row['method'], row['strategy'], row['budget_quantile']): row['score'] for row in result['rows']
+              if row['family'] == 'all'}
+    assert scores == {(method, strategy, quantile): score for method in ('vanilla', 'fixed_50', 'int8')
+                      for strategy, quantile, score in (('TRUNCATE', 0.1, 0.5), ('KILL', 0.1, 0.0),
+                                                        ('TRUNCATE', 0.9, 1.0), ('KILL', 0.9, 1.0))}
+    assert result['machine']['device'] == 'some machine' and result['machine']['dtype'] == 'float32'
+    assert (result['n'], result['of']) == (2, 2) and path.read_bytes() == before
+    assert '6 of 6 answers are finished; 2 of 2 tasks have all of theirs' in capsys.readouterr().out
+
+
+def test_options_other_than_the_runs_are_named(finished):
+    values, path, tasks = finished
+    for name, other in (('delivery_margin_s', 0.05), ('variants', ''), ('dtype', 'int8'), ('promise_quality', 0.5)):
+        with pytest.raises(ValueError, match='give the same options as the run that answers'):
+            written({**values, name: other}, path, tasks)
+    with pytest.raises(ValueError, match=r"'tasks': .* give the same options"):
+        written(values, path, tasks[:1])
+    with pytest.raises(ValueError, match=r'none does not exist\. --answers names the file'):
+        written(values, path.with_name('none'), tasks)
+
+
 def test_a_limit_below_zero_is_a_sentence(capsys):
     with pytest.raises(SystemExit):
         main(['bench', 'budgets', '--live-limit', '-1'])
@@ -240,7 +293,7 @@ def test_a_limit_below_zero_is_a_sentence(capsys):
 
 
 @pytest.mark.slow
-def test_the_command_on_a_real_model(tmp_path, capsys):
+def test_the_command_on_a_real_model(tmp_path, capsys, monkeypatch):
     path, out = tmp_path / 'tasks.jsonl', tmp_path / 'budgets.json'
     rows = [{'prompt': ' '.join(f'w{6 + (7 * i + j) % 100}' for j in range(40 + 10 * i)), 'answers': ['w7'],
              'metric': 'subspan', 'max_new_tokens': 16, 'family': 'ab'[i % 2]} for i in range(4)]
@@ -259,6 +312,12 @@ def test_the_command_on_a_real_model(tmp_path, capsys):
     assert len(result['rows']) == len(methods) * N_CASES * 3 and len(result['bars']) == 4
     assert result['n'] == 4 and result['n_live'] == 2 and result['machine']['device']
     assert 'quality - vanilla' in told
+    monkeypatch.setattr(budgets, 'LiveMethods', None)
+    assert main([*arguments, '--finished']) == 0
+    finished = json.loads(out.read_text())
+    assert (finished['rows'], finished['bars']) == (result['rows'], result['bars'])
+    assert all(finished['machine'][name] == result['machine'][name] for name in ('device', 'model', 'dtype'))
+    assert out.with_suffix('.answers.jsonl').read_text() == journal
     rows.pop()
     path.write_text('\n'.join(map(json.dumps, rows)))
     assert main(arguments) == 1

@@ -17,7 +17,7 @@ import json
 
 import pytest
 
-from timebill_ros.training.journal import Journal, beside
+from timebill_ros.training.journal import Journal, beside, read
 
 
 def test_entries_are_there_again(tmp_path):
@@ -45,6 +45,18 @@ def test_a_line_that_was_cut_is_dropped(tmp_path, cut):
         journal.add({'n': 3})
     with Journal(path, {}) as journal:
         assert journal.entries == [{'n': 1}, {'n': 3}]
+
+
+def test_reading_leaves_the_file_as_it_is(tmp_path):
+    path = tmp_path / 'journal'
+    with Journal(path, {'model': 'm'}) as journal:
+        journal.add({'n': 1})
+    text = path.read_text() + '{"n": 2'  # as another process writes it just now
+    path.write_text(text)
+    assert read(path) == ({'journal': 1, 'model': 'm'}, [{'n': 1}]) and path.read_text() == text
+    path.write_text('')
+    with pytest.raises(ValueError, match='journal is empty'):
+        read(path)
 
 
 def test_a_header_that_was_cut_begins_anew(tmp_path):

@@ -19,8 +19,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from timebill_ros.bench import skip_next
-from timebill_ros.bench.budget_measurement import Measurement
 from timebill_ros.bench.budget_rows import Held, Results
+from timebill_ros.bench.finished_answers import FinishedAnswers
 from timebill_ros.bench.live_answers import LiveAnswer
 from timebill_ros.bench.skip_next import SEEDS
 from timebill_ros.bench.timed_answers import score_of_cut
@@ -36,7 +36,7 @@ SHARED = ('an answer stands for another budget or strategy of the same method an
           'answer in time, or one cut by TRUNCATE of which KILL keeps nothing')
 
 
-def results_of(measured: Measurement) -> Results:
+def results_of(measured: FinishedAnswers) -> Results:
     """Return what each method made of each finished task, by (method, strategy, quantile) and the task's key.
 
     Under SKIP_NEXT jobs arrive in several orders, and the key is of a place in an order (`place`). ValueError where no
@@ -64,7 +64,7 @@ def results_of(measured: Measurement) -> Results:
     return found
 
 
-def _held(measured: Measurement, task: ScoredTask, method: str, budget_s: float, strategy: Strategy) -> Held:
+def _held(measured: FinishedAnswers, task: ScoredTask, method: str, budget_s: float, strategy: Strategy) -> Held:
     """Return what is left of a recorded answer."""
     answer, seconds = measured.recorded_answer(task, method), budget_s - measured.margin_s
     ratio, takes_s = measured.methods[method][1], answer.unhurried_s + measured.margin_s
@@ -75,7 +75,7 @@ def _held(measured: Measurement, task: ScoredTask, method: str, budget_s: float,
                 seconds=min(takes_s, budget_s), eviction_ratio=ratio)
 
 
-def _held_live(measured: Measurement, task: ScoredTask, key: tuple[str, str, str, float], budget_s: float) -> Held:
+def _held_live(measured: FinishedAnswers, task: ScoredTask, key: tuple[str, str, str, float], budget_s: float) -> Held:
     return held_live(task, measured.answered[key], budget_s, shared=key in measured.shared)
 
 
@@ -104,13 +104,13 @@ def place(key: str, seed: int) -> str:
     return f'{key} in order {seed}'
 
 
-def families_of(measured: Measurement) -> dict[str, str]:
+def families_of(measured: FinishedAnswers) -> dict[str, str]:
     """Return the family of every key in `results_of`."""
     return {name: task.family for task in measured.tasks
             for name in (task.key, *(place(task.key, seed) for seed in SEEDS))}
 
 
-def how(measured: Measurement) -> dict:
+def how(measured: FinishedAnswers) -> dict:
     """Return how the answers of these cases came about, and how many were shared, for readers of the results."""
     wanted = set(measured.live_cases)
     keys = {key for key in measured.answered if key[1:] in wanted}

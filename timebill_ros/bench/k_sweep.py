@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from timebill_ros.bench.budget_measurement import Cases
 from timebill_ros.bench.budgets import measure
+from timebill_ros.bench.finished_answers import Cases
 from timebill_ros.bench.live_answers import METHODS
 from timebill_ros.bench.machine import write
 from timebill_ros.bench.optional_plots import plots_if_installed

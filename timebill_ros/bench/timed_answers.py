@@ -30,6 +30,8 @@ from timebill_ros.deadline import Clock
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.tasks.scored_task import ScoredTask
 
+FIXED = 'fixed_'  # how the names of methods begin that evict the same share of every prompt
+
 
 @dataclass(frozen=True)
 class TimedAnswer:
@@ -117,5 +119,6 @@ def methods_of(model: CausalLM, ratios: Sequence[float] = (0.5, 0.95)) -> dict[s
     `ratios`: the shares of every prompt's cache that are evicted, one method for each.
     """
     fixed = ratios if model.supports_eviction else ()
-    return {'vanilla': (model.variant, 0.0), **{f'fixed_{100 * ratio:.0f}': (model.variant, ratio) for ratio in fixed},
+    return {'vanilla': (model.variant, 0.0),
+            **{f'{FIXED}{100 * ratio:.0f}': (model.variant, ratio) for ratio in fixed},
             **{variant: (variant, 0.0) for variant in model.variants if variant != model.variant}}

@@ -23,34 +23,23 @@ import json
 from pathlib import Path
 
 FORMAT = 1
+BEGIN_ANEW = 'delete it to begin anew, or name another --out'
 
 
 class Journal:
     """The finished pieces of one command, `entries`, in their order. A context manager, which closes the file.
 
     `facts`: what the pieces depend on, as JSON-ready data. ValueError where the file is of other facts, or no journal.
-    `writes`: False leaves the file as it is, because another process may be writing it.
     """
 
-    def __init__(self, path: Path, facts: dict, *, writes: bool = True):
+    def __init__(self, path: Path, facts: dict):
         self.path = path
-        self._file = None
-        if writes:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        header = json.loads(json.dumps({'journal': FORMAT, **facts}))
+        path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        whole = lines[:-1] if lines and not lines[-1].endswith(b'\n') else lines
-        try:
-            found, *self.entries = map(json.loads, whole) if whole else (header,)
-            other = [name for name in {**header, **found} if header.get(name) != found.get(name)]
-        except (ValueError, TypeError) as error:
-            raise ValueError(f'{path} is no list of finished answers ({error}); delete it to begin anew') from error
-        if other:
-            was, now = ({name: facts.get(name) for name in other} for facts in (found, header))
-            raise ValueError(f'{path} holds answers of {was}, not of {now}; delete it to begin anew, or name another '
-                             '--out')
-        if not writes:
-            return
+        whole = _whole(lines)
+        header = json.loads(json.dumps({'journal': FORMAT, **facts}))
+        found, self.entries = _parsed(path, whole) if whole else (header, [])
+        check(path, found, facts, BEGIN_ANEW)
         if whole != lines:
             with open(path, 'r+b') as file:
                 file.truncate(sum(map(len, whole)))
@@ -71,8 +60,40 @@ class Journal:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
+
+
+def read(path: Path) -> tuple[dict, list[dict]]:
+    """Return (what the pieces depend on, the finished pieces), and leave the file as it is.
+
+    Another process may be writing it. ValueError where the file is no journal; OSError where it cannot be read.
+    """
+    lines = _whole(path.read_bytes().splitlines(keepends=True))
+    if not lines:
+        raise ValueError(f'{path} is empty: no answer is finished')
+    return _parsed(path, lines)
+
+
+def check(path: Path, found: dict, facts: dict, remedy: str) -> None:
+    """Raise ValueError where the first line of a journal, `found`, is of other facts. `remedy` ends the sentence."""
+    header = json.loads(json.dumps({'journal': FORMAT, **facts}))
+    other = [name for name in {**header, **found} if header.get(name) != found.get(name)]
+    if other:
+        was, now = ({name: facts.get(name) for name in other} for facts in (found, header))
+        raise ValueError(f'{path} holds answers of {was}, not of {now}; {remedy}')
+
+
+def _whole(lines: list[bytes]) -> list[bytes]:
+    return lines[:-1] if lines and not lines[-1].endswith(b'\n') else lines
+
+
+def _parsed(path: Path, lines: list[bytes]) -> tuple[dict, list[dict]]:
+    """Return (header, pieces) of whole lines. ValueError where they are those of another file."""
+    try:
+        header, *entries = map(json.loads, lines)
+        return dict(header), entries
+    except (ValueError, TypeError) as error:
+        raise ValueError(f'{path} is no list of finished answers ({error}); delete it to begin anew') from error
 
 
 def beside(out: Path) -> Path:
