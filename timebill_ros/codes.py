@@ -74,6 +74,14 @@ class Verdict(IntEnum):
         return self in (Verdict.FITS, Verdict.FITS_WITH_EVICTION)
 
 
+class Tier(IntEnum):
+    """Whose answer a result holds: see Timing's tier."""
+
+    NONE = 0
+    ONBOARD = 1
+    OFFBOARD = 2
+
+
 class FinishReason(IntEnum):
     """Why generation stopped."""
 

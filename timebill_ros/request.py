@@ -26,7 +26,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
-from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy, Thinking, ToolChoice, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy, Thinking, Tier, ToolChoice, Verdict
 
 UNKNOWN = math.nan  # a time that was not measured
 
@@ -109,6 +109,7 @@ class Request:
     delivery_margin_s: float = 0.03  # kept free before the deadline for carrying the result to the client
     max_overrun_s: float = 0.0  # how long it may go on after the deadline; more than 0 for SKIP_NEXT only
     on_long_history: str = 'refuse'  # the parameter of that name
+    allow_offboard: bool = False  # whether its texts may leave the robot
 
     def __post_init__(self):
         # Sizes and not the texts themselves: a client may have sent megabytes.
@@ -173,6 +174,7 @@ class Plan:
     variant: str = ''  # precision of the weights to decode with; empty: the model's own
     timing_factor: float = 1.0  # how much longer than profiled a decode step takes now
     evict_after: int = 0  # the eviction waits until so many tokens have come; 0: it comes at once
+    quality: float = 1.0  # expected of the answer at its deadline, as a share of that of a whole answer; 1: not known
 
     def __post_init__(self):
         verdict, n_keep, n_x, n_fit = self.verdict, self.n_keep, self.n_x, self.fitting_tokens
@@ -196,6 +198,7 @@ class Plan:
         _require(not self.decode_wcet_s < expected_s * (1 - 1e-9), 'decode_wcet_s',  # the two are rounded
                  'decode_expected_s ({}) or more', self.decode_wcet_s, expected_s)
         _require(0 < self.timing_factor < math.inf, 'timing_factor', 'finite and above 0', self.timing_factor)
+        _require(0 <= self.quality < math.inf, 'quality', 'finite and 0 or more', self.quality)
 
     @staticmethod
     def from_dict(data: dict) -> Plan:
@@ -238,6 +241,11 @@ class Timing:
     time_to_first_token_s: float = UNKNOWN
     response_time_s: float = UNKNOWN
     tardiness_s: float = UNKNOWN
+    tier: Tier = Tier.NONE
+    offboard_verdict: Verdict = Verdict.UNKNOWN
+    offboard_wcet_s: float = UNKNOWN
+    offboard_first_token_s: float = UNKNOWN
+    offboard_s: float = UNKNOWN
 
     def __post_init__(self):
         self.check()
@@ -266,7 +274,8 @@ class Timing:
 
     @staticmethod
     def from_dict(data: dict) -> Timing:
-        return Timing(**{**data, 'verdict': Verdict(data['verdict'])})
+        return Timing(**{**data, 'verdict': Verdict(data['verdict']), 'tier': Tier(data.get('tier', 0)),
+                         'offboard_verdict': Verdict(data.get('offboard_verdict', 0))})
 
 
 # All counts, and all times but the budget: a deadline in simulated time may move to before the release.

@@ -48,6 +48,7 @@ FIELDS = {
         'tools': 'string',
         'tool_choice': 'uint8',
         'thinking': 'uint8',
+        'allow_offboard': 'boolean',
     },
     Generate.Result: {
         'error_code': 'uint16',
@@ -81,7 +82,7 @@ FIELDS = {
         'stop': 'sequence<string>',
     },
     Timing: {
-        'verdict': 'uint8',
+        **dict.fromkeys(('verdict', 'tier', 'offboard_verdict'), 'uint8'),
         'variant': 'string',
         'seed': 'uint64',
         'dropped_messages': 'uint32',
@@ -90,17 +91,20 @@ FIELDS = {
                          'pessimistic_tokens', 'kept_tokens', 'length_cap', 'preemptions'), 'uint32'),
         **dict.fromkeys(('eviction_ratio', 'time_budget_s', 'wcet_s', 'queue_s', 'prediction_s',
                          'hidden_prediction_s', 'prefill_s', 'eviction_s', 'decode_s', 'paused_s', 'grammar_s',
-                         'mask_s', 'time_to_first_token_s', 'response_time_s', 'tardiness_s'), 'double'),
+                         'mask_s', 'time_to_first_token_s', 'response_time_s', 'tardiness_s', 'offboard_wcet_s',
+                         'offboard_first_token_s', 'offboard_s'), 'double'),
     },
     DeadlineStats: {
         'header': 'std_msgs/Header',
-        'lifecycle_state': 'uint8',
+        **dict.fromkeys(('lifecycle_state', 'offboard_state'), 'uint8'),
         'degraded': 'boolean',
         'device': 'string',
-        **dict.fromkeys(('running', 'waiting', 'promised', 'missed'), 'uint32'),
-        **dict.fromkeys(('accepted', 'device_memory_used', 'device_memory_total'), 'uint64'),
+        **dict.fromkeys(('running', 'waiting', 'promised', 'missed', 'offboard_running'), 'uint32'),
+        **dict.fromkeys(('accepted', 'device_memory_used', 'device_memory_total', 'offboard_asked',
+                         'offboard_answered', 'onboard_answered'), 'uint64'),
         **dict.fromkeys(('smallest_slack_s', 'window_s', 'miss_rate', 'miss_rate_allowed', 'timing_factor',
-                         'prefill_factor', 'time_bound', 'tokens_per_second', 'device_temperature'), 'double'),
+                         'prefill_factor', 'time_bound', 'tokens_per_second', 'device_temperature', 'offboard_s',
+                         'onboard_s'), 'double'),
         **dict.fromkeys((f'{name}_is_current' for name in (
             'smallest_slack', 'miss_rate', 'tokens_per_second', 'device_memory_used', 'device_temperature')),
             'boolean'),
@@ -109,7 +113,7 @@ FIELDS = {
         'header': 'std_msgs/Header',
         'request_id': 'string',
         'phase': 'uint8',
-        'verdict': 'uint8',
+        **dict.fromkeys(('verdict', 'tier', 'offboard_verdict'), 'uint8'),
         'finish_reason': 'uint8',
         'error_code': 'uint16',
         'release': 'builtin_interfaces/Time',
@@ -119,7 +123,7 @@ FIELDS = {
         'deadline': 'builtin_interfaces/Time',
         'predicted_finish': 'builtin_interfaces/Time',
         **dict.fromkeys(('time_budget_s', 'slack_s', 'wcet_s', 'response_time_s', 'tardiness_s', 'eviction_ratio',
-                         'timing_factor'), 'double'),
+                         'timing_factor', 'offboard_wcet_s', 'offboard_s'), 'double'),
         **dict.fromkeys(('predicted_tokens', 'pessimistic_tokens', 'generated_tokens', 'reused_tokens'), 'uint32'),
         'overrun': 'boolean',
         'variant': 'string',
@@ -179,6 +183,8 @@ CONSTANTS = {
     (RequestStatus, 'PHASE_'): {'QUEUED': 1, 'PREFILL': 2, 'DECODE': 3, 'DONE': 4, 'SKIPPED': 5},
     (DeadlineStats, 'STATE_'): {'UNCONFIGURED': 1, 'INACTIVE': 2, 'ACTIVE': 3, 'FINALIZED': 4, 'CONFIGURING': 10},
     (Timing, 'VERDICT_'): {'UNKNOWN': 0, 'FITS': 1, 'FITS_WITH_EVICTION': 2, 'AT_RISK': 3, 'INFEASIBLE': 4},
+    (Timing, 'TIER_'): {'NONE': 0, 'ONBOARD': 1, 'OFFBOARD': 2},
+    (DeadlineStats, 'OFFBOARD_'): {'NONE': 0, 'ASKED': 1, 'BROKEN': 2},
 }
 
 
@@ -214,7 +220,7 @@ def test_a_goal_with_only_prompt_and_budget_means_the_servers_defaults():
     assert goal.messages == [] and goal.closing_text == '' and goal.stop_at_line_end is False
     assert (goal.response_schema, goal.choices, goal.regex, goal.on_cut) == ('', [], '', 0)
     assert (goal.tools, goal.tool_choice, goal.thinking) == ('', 0, 0)
-    assert goal.priority == 0
+    assert goal.priority == 0 and goal.allow_offboard is False, 'nothing leaves the robot unless a goal says so'
 
 
 def test_sampling_is_as_the_server_is_configured_by_default():

@@ -89,7 +89,7 @@ def _to_request(goal: Generate.Goal, request_id: str, release_s: float, deadline
         priority=goal.priority, closing_text=goal.closing_text, stop_at_line_end=goal.stop_at_line_end,
         response_schema=goal.response_schema, choices=list(goal.choices), regex=goal.regex, on_cut=on_cut,
         tools=goal.tools, tool_choice=tool_choice, thinking=thinking,
-        delivery_margin_s=margin_s, on_long_history=settings['on_long_history'])
+        delivery_margin_s=margin_s, on_long_history=settings['on_long_history'], allow_offboard=goal.allow_offboard)
     request.sampling.masked = request.has_form or bool(request.tools)
     admission.check(request, max_prompt_characters=settings['max_prompt_characters'])
     return request
@@ -119,7 +119,7 @@ def to_timing(timing: Timing) -> TimingMessage:
     message = TimingMessage()
     for name in message.get_fields_and_field_types():
         value = getattr(timing, name)
-        setattr(message, name, int(value) if name == 'verdict' else value)
+        setattr(message, name, int(value) if isinstance(value, IntEnum) else value)
     return message
 
 
@@ -159,7 +159,9 @@ def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float
         tardiness_s=-time_left_s if late else timing.tardiness_s, eviction_ratio=timing.eviction_ratio,
         predicted_tokens=timing.predicted_tokens, pessimistic_tokens=timing.pessimistic_tokens,
         generated_tokens=timing.generated_tokens, reused_tokens=timing.reused_tokens, timing_factor=timing_factor,
-        variant=timing.variant, overrun=late, degraded=degraded)
+        variant=timing.variant, overrun=late, degraded=degraded, tier=int(timing.tier),
+        offboard_verdict=int(timing.offboard_verdict), offboard_wcet_s=timing.offboard_wcet_s,
+        offboard_s=timing.offboard_s)
     message.header.stamp = stamp(ros_now_s)
     if outcome is not None:
         message.finish_reason, message.error_code = int(outcome.finish_reason), int(outcome.error_code)

@@ -236,4 +236,5 @@ class _Case:
                     length_cap=cap, predicted_tokens=n_hat, pessimistic_tokens=n_w, fitting_tokens=worst_fit,
                     decode_wcet_s=wcet_s, decode_expected_s=stand.decode_s(option.steps, way, n_hat - self.written),
                     variant=option.variant,
-                    evict_after=self.written + way.after if way.after and way.n_keep < stand.n_keep else 0)
+                    evict_after=self.written + way.after if way.after and way.n_keep < stand.n_keep else 0,
+                    quality=max(0.0, worth))
