@@ -95,8 +95,10 @@ def test_a_cut_answer_without_its_form_is_no_answer(form, text, reason, on_cut):
     assert (completed.error_code, completed.text, completed.added_characters) == (ErrorCode.NONE, text, 1)
     whole = settle(request, reason, text, timing, added=0)
     assert (whole.error_code, whole.text, whole.added_characters) == (ErrorCode.NONE, text, 0)
+    assert settle(request, reason, text, timing, added=1, dropped=2).dropped_items == 2
     cut = settle(request, reason, text, timing)
     assert (cut.error_code is not ErrorCode.NONE) and cut.text == ''
+    assert settle(request, reason, text, timing, dropped=2).dropped_items == 0
     assert 'the form' in cut.error_msg and ('on_cut' in cut.error_msg) == (on_cut is OnCut.DROP)
     assert settle(request, FinishReason.EOS, text, timing).error_code is ErrorCode.NONE
     assert settle(request, FinishReason.CANCELED, text, timing).text == text

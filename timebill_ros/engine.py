@@ -102,7 +102,7 @@ class Engine:
                 ended = self._generate(request, control, timing)
             full = timing.prompt_tokens + timing.generated_tokens >= self.model.max_context
             return overrun.settle(request, ended.reason, ended.text, timing, added=ended.added, context_is_full=full,
-                                  calls=ended.calls, reasoning=ended.reasoning)
+                                  calls=ended.calls, reasoning=ended.reasoning, dropped=ended.dropped)
         except GoalError as error:
             return Outcome(error.code, str(error), '', FinishReason.ERROR, timing)
         except Exception as error:  # the request ends with a code; the worker and its model go on

@@ -86,14 +86,16 @@ def usable(request: Request, text: str) -> str:
 
 
 def settle(request: Request, reason: FinishReason, text: str, timing: Timing, *, added: int | None = None,
-           context_is_full: bool = False, calls: Sequence[dict[str, str]] = (), reasoning: str = '') -> Outcome:
+           context_is_full: bool = False, calls: Sequence[dict[str, str]] = (), reasoning: str = '', dropped: int = 0
+           ) -> Outcome:
     """Return the outcome of a generation that stopped for `reason` with `text` so far.
 
     This is the one place where a deadline becomes an error code. A cut answer of which nothing is kept is a failure,
     because an empty text must not read as success. So is a cut answer without the form that the goal asks for: `added`
-    says how many characters at the end of `text` complete it, None: it was not completed. `context_is_full`: the
-    model's context has no room for another token, so that a CAPPED answer was cut by it and not by a plan. `calls` of
-    tools are kept as the text is; each is complete. `reasoning` goes with either.
+    says how many characters at the end of `text` complete it, None: it was not completed; `dropped`: how many items of
+    it are not in `text`. `context_is_full`: the model's context has no room for another token, so that a CAPPED answer
+    was cut by it and not by a plan. `calls` of tools are kept as the text is; each is complete. `reasoning` goes with
+    either.
     """
     if reason is FinishReason.CANCELED:
         return Outcome(ErrorCode.CANCELED, 'canceled by the client', text, reason, timing, reasoning=reasoning)
@@ -107,7 +109,7 @@ def settle(request: Request, reason: FinishReason, text: str, timing: Timing, *,
         calls, reasoning = (), ''
     if kept or calls:
         return Outcome(ErrorCode.NONE, '', kept, reason, timing, added or len(request.closing_text) if kept else 0,
-                       list(calls), reasoning)
+                       list(calls), reasoning, dropped if kept else 0)
     code, message = _nothing_kept(request, reason, text, timing, context_is_full)
     return Outcome(code, message, '', reason, timing, reasoning=reasoning)
 

@@ -316,6 +316,7 @@ class Outcome:
     added_characters: int = 0  # at the end of `text`, which the model did not write
     tool_calls: list[dict[str, str]] = field(default_factory=list)  # each with an id, a name and arguments
     reasoning: str = ''
+    dropped_items: int = 0  # items of lists and members of objects that had begun, and are not in `text` for its form
 
     def __post_init__(self):
         code, reason = self.error_code, self.finish_reason
@@ -335,7 +336,7 @@ class Outcome:
     def from_dict(data: dict) -> Outcome:
         return Outcome(ErrorCode(data['error_code']), data['error_msg'], data['text'],
                        FinishReason(data['finish_reason']), Timing.from_dict(data['timing']),
-                       data['added_characters'], data['tool_calls'], data['reasoning'])
+                       data['added_characters'], data['tool_calls'], data['reasoning'], data['dropped_items'])
 
 
 def to_dict(record) -> dict:

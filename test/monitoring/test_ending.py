@@ -59,6 +59,13 @@ def test_the_sentence_names_the_seed_and_what_was_left_out_of_a_long_conversatio
     assert '4 messages of the history left out, seed 18446744073709551615;' in sentence(ended, 1.5, 2.0)
 
 
+def test_the_sentence_and_json_tell_how_many_items_were_dropped():
+    ended = result()
+    assert 'dropped' not in sentence(ended, 1.5, 2.0)
+    ended.dropped_items = 2
+    assert ', dropped items: 2' in sentence(ended, 1.5, 2.0) and as_json(ended, 0.1, 1.5, 2.0)['dropped_items'] == 2
+
+
 def test_json_holds_names_and_no_nan():
     row = as_json(result(error=ErrorCode.BUSY), 0.1, 1.5, 2.0)
     read = json.loads(json.dumps(row, allow_nan=False))

@@ -215,6 +215,7 @@ def test_a_result_tells_how_much_of_its_text_is_the_models_own():
     outcome = Outcome(text='[1, 2]', finish_reason=FinishReason.DEADLINE, added_characters=1)
     assert translation.to_result(outcome).generated_characters == 5
     assert translation.to_result(dataclasses.replace(outcome, added_characters=0)).generated_characters == 6
+    assert translation.to_result(dataclasses.replace(outcome, dropped_items=3)).dropped_items == 3
 
 
 def test_a_sentence_of_pages_is_cut():

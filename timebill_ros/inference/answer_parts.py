@@ -32,6 +32,7 @@ class Ended(NamedTuple):
     """How generation ended, and what the client gets of it before its strategy is applied (overrun.settle).
 
     `added`: characters at the end of `text` that complete the form of an answer that was cut; None: it has none.
+    `dropped`: items of it that had begun and are not in `text`.
     """
 
     reason: FinishReason
@@ -39,6 +40,7 @@ class Ended(NamedTuple):
     added: int | None = None
     calls: tuple[dict[str, str], ...] = ()
     reasoning: str = ''
+    dropped: int = 0
 
 
 def ended(tokenizer, chat: ChatFacts, request: Request, tokens: list[int], reason: FinishReason, *,
@@ -49,9 +51,9 @@ def ended(tokenizer, chat: ChatFacts, request: Request, tokens: list[int], reaso
     """
     reasoning, tokens = tokens[:thought], tokens[thought:]
     thoughts = chat.thinking.reasoning(_marked(tokenizer, reasoning)) if reasoning and chat.thinking else ''
-    text, added, calls = '', None, ()
+    text, added, calls, dropped = '', None, (), 0
     if answer is not None:
-        text, added = answer.ended(tokens, reason, request.on_cut)
+        text, added, dropped = answer.ended(tokens, reason, request.on_cut)
     else:
         text = decode_text(tokenizer, tokens)
     if request.tools and chat.calls:
@@ -63,7 +65,7 @@ def ended(tokenizer, chat: ChatFacts, request: Request, tokens: list[int], reaso
     if answer is None:
         text = text.lstrip() if thought else text
         text = StopStrings(tokenizer, request.sampling.stop).cut(text)
-    return Ended(reason, text, added, calls, thoughts)
+    return Ended(reason, text, added, calls, thoughts, dropped)
 
 
 def _marked(tokenizer, tokens: list[int]) -> str:

@@ -36,10 +36,11 @@ def sentence(result, received_s: float, budget_s: float) -> str:
     seed = f', seed {timing.seed}' if timing.seed else ''
     added = len(result.text) - result.generated_characters
     completed = f', {added} characters added' if result.text and added else ''
+    gone = f', dropped items: {result.dropped_items}' if result.dropped_items else ''
     promise = {'kept': 'promise kept', 'missed': 'promise MISSED', 'none': 'no promise'}[promise_of(result)]
     thought = f', {timing.reasoning_tokens} of them thinking' if timing.reasoning_tokens else ''
-    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{thought}{completed}{evicted}'
-            f'{dropped}{seed}; '
+    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{thought}{completed}{gone}'
+            f'{evicted}{dropped}{seed}; '
             f'verdict {name_of(Verdict, timing.verdict)}, finish {name_of(FinishReason, result.finish_reason)}, '
             f'{promise}]')
 
@@ -54,7 +55,7 @@ def as_json(result, accepted_s: float, received_s: float, budget_s: float) -> di
     timing = {field: getattr(result.timing, field) for field in result.timing.get_fields_and_field_types()}
     timing['verdict'] = name_of(Verdict, result.timing.verdict)
     row = {'text': result.text, 'generated_characters': result.generated_characters,
-           'tool_calls': calls_of(result), 'reasoning': result.reasoning,
+           'dropped_items': result.dropped_items, 'tool_calls': calls_of(result), 'reasoning': result.reasoning,
            'error': name_of(ErrorCode, result.error_code), 'error_code': result.error_code,
            'error_msg': result.error_msg, 'finish_reason': name_of(FinishReason, result.finish_reason),
            'verdict': timing['verdict'], 'promise': promise_of(result), 'budget_s': budget_s,

@@ -128,6 +128,7 @@ def to_result(outcome: Outcome) -> Generate.Result:
     return Generate.Result(error_code=int(outcome.error_code), error_msg=outcome.error_msg[:MAX_ERROR_CHARACTERS],
                            text=outcome.text, finish_reason=int(outcome.finish_reason),
                            generated_characters=len(outcome.text) - outcome.added_characters,
+                           dropped_items=outcome.dropped_items,
                            tool_calls=[ToolCall(**call) for call in outcome.tool_calls], reasoning=outcome.reasoning,
                            timing=to_timing(outcome.timing))
 

@@ -89,7 +89,7 @@ def test_a_form_without_an_end_that_is_found_is_served_and_cut_without_one(gramm
 def test_a_number_that_could_go_on_is_kept_by_close_alone(grammars):
     answer = compiled(grammars, response_schema='{"type": "integer", "multipleOf": 7, "minimum": 50}')
     tokens = grammars._vocabulary.tokenize_str('56')
-    assert answer.completed(tokens, OnCut.DROP) is None and answer.completed(tokens, OnCut.CLOSE) == ('56', 0)
+    assert answer.completed(tokens, OnCut.DROP) is None and answer.completed(tokens, OnCut.CLOSE) == ('56', 0, 0)
 
 
 @pytest.mark.parametrize('fields', [

@@ -17,7 +17,7 @@ import json
 
 import pytest
 
-from timebill_ros.inference.grammars.json_cuts import scan, whole_characters, whole_string
+from timebill_ros.inference.grammars.json_cuts import begun_behind, scan, whole_characters, whole_string
 
 TEXT = ('{"a": [1, 2.5e-3, {"b": "x,y]}\\"{[", "c": null}, []], "d": {"e": {}}, '
         '"f\\\\": "\\u00e9\\ud83d\\ude00 \u597d", "g": -0, "h": true }').encode()
@@ -76,3 +76,14 @@ def test_half_a_character_goes(n):
     assert whole_characters(text[:2 + n]) == b'ab' and whole_characters(text) == text
     assert whole_string(b'"' + text[:2 + n], 0) == b'"ab'
     assert whole_characters(b'a\xff\xff') == b'a\xff\xff'  # bytes of no character are somebody else's
+
+
+@pytest.mark.parametrize(('kept', 'gone', 'n'), [
+    (b'[1', b'', 0), (b'[1', b', ', 0), (b'[1', b', 2', 1), (b'[', b'2, 3', 2), (b'[', b'"a, b', 1),
+    (b'{"a": 1', b', "b', 1), (b'{"a": 1', b', "b": [1, {"c": 2}], "d"', 2), (b'{', b'"a": {"b": 1, "c": [1, 2', 1),
+    (b'[{"a": 1', b'}, {"a": 2, "b": 3}, {', 2), (b'{"a": [1', b', 2], "b": "x', 2), (b'[[1', b'], 7', 1),
+    (b'[1', b', "\\", 2"', 1), (b'[true', b', nul', 1),
+])
+def test_what_begins_behind_a_cut(kept, gone, n):
+    assert begun_behind(kept + gone, len(kept)) == n
+    assert begun_behind(kept, len(kept) + 5) == 0  # a cut behind what the grammar forces

@@ -71,24 +71,24 @@ def test_an_answer_starts_anew_each_time():
 @pytest.mark.parametrize('reason', [FinishReason.EOS, FinishReason.CANCELED])
 def test_an_answer_that_was_not_cut_is_left_alone(reason):
     made = answer(response_schema=TEXTS['flat'])
-    assert made.ended(ids('{"na'), reason, OnCut.CLOSE) == ('{"na', None)
+    assert made.ended(ids('{"na'), reason, OnCut.CLOSE) == ('{"na', None, 0)
 
 
 @pytest.mark.parametrize('reason', [FinishReason.DEADLINE, FinishReason.LENGTH, FinishReason.CAPPED])
 def test_a_cut_answer_is_completed(reason):
     made = answer(response_schema=TEXTS['flat'])
     cut = ids('{"name": "a\u597d", "speed": 0.2')
-    assert made.ended(cut, reason, OnCut.DROP) == ('{"name": "a\u597d"}', 1)
-    assert made.ended(cut, reason, OnCut.CLOSE) == ('{"name": "a\u597d", "speed": 0.2}', 1)
-    assert made.ended(ids('{"na'), reason, OnCut.DROP) == ('{"na', None)
-    text, added = made.ended(ids('{"na'), reason, OnCut.CLOSE)
+    assert made.ended(cut, reason, OnCut.DROP) == ('{"name": "a\u597d"}', 1, 1)
+    assert made.ended(cut, reason, OnCut.CLOSE) == ('{"name": "a\u597d", "speed": 0.2}', 1, 0)
+    assert made.ended(ids('{"na'), reason, OnCut.DROP) == ('{"na', None, 0)
+    text, added, _ = made.ended(ids('{"na'), reason, OnCut.CLOSE)
     assert json.loads(text) == {'name': ''} and text[:-added] == '{"na'
 
 
 def test_a_token_that_holds_half_a_character_is_no_harm():
     made = answer(response_schema=TEXTS['flat'])
     half = TOKENS.index('\U0001f916'.encode()[:2])
-    text, added = made.ended([*ids('{"name": "a'), half], FinishReason.DEADLINE, OnCut.CLOSE)
+    text, added, _ = made.ended([*ids('{"name": "a'), half], FinishReason.DEADLINE, OnCut.CLOSE)
     assert (text, added) == ('{"name": "a"}', 2)
 
 
@@ -105,7 +105,7 @@ def test_cuts_of_answers_in_pieces(name):
             break
         made.accept(token)
         tokens.append(token)
-        text, added = made.completed(tokens, OnCut.CLOSE)
+        text, added, _ = made.completed(tokens, OnCut.CLOSE)
         jsonschema.validate(json.loads(text), SCHEMAS[name] or {'type': 'object'})
         assert 0 <= added <= len(text)
         left = made.completed(tokens, OnCut.DROP)

@@ -101,7 +101,7 @@ def test_a_call_that_is_cut_is_completed_once_its_tool_is_certain(case):
                        ('"speed": ', ['drive_to']), ('drive', []), ('"name": "' if '{"' in whole else '', [])):
         text = whole[:whole.index(cut) + len(cut)]
         made = case.answer()
-        written, added = made.ended(case.ids(text), FinishReason.DEADLINE, OnCut.CLOSE)
+        written, added, _ = made.ended(case.ids(text), FinishReason.DEADLINE, OnCut.CLOSE)
         found = taken_apart(written, case.calls, names_of(TOOLS_TEXT), FinishReason.DEADLINE)
         assert [call.name for call in found.calls] == names, (text, written)
         assert added == 0 and all('place' in json.loads(call.arguments) for call in found.calls)

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from timebill_ros.inference.grammars.json_cuts import Cut, scan, whole_characters, whole_string
+from timebill_ros.inference.grammars.json_cuts import Cut, begun_behind, scan, whole_characters, whole_string
 from timebill_ros.inference.grammars.vocabulary import BYTES_END, N_BYTES
 
 MOST_BYTES = 4096  # of a completion
@@ -40,10 +40,14 @@ _SPACES = b' \t\r\n'
 
 
 class Completed(NamedTuple):
-    """An answer that has its form. The first `own` bytes of `text` are what the model wrote."""
+    """An answer that has its form. The first `own` bytes of `text` are what the model wrote.
+
+    dropped: items of lists and members of objects that had begun and are not in it
+    """
 
     text: bytes
     own: int
+    dropped: int = 0
 
 
 class ByteMatcher:
@@ -129,7 +133,8 @@ def dropped(matcher: ByteMatcher, text: bytes, *, is_json: bool) -> Completed | 
         if matcher.follow(cut.closers) == len(cut.closers) and matcher.accepts():
             found = whole[:cut.end]
             if is_json or whole_characters(found) == found:
-                return Completed(found + cut.closers, min(cut.end, len(text)))
+                gone = begun_behind(text, cut.end) if is_json else 0
+                return Completed(found + cut.closers, min(cut.end, len(text)), gone)
     return None
 
 

@@ -110,3 +110,30 @@ def _escapes(inside: bytes, at: int) -> bool:
     while before and inside[before - 1] == ord('\\'):
         before -= 1
     return (at - before) % 2 == 0
+
+
+def begun_behind(text: bytes, end: int) -> int:
+    """Return how many items of lists and members of objects begin behind the first `end` bytes, which are a Cut's.
+
+    Counted is what belongs to the lists and objects that are open there, not what is within it.
+    """
+    n, depth, is_new, i = 0, 0, True, end  # is_new: the next value, or name of a member, begins something
+    while i < len(text):
+        byte = text[i]
+        if byte in b']}':
+            depth, is_new = max(depth - 1, 0), False
+        elif byte == ord(','):
+            is_new = True
+        elif byte not in b': \t\n\r':
+            n += is_new and depth == 0
+            is_new = False
+            depth += byte in _CLOSES
+        i = _behind(text, i)
+    return n
+
+
+def _behind(text: bytes, i: int) -> int:
+    """Return where what begins at `i` ends: a string, a scalar, or one byte."""
+    is_string = text[i] == ord('"')
+    match = (_STRING if is_string else _SCALAR).match(text, i)
+    return match.end() if match else len(text) if is_string else i + 1

@@ -39,6 +39,18 @@ class Bounds(NamedTuple):
     lengths: tuple[int, ...] = ()  # of each, where there are few
 
 
+class Whole(NamedTuple):
+    """The text of an answer that ended.
+
+    added:   characters at its end that complete its form, where it was cut; None: it was not completed
+    dropped: items of lists and members of objects that had begun and are not in it, because it was cut
+    """
+
+    text: str
+    added: int | None = None
+    dropped: int = 0
+
+
 class RestrictedAnswer:
     """An answer that follows a grammar.
 
@@ -126,20 +138,17 @@ class RestrictedAnswer:
         timing.forced_tokens, timing.mask_s = self.n_forced, self.mask_s
         return self.n_forced * max(0.0, saving_s)
 
-    def ended(self, tokens: list[int], reason: FinishReason, on_cut: OnCut) -> tuple[str, int | None]:
-        """Return the text of an answer that ended for `reason` after `tokens`, and how much was added to it.
-
-        That is the number of characters that complete an answer which was cut; None: it was not completed.
-        """
+    def ended(self, tokens: list[int], reason: FinishReason, on_cut: OnCut) -> Whole:
+        """Return what is there of an answer that ended for `reason` after `tokens`, completed if it was cut."""
         completed = self.completed(tokens, on_cut) if reason in CUT else None
-        return completed or (self.written(tokens).decode(errors='replace'), None)
+        return completed or Whole(self.written(tokens).decode(errors='replace'))
 
     def written(self, tokens: list[int]) -> bytes:
         """Return the bytes of tokens, none of which ends an answer."""
         return self._bytes_of.decode_bytes(tokens)
 
-    def completed(self, tokens: list[int], on_cut: OnCut) -> tuple[str, int] | None:
-        """Complete the answer that was cut after `tokens`: (its text, how many characters of it were added).
+    def completed(self, tokens: list[int], on_cut: OnCut) -> Whole | None:
+        """Complete the answer that was cut after `tokens`.
 
         None where nothing that has the form is left, see OnCut.
         """
@@ -159,4 +168,5 @@ class RestrictedAnswer:
         if found is None or not found.text:
             return None
         text = found.text.decode(errors='replace')
-        return text, len(text) - len(found.text[:found.own].decode(errors='ignore'))
+        own = found.text[:found.own].decode(errors='ignore')
+        return Whole(text, len(text) - len(own), found.dropped)

@@ -18,22 +18,22 @@ from __future__ import annotations
 from timebill_ros.codes import FinishReason, OnCut
 from timebill_ros.inference.grammars.completion import ByteMatcher, closed
 from timebill_ros.inference.grammars.json_cuts import whole_characters
-from timebill_ros.inference.grammars.restricted_answer import RestrictedAnswer
+from timebill_ros.inference.grammars.restricted_answer import RestrictedAnswer, Whole
 from timebill_ros.request import CUT
 
 
 class ToolAnswer(RestrictedAnswer):
     """An answer whose form is a ToolForm."""
 
-    def ended(self, tokens: list[int], reason: FinishReason, on_cut: OnCut) -> tuple[str, int | None]:
-        """Return the text of an answer that ended for `reason` after `tokens`, calls included: (text, 0).
+    def ended(self, tokens: list[int], reason: FinishReason, on_cut: OnCut) -> Whole:
+        """Return an answer that ended for `reason` after `tokens`, calls included.
 
         With CLOSE, a call that was not complete gets a short end, once it is certain which tool it calls.
         """
         written = self.written(tokens)
         if reason in CUT and on_cut is OnCut.CLOSE and self._has_end:
             written = self._closed(written)
-        return whole_characters(written).decode(errors='replace'), 0
+        return Whole(whole_characters(written).decode(errors='replace'), 0)
 
     def _closed(self, written: bytes) -> bytes:
         """Return `written`, the last call in it completed."""
