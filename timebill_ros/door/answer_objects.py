@@ -32,8 +32,7 @@ from timebill_ros.msg import RequestStatus
 
 _CUT = {FinishReason.LENGTH, FinishReason.CAPPED, FinishReason.DEADLINE}
 _TOLD = ('error', 'error_code', 'error_msg', 'finish_reason', 'verdict', 'promise', 'generated_characters',
-         'dropped_items',
-         'accepted_s', 'received_s', 'timing')
+         'dropped_items', 'accepted_s', 'received_s', 'timing')
 _PLANNED = ('slack_s', 'wcet_s', 'eviction_ratio', 'predicted_tokens', 'pessimistic_tokens')
 
 
