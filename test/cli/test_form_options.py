@@ -69,6 +69,11 @@ def test_what_is_refused(capsys, arguments, said):
     assert said in capsys.readouterr().err
 
 
+def test_how_a_cut_is_completed_needs_something_to_complete(capsys):
+    assert main(['ask', 'text', '--budget', '1', '--on-cut', 'close']) == 1
+    assert '--on-cut close changes nothing without --schema, --choice, --regex or --tools' in capsys.readouterr().err
+
+
 def test_a_file_without_a_schema_is_refused(tmp_path, capsys):
     (tmp_path / 'list.json').write_text('[1]')
     with pytest.raises(SystemExit):

@@ -25,6 +25,7 @@ import pytest
 from node_process import NodeProcess
 from scripted_model import ROOT
 
+from timebill_ros.cli.main import main
 from timebill_ros.cli.trace import TRACKS, Seen, released_s, trace
 from timebill_ros.codes import FinishReason, Phase, Verdict
 from timebill_ros.request import Timing
@@ -88,6 +89,28 @@ def test_a_status_says_when_the_plan_was_made():
     assert found['inference', 'plan'] == pytest.approx((0.54, 0.57))
 
 
+def test_a_goal_that_gave_way_is_drawn_in_pieces():
+    told = [status(100.02, Phase.QUEUED), status(100.12, Phase.PREFILL), status(100.64, Phase.DECODE),
+            status(101.02, Phase.QUEUED), status(101.52, Phase.DECODE)]
+    account = result(preemptions=1, paused_s=0.5, response_time_s=2.0)
+    found = [(event['name'], event['ts'] / 1e6, (event['ts'] + event['dur']) / 1e6)
+             for event in trace(account, seen(statuses=told, received_s=2.03, texts=[(0.8, 2), (1.7, 9)]))['traceEvents']
+             if event.get('dur', 0) > 0]
+    drawn = {name: [pytest.approx(span) for called, *span in found if called == name]
+             for name in ('gave way', 'decode', 'tokens 3 to 9', 'result', 'prefill')}
+    assert drawn == {'gave way': [[1.02, 1.52]], 'decode': [[0.62, 1.02], [1.52, 1.92]],
+                     'tokens 3 to 9': [[0.8, 1.02], [1.52, 1.7]], 'result': [[1.92, 2.02]], 'prefill': [[0.17, 0.47]]}
+    tokens = [event for event in trace(account, seen(statuses=told, texts=[(0.8, 2), (1.7, 9)]))['traceEvents']
+              if event['name'] == 'tokens 3 to 9']
+    assert tokens[0]['args']['per_token_ms'] == pytest.approx(400 / 7), 'without the time of the pause'
+
+
+def test_a_pause_that_no_status_tells_has_a_bar_of_its_length():
+    events = trace(result(preemptions=2, paused_s=0.3), seen())['traceEvents']
+    bar, = [event for event in events if event['name'] == 'gave way']
+    assert bar['dur'] == pytest.approx(0.3e6) and bar['args'] == {'when': 'before: no status tells it'}
+
+
 def test_moments_are_there_too():
     events = trace(result(), seen())['traceEvents']
     moments = {event['name']: event['ts'] / 1e6 for event in events if event['ph'] == 'i'}
@@ -123,6 +146,11 @@ def test_eviction_while_decoding_is_not_placed_but_told():
 def test_the_release_lies_between_sending_and_acceptance_whatever_the_clocks_say(statuses, released):
     assert released_s(seen(statuses=statuses)) == pytest.approx(released)
     spans(result(), seen(statuses=statuses))
+
+
+def test_a_directory_is_no_file_for_a_trace(tmp_path, capsys):
+    assert main(['ask', 'hello', '--budget', '1', '--trace', str(tmp_path)]) == 1
+    assert f'--trace {tmp_path} is a directory: name a file in it' in capsys.readouterr().err
 
 
 # -- with a node -----------------------------------------------------------------------------------------------------

@@ -66,6 +66,15 @@ def test_the_sentence_and_json_tell_how_many_items_were_dropped():
     assert ', dropped items: 2' in sentence(ended, 1.5, 2.0) and as_json(ended, 0.1, 1.5, 2.0)['dropped_items'] == 2
 
 
+def test_the_sentence_tells_that_the_goal_gave_way():
+    ended = result()
+    assert 'gave way' not in sentence(ended, 1.5, 2.0)
+    ended.timing.preemptions, ended.timing.paused_s = 1, 0.25
+    assert ', gave way to others once for 0.250 s;' in sentence(ended, 1.5, 2.0)
+    ended.timing.preemptions = 3
+    assert ', gave way to others 3 times for 0.250 s;' in sentence(ended, 1.5, 2.0)
+
+
 def test_json_holds_names_and_no_nan():
     row = as_json(result(error=ErrorCode.BUSY), 0.1, 1.5, 2.0)
     read = json.loads(json.dumps(row, allow_nan=False))

@@ -26,7 +26,7 @@ from pathlib import Path
 from timebill_ros import settings
 from timebill_ros.asking.message_check import INTEGERS, LARGEST
 from timebill_ros.cli import trace
-from timebill_ros.cli.form_options import add_form_options, form_fields
+from timebill_ros.cli.form_options import add_form_options, check_form, form_fields
 from timebill_ros.codes import ErrorCode, Part, name_of
 from timebill_ros.monitoring import ending
 
@@ -71,7 +71,7 @@ def add(commands) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raise ValueError with a sentence for a number that no goal can carry."""
+    """Raise ValueError with a sentence for options that cannot be meant: numbers that no goal can carry, for instance."""
     if not 0 < options.budget <= LONGEST_S:  # NaN compares false too
         raise ValueError(f'--budget {options.budget} s is no time budget: give seconds above 0, at most {LONGEST_S}')
     if not 0 <= options.max_new_tokens <= MOST_TOKENS:
@@ -84,8 +84,20 @@ def check(options: argparse.Namespace) -> None:
             raise ValueError(f'{option} {value} cannot be sent: give {give}')
     if not (math.isfinite(options.wait) and options.wait >= 0):
         raise ValueError(f'--wait {options.wait} s is no time to wait: give seconds, 0 or more')
-    if options.trace and not os.access(os.path.dirname(options.trace) or '.', os.W_OK):
-        raise ValueError(f'--trace {options.trace} cannot be written: its folder is missing or not yours to write to')
+    check_form(options)
+    _check_trace(options.trace)
+
+
+def _check_trace(file: str | None) -> None:
+    """Raise ValueError where `file` is given and cannot be written."""
+    if not file:
+        return
+    if os.path.isdir(file):
+        raise ValueError(f'--trace {file} is a directory: name a file in it')
+    if os.path.exists(file) and not os.access(file, os.W_OK):
+        raise ValueError(f'--trace {file} cannot be written: it is not yours to write to')
+    if not os.access(os.path.dirname(file) or '.', os.W_OK):
+        raise ValueError(f'--trace {file} cannot be written: its folder is missing or not yours to write to')
 
 
 def prompt(text: str) -> str:

@@ -80,13 +80,21 @@ def add_form_options(command: argparse.ArgumentParser) -> None:
     command.add_argument('--thinking', choices=sorted(THINKING), default='default',
                          help='whether a thinking section comes first, for models that have one; default: as the '
                          "model's chat template does. It is printed to standard error")
-    command.add_argument('--on-cut', choices=sorted(ON_CUT), default='drop',
-                         help='how such an answer is completed where it is cut; drop: what was not complete goes; '
-                         'close: it is ended in a short way, whose content is made up')
+    command.add_argument('--on-cut', choices=sorted(ON_CUT),
+                         help='how an answer of a form, or a call of a tool, is completed where it is cut; drop: what '
+                         'was not complete goes; close: it is ended in a short way, whose content is made up '
+                         '(default: drop)')
+
+
+def check_form(options: argparse.Namespace) -> None:
+    """Raise ValueError for an option that would change nothing."""
+    if options.on_cut and not (options.schema or options.choice or options.regex or options.tools):
+        raise ValueError(f'--on-cut {options.on_cut} changes nothing without --schema, --choice, --regex or --tools: '
+                         'give one of them, or leave it out')
 
 
 def form_fields(options: argparse.Namespace) -> dict:
     """Return the fields of a goal that the options give."""
     return {'response_schema': options.schema or '', 'choices': options.choice, 'regex': options.regex or '',
-            'on_cut': ON_CUT[options.on_cut], 'tools': options.tools or '',
+            'on_cut': ON_CUT[options.on_cut or 'drop'], 'tools': options.tools or '',
             'tool_choice': TOOL_CHOICE[options.tool_choice], 'thinking': THINKING[options.thinking]}

@@ -16,14 +16,16 @@
 
 What is known is what result, feedback and status topic carry, and when they came. Times are seconds since the goal was
 sent, by the client's clock; in the file they are microseconds ("Trace Event Format", Google, 2016). Where the account
-of the goal leaves a place open, this file says how it is filled in. Needs neither rclpy nor torch.
+of the goal leaves a place open, this file says how it is filled in. Where the goal gave way to others, what it did is
+drawn in pieces, around the times for which others ran (goal_pauses.py). Needs neither rclpy nor torch.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from timebill_ros.cli.goal_pauses import Pauses
 from timebill_ros.codes import ErrorCode, FinishReason, Phase, Verdict, name_of
 
 TRACKS = ('client', 'node', 'inference', 'length prediction', 'tokens', 'status')
@@ -68,70 +70,90 @@ def _events(result, seen: Seen) -> Iterator[dict]:
         yield _moment('node', 'deadline', release + timing.time_budget_s)
     begin = min(release + _known(timing.queue_s, answered - release), answered)
     yield _span('node', 'queue', release, begin)
+    phases = [(_at_s(message, release), message.phase) for message in seen.statuses]
+    pauses = Pauses.told_by(phases, answered)
     if begin < answered:
-        yield from _inference(timing, seen, release, begin, answered)
+        yield from _inference(timing, seen, release, begin, answered, pauses)
+    for number, (start, end) in enumerate(pauses.spans, 1):
+        yield _span('node', 'gave way', start, end, number=number)
+    untold_s = _known(timing.paused_s) - pauses.total_s
+    if timing.preemptions > len(pauses.spans) and untold_s > 0:  # statuses were lost
+        yield _span('node', 'gave way', max(answered - untold_s, begin), answered, when='before: no status tells it')
     yield from _statuses(seen, release)
 
 
-def _inference(timing, seen: Seen, release: float, begin: float, answered: float) -> Iterator[dict]:
-    """Yield what the inference process did from `begin` to `answered`.
+def _inference(timing, seen: Seen, release: float, begin: float, answered: float, pauses: Pauses) -> Iterator[dict]:
+    """Yield what the inference process did for the goal from `begin` to `answered`.
 
     Its account has lengths of time, and of all instants only the first token's and, by the status topic, the plan's.
+    Here instants are without the time of pauses, which the lengths do not hold either; `drawn` puts it back.
     """
+    def drawn(track: str, name: str, start: float, end: float, **about) -> Iterator[dict]:
+        return (_span(track, name, *piece, **about) for piece in pauses.around(start, end))
+
+    begin, answered = pauses.without(begin), pauses.without(answered)
     prefill_s, predict_s = _known(timing.prefill_s), _known(timing.prediction_s)
     waited_s = max(0.0, predict_s - _known(timing.hidden_prediction_s))  # prefill was over, and prediction was not
-    decoding = release + timing.time_to_first_token_s  # NaN: it did not come so far
+    decoding = pauses.without(release + timing.time_to_first_token_s)  # NaN: it did not come so far
     decodes = not math.isnan(decoding)
     decoding = min(decoding, answered) if decodes else answered
     room_s = decoding - begin - prefill_s - waited_s
     # Evictions while decoding are in eviction_s too; before the first token there is no more than this room.
     evict_s = min(_known(timing.eviction_s), max(room_s, 0.0)) if decodes else 0.0
-    planned = _planned_s(seen, release)
+    planned = pauses.without(_planned_s(seen, release))
     latest = decoding - evict_s if decodes else answered
-    read = min(max(begin + prefill_s, planned - waited_s), latest - waited_s) if planned is not None else \
+    read = min(max(begin + prefill_s, planned - waited_s), latest - waited_s) if not math.isnan(planned) else \
         latest - waited_s if decodes else begin + prefill_s  # a prompt that was never read whole: from the beginning on
     read = max(read, begin + prefill_s)
-    yield _span('inference', 'tokenize', begin, read - prefill_s)
-    yield _span('inference', 'prefill', read - prefill_s, read, prompt_tokens=timing.prompt_tokens)
-    yield _span('length prediction', 'prediction', read - prefill_s, read - prefill_s + predict_s,
-                predicted_tokens=timing.predicted_tokens, pessimistic_tokens=timing.pessimistic_tokens)
-    yield _span('inference', 'wait for the prediction', read, read + waited_s)
+    yield from drawn('inference', 'tokenize', begin, read - prefill_s)
+    yield from drawn('inference', 'prefill', read - prefill_s, read, prompt_tokens=timing.prompt_tokens)
+    yield from drawn('length prediction', 'prediction', read - prefill_s, read - prefill_s + predict_s,
+                     predicted_tokens=timing.predicted_tokens, pessimistic_tokens=timing.pessimistic_tokens)
+    yield from drawn('inference', 'wait for the prediction', read, read + waited_s)
     if not decodes:
         return
-    yield _span('inference', 'plan', read + waited_s, decoding - evict_s, verdict=name_of(Verdict, timing.verdict),
-                wcet_s=_json(timing.wcet_s), length_cap=timing.length_cap)
-    yield _span('inference', 'eviction', decoding - evict_s, decoding, kept_tokens=timing.kept_tokens,
-                eviction_ratio=_json(timing.eviction_ratio))
+    yield from drawn('inference', 'plan', read + waited_s, decoding - evict_s,
+                     verdict=name_of(Verdict, timing.verdict), wcet_s=_json(timing.wcet_s),
+                     length_cap=timing.length_cap)
+    yield from drawn('inference', 'eviction', decoding - evict_s, decoding, kept_tokens=timing.kept_tokens,
+                     eviction_ratio=_json(timing.eviction_ratio))
     decoded = min(decoding + _known(timing.decode_s), answered)
-    yield _span('inference', 'decode', decoding, decoded, generated_tokens=timing.generated_tokens,
-                variant=timing.variant, evicted_meanwhile_s=max(0.0, _known(timing.eviction_s) - evict_s))
-    yield _span('node', 'result', decoded, answered)
-    yield from _tokens(seen.texts, decoding)
+    yield from drawn('inference', 'decode', decoding, decoded, generated_tokens=timing.generated_tokens,
+                     variant=timing.variant, evicted_meanwhile_s=max(0.0, _known(timing.eviction_s) - evict_s))
+    yield from drawn('node', 'result', decoded, answered)
+    yield from _tokens([(pauses.without(came), n) for came, n in seen.texts], decoding, drawn)
 
 
-def _tokens(texts: Sequence[tuple[float, int]], decoding: float) -> Iterator[dict]:
+def _tokens(texts: Sequence[tuple[float, int]], decoding: float, drawn: Callable[..., Iterator[dict]]
+            ) -> Iterator[dict]:
     """Yield the steps as far as feedback tells them: how many tokens came between two messages."""
     since, before = decoding, 0
     for came, n in texts:
         if n > before:
-            yield _span('tokens', f'token {n}' if n == before + 1 else f'tokens {before + 1} to {n}', since, came,
-                        per_token_ms=1e3 * (came - since) / (n - before))
-            yield {'name': 'tokens', 'ph': 'C', 'pid': 1, 'ts': _us(came), 'args': {'tokens': n}}
+            name = f'token {n}' if n == before + 1 else f'tokens {before + 1} to {n}'
+            pieces = list(drawn('tokens', name, since, came, per_token_ms=1e3 * (came - since) / (n - before)))
+            yield from pieces
+            last = pieces[-1]
+            yield {'name': 'tokens', 'ph': 'C', 'pid': 1, 'ts': round(last['ts'] + last['dur'], 1), 'args': {'tokens': n}}
             since, before = max(came, since), n
 
 
 def _statuses(seen: Seen, release: float) -> Iterator[dict]:
     for message in seen.statuses:
-        at = release + _ros_s(message.header.stamp) - _ros_s(message.release)
-        yield _moment('status', name_of(Phase, message.phase), at, verdict=name_of(Verdict, message.verdict),
-                      slack_s=_json(message.slack_s), wcet_s=_json(message.wcet_s),
-                      generated_tokens=message.generated_tokens)
+        yield _moment('status', name_of(Phase, message.phase), _at_s(message, release),
+                      verdict=name_of(Verdict, message.verdict), slack_s=_json(message.slack_s),
+                      wcet_s=_json(message.wcet_s), generated_tokens=message.generated_tokens)
 
 
-def _planned_s(seen: Seen, release: float) -> float | None:
-    """Return when the first plan was published after prefill had begun; None where no status says it."""
-    return next((release + _ros_s(message.header.stamp) - _ros_s(message.release) for message in seen.statuses
-                 if message.phase == Phase.PREFILL and message.verdict and message.pessimistic_tokens), None)
+def _planned_s(seen: Seen, release: float) -> float:
+    """Return when the first plan was published after prefill had begun; NaN where no status says it."""
+    return next((_at_s(message, release) for message in seen.statuses
+                 if message.phase == Phase.PREFILL and message.verdict and message.pessimistic_tokens), math.nan)
+
+
+def _at_s(message, release: float) -> float:
+    """Return when a status was published."""
+    return release + _ros_s(message.header.stamp) - _ros_s(message.release)
 
 
 def _span(track: str, name: str, start: float, end: float, **about) -> dict:

@@ -39,8 +39,10 @@ def sentence(result, received_s: float, budget_s: float) -> str:
     gone = f', dropped items: {result.dropped_items}' if result.dropped_items else ''
     promise = {'kept': 'promise kept', 'missed': 'promise MISSED', 'none': 'no promise'}[promise_of(result)]
     thought = f', {timing.reasoning_tokens} of them thinking' if timing.reasoning_tokens else ''
+    times = 'once' if timing.preemptions == 1 else f'{timing.preemptions} times'
+    paused = f', gave way to others {times} for {timing.paused_s:.3f} s' if timing.preemptions else ''
     return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{thought}{completed}{gone}'
-            f'{evicted}{dropped}{seed}; '
+            f'{evicted}{dropped}{paused}{seed}; '
             f'verdict {name_of(Verdict, timing.verdict)}, finish {name_of(FinishReason, result.finish_reason)}, '
             f'{promise}]')
 
