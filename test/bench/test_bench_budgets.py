@@ -312,8 +312,9 @@ def test_the_command_on_a_real_model(tmp_path, capsys, monkeypatch):
     assert len(result['rows']) == len(methods) * N_CASES * 3 and len(result['bars']) == 4
     assert result['n'] == 4 and result['n_live'] == 2 and result['machine']['device']
     assert 'quality - vanilla' in told
-    monkeypatch.setattr(budgets, 'LiveMethods', None)
-    assert main([*arguments, '--finished']) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(budgets, 'LiveMethods', None)
+        assert main([*arguments, '--finished']) == 0
     finished = json.loads(out.read_text())
     assert (finished['rows'], finished['bars']) == (result['rows'], result['bars'])
     assert all(finished['machine'][name] == result['machine'][name] for name in ('device', 'model', 'dtype'))

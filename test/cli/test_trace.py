@@ -93,15 +93,14 @@ def test_a_goal_that_gave_way_is_drawn_in_pieces():
     told = [status(100.02, Phase.QUEUED), status(100.12, Phase.PREFILL), status(100.64, Phase.DECODE),
             status(101.02, Phase.QUEUED), status(101.52, Phase.DECODE)]
     account = result(preemptions=1, paused_s=0.5, response_time_s=2.0)
+    events = trace(account, seen(statuses=told, received_s=2.03, texts=[(0.8, 2), (1.7, 9)]))['traceEvents']
     found = [(event['name'], event['ts'] / 1e6, (event['ts'] + event['dur']) / 1e6)
-             for event in trace(account, seen(statuses=told, received_s=2.03, texts=[(0.8, 2), (1.7, 9)]))['traceEvents']
-             if event.get('dur', 0) > 0]
+             for event in events if event.get('dur', 0) > 0]
     drawn = {name: [pytest.approx(span) for called, *span in found if called == name]
              for name in ('gave way', 'decode', 'tokens 3 to 9', 'result', 'prefill')}
     assert drawn == {'gave way': [[1.02, 1.52]], 'decode': [[0.62, 1.02], [1.52, 1.92]],
                      'tokens 3 to 9': [[0.8, 1.02], [1.52, 1.7]], 'result': [[1.92, 2.02]], 'prefill': [[0.17, 0.47]]}
-    tokens = [event for event in trace(account, seen(statuses=told, texts=[(0.8, 2), (1.7, 9)]))['traceEvents']
-              if event['name'] == 'tokens 3 to 9']
+    tokens = [event for event in events if event['name'] == 'tokens 3 to 9']
     assert tokens[0]['args']['per_token_ms'] == pytest.approx(400 / 7), 'without the time of the pause'
 
 

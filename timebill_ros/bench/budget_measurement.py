@@ -22,7 +22,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from timebill_ros.bench.finished_answers import BESIDE, FIRST, QUANTILES, Cases, FinishedAnswers
+from timebill_ros.bench.finished_answers import BESIDE, COMPARED, FIRST, QUANTILES, Cases, FinishedAnswers
 from timebill_ros.bench.known_lengths import KnownLengths
 from timebill_ros.bench.live_answers import LiveMethods, LiveRun, answer_live
 from timebill_ros.bench.timed_answers import record
@@ -35,7 +35,7 @@ class Measurement(FinishedAnswers):
     """What is finished, what is missing, and the model that does it. `between` is called after every answer."""
 
     def __init__(self, live: LiveMethods, journal: Journal, tasks: list[ScoredTask], n_live: int, margin_s: float,
-                 options: dict, between: Callable[[], None], cases: Cases = Cases()):
+                 options: dict, between: Callable[[], None], cases: Cases = COMPARED):
         super().__init__(live.loaded.engine.model, journal.entries, tasks, n_live, margin_s, cases)
         self.live, self.journal, self.options, self.between = live, journal, options, between
 

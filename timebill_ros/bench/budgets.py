@@ -44,7 +44,7 @@ from timebill_ros.bench.answers import that_fit
 from timebill_ros.bench.budget_measurement import Measurement
 from timebill_ros.bench.budget_results import families_of, how, results_of
 from timebill_ros.bench.budget_rows import compare, rows_of, show
-from timebill_ros.bench.finished_answers import Cases, FinishedAnswers
+from timebill_ros.bench.finished_answers import COMPARED, Cases, FinishedAnswers
 from timebill_ros.bench.live_answers import LiveMethods
 from timebill_ros.bench.machine import describe, write
 from timebill_ros.bench.measurement_progress import MeasurementProgress
@@ -56,7 +56,6 @@ from timebill_ros.training.journal import Journal, beside, check, read
 # What live answers depend on besides the model; others cannot be mixed with them.
 PLANNING = ('promise_quality', 'min_kept_tokens', 'miss_rate', 'pessimistic_length', 'pessimistic_factor',
             'replan_tokens', 'drop_infeasible', 'max_eviction_ratio', 'length_predictor')
-COMPARED = Cases()
 
 
 def measure(values: dict, answers: Path, *, source: TaskSource, n_live: int, cases: Cases = COMPARED,

@@ -44,6 +44,9 @@ class Cases:
     quantiles: tuple[float, ...] = QUANTILES
 
 
+COMPARED = Cases()  # by `timebill bench budgets`
+
+
 class FinishedAnswers:
     """The answers in the pieces of a journal, and which tasks and methods they belong to.
 
@@ -52,7 +55,7 @@ class FinishedAnswers:
     """
 
     def __init__(self, model: CausalLM, pieces: Sequence[dict], tasks: list[ScoredTask], n_live: int,
-                 margin_s: float, cases: Cases = Cases()):
+                 margin_s: float, cases: Cases = COMPARED):
         self.model, self.margin_s, self.cases = model, margin_s, cases
         self.tasks = in_turns(tasks)
         self.methods = methods_of(model, cases.ratios)

@@ -19,6 +19,7 @@ import sys
 import time
 from typing import TextIO
 
+from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from timebill_ros.deadline import Clock
@@ -34,7 +35,8 @@ class MeasurementProgress:
 
     def __init__(self, what: str, *, output: TextIO | None = None, clock: Clock = time.monotonic):
         self._what, self._output, self._clock = what, output or sys.stdout, clock
-        self._bar = Progress(*Progress.get_default_columns(), TimeElapsedColumn()) if self._output.isatty() else None
+        self._bar = Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=Console(file=self._output)
+                             ) if self._output.isatty() else None
 
     def begin(self, total: int, done: int) -> None:
         """Start to count, with `done` of `total` pieces finished before."""

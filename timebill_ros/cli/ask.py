@@ -71,7 +71,7 @@ def add(commands) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raise ValueError with a sentence for options that cannot be meant: numbers that no goal can carry, for instance."""
+    """Raise ValueError with a sentence for options that cannot be served, such as a number that no goal can carry."""
     if not 0 < options.budget <= LONGEST_S:  # NaN compares false too
         raise ValueError(f'--budget {options.budget} s is no time budget: give seconds above 0, at most {LONGEST_S}')
     if not 0 <= options.max_new_tokens <= MOST_TOKENS:

@@ -133,8 +133,8 @@ def _tokens(texts: Sequence[tuple[float, int]], decoding: float, drawn: Callable
             name = f'token {n}' if n == before + 1 else f'tokens {before + 1} to {n}'
             pieces = list(drawn('tokens', name, since, came, per_token_ms=1e3 * (came - since) / (n - before)))
             yield from pieces
-            last = pieces[-1]
-            yield {'name': 'tokens', 'ph': 'C', 'pid': 1, 'ts': round(last['ts'] + last['dur'], 1), 'args': {'tokens': n}}
+            ended_us = round(pieces[-1]['ts'] + pieces[-1]['dur'], 1)
+            yield {'name': 'tokens', 'ph': 'C', 'pid': 1, 'ts': ended_us, 'args': {'tokens': n}}
             since, before = max(came, since), n
 
 
