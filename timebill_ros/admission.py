@@ -80,8 +80,8 @@ def resolve_sampling(asked: Sampling, defaults: Mapping[str, float]) -> Sampling
 def check_time(request: Request) -> None:
     """Raise GoalError where the budget does not even leave time to carry a result to the client."""
     if request.time_budget_s <= request.delivery_margin_s:
-        raise GoalError(ErrorCode.INFEASIBLE, f'the time budget of {request.time_budget_s:.3f} s leaves nothing after '
-                        f'the delivery margin of {request.delivery_margin_s:.3f} s')
+        raise GoalError(ErrorCode.INFEASIBLE, f'the time budget of {request.time_budget_s:.4g} s leaves nothing after '
+                        f'the delivery margin of {request.delivery_margin_s:.4g} s')
 
 
 def check(request: Request, *, max_prompt_characters: int) -> None:

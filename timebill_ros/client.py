@@ -146,7 +146,8 @@ class TimebillClient(Connection):
 
         The sentence of the error says what was found: no node, or the state that it stays in and what to do.
         """
-        until = time.monotonic() + timeout_s
+        began = time.monotonic()
+        until = began + timeout_s
         found = _NO_NODE.format(server=self.server)
         while alive():
             left_s = until - time.monotonic()
@@ -161,7 +162,7 @@ class TimebillClient(Connection):
                     found = f'{self.server} does not tell its state: it is being configured, or its process hangs'
                 time.sleep(min(0.1, max(left_s, 0.0)))
             if left_s <= 0:
-                raise ServerUnavailable(f'{self.server} is not active after {timeout_s:.0f} s: {found}')
+                raise ServerUnavailable(f'{self.server} is not active after {time.monotonic() - began:.1f} s: {found}')
         raise ServerUnavailable(f'{self.server} has ended')
 
     def _find_status(self, timeout_s: float) -> None:

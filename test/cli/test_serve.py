@@ -33,7 +33,8 @@ def token(tmp_path):
 @pytest.mark.parametrize(('options', 'told'), [
     (['--host', '0.0.0.0'], 'can be reached from other machines: give --token-file'),
     (['--host', '::'], 'can be reached from other machines'),
-    (['--token-file', '/nowhere/token'], 'No such file'), (['--server', 'no name'], 'no name of a node')])
+    (['--token-file', '/nowhere/token'], '--token-file /nowhere/token cannot be read: No such file'),
+    (['--server', 'no name'], 'no name of a node')])
 def test_a_door_that_may_not_be_opened_says_why(options, told, capsys):
     assert main(['serve', '--port', '0', *options]) == 1
     out, err = capsys.readouterr()
@@ -53,7 +54,8 @@ def test_an_address_that_is_not_this_machines_is_told(token, capsys):
 
 
 @pytest.mark.parametrize('options', [['--deadline', '0'], ['--deadline', 'nan'], ['--port', '-1'],
-                                     ['--max-connections', '0'], ['--max-body', '0']])
+                                     ['--max-connections', '0'], ['--max-body', '0'], ['--model-name', ''],
+                                     ['--model-name', ' ']])
 def test_options_have_bounds(options, capsys):
     with pytest.raises(SystemExit):
         main(['serve', *options])

@@ -21,9 +21,10 @@ import pytest
 
 from timebill_ros.action import Generate
 from timebill_ros.asking.pending_goal import Answer
-from timebill_ros.codes import FinishReason, Verdict
-from timebill_ros.door.answer_objects import Writer, as_text, finish_reason, usage
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict
+from timebill_ros.door.answer_objects import Writer, as_text, check, finish_reason, usage
 from timebill_ros.door.fields import Question
+from timebill_ros.door.refusal import Refusal
 from timebill_ros.msg import RequestStatus, Timing, ToolCall
 
 CALL = ToolCall(id='call_1', name='drive', arguments='{}')
@@ -79,6 +80,17 @@ def test_calls_of_tools_and_reasoning_stand_beside_the_text():
     calls = [{'id': 'call_1', 'type': 'function', 'function': {'name': 'drive', 'arguments': '{}'}}]
     assert answer['choices'][0]['message'] == {'role': 'assistant', 'content': None, 'reasoning_content': 'hm',
                                                'tool_calls': calls}
+
+
+@pytest.mark.parametrize('code', [ErrorCode.INFEASIBLE, ErrorCode.BUSY])
+def test_a_goal_without_enough_time_is_told_with_what_it_had_of_the_deadline(code):
+    question = Question(SimpleNamespace(), True, 0.001, False, budget_s=0.0005)
+    ended = result('', FinishReason.ERROR, error_code=int(code), error_msg='nothing is left')
+    with pytest.raises(Refusal) as error:
+        check(question, Answer(ended, 6, 0.1, 0.1))
+    told = '; of the deadline of 1 ms the goal had 0.5 ms, because the way through HTTP takes time too'
+    assert str(error.value) == 'nothing is left' + (told if code is ErrorCode.INFEASIBLE else '')
+    assert error.value.facts['error_msg'] == 'nothing is left'
 
 
 def test_the_pieces_of_a_stream():

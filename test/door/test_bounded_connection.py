@@ -74,6 +74,7 @@ def test_one_connection_too_many_is_told_so():
             assert received(connection, b'in').startswith(b'HTTP/1.1 200')
         head, _, body = received(connect()).partition(b'\r\n\r\n')
         assert b' 503 ' in head and json.loads(body)['error']['code'] == 'too_many_connections'
+        assert b'x-should-retry: true' in head
         first.close()
         end = time.monotonic() + 30.0
         while time.monotonic() < end:  # until the server has seen that the first one is closed

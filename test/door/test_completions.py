@@ -25,6 +25,7 @@ from node_client import WAIT_S, wait_until
 
 from timebill_ros.action import Generate
 from timebill_ros.codes import Part, Phase
+from timebill_ros.door.goal_events import CLOSED
 from timebill_ros.msg import Timing, ToolCall
 
 CHAT, COMPLETION = '/v1/chat/completions', '/v1/completions'
@@ -216,12 +217,15 @@ def test_a_node_that_is_not_found_by_the_deadline_is_told_at_the_deadline():
     assert answer.status_code == 503 and '/nowhere was not found by the deadline of 100 ms' in answer.text
 
 
-def test_a_door_that_is_closed_ends_its_goals(node):
+@pytest.mark.parametrize('stream', [False, True])
+def test_a_door_that_is_closed_ends_its_goals_and_says_so(node, stream):
     node.canceled.clear()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         with door_in_a_thread(node.server) as (url, client):
             client.wait_until_active(WAIT_S)
-            asked = pool.submit(httpx.post, url + CHAT, json=body('hang'), timeout=WAIT_S)
-            wait_until(lambda: node.asked[-1] == 'hang')
+            before = len(node.asked)
+            asked = pool.submit(httpx.post, url + CHAT, json=body('hang', stream=stream), timeout=WAIT_S)
+            wait_until(lambda: node.asked[before:] == ['hang'])
         answer = asked.result(WAIT_S)
     assert (answer.status_code, answer.json()['error']['code']) == (503, 'canceled') and node.canceled.is_set()
+    assert answer.json()['error']['message'] == CLOSED

@@ -67,7 +67,7 @@ def test_fields_of_the_goal(given, of_goal, value):
 @pytest.mark.parametrize(('given', 'of_sampling', 'value'), [
     ({'temperature': 0.5}, 'temperature', 0.5), ({'temperature': 0}, 'temperature', 0.0),
     ({'top_p': 0.5}, 'top_p', 0.5),
-    ({'top_k': 5}, 'top_k', 5), ({'seed': 7}, 'seed', 7), ({'seed': -1}, 'seed', 2 ** 64 - 1),
+    ({'top_k': 5}, 'top_k', 5), ({'seed': 7}, 'seed', 7), ({'seed': 2 ** 64 - 1}, 'seed', 2 ** 64 - 1),
     ({'seed': 0}, 'seed', 2 ** 64 - 1),  # 0 asks the node for another answer each time, and a client for the same one
     ({'stop': 'end'}, 'stop', ['end']), ({'stop': ['a', 'b']}, 'stop', ['a', 'b']), ({'stop': None}, 'stop', []),
 ])
@@ -81,6 +81,19 @@ def test_what_a_goal_is_about_may_stand_in_headers_and_the_body_goes_first():
     assert (question.deadline_s, question.is_default_deadline) == (1.5, False)
     assert (question.goal.overrun_strategy, question.goal.priority) == (Generate.Goal.STRATEGY_KILL, 3)
     assert read(headers, deadline_ms=200).deadline_s == 0.2
+
+
+def test_a_model_that_was_not_named_is_not_ignored():
+    question = fields.read({'messages': HI}, {}, is_chat=True, default_deadline_s=1.0, model='m')
+    assert question.ignored == []
+
+
+@pytest.mark.parametrize(('thinking', 'effort', 'told'), [(True, 'high', ['reasoning_effort']), (False, 'none', []),
+                                                         (False, 'low', ['reasoning_effort'])])
+def test_an_effort_beside_thinking_changes_nothing(thinking, effort, told):
+    question = read(thinking=thinking, reasoning_effort=effort)
+    expected = Generate.Goal.THINKING_ON if thinking else Generate.Goal.THINKING_OFF
+    assert (question.goal.thinking, question.ignored) == (expected, told)
 
 
 def test_what_is_ignored_is_told():
@@ -111,7 +124,13 @@ def test_what_says_no_is_taken(given):
     ({'response_format': 'json'}, 'response_format', "got 'json'"),
     ({'response_format': {'type': 'json_schema'}}, 'response_format', 'must be a JSON Schema'),
     ({'response_format': {'type': 'grammar'}}, 'response_format', 'grammar'),
-    ({'thinking': 'yes'}, 'thinking', "'yes'"),
+    ({'thinking': 'yes'}, 'thinking', "'yes'"), ({'reasoning_effort': 5}, 'reasoning_effort', 'must be text, got 5'),
+    ({'thinking': True, 'reasoning_effort': 'none'}, 'thinking', 'contradict each other'),
+    ({'temperature': -1}, 'temperature', 'must be 0 or more, got -1'), ({'seed': -1}, 'seed', 'from 0 to'),
+    ({'stop': 5}, 'stop', 'stop must be text or a list of texts, got 5'),
+    ({'stop': ['a', 5]}, 'stop', "or a list of texts, got ['a', 5]"),
+    ({'stream_options': {}}, 'stream_options', 'for streams alone'),
+    ({'stream_options': {'include_usage': True}, 'stream': False}, 'stream_options', 'for streams alone'),
     ({'stream': 1}, 'stream', 'true or false'), ({'stream_options': {'usage': True}}, 'stream_options', "'usage'"),
     ({'tools': DRIVE}, 'tools', 'must be a list'), ({'tool_choice': 'required'}, 'tool_choice', 'there are no tools'),
     ({'tools': [DRIVE], 'tool_choice': {'function': {'name': 'stop'}}}, 'tool_choice', 'none of the tools'),
@@ -124,13 +143,14 @@ def test_what_cannot_be_served_is_refused_by_name(given, param, told):
 
 
 @pytest.mark.parametrize(('given', 'told'), [
-    ({'top_k': -1}, 'top_k must be a whole number'), ({'stop': 5}, 'stop must be a list'),
-    ({'stop': ['a', 5]}, 'stop[1] must be text'), ({'choices': 'a'}, 'choices must be a list'),
-    ({'closing_text': 'a\0'}, 'closing_text holds a NUL'), ({'temperature': 1e300}, 'temperature must be a number')])
-def test_what_no_message_can_carry_is_a_sentence(given, told):
+    ({'top_k': -1}, 'top_k must be a whole number'), ({'stop': ['a', 'b\0']}, 'stop[1] holds a NUL'),
+    ({'choices': 'a'}, 'choices must be a list'), ({'closing_text': 'a\0'}, 'closing_text holds a NUL'),
+    ({'temperature': 1e300}, 'temperature must be a number')])
+def test_what_no_message_can_carry_is_a_sentence_about_its_field(given, told):
     with pytest.raises(Refusal, match='(?s).*') as error:
         read(**given)
     assert error.value.status == 400 and told in str(error.value)
+    assert error.value.param == next(iter(given))
 
 
 @pytest.mark.parametrize(('header', 'value'), [('x-timebill-deadline-ms', 'soon'), ('x-timebill-deadline-ms', 'NaN'),

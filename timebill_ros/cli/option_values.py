@@ -52,6 +52,13 @@ def number(above: float, most: float = math.inf) -> Callable[[str], float]:
     return parse
 
 
+def not_blank(given: str) -> str:
+    """Take a text that is not blank."""
+    if not given.strip():
+        raise argparse.ArgumentTypeError(f'{given!r} is blank')
+    return given
+
+
 def out_file(text: str) -> Path:
     """Take the path of a file to write, whose folders may be made, but not in the root directory.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from timebill_ros.cli.option_values import number, whole
+from timebill_ros.cli.option_values import not_blank, number, whole
 
 FIND_S = 5.0  # how long the node is looked for before the door opens; requests find one that comes later
 
@@ -34,7 +34,8 @@ def add(commands) -> None:
     command.add_argument('--token-file', metavar='FILE', help='file with the token that clients must send')
     command.add_argument('--deadline', type=number(0, 2 ** 31 - 1), default=30.0, metavar='S',
                          help='deadline of requests that name none, in seconds')
-    command.add_argument('--model-name', default='timebill', metavar='NAME', help='what the model is called in answers')
+    command.add_argument('--model-name', type=not_blank, default='timebill', metavar='NAME',
+                         help='what the model is called in answers')
     command.add_argument('--max-body', type=whole(1), default=2048, metavar='KIB',
                          help='largest body of a request, in KiB')
     command.add_argument('--max-connections', type=whole(1), default=32, metavar='N',

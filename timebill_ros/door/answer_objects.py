@@ -24,7 +24,7 @@ import math
 import time
 
 from timebill_ros.asking.pending_goal import Answer
-from timebill_ros.codes import FinishReason, Verdict, name_of
+from timebill_ros.codes import ErrorCode, FinishReason, Verdict, name_of
 from timebill_ros.door.fields import Question
 from timebill_ros.door.refusal import of_result
 from timebill_ros.monitoring.ending import as_json
@@ -62,8 +62,12 @@ def end_facts(question: Question, answer: Answer) -> dict:
 
 def check(question: Question, answer: Answer) -> None:
     """Raise the Refusal that tells of a goal that failed; `timebill` in it holds what text there is."""
-    if answer.result.error_code:
-        raise of_result(answer.result, {**end_facts(question, answer), 'text': answer.result.text})
+    result, more = answer.result, ''
+    if result.error_code == ErrorCode.INFEASIBLE:
+        more = (f'; of the deadline of {question.deadline_s * 1000:g} ms the goal had '
+                f'{question.budget_s * 1000:.1f} ms, because the way through HTTP takes time too')
+    if result.error_code:
+        raise of_result(result, {**end_facts(question, answer), 'text': result.text}, more)
 
 
 def usage(result) -> dict:

@@ -20,8 +20,8 @@ import asyncio
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADERS_S = 10.0  # how long the headers of a request may take to come
-FULL = (b'HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n'
-        b'content-length: %d\r\n\r\n%s')
+FULL = (b'HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n'
+        b'x-should-retry: true\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s')
 BODY = b'{"error":{"message":"too many connections are open","type":"server_error","param":null,' \
        b'"code":"too_many_connections"}}'
 

@@ -70,15 +70,15 @@ class Completions:
             await asyncio.wait_for(self._link.wait_until_ready(), left_s)
         except asyncio.TimeoutError:
             raise Refusal(503, f'{self._link.client.server} was not found by the deadline of '
-                          f'{question.deadline_s * 1000:.0f} ms: is it running, and active?', kind=refusal.SERVER,
+                          f'{_ms(question)}: is it running, and active?', kind=refusal.SERVER,
                           code='node_unavailable') from None
         left_s = _left_s(question, until_s)
-        budget_s = max(left_s - RETURN_S, left_s / 2)
-        question.goal.time_budget = duration(budget_s)
+        question.budget_s = max(left_s - RETURN_S, left_s / 2)
+        question.goal.time_budget = duration(question.budget_s)
         try:
-            sent = self._link.send(question.goal, budget_s, may_run_late=question.may_run_late)
+            sent = self._link.send(question.goal, question.budget_s, may_run_late=question.may_run_late)
         except ValueError as error:
-            raise Refusal(400, str(error), code='invalid_value') from None
+            raise fields.of_value(error) from None
         writer = Writer(question, sent.pending.request_id, self._model)
         headers = {'x-request-id': sent.pending.request_id,
                    'x-timebill-deadline-ms': f'{question.deadline_s * 1000:.0f}'}
@@ -110,9 +110,13 @@ def _left_s(question: fields.Question, until_s: float) -> float:
     """Return how many seconds are left until the deadline. Refusal where none are."""
     left_s = until_s - time.monotonic()
     if left_s < LEAST_S:
-        raise Refusal(504, f'the deadline of {question.deadline_s * 1000:.0f} ms was over before the goal was sent',
+        raise Refusal(504, f'the deadline of {_ms(question)} was over before the goal was sent',
                       kind=refusal.SERVER, code='deadline_missed')
     return left_s
+
+
+def _ms(question: fields.Question) -> str:
+    return f'{question.deadline_s * 1000:g} ms'
 
 
 async def _end_of(events) -> Answer:

@@ -16,7 +16,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from timebill_ros import settings
@@ -60,6 +61,7 @@ class Question:
     stream: bool = False
     include_usage: bool = False
     ignored: list[str] = field(default_factory=list)
+    budget_s: float = 0.0  # what of the deadline the goal got: the rest was over, or is for the way back
 
     @property
     def comes_at_once(self) -> bool:
@@ -85,7 +87,7 @@ def read(body, headers: Mapping[str, str], *, is_chat: bool, default_deadline_s:
         if header in headers and name not in given:
             given[name] = headers[header] if name == 'overrun_strategy' else _number_of(headers[header], header)
     ignored = sorted(given.keys() & IGNORED)
-    if given.get('model') != model:
+    if given.get('model', model) != model:
         ignored.append('model')
     _check_names(given, READ | (OF_CHAT if is_chat else OF_COMPLETION))
     try:
@@ -97,10 +99,16 @@ def read(body, headers: Mapping[str, str], *, is_chat: bool, default_deadline_s:
         else:
             goal = make_goal([], prompt=_prompt(given.get('prompt')), **fields)
     except ValueError as error:  # of the message: a number out of its range, a text that cannot be sent
-        raise Refusal(400, str(error), code='invalid_value') from None
+        raise of_value(error) from None
     stream, usage = _stream(given)
     deadline_s = _deadline_s(given)
     return Question(goal, is_chat, deadline_s or default_deadline_s, deadline_s is None, stream, usage, ignored)
+
+
+def of_value(error: ValueError, known: Container[str] = READ | OF_CHAT | OF_COMPLETION) -> Refusal:
+    """Return how it is told that no goal can carry a value. The sentences about that begin with the field's name."""
+    name = re.match(r'\w*', str(error))[0]
+    return Refusal(400, str(error), code='invalid_value', param=name if name in known else None)
 
 
 def _check_names(given: dict, known: set[str]) -> None:
@@ -196,26 +204,38 @@ def _form(given: dict) -> dict:
 
 def _thinking(given: dict, ignored: list[str]) -> dict:
     """Return whether there is a thinking section: `thinking` says so; OpenAI's effort none is the same as off."""
-    if 'thinking' in given:
-        return {'thinking': int(Thinking.ON if _flag(given, 'thinking') else Thinking.OFF)}
-    if given.get('reasoning_effort') == 'none':
-        return {'thinking': int(Thinking.OFF)}
-    ignored += ['reasoning_effort'] if 'reasoning_effort' in given else []
-    return {}
+    effort = given.get('reasoning_effort')
+    if effort is not None and not isinstance(effort, str):
+        raise of_field('reasoning_effort', f'reasoning_effort must be text, got {effort!r:.80}')
+    if effort not in (None, 'none'):
+        ignored.append('reasoning_effort')
+    if 'thinking' not in given:
+        return {'thinking': int(Thinking.OFF)} if effort == 'none' else {}
+    thinks = _flag(given, 'thinking')
+    if thinks and effort == 'none':
+        raise of_field('thinking', 'thinking true and reasoning_effort none contradict each other: give one of them')
+    return {'thinking': int(Thinking.ON if thinks else Thinking.OFF)}
 
 
 def _sampling(given: dict) -> SamplingConfig:
+    """Return the sampling. What a goal takes for "as the node is configured", a client says by leaving it out."""
     sampling = SamplingConfig()
     kinds = SamplingConfig.get_fields_and_field_types()
     for name in SAMPLING:
         value = _number(given, name)
+        if name == 'temperature' and value is not None and value < 0:
+            raise of_field(name, f'temperature must be 0 or more, got {value!r:.80}; without it, answers are drawn as '
+                           'the node is configured')
         if value is not None:
             setattr(sampling, name, carried(kinds[name], value, name))
-    seed = _whole(given, 'seed', -2 ** 63, 2 ** 64 - 1)
+    seed = _whole(given, 'seed', 0, 2 ** 64 - 1)
     if seed is not None:
-        sampling.seed = seed % 2 ** 64 or SEED_FOR_0
+        sampling.seed = seed or SEED_FOR_0
     stop = given.get('stop', [])
-    sampling.stop = carried('sequence<string>', [stop] if isinstance(stop, str) else stop, 'stop')
+    texts = [stop] if isinstance(stop, str) else stop
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise of_field('stop', f'stop must be text or a list of texts, got {stop!r:.80}')
+    sampling.stop = carried('sequence<string>', texts, 'stop')
     return sampling
 
 
@@ -259,4 +279,7 @@ def _stream(given: dict) -> tuple[bool, bool]:
     unknown = options.keys() - {'include_usage', 'include_obfuscation'}
     if unknown:
         raise of_field('stream_options', f'stream_options has an unknown field {min(unknown)!r:.80}')
-    return _flag(given, 'stream'), _flag(options, 'include_usage')
+    stream, usage = _flag(given, 'stream'), _flag(options, 'include_usage')
+    if 'stream_options' in given and not stream:
+        raise of_field('stream_options', 'stream_options is for streams alone: give stream true, or leave it out')
+    return stream, usage

@@ -50,7 +50,11 @@ def check_address(host: str, token: str) -> None:
 def read_token(file: str) -> str:
     """Return the token in `file`. ValueError for one that is too short or that other users may read."""
     path = Path(file).expanduser()
-    with path.open('rb') as opened:
+    try:
+        opened = path.open('rb')
+    except OSError as error:
+        raise ValueError(f'--token-file {file} cannot be read: {error.strerror}') from None
+    with opened:
         if stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & 0o077:
             raise ValueError(f'--token-file {file} may be read or written by others: chmod 600 {file}')
         text = opened.read(LONGEST_TOKEN + 1).decode('ascii', errors='replace').strip()

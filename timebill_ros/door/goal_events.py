@@ -22,8 +22,10 @@ from dataclasses import dataclass
 
 from timebill_ros.asking.failures import ServerUnavailable
 from timebill_ros.asking.pending_goal import Answer
-from timebill_ros.codes import Verdict
+from timebill_ros.codes import ErrorCode, Verdict
 from timebill_ros.msg import RequestStatus
+
+CLOSED = 'timebill serve was ended (Ctrl-C or SIGTERM) before the answer was complete'
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class GoalEvents:
     def __init__(self, client, goal, timeout_s: float):
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue = asyncio.Queue()
+        self._is_closing = False
         self.pending = client.send(goal, self._hear, timeout_s=timeout_s)
 
     def _hear(self, message) -> None:
@@ -65,6 +68,11 @@ class GoalEvents:
         if feedback.text_delta:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 self._loop.call_soon_threadsafe(self._events.put_nowait, Written(feedback.text_delta, feedback.part))
+
+    def close(self) -> None:
+        """Cancel the goal because the server ends, which is then told in place of "canceled by the client"."""
+        self._is_closing = True
+        self.pending.cancel()
 
     async def events(self) -> AsyncIterator[Planned | Written | Ended]:
         """Yield what happens. ServerUnavailable where the node does not answer. Left early, it cancels the goal."""
@@ -92,6 +100,10 @@ class GoalEvents:
 
     async def _end(self) -> None:
         try:
-            self._events.put_nowait(Ended(await self.pending))
+            answer = await self.pending
         except ServerUnavailable as error:
             self._events.put_nowait(error)
+            return
+        if self._is_closing and answer.result.error_code == ErrorCode.CANCELED:
+            answer.result.error_msg = CLOSED
+        self._events.put_nowait(Ended(answer))

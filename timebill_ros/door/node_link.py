@@ -76,4 +76,4 @@ class NodeLink:
         """Cancel all goals, and take no more."""
         self._is_ending = True
         for sent in list(self._goals):
-            sent.pending.cancel()
+            sent.close()

@@ -60,14 +60,14 @@ class Refusal(Exception):
         return {'error': error if self.facts is None else {**error, 'timebill': self.facts}}
 
 
-def of_result(result, facts: dict) -> Refusal:
-    """Return how a goal's failure is told: the node's own sentence, and `facts` as what became of the goal."""
+def of_result(result, facts: dict, more: str = '') -> Refusal:
+    """Return how a goal's failure is told: the node's own sentence and `more`; `facts`: what became of the goal."""
     try:
         code = ErrorCode(result.error_code)
     except ValueError:  # of a newer node
         code = ErrorCode.UNKNOWN
     status, kind, may_ask_again = _ENDS.get(code, (500, SERVER, False))
-    return Refusal(status, result.error_msg, kind=kind, code=_CODES.get(code, code.name.lower()), facts=facts,
+    return Refusal(status, result.error_msg + more, kind=kind, code=_CODES.get(code, code.name.lower()), facts=facts,
                    may_ask_again=may_ask_again)
 
 
