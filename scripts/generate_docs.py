@@ -52,6 +52,7 @@ GROUPS = {
     'variants': 'Weights and quality',
     'default_max_new_tokens': 'What a goal leaves open',
     'scheduling': 'Scheduling',
+    'offboard_url': 'A server besides',
     'deadline_clock': 'Clocks',
     'delivery_margin_s': 'Delivery and limits',
     'trust_remote_code': 'Trust',

@@ -104,12 +104,14 @@ class Harness:
     `answer`: what each new worker says to `configure`, None for nothing. `refuse`: no worker can be started.
     """
 
+    _start_caller = None  # what starts the process that calls a server; see fake_caller.py
+
     def __init__(self, **settings):
         self.now, self.answer, self.refuse = START_S, READY, False
         self.workers, self.changes, self.jobs = [], [], []
         self.spawned_s = []  # when a worker was asked for
         self.dispatcher = Dispatcher(self._start_worker, {**SETTINGS, **settings}, self._on_change,
-                                     clock=lambda: self.now)
+                                     start_caller=self._start_caller, clock=lambda: self.now)
 
     def _start_worker(self, on_event):
         self.spawned_s.append(self.now)
@@ -132,7 +134,7 @@ class Harness:
         """
         for _ in range(6):
             seen = threading.Event()
-            self.dispatcher._events.put((seen.set,))
+            self.dispatcher._events.post(seen.set)
             assert seen.wait(10.0), 'the dispatcher hangs'
 
     def advance(self, seconds):

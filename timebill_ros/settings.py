@@ -253,6 +253,21 @@ PARAMETERS = (
     Parameter('cancel_abandoned', True, 'Cancel a goal, also one that waits, when the client that sent it is gone, so '
               'that the model does not work for nobody. A client that was killed is noticed after about 20 s. false: '
               'such a goal goes on.', live=True),
+    # A server besides.
+    Parameter('offboard_url', '', 'Address of a server that speaks the HTTP API of OpenAI, for instance '
+              'http://192.168.1.20:8000/v1. Goals that allow it (allow_offboard) are asked there too, beside the model '
+              'on board; see docs/offboard.md. It needs the library httpx where worker_python is. Empty: none, and '
+              'nothing leaves the robot.'),
+    Parameter('offboard_model', '', 'With offboard_url: the name of the model that the server is asked for. Empty: '
+              'configure fails.'),
+    Parameter('offboard_key_file', '', 'With offboard_url: file with the key that the server wants, which nobody else '
+              'may read (mode 600). Empty: no key is sent.'),
+    Parameter('offboard_quality', 1.0, 'How good the answers of the server are, as a multiple of those of the model on '
+              'board with its whole cache: the ratio of two scores of `timebill bench quality`, for instance. Above 1, '
+              'a complete answer on board waits for that of the server while it is expected in time; at 1 the first '
+              'complete one is taken.', '', 0.0, 1000.0, live=True),
+    Parameter('offboard_goals', 4, 'For how many goals the server is asked at once. More than these are answered on '
+              'board alone.', 'goals', 1, 256),
     # Clocks.
     Parameter('deadline_clock', 'ros', 'Clock that an absolute deadline goes by once its goal is released. ros: ROS '
               'time, which follows /clock with use_sim_time; monotonic: real time.', choices=('ros', 'monotonic')),

@@ -45,7 +45,8 @@ def test_a_goal_from_end_to_end(harness):
     assert [(phase, outcome is not None) for _, phase, outcome in harness.changes] == [
         (Phase.PREFILL, False), (Phase.PREFILL, False), (Phase.DECODE, False), (Phase.DONE, True)]
     assert harness.dispatcher.counts == {'accepted': 1, 'promised': 1, 'missed': 0, 'late': 0, 'skipped': 0,
-                                         'preempted': 0, 'worker_restarts': 0}
+                                         'preempted': 0, 'answered_onboard': 1, 'answered_offboard': 0,
+                                         'worker_restarts': 0}
 
 
 def test_one_at_a_time_and_of_equal_urgency_first_come_first_served(harness):

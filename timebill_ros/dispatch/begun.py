@@ -79,7 +79,7 @@ class BegunGoals:
         """Forget a goal; return whether it was one of these. The worker need not keep one that has given way."""
         if job is self.running:
             self.running = None
-        elif job.is_aside:
+        elif job in self.aside:
             self.aside.remove(job)
             self._send({'op': 'cancel', 'id': job.request.request_id})
         else:

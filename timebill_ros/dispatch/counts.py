@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from timebill_ros.codes import ErrorCode
+from timebill_ros.codes import ErrorCode, Tier
 from timebill_ros.dispatch.miss_rate import is_missed, is_promised
 from timebill_ros.request import Outcome
 
@@ -32,6 +32,8 @@ class Counts:
     late: int = 0
     skipped: int = 0
     preempted: int = 0
+    answered_onboard: int = 0  # with the text of the model on board
+    answered_offboard: int = 0  # with that of the server of offboard_url
 
     def observe(self, outcome: Outcome) -> None:
         """Count a goal that has ended. `outcome.timing` holds the promised verdict and the final tardiness."""
@@ -39,6 +41,10 @@ class Counts:
         self.late += outcome.timing.tardiness_s > 0
         self.skipped += code is ErrorCode.SKIPPED
         self.preempted += code is ErrorCode.PREEMPTED
+        if code is ErrorCode.NONE:
+            offboard = outcome.timing.tier is Tier.OFFBOARD
+            self.answered_offboard += offboard
+            self.answered_onboard += not offboard
         if is_promised(outcome):
             self.promised += 1
             self.missed += is_missed(outcome)

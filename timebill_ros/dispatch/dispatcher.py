@@ -25,8 +25,6 @@ worker the next one (`_start_next`).
 """
 from __future__ import annotations
 
-import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -39,75 +37,74 @@ from timebill_ros.dispatch import endings
 from timebill_ros.dispatch.begun import BegunGoals
 from timebill_ros.dispatch.bound_estimate import Estimate, Waiting
 from timebill_ros.dispatch.counts import Counts
+from timebill_ros.dispatch.event_loop import EventLoop, guarded
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.pending_estimates import Estimates
 from timebill_ros.dispatch.preemption import takes_over
 from timebill_ros.dispatch.recent_goals import RecentGoals
 from timebill_ros.dispatch.schedule import Blocking, ServiceTimes, blocked_by
 from timebill_ros.dispatch.supervisor import Supervisor
+from timebill_ros.dispatch.tiers import tier_of
 from timebill_ros.dispatch.waiting import WaitingGoals
 from timebill_ros.dispatch.worker_facts import WorkerFacts
 from timebill_ros.request import Outcome, Request
-
-log = logging.getLogger(__name__)
 
 
 class Dispatcher:
     """Feeds one worker. Public methods may be called from any thread; they hand an event to the dispatcher's own.
 
-    `start_worker`: see Supervisor. `on_change(job)` is called at each change of a goal's state, `on_health()` when the
-    worker is lost or back, both from the dispatcher's thread; they must not block.
+    `start_worker`: see Supervisor; `start_caller`: see tiers.tier_of. `on_change(job)` is called at each change of a
+    goal's state, `on_health()` when the worker is lost or back, both from the dispatcher's thread; they must not block.
     """
 
     def __init__(self, start_worker: Callable, settings: dict, on_change: Callable[[Job], None],
-                 on_health: Callable[[], None] = lambda: None, *, clock: Clock = time.monotonic):
+                 on_health: Callable[[], None] = lambda: None, *, start_caller: Callable | None = None,
+                 clock: Clock = time.monotonic):
         self.settings = settings
-        self.facts = WorkerFacts()
-        self.recent = RecentGoals()
-        self._on_change = on_change
-        self._clock = clock
-        self._events: queue.SimpleQueue[tuple] = queue.SimpleQueue()
+        self.facts, self.recent = WorkerFacts(), RecentGoals()
+        self._on_change, self._clock = on_change, clock
+        self._events = EventLoop('dispatcher', self._until_next_timer,
+                                 (self._check_timers, self._review, self._start_next))
         self._supervisor = Supervisor(
-            start_worker, settings, lambda *event: self._events.put((self._receive, *event)), clock, on_health)
+            start_worker, settings, lambda *event: self._events.post(self._receive, *event), clock, on_health)
         self._times = ServiceTimes()
         self._begun = BegunGoals(self._supervisor.send, clock)
         self._waiting = WaitingGoals(settings, self._times, self._begun.aside)
         self._estimates = Estimates(clock, self._wait_of, self._times.prepared)
         self._counts = Counts()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name='dispatcher', daemon=True)
-        self._thread.start()
+        self.tier = tier_of(settings, self._events.post, self._conclude, self._tell, clock, start_caller)
+        self._events.start()
 
     # -- called from any thread ----------------------------------------------------------------------------------
 
     def configure(self) -> Future[str]:
         """Start the worker and load the model; the future gives a description, or raises with a sentence."""
         future: Future[str] = Future()
-        self._events.put((self._supervisor.begin, future))
+        self._events.post(self.tier.configure, lambda: self._supervisor.begin(future), future)
         return future
 
     def submit(self, job: Job) -> None:
-        self._events.put((self._submit, job))
+        self._events.post(self._submit, job)
 
     def cancel(self, job: Job, reason: str = '') -> None:
         """End a goal with CANCELED; `reason`: why the node does so, empty where its client asked for it."""
-        self._events.put((self._cancel, job, reason))
+        self._events.post(self._cancel, job, reason)
 
     def estimate(self, request: Request) -> Future[Estimate]:
         """Ask for an estimate of `request`: the worker's, or the node's own at once where a goal runs or waits."""
         future: Future[Estimate] = Future()
-        self._events.put((self._ask, self._estimates.ask, request, future))
+        self._events.post(self._ask, self._estimates.ask, request, future)
         return future
 
     def prepare(self, request: Request) -> Future[tuple[int, int]]:
         """Have a prompt read ahead -> (its tokens, how many of them are kept then); BUSY where goals run or wait."""
         future: Future[tuple[int, int]] = Future()
-        self._events.put((self._ask, self._estimates.prepare, request, future))
+        self._events.post(self._ask, self._estimates.prepare, request, future)
         return future
 
     def update(self, settings: dict) -> None:
         """Pass on parameters that may change while goals run."""
-        self._events.put((self._update, settings))
+        self._events.post(self._update, settings)
 
     def renew_deadlines(self, instant: Callable[[float], float | None], epoch: int) -> None:
         """Move absolute deadlines to where ROS time now puts them.
@@ -115,20 +112,20 @@ class Dispatcher:
         `instant(ROS time)` returns a monotonic instant, or None where ROS time cannot say. Jobs of another `epoch` of
         the ROS clock keep the deadlines that they have.
         """
-        self._events.put((self._renew_deadlines, instant, epoch))
+        self._events.post(self._renew_deadlines, instant, epoch)
 
     def end_all(self, code: ErrorCode, message: str) -> threading.Event:
         """End every goal held, the running one with its text so far; the event is set once that is done."""
         done = threading.Event()
-        self._events.put((self._end_all, code, message, done))
+        self._events.post(self._end_all, code, message, done)
         return done
 
     def close(self) -> None:
         """End what is left, stop the worker and the thread."""
-        if self._thread.is_alive():
+        if self._events.is_running:
             self.end_all(ErrorCode.INACTIVE, 'the server shut down')
-            self._events.put((self._stop,))
-            self._thread.join(10.0)
+            self._events.post(self._stop)
+            self._events.join(10.0)
 
     @property
     def is_ready(self) -> bool:
@@ -146,33 +143,19 @@ class Dispatcher:
     def counts(self) -> dict[str, int]:
         return {**asdict(self._counts), 'worker_restarts': self._supervisor.restarts}
 
+    @property
+    def onboard_s(self) -> float:
+        return self._times.answer_s
+
     # -- the loop ------------------------------------------------------------------------------------------------
-
-    def _loop(self) -> None:
-        while not self._stopping:
-            try:
-                event = self._events.get(timeout=self._until_next_timer())
-            except queue.Empty:
-                event = None
-            if event is not None:
-                self._guarded(*event)
-            for follow_up in (self._check_timers, self._review, self._start_next):
-                self._guarded(follow_up)
-
-    @staticmethod
-    def _guarded(step: Callable, *arguments) -> None:
-        """Run one step of the loop. A bug in it must take no goal down, nor keep the following steps from running."""
-        try:
-            step(*arguments)
-        except Exception:
-            log.exception('dispatcher event failed')
 
     def _tell(self, job: Job) -> None:
         """Report a change. Whoever listens may fail; the dispatcher's own state does not depend on it."""
-        self._guarded(self._on_change, job)
+        guarded(self._on_change, job)
 
     def _until_next_timer(self) -> float:
-        next_s = min(part.next_timer_s() for part in (self._supervisor, self._estimates, self._waiting, self._begun))
+        next_s = min(part.next_timer_s() for part in (self._supervisor, self._estimates, self._waiting, self._begun,
+                                                      self.tier))
         return min(60.0, max(0.0, next_s - self._clock()))
 
     def _check_timers(self) -> None:
@@ -186,6 +169,7 @@ class Dispatcher:
                 self._tell(job)
         self._supervisor.check_timers()
         self._estimates.check_timers()
+        self.tier.check_timers()
 
     def _abandon(self, job: Job) -> None:
         if job is self._begun.running:
@@ -229,6 +213,7 @@ class Dispatcher:
 
     def _submit(self, job: Job) -> None:
         self._counts.accepted += 1
+        self.tier.begin(job)
         request, running, stops_it = job.request, self._begun.running, self._takes_over(job)
         if not self._supervisor.is_coming:
             self._end(job, endings.refused(job, ErrorCode.INACTIVE, 'no worker is configured'))
@@ -265,33 +250,48 @@ class Dispatcher:
         if job.outcome is not None or job.canceled:
             return
         job.canceled, job.cancel_reason = True, reason
+        self.tier.forget(job)
         if job is self._begun.running:
             self._begun.stop(job, 'cancel', self._supervisor.grace_s)
         else:
             self._end(job, endings.stopped(job))
 
     def _renew_deadlines(self, instant: Callable[[float], float | None], epoch: int) -> None:
-        for job in self.held():
+        for job in [*self.held(), *self.tier.held]:
             if job.renew_deadline(instant, epoch) and any(job is begun for begun in self._begun):
                 self._begun.move_deadline(job)
 
     def _end_all(self, code: ErrorCode, message: str, done: threading.Event) -> None:
         for job in self._waiting:
             self._end(job, endings.refused(job, code, message))
-        for job in self._begun:
+        for job in [*self._begun, *self.tier.held]:
             self._abandon(job)
             self._end(job, endings.given_up(job, code, message))
         done.set()
 
     def _end(self, job: Job, outcome: Outcome, finished_s: float | None = None) -> None:
-        """End a goal: the one place that does. It ends even where the account of it fails."""
-        now = self._clock()
+        """Take the end of a goal on board. The goal itself goes on where the server may still answer it better."""
+        self._leave(job)
+        guarded(self._times.observe, job.request, outcome)
+        decided = self.tier.decide(job, outcome)
+        if decided is None:
+            self._tell(job)
+        else:
+            self._conclude(job, decided, finished_s)
+
+    def _leave(self, job: Job) -> None:
         if not self._begun.remove(job):
             self._waiting.remove(job)
+
+    def _conclude(self, job: Job, outcome: Outcome, finished_s: float | None = None) -> None:
+        """End a goal: the one place that does. It ends even where the account of it fails."""
+        now = self._clock()
+        self._abandon(job)  # it runs where the server's answer is taken instead
+        self._leave(job)
         job.finished_s = finished_s or now
-        for account in ((job.complete, outcome.timing, now), (self._times.observe, job.request, outcome),
-                        (self._counts.observe, outcome), (self.recent.observe, outcome, now)):
-            self._guarded(*account)
+        for account in ((job.complete, outcome.timing, now), (self._counts.observe, outcome),
+                        (self.recent.observe, outcome, now)):
+            guarded(*account)
         job.close(outcome)
         self._tell(job)
 
@@ -344,6 +344,7 @@ class Dispatcher:
         self._supervisor.send({'op': 'set', 'settings': settings})  # a worker that is still loading takes it afterwards
 
     def _stop(self) -> None:
-        self._stopping = True
+        self._events.stop()
         self._supervisor.stop()
+        self.tier.stop()
         self._estimates.fail(ErrorCode.INACTIVE, 'the server shut down')

@@ -20,10 +20,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from timebill_ros.codes import ErrorCode, Part, Phase, Verdict
+from timebill_ros.codes import ErrorCode, Part, Phase, Tier, Verdict
 from timebill_ros.request import Outcome, Plan, Request, Timing
 
 MOVED_S = 1e-3  # a deadline that would move by less stays where it is
+# Fields of Timing that the node alone knows.
+OFFBOARD = ('offboard_verdict', 'offboard_wcet_s', 'offboard_first_token_s', 'offboard_s')
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Job:
     n_tokens: int = 0
     first_text: tuple[float, int] = (0.0, 0)  # (when the first tokens came, how many came then)
     last_text_s: float = 0.0  # when the latest tokens came
+    is_contested: bool = False  # a server is asked too, and it is open whose answer it will be: no text is shown
     is_late: bool = False  # the goal runs on after its deadline (SKIP_NEXT)
     canceled: bool = False
     cancel_reason: str = ''  # a sentence about why the node canceled it; empty: its client did
@@ -132,8 +135,9 @@ class Job:
 
     def start_anew(self) -> None:
         """Account for a goal that gave way before it had any text, and whose worker was lost: it waits again."""
-        self.aside_since_s, self.plan, self.preempted_by, self.timing = None, None, '', Timing(
-            time_budget_s=self.request.time_budget_s, preemptions=self.timing.preemptions)
+        timing = Timing(time_budget_s=self.request.time_budget_s, preemptions=self.timing.preemptions)
+        self.keep_offboard(timing)
+        self.aside_since_s, self.plan, self.preempted_by, self.timing = None, None, '', timing
 
     def renew_deadline(self, instant: Callable[[float], float | None], epoch: int) -> bool:
         """Move a deadline in ROS time to where `instant` puts it; whether it moved. See Dispatcher.renew_deadlines."""
@@ -163,7 +167,9 @@ class Job:
                 self.first_text = now, event['n']
         elif kind == 'plan':
             plan, timing = Plan.from_dict(event['plan']), Timing.from_dict(event['timing'])  # either may raise
-            self.plan, self.planned_s, self.timing = plan, now, timing
+            self.plan, self.planned_s = plan, now
+            self.keep_offboard(timing)
+            self.timing = timing
             if self.promise is Verdict.UNKNOWN:
                 self.promise = self.timing.verdict
             return True
@@ -173,6 +179,15 @@ class Job:
             self.phase = Phase(event['phase'])
             return True
         return False
+
+    def keep_offboard(self, timing: Timing) -> None:
+        """Put what is known of the server into an account that the worker has made."""
+        for name in OFFBOARD:
+            setattr(timing, name, getattr(self.timing, name))
+
+    def written(self) -> dict[Part, str]:
+        """Return the text so far that may be shown, by its parts."""
+        return {} if self.is_contested else {Part.TEXT: self.text, **self.beside}
 
     def complete(self, timing: Timing, now: float) -> None:
         """Fill in what the node knows better than the worker, of a goal that ends now."""
@@ -184,11 +199,16 @@ class Job:
         if math.isnan(timing.queue_s):  # it never started
             timing.queue_s = now - request.release_s
         timing.time_budget_s = request.time_budget_s  # a deadline in simulated time may have moved
+        if timing is not self.timing:
+            self.keep_offboard(timing)
         timing.response_time_s = now - request.release_s
         timing.tardiness_s = max(0.0, now - request.deadline_s)
 
     def close(self, outcome: Outcome) -> None:
         """Hold the outcome, and wake who waits for it."""
+        if outcome.timing.tier is Tier.NONE and (outcome.text or outcome.tool_calls or not outcome.error_code):
+            outcome.timing.tier = Tier.ONBOARD
+        self.is_contested = False
         self.timing, self.outcome = outcome.timing, outcome
         self.phase = Phase.SKIPPED if outcome.error_code is ErrorCode.SKIPPED else Phase.DONE
         self.ended.set()

@@ -66,6 +66,7 @@ class ServiceTimes:
         self._tokens: deque[float] = deque(maxlen=self.window)  # per character of the prompt
         self._decode: deque[float] = deque(maxlen=self.window)
         self._reused: deque[float] = deque(maxlen=self.window)  # shares of the common beginning
+        self._whole: deque[float] = deque(maxlen=self.window)  # seconds of answers, from the start of the prefill
         # Statistics of these, computed once per finished goal, because every event asks for them.
         self._fewest = self._usual = self._usual_decode_s = self._quickest_decode_s = self._usual_reused = 0.0
 
@@ -95,6 +96,8 @@ class ServiceTimes:
             self._seen.add(request)
         if timing.decode_s > 0 and outcome.finish_reason.is_natural:  # false for NaN
             self._decode.append(timing.decode_s)
+            self._whole.append(sum(filter(lambda seconds: seconds > 0, (timing.prefill_s, timing.eviction_s,
+                                                                        timing.decode_s))))
             self._usual_decode_s, self._quickest_decode_s = median(self._decode), min(self._decode)
 
     def _new(self, request: Request, share: float) -> float:
@@ -116,6 +119,11 @@ class ServiceTimes:
             return 0.0
         prefill_s = _interpolated(self.prefill, self._usual * self._new(request, self._usual_reused))
         return prefill_s + self._usual_decode_s
+
+    @property
+    def answer_s(self) -> float:
+        """The median time of answers that ended naturally, without queueing; 0 before the first. From any thread."""
+        return median(list(self._whole) or [0.0])
 
     @property
     def knows_answers(self) -> bool:

@@ -62,10 +62,10 @@ def this_package_alone(folder: Path) -> str:
     return str(alone)
 
 
-def _log(message: dict) -> None:
-    """Log what the worker has logged."""
+def _log(message: dict, name: str) -> None:
+    """Log what the process has logged that is called `name`."""
     level = message.get('level')
-    log.log(level if isinstance(level, int) else logging.INFO, 'worker: %s', message.get('text'))
+    log.log(level if isinstance(level, int) else logging.INFO, '%s: %s', name, message.get('text'))
 
 
 class WorkerProcess:
@@ -74,18 +74,20 @@ class WorkerProcess:
     `on_event` gets every message but log lines, which are logged here, and at the end {'event': 'lost', 'reason': ...},
     from a thread of this object. The constructor raises OSError if the interpreter cannot be started. The process gets
     a folder for temporary files (compiled steps are unpacked there), which is removed however the process ends. It logs
-    at the level that this package's loggers have when it starts.
+    at the level that this package's loggers have when it starts. `module`: the program, as `python -m` names it.
+    `name`: of the process, for logs.
     """
 
-    def __init__(self, python: str, on_event: Callable[[dict], None]):
-        python = python or sys.executable
-        self._scratch = tempfile.TemporaryDirectory(prefix='timebill_worker_', ignore_cleanup_errors=True)
+    def __init__(self, python: str, on_event: Callable[[dict], None], *, module: str = 'timebill_ros.worker.main',
+                 name: str = 'worker'):
+        python, self._name = python or sys.executable, name
+        self._scratch = tempfile.TemporaryDirectory(prefix=f'timebill_{name}_', ignore_cleanup_errors=True)
         environment = worker_environment(python, this_package_alone(Path(self._scratch.name)))
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [python, '-m', 'timebill_ros.worker.main', '--fd', str(theirs.fileno()), '--scratch',
+                    [python, '-m', module, '--fd', str(theirs.fileno()), '--scratch',
                      self._scratch.name, '--log-level', str(logging.getLogger('timebill_ros').getEffectiveLevel())],
                     pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), env=environment,
                     start_new_session=True)
@@ -96,8 +98,8 @@ class WorkerProcess:
         self._channel = Channel(ours)
         self._on_event = on_event
         self._outgoing: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
-        threading.Thread(target=self._write, name='worker-writer', daemon=True).start()
-        self._reader = threading.Thread(target=self._read, name='worker-reader', daemon=True)
+        threading.Thread(target=self._write, name=f'{name}-writer', daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name=f'{name}-reader', daemon=True)
         self._reader.start()
 
     @property
@@ -115,7 +117,7 @@ class WorkerProcess:
     def _read(self) -> None:
         for message in self._channel.receive():
             if message.get('event') == 'log':
-                _log(message)
+                _log(message, self._name)
             else:
                 self._on_event(message)
         self._channel.close()

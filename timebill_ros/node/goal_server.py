@@ -307,7 +307,7 @@ class GoalServer:
         sent = dict.fromkeys(IN_ORDER, '')
         hears = True  # feedback is an extra: where publishing it fails, the goal goes on without
         while not job.ended.wait(1.0 / self._settings['feedback_rate']):
-            written = {Part.TEXT: job.text, **job.beside}
+            written = job.written()
             new = [(part, written[part][len(sent[part]):]) for part in IN_ORDER
                    if len(written.get(part, '')) > len(sent[part])]
             for part, delta in new or ([] if job.n_tokens else [(Part.TEXT, '')]):

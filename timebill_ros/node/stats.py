@@ -83,7 +83,11 @@ class Stats:
     def _add_counts(self, message: DeadlineStats, dispatcher, now: float) -> None:
         recent = dispatcher.recent
         rate = recent.miss_rate(now, dispatcher.settings['miss_rate'])
-        message.accepted = dispatcher.counts['accepted']
+        counts, tier = dispatcher.counts, dispatcher.tier
+        message.accepted = counts['accepted']
+        message.onboard_answered, message.offboard_answered = counts['answered_onboard'], counts['answered_offboard']
+        message.offboard_state, message.offboard_running, message.offboard_asked = tier.state, tier.running, tier.asked
+        message.onboard_s, message.offboard_s = dispatcher.onboard_s, tier.seconds
         message.promised, message.missed, message.miss_rate_allowed = rate.promised, rate.missed, rate.allowed
         self._known.fill(message, 'miss_rate', rate.rate)
         self._known.fill(message, 'tokens_per_second', recent.tokens_per_s)  # the flag is set by what runs now
