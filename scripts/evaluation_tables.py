@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import prefix_tables
 from results_tables import RESULTS, percent, table
 
 OURS, BOUND, TRUNCATE, SKIP_NEXT = 'quality', 'oracle', 'TRUNCATE', 'SKIP_NEXT'
@@ -215,27 +216,6 @@ def parallel(data: dict) -> str:
                      for way in dict.fromkeys(way for way, _ in found)]))
 
 
-def prefix(data: dict) -> str:
-    """Return how quickly prompts are read of which the beginning is known, alone and as goals."""
-    cases = table(['tokens', 'new', 'before ms', 'from nothing ms', 'reused ms', 'times as quick (bar)',
-                   'with half evicted (bar)', 'from nothing / before', 'same logits'],
-                  [[f'{row["tokens"]:,}', row['new'], *(f'{1e3 * row["seconds"][way]:.1f}'
-                                                      for way in ('before', 'from nothing', 'reused')),
-                    f'{row["quicker"]:.1f} ({row["bar"]:g})',
-                    f'{row["evicted_quicker"]:.1f} ({row["evicted_bar"]:g})' if 'evicted_quicker' in row else '',
-                    f'{row["against_before"]:.2f}', f'{row["same_logits"]} of {row["compared"]}']
-                   for row in data['cases']])
-    goals = table(['', 'goals', 'tokens', 'reused', 'first token ms', 'from nothing ms', 'times as quick',
-                   'prefill / estimate', 'same texts'],
-                  [[row['scenario'], row['goals'], f'{row["tokens"][0]:,} to {row["tokens"][1]:,}',
-                    percent(row['reused_share']), f'{1e3 * row["first_s"]:.1f}',
-                    f'{1e3 * row["first_from_nothing_s"]:.1f}', f'{row["quicker"]:.1f}',
-                    f'{row["measured_over_estimated"]:.2f}', f'{row["same_texts"]} of {row["goals"]}']
-                   for row in data['goals']])
-    return (f'{where(data)}. Prefill of random tokens, of which all but the new ones are known:\n\n{cases}\n\nGoals '
-            f'through the engine:\n\n{goals}')
-
-
 SECTIONS = (
     Section('deadlines', 'What a deadline leaves of answers',
             'timebill bench deadlines --model smollm2 --tasks FILE', deadlines, 'deadlines_*.png'),
@@ -245,7 +225,8 @@ SECTIONS = (
             'k_sweep.png'),
     Section('wcet', 'Estimated worst cases', 'timebill bench wcet --model smollm2 --tasks FILE', wcet, 'wcet.png'),
     Section('parallel', 'Prediction beside prefill', 'timebill bench parallel', parallel, 'parallel.png'),
-    Section('prefix', 'Prompts that begin like earlier ones', 'timebill bench prefix', prefix))
+    Section('prefix', 'Prompts that begin like earlier ones', 'timebill bench prefix --model smollm2',
+            lambda data: prefix_tables.prefix(data, where(data))))
 
 
 def evaluation(results: Path = RESULTS) -> str:

@@ -138,13 +138,32 @@ def test_times(made, tmp_path):
 def test_prompts_that_begin_alike(made, tmp_path):
     case = {'tokens': 1000, 'new': 60, 'computed': 92, 'bar': 6.5, 'evicted_bar': 5.0, 'quicker': 8.4,
             'against_before': 1.03, 'same_logits': 18, 'compared': 18,
-            'seconds': {'before': 1.0, 'from nothing': 1.03, 'reused': 0.1226}}
-    goal = {'scenario': 'a chat', 'goals': 10, 'errors': [], 'same_texts': 10, 'tokens': [500, 1500],
+            'seconds': {'before': 1.0, 'from nothing': 1.03, 'reused': 0.1226},
+            'llama': [{'precision': 'F16', 'from_nothing_s': 3.5, 'reused_s': 0.25}]}
+    goal = {'scenario': 'a chat', 'goals': 10, 'errors': [], 'same_texts': 9, 'compared': 9, 'tokens': [500, 1500],
             'reused_share': 0.9, 'first_s': 0.2, 'first_from_nothing_s': 1.0, 'quicker': 5.0,
-            'measured_over_estimated': 1.1, 'rows': []}
-    write(tmp_path, 'prefix', {**MACHINE, 'cases': [case, {**case, 'evicted_quicker': 7.4}], 'goals': [goal]})
+            'measured_over_estimated': 1.1, 'llama': [], 'rows': []}
+    whole = {**MACHINE, 'cases': [case, {**case, 'evicted_quicker': 7.4}, {**case, 'evicted_quicker': 7.4,
+                                                                         'evicted_bar': 0.0}],
+             'goals': [goal], 'left_out': []}
+    write(tmp_path, 'prefix', {**whole, 'left_out': ['llama.cpp: it is not installed'], 'ends': None})
     text = made.evaluation(tmp_path)
     cases, goals = tables(text)
-    assert cases[2][5:7] == ['8.4 (6.5)', ''] and cases[3][6] == '7.4 (5)' and cases[2][-1] == '18 of 18'
-    assert goals[2] == ['a chat', '10', '500 to 1,500', '90 %', '200.0', '1000.0', '5.0', '1.10', '10 of 10']
-    assert columns_agree(text)
+    assert cases[2][5:7] == ['8.4 (6.5)', ''] and cases[2][8] == '18 of 18' and columns_agree(text)
+    assert (cases[3][6], cases[4][6]) == ('7.4 (5)', '7.4') and cases[2][9:] == ['3500.0 (F16)', '250.0 (F16)']
+    assert goals[2] == ['a chat', '10', '500 to 1,500', '90 %', '200.0', '1000.0', '5.0', '1.10', '9 of 9', '']
+    assert text.endswith('Left out: llama.cpp: it is not installed.')
+    pauses = {'long_budget_s': 3.0, 'short_budget_s': 0.3, 'rounds': 5, 'preemptions': 10, 'wanted': 10,
+              'long_on_time': 5, 'short_on_time': 9, 'short_goals': 10, 'same_texts': 5, 'alone_s': 1.6,
+              'interrupted_s': 2.0}
+    promises = {'goals': 300, 'reused_share': 0.8, 'promised': 200, 'missed': 8, 'missed_share': 0.04,
+                'interval': [0.02, 0.077], 'aimed_at': 0.05, 'beyond_wcet': 5}
+    ends = {'known': 992, 'block_bytes': 100, 'block_query_bytes': 150, 'fewest_rows_with_their_bits': 32,
+            'whole_prompts': [{'new': 1, 'tokens': 47.5, 'tokens_with_queries': 32.0, 'seconds': 0.2,
+                               'seconds_with_queries': 0.15}]}
+    write(tmp_path, 'prefix', {**whole, 'pauses': pauses, 'promises': promises, 'ends': ends})
+    text = made.evaluation(tmp_path)
+    assert 'gives way to two of 0.30 s, 5 times: 10 of 10 pauses, 5 long goals and 9 of 10 short ones on time' in text
+    assert '200 promised, 8 of them missed (4.0 %, 95 % interval 2.0 % to 7.7 %; 5 % are aimed at), 5 beyond' in text
+    assert 'would add 150 %' in text and 'From 32 computed tokens on' in text and columns_agree(text)
+    assert tables(text)[-1][2] == ['1', '47.5', '32.0', '200.0', '150.0']

@@ -20,7 +20,9 @@ import tiny_models
 from loading_settings import POINTS, chosen
 from transformers import AutoTokenizer
 
-from timebill_ros.bench import prefix, prefix_goals
+from timebill_ros.bench import prefix, prefix_goals, prefix_pauses, prefix_reading
+from timebill_ros.bench.prefix_reading import Case
+from timebill_ros.cli import bench_prefix
 from timebill_ros.worker import loading
 
 
@@ -50,6 +52,14 @@ def test_goals_of_a_conversation_begin_alike_and_fit_the_context(name):
         goals.send('')
 
 
+def test_goals_of_several_robots_are_mixed():
+    goals = list(prefix_goals.mixed(60, words))
+    prompts = [goal.messages[0]['content'] for goal in goals]
+    assert len(goals) == 60 and len(set(prompts)) == 3 and len(set(prompts[:8])) > 1
+    assert max(words(goal.messages) for goal in goals) < 700
+    assert goals == list(prefix_goals.mixed(60, words)), 'each run has the same goals'
+
+
 @pytest.fixture
 def model(tmp_path):
     """Give the directory of a model whose chat template takes a system message."""
@@ -61,23 +71,55 @@ def model(tmp_path):
     return str(path)
 
 
+SMALL = prefix.Amount(minutes=0.02, rounds=2, n_goals=2, n_promises=4, longest=8192)
+
+
 def test_what_is_measured(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loading, 'measure', lambda *args, **options: POINTS)
-    monkeypatch.setattr(prefix, 'CASES', ((200, 20, 4.0, 5.0), (4000, 100, 13.0, 11.0)))
+    monkeypatch.setattr(prefix_reading, 'CASES', (Case(200, 20, 4.0, 5.0, 1.0), Case(4000, 100, 13.0, 11.0, 1.0)))
+    monkeypatch.setattr(prefix_pauses, 'SHORT_S', 0.03)
     out = tmp_path / 'prefix.json'
     values = chosen(tmp_path, model=model, prefill_chunk_tokens=64, prefix_cache_mib=0)
-    assert prefix.run(values, out, rounds=1, n_goals=3) == 0
+    assert prefix.run(values, out, SMALL) == 0
     result = json.loads(out.read_text())
+    assert result['left'] == [] and set(result['seconds_of']) == {name for name, *_ in prefix.PARTS}
+    assert result['left_out'] == [] or 'llama.cpp' in result['left_out'][0]
     (case,) = result['cases']  # the context holds no more
-    assert case['same_logits'] == case['compared'] == 4 and case['computed'] < 100
+    assert case['same_logits'] == case['compared'] == 2 and case['read_on'] == 8 and case['computed'] < 100
     assert case['quicker'] > 0 and case['evicted_quicker'] > 0 and case['against_before'] > 0
     for row in result['goals']:
-        assert row['goals'] == row['same_texts'] == 3 and not row['errors'] and 0 < row['reused_share'] < 1
-    assert 'a log that grows' in capsys.readouterr().out
+        assert row['goals'] == 2 and not row['errors'] and 0 < row['reused_share'] < 1
+        assert row['same_texts'] == row['compared'] == 2
+    pauses, promises, ends = (result[part] for part in ('pauses', 'promises', 'ends'))
+    assert pauses['rounds'] >= 1 and pauses['long_tokens'] >= 2 and pauses['short_goals'] <= pauses['wanted']
+    assert promises['goals'] == 4 and promises['reused_goals'] >= 1 and promises['aimed_at'] == values['miss_rate']
+    assert 64 in ends['same_states'] and ends['block_query_bytes'] > 0 and ends['known'] % ends['unit'] == 0
+    printed = capsys.readouterr().out
+    assert 'a log that grows' in printed and 'aimed at' in printed and 'with kept queries' in printed
 
 
 def test_a_model_that_reads_every_prompt_from_its_beginning(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loading, 'measure', lambda *args, **options: POINTS)
     values = chosen(tmp_path, model=str(tiny_models.directory('mamba')))
-    assert prefix.run(values, tmp_path / 'prefix.json', rounds=1, n_goals=3) == 1
+    assert prefix.run(values, tmp_path / 'prefix.json', SMALL) == 1
     assert 'from its beginning' in capsys.readouterr().out
+
+
+def test_a_stopped_run_goes_on_with_the_parts_that_are_left(tmp_path, capsys):
+    out, facts = tmp_path / 'prefix.json', dict.fromkeys(prefix.SAME, 1)
+    new = prefix._begun(out, facts, [('a', None, 1.0), ('b', None, 1.0)])
+    assert new == {**facts, 'left': ['a', 'b'], 'left_out': [], 'seconds_of': {}}
+    stopped = {**new, 'left': ['b'], 'a': [1]}
+    out.write_text(json.dumps(stopped))
+    assert prefix._begun(out, facts, [('a', None, 1.0), ('b', None, 1.0)]) == stopped
+    assert 'going on with b' in capsys.readouterr().out
+    for changed, left in (({'threads': 2}, ['b']), ({}, [])):
+        out.write_text(json.dumps({**stopped, 'left': left}))
+        assert 'a' not in prefix._begun(out, {**facts, **changed}, [('a', None, 1.0)])
+    out.write_text('{"left": 3')
+    assert 'a' not in prefix._begun(out, facts, [('a', None, 1.0)])
+
+
+def test_the_command_names_the_parts():
+    assert bench_prefix.PARTS == tuple(name for name, *_ in prefix.PARTS)
+    assert prefix.BESIDE_LLAMA < set(bench_prefix.PARTS)

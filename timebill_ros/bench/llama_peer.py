@@ -19,6 +19,7 @@ The weights are random: for times, only shape and precision count.
 from __future__ import annotations
 
 import ctypes
+import logging
 import time
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def is_installed() -> bool:
 def requantize(source: Path, target: Path, precision: str, *, threads: int) -> None:
     """Write the weights of the GGUF file `source` in one of PRECISIONS to `target`. RuntimeError where that fails."""
     import llama_cpp
+    logging.getLogger('llama-cpp-python').setLevel(logging.ERROR)  # it prints a line for every tensor
     wanted = llama_cpp.llama_model_quantize_default_params()
     wanted.ftype, wanted.nthread, wanted.allow_requantize = PRECISIONS[precision], threads, True
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(wanted)):
@@ -119,3 +121,41 @@ class Peer:
             token = int(logits.argmax())
             seconds.append(time.perf_counter() - start_s)
         return seconds
+
+
+class KeepingPeer(Peer):
+    """A peer that reads on from what it knows of a prompt, as a server of llama.cpp with one slot does.
+
+    What its sequence holds already of a prompt's beginning is not read again (`Llama.generate`). `keep` and `take` do
+    what `Llama.create_completion` does with a LlamaRAMCache: states are copied to memory, and back.
+    """
+
+    def __init__(self, path: Path, *, n_context: int, threads: int):
+        super().__init__(path, n_context=n_context, threads=threads)
+        self._kept = None
+
+    def first_token(self, ids: list[int]) -> float:
+        """Draw the first token of the answer to a prompt; return the seconds that this took."""
+        start_s = time.perf_counter()
+        next(self._llama.generate(ids, temp=0.0))
+        return time.perf_counter() - start_s
+
+    def go_on(self, ids: list[int]) -> None:
+        """Append tokens to the sequence, as if they had been generated."""
+        if ids:
+            self._llama.eval(ids)
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self._llama.reset()
+
+    def keep(self) -> int:
+        """Copy the sequence's state to memory; return its bytes."""
+        self._kept = self._llama.save_state()
+        return self._kept.llama_state_size
+
+    def take(self) -> float:
+        """Have the sequence be what was kept; return the seconds that this took."""
+        start_s = time.perf_counter()
+        self._llama.load_state(self._kept)
+        return time.perf_counter() - start_s

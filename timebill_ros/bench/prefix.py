@@ -12,193 +12,180 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Prompts that begin like earlier ones: time to the first token, and whether answers are those of prompts read at once.
+"""`timebill bench prefix`: prompts that begin like earlier ones, in parts that are measured one after the other.
 
-Two measurements in one process, each in interleaved rounds, so that a machine that changes its pace changes it for all.
+    reading     prefill, before, from nothing, read on, and by llama.cpp               prefix_reading.py
+    goals       conversations through the engine                                       prefix_answers.py
+    pauses      a goal that gives way twice to more urgent ones                        prefix_pauses.py
+    promises    miss rate and worst cases of goals whose prompts are reused            prefix_promises.py
+    ends        what it would take to compute fewer tokens                             prefix_ends.py
 
-Prefill: a prompt of random tokens, of which all but the last few are known, is read in three ways: before (no store,
-PyTorch's attention), from nothing (attention in tiles, nothing known) and on from what is known. Its length varies from
-round to round, because how many tokens are computed depends on where it is cut. Once more with half of it evicted.
-
-Goals: conversations as robots have them go through the engine, each goal once with the store and once without. Their
-texts are compared.
+The result is written after every part. Where a run was stopped, the same command goes on with the parts that are left.
+Each part has a share of the time: where that is short, there are fewer repeats, and the result says how many.
 """
 from __future__ import annotations
 
-import contextlib
+import json
 import random
+import tempfile
 import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-from timebill_ros.bench import machine
-from timebill_ros.bench.prefix_goals import SCENARIOS, Goal
-from timebill_ros.bench.tables import Table, print_table
-from timebill_ros.deadline import Deadline
-from timebill_ros.engine import Engine
-from timebill_ros.inference.control import Control
-from timebill_ros.inference.model import CausalLM
-from timebill_ros.inference.prompt_reading import read_prompt
-from timebill_ros.request import Request
+from timebill_ros.bench import (
+    llama_peer,
+    machine,
+    prefix_answers,
+    prefix_ends,
+    prefix_pauses,
+    prefix_promises,
+    prefix_reading,
+)
+from timebill_ros.bench.llama_peer import KeepingPeer
+from timebill_ros.bench.prefix_tables import show
+from timebill_ros.inference.conventions import MAX_WINDOW
+from timebill_ros.inference.gguf_files.gguf_file import SUFFIX
+from timebill_ros.inference.named_models import NAMED_MODELS, gguf_of
+from timebill_ros.worker.assembly import Loaded
 from timebill_ros.worker.loading import load_engine
 
-# (tokens, new ones among them, how many times as quick as from nothing it is to be: whole, and with half evicted)
-CASES = ((500, 20, 4.0, 0.0), (1000, 60, 6.5, 5.0), (4000, 100, 13.0, 11.0))
-CUT = 32  # lengths vary by up to so many tokens
-BEFORE, NOTHING, REUSED = 'before', 'from nothing', 'reused'
-BEFORE_BAR = 1.05  # from nothing may take so many times what it took before
-BUDGET_S = 3600.0
+LLAMA = ('F16',)  # precisions of llama.cpp: its weights as they are without being quantised
+PEER_CONTEXT = 4608  # tokens: the longest case, and the longest of the goals with its answer
 
 
-@dataclass
-class Times:
-    """What was measured of one way to read a prompt: seconds, by round."""
+@dataclass(frozen=True)
+class Amount:
+    """How much is measured. `minutes`: about how long all of it may take, but for loading; `longest`: prompt tokens."""
 
-    whole: list[float] = field(default_factory=list)
-    evicted: list[float] = field(default_factory=list)  # prefill and the eviction of half
+    minutes: float
+    rounds: int
+    n_goals: int
+    n_promises: int
+    longest: int
 
 
-@contextlib.contextmanager
-def without_store(model: CausalLM, *, tiles: bool) -> Iterator[None]:
-    """Read prompts from their beginning inside, with attention in tiles, where the model has it, or PyTorch's."""
-    store, model.prefixes, mine = model.prefixes, None, model.tiles
-    if not tiles:
-        model.use_tiles(None)
+WHOLE = Amount(minutes=22.0, rounds=15, n_goals=50, n_promises=300, longest=8192)
+QUICK = Amount(minutes=3.0, rounds=3, n_goals=6, n_promises=30, longest=1200)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a part measures with. `seconds`: what it may take."""
+
+    values: dict
+    loaded: Loaded
+    peers: dict[str, KeepingPeer]
+    amount: Amount
+    seconds: float = 0.0
+
+
+def _reading(bench: Bench):
+    engine = bench.loaded.engine
+    return prefix_reading.measure(engine.model, engine.prefill_chunk_tokens, bench.peers, rounds=bench.amount.rounds,
+                                  seconds=bench.seconds, longest=min(bench.amount.longest, engine.model.max_context),
+                                  draw=random.Random(0))
+
+
+def _goals(bench: Bench):
+    return prefix_answers.measure(bench.loaded.engine, bench.peers, n_goals=bench.amount.n_goals,
+                                  seconds=bench.seconds, longest=bench.amount.longest, draw=random.Random(1))
+
+
+def _pauses(bench: Bench):
+    return prefix_pauses.measure(bench.loaded.engine, rounds=bench.amount.rounds, seconds=bench.seconds)
+
+
+def _promises(bench: Bench):
+    engine, former = bench.loaded.engine, bench.loaded.engine.tracker
+    engine.tracker = bench.loaded.new_tracker(bench.values)  # of the parts before it nothing is known
     try:
-        yield
+        return prefix_promises.measure(engine, miss_rate=bench.values['miss_rate'], n_goals=bench.amount.n_promises,
+                                       seconds=bench.seconds, draw=random.Random(2))
     finally:
-        model.use_tiles(mine)
-        model.prefixes = store
+        engine.tracker = former
 
 
-def read(model: CausalLM, ids: list[int], chunk_tokens: int, *, evicts: bool) -> tuple[float, list]:
-    """Read a prompt, and evict half of it -> (seconds, logits as numbers)."""
-    model.synchronize()
-    start = time.perf_counter()
-    logits, _ = read_prompt(model, ids, chunk_tokens=chunk_tokens)
-    if evicts:
-        model.evict(len(ids) // 2)
-    model.synchronize()
-    return time.perf_counter() - start, logits.tolist()
+def _ends(bench: Bench):
+    engine = bench.loaded.engine
+    if engine.model.prefixes.unit > MAX_WINDOW:
+        return None  # between two borders lie more tokens than the window has
+    return prefix_ends.measure(engine.model, engine.prefill_chunk_tokens, known=1000, rounds=bench.amount.rounds,
+                               seconds=bench.seconds, draw=random.Random(3))
 
 
-def measure_case(model: CausalLM, chunk_tokens: int, case: tuple, rounds: int, draw: random.Random) -> dict:
-    """Return the row of one of CASES."""
-    n, new, bar, evicted_bar = case
-    times = {way: Times() for way in (BEFORE, NOTHING, REUSED)}
-    n_words, same, computed = model.model.get_input_embeddings().num_embeddings, 0, []
-    kinds = [False, True] if model.supports_eviction else [False]
-    for index in range(rounds + 1):
-        ids = [draw.randrange(n_words) for _ in range(n + draw.randrange(CUT))]
-        for evicts in kinds:
-            logits = {}
-            for way in draw.sample(list(times), len(times)):
-                model.prefixes.clear()
-                if way == REUSED:  # a prompt that is alike but for its end
-                    read_prompt(model, [*ids[:-new], *ids[:new]], chunk_tokens=chunk_tokens)
-                    computed.append(len(ids) - model.prefixes.known(ids))
-                around = without_store(model, tiles=False) if way == BEFORE else contextlib.nullcontext()
-                with around:
-                    seconds, logits[way] = read(model, ids, chunk_tokens, evicts=evicts)
-                if index:  # the first round warms up
-                    (times[way].evicted if evicts else times[way].whole).append(seconds)
-            same += logits[NOTHING] == logits[REUSED]
-    model.prefixes.clear()
-    whole = {way: median(own.whole) for way, own in times.items()}
-    row = {'tokens': n, 'new': new, 'computed': median(computed), 'bar': bar, 'evicted_bar': evicted_bar,
-           'seconds': whole, 'quicker': whole[NOTHING] / whole[REUSED],
-           'against_before': whole[NOTHING] / whole[BEFORE],
-           'same_logits': same, 'compared': len(kinds) * (rounds + 1)}
-    if True in kinds:
-        evicted = {way: median(own.evicted) for way, own in times.items()}
-        row.update(evicted_seconds=evicted, evicted_quicker=evicted[NOTHING] / evicted[REUSED])
-    return row
+# What a part is called in the result, what measures it, and its share of the time.
+PARTS: tuple[tuple[str, Callable[[Bench], object], float], ...] = (
+    ('cases', _reading, 0.36), ('goals', _goals, 0.32), ('pauses', _pauses, 0.07), ('promises', _promises, 0.2),
+    ('ends', _ends, 0.05))
+BESIDE_LLAMA = {'cases', 'goals'}  # parts in which llama.cpp takes part
+# What a result has to have in common with a run that goes on with it.
+SAME = ('device', 'dtype', 'fingerprint', 'threads', 'chunk_tokens', 'unit', 'rounds', 'minutes', 'only')
 
 
-def answer(engine: Engine, goal: Goal):
-    """Run one goal without haste; return its outcome."""
-    now = time.monotonic()
-    request = Request('bench', now, now + BUDGET_S, messages=goal.messages, max_new_tokens=goal.max_new_tokens)
-    return engine.run(request, Control(Deadline(request.deadline_s)))
+def run(values: dict, out: Path, amount: Amount, *, gguf: Path | None = None, only: tuple[str, ...] = ()) -> int:
+    """Measure, print and write the parts; 1 where the model cannot go on after what is known. `values`: parameters.
 
-
-def _next(goals: Generator[Goal, str, None], text: str | None) -> Goal | None:
-    """Return the goal that follows an answer; None where there is no more."""
-    try:
-        return goals.send(text)
-    except StopIteration:
-        return None
-
-
-def measure_goals(engine: Engine, name: str, n_goals: int, draw: random.Random) -> dict:
-    """Return the row of one of SCENARIOS: each goal with the store and without, in random order."""
-    model, rows, errors = engine.model, [], 0
-    model.prefixes.clear()
-    goals = SCENARIOS[name](n_goals, lambda messages: len(model.tokenize(model.render(
-        Request('count', 0.0, 1.0, messages=messages)), is_chat=True)), model.max_context)
-    text = ''
-    while (goal := _next(goals, text if rows else None)) is not None:
-        found = {}
-        for way in draw.sample([NOTHING, REUSED], 2):
-            with without_store(model, tiles=True) if way == NOTHING else contextlib.nullcontext():
-                found[way] = answer(engine, goal)
-        timing, nothing = found[REUSED].timing, found[NOTHING].timing
-        if any(outcome.error_code for outcome in found.values()):
-            errors += 1
-            break
-        text = found[REUSED].text
-        rows.append({'tokens': timing.prompt_tokens, 'reused': timing.reused_tokens,
-                     'same': found[NOTHING].text == text,
-                     'first_s': timing.time_to_first_token_s, 'first_from_nothing_s': nothing.time_to_first_token_s,
-                     'prefill_s': timing.prefill_s,
-                     'estimated_s': engine.times.prefill(timing.prompt_tokens, timing.reused_tokens)})
-    later = rows[1:]  # nothing is known of the first
-    return {'scenario': name, 'goals': len(rows), 'errors': errors, 'same_texts': sum(row['same'] for row in rows),
-            'tokens': [rows[0]['tokens'], rows[-1]['tokens']],
-            'reused_share': median(row['reused'] / row['tokens'] for row in later),
-            'first_s': median(row['first_s'] for row in later),
-            'first_from_nothing_s': median(row['first_from_nothing_s'] for row in later),
-            'quicker': median(row['first_from_nothing_s'] / row['first_s'] for row in later),
-            'measured_over_estimated': median(row['prefill_s'] / row['estimated_s'] for row in later), 'rows': rows}
-
-
-def run(values: dict, out: Path, *, rounds: int, n_goals: int, longest: int = 0) -> int:
-    """Measure, print and write both; 1 where the model cannot go on after what is known. `values`: parameters."""
+    `gguf`: the model's weights for llama.cpp; None: those of a named model in the cache. `only`: parts, empty: all.
+    """
     loaded = load_engine({**values, 'prefix_cache_mib': -1, 'keep_state': False})
-    engine, model, draw = loaded.engine, loaded.engine.model, random.Random(0)
+    engine, model = loaded.engine, loaded.engine.model
     if model.prefixes is None:
         print(f'{model.name} reads every prompt from its beginning, of which its log says why')
         return 1
-    most = min(longest or model.max_context, model.max_context) - 2 * CUT
-    with model.stream.entered():
-        cases = [measure_case(model, engine.prefill_chunk_tokens, case, rounds, draw)
-                 for case in CASES if case[0] <= most]
-    goals = [measure_goals(engine, name, n_goals, draw) for name in SCENARIOS]
-    result = {**machine.describe(model), 'threads': model.prefill_threads, 'chunk_tokens': engine.prefill_chunk_tokens,
-              'unit': model.prefixes.unit, 'rounds': rounds, 'cases': cases, 'goals': goals}
+    wanted = [part for part in PARTS if not only or part[0] in only]
+    result = _begun(out, {**machine.describe(model), 'fingerprint': model.fingerprint, 'threads': model.prefill_threads,
+                          'chunk_tokens': engine.prefill_chunk_tokens, 'unit': model.prefixes.unit,
+                          'rounds': amount.rounds, 'minutes': amount.minutes, 'only': list(only)}, wanted)
+    shares = sum(share for _, _, share in wanted)
+    with ExitStack() as stack:
+        peers: dict[str, KeepingPeer] = {}
+        if BESIDE_LLAMA & set(result['left']):
+            peers, lacks = _peers(values, gguf, model.prefill_threads, stack)
+            result['left_out'] = [f'llama.cpp: {lacks}'] if lacks else []
+        for name, measure, share in wanted:
+            if name in result:
+                continue
+            started = time.monotonic()
+            print(f'-- {name}: about {amount.minutes * share / shares:.1f} min', flush=True)
+            result[name] = measure(Bench(values, loaded, peers, amount, 60 * amount.minutes * share / shares))
+            model.prefixes.check()
+            result['seconds_of'][name] = round(time.monotonic() - started, 1)
+            result['left'].remove(name)
+            machine.write(out, result)
     show(result)
-    machine.write(out, result)
     return 0
 
 
-def show(result: dict) -> None:
-    """Print both tables."""
-    table = Table('tokens', 'new', 'computed', 'before ms', 'from nothing ms', 'reused ms', 'times as quick', 'bar',
-                  'half evicted', 'bar', 'nothing / before', 'same logits', title=f'{result["model"]}: prefill')
-    for row in result['cases']:
-        ms = {way: f'{1e3 * seconds:.1f}' for way, seconds in row['seconds'].items()}
-        table.add_row(str(row['tokens']), str(row['new']), f'{row["computed"]:.0f}', ms[BEFORE], ms[NOTHING],
-                      ms[REUSED], f'{row["quicker"]:.1f}', f'{row["bar"]:g}', f'{row.get("evicted_quicker", 0):.1f}',
-                      f'{row["evicted_bar"]:g}', f'{row["against_before"]:.2f}',
-                      f'{row["same_logits"]} of {row["compared"]}')
-    print_table(table)
-    table = Table('goals', 'number', 'tokens', 'reused', 'first token ms', 'from nothing ms', 'times as quick',
-                  'prefill / estimate', 'same texts', title='goals through the engine')
-    for row in result['goals']:
-        table.add_row(row['scenario'], str(row['goals']), f'{row["tokens"][0]} to {row["tokens"][1]}',
-                      f'{row["reused_share"]:.0%}', f'{1e3 * row["first_s"]:.1f}',
-                      f'{1e3 * row["first_from_nothing_s"]:.1f}', f'{row["quicker"]:.1f}',
-                      f'{row["measured_over_estimated"]:.2f}', f'{row["same_texts"]} of {row["goals"]}')
-    print_table(table)
+def _begun(out: Path, facts: dict, parts: list[tuple]) -> dict:
+    """Return the result that a stopped run has left in `out`, where it measured the same; otherwise a new one."""
+    try:
+        found = json.loads(out.read_text(encoding='utf-8'))
+        if found['left'] and all(found[key] == facts[key] for key in SAME):
+            left = ', '.join(found['left'])
+            print(f'going on with {left}: the other parts are in {out}')
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return {**facts, 'left': [name for name, *_ in parts], 'left_out': [], 'seconds_of': {}}
+
+
+def _peers(values: dict, gguf: Path | None, threads: int, stack: ExitStack) -> tuple[dict[str, KeepingPeer], str]:
+    """Return llama.cpp with the same weights, by precision, and why there is none; empty: there is one."""
+    if not llama_peer.is_installed():
+        return {}, 'the packages llama-cpp-python and gguf are not installed'
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='timebill_llama_')))
+    name = values['model']
+    if gguf is None and name.endswith(SUFFIX):
+        gguf = Path(name)
+    if gguf is None and name in NAMED_MODELS:
+        gguf = gguf_of(name, values['cache_dir'], folder)
+    if gguf is None:
+        return {}, 'no GGUF file of the model is named (--gguf)'
+    peers = {}
+    for precision in LLAMA:
+        path = folder / f'{precision}.gguf'
+        llama_peer.requantize(gguf, path, precision, threads=threads)
+        peers[precision] = KeepingPeer(path, n_context=PEER_CONTEXT, threads=threads)
+    return peers, ''

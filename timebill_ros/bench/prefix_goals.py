@@ -20,11 +20,12 @@ goals, a function that counts the tokens of messages, and the longest context.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 Count = Callable[[list[dict[str, str]]], int]
 
+COMMON, LOG, CHAT = 'A-B-A after a system prompt', 'a log that grows', 'a chat of ten turns'
 ANSWER_TOKENS = 16
 ROOMS = ('kitchen', 'office', 'corridor', 'workshop', 'store', 'hall')
 THINGS = ('mug', 'ladder', 'toolbox', 'key', 'lamp', 'crate', 'trolley', 'cable')
@@ -101,4 +102,24 @@ def chat(n_goals: int, count: Count, longest: int) -> Generator[Goal, str, None]
 
 
 SCENARIOS: dict[str, Callable[[int, Count, int], Generator[Goal, str, None]]] = {
-    'A-B-A after a system prompt': common_system, 'a log that grows': growing_log, 'a chat of ten turns': chat}
+    COMMON: common_system, LOG: growing_log, CHAT: chat}
+
+
+def mixed(n_goals: int, count: Count, *, n_robots: int = 3, tokens: int = 300, seed: int = 4) -> Iterator[Goal]:
+    """Yield goals of several robots in random order, each with a system prompt and a log of its own.
+
+    Some ask about the log, which grows; some ask without it; now and then a robot clears its log.
+    """
+    draw = random.Random(seed)
+    prompts = [system(tokens, count, draw) for _ in range(n_robots)]
+    logs: list[list[str]] = [[] for _ in prompts]
+    for i in range(n_goals):
+        robot = draw.randrange(n_robots)
+        log, begun = logs[robot], turn('system', prompts[robot])
+        asked = f'Where does the {draw.choice(THINGS)} belong, and what is in the {draw.choice(ROOMS)}?'
+        if draw.random() < 0.7:
+            log.append(line(i, draw))
+            asked = 'Your log:\n' + '\n'.join(log) + '\n' + asked
+        if len(log) > 8:
+            log.clear()
+        yield Goal([begun, turn('user', asked)], draw.choice((ANSWER_TOKENS // 2, ANSWER_TOKENS, 2 * ANSWER_TOKENS)))

