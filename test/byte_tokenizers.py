@@ -54,10 +54,10 @@ def byte_fallback() -> PreTrainedTokenizerFast:
 KINDS = {'byte level': byte_level, 'byte fallback': byte_fallback}
 
 
-def build(path: Path, kind: str = 'qwen2', tokenizer: str = 'byte level') -> Path:
+def build(path: Path, kind: str = 'qwen2', tokenizer: str = 'byte level', **changes) -> Path:
     """Write a model of tiny_models' `kind` with a tokenizer of KINDS to `path`; it has some logits of no token."""
     made = KINDS[tokenizer]()
-    tiny_models.build(path, kind, vocab_size=len(made) + 5, eos_token_id=made.eos_token_id)
+    tiny_models.build(path, kind, vocab_size=len(made) + 5, eos_token_id=made.eos_token_id, **changes)
     made.save_pretrained(path)
     generation = path / 'generation_config.json'
     generation.write_text(json.dumps({**json.loads(generation.read_text()), 'eos_token_id': made.eos_token_id}))

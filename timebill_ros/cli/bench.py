@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 from timebill_ros import settings
-from timebill_ros.cli import bench_evaluation, bench_fleet, bench_prefix
+from timebill_ros.cli import bench_evaluation, bench_fleet, bench_prefix, bench_structured
 from timebill_ros.cli.bench_options import EMBEDDED, FOLDER, add_answer_options, answer_arguments
 from timebill_ros.cli.isolation import isolate
 from timebill_ros.cli.model_options import add_model_options, model_arguments, model_settings
@@ -44,7 +44,8 @@ TAKES = {
     'k-sweep': '20 minutes, and an hour with 100 tasks of real text',
     'wcet': '5 minutes, and 15 with real text',
     'parallel': '2 minutes',
-    'prefix': '10 minutes, with smollm2',
+    'prefix': '25 minutes with smollm2, and 5 with --quick',
+    'structured': 'an hour with smollm2, and 5 minutes with --mask',
     'fleet': 'half a minute',
     'all': '3 hours, 10 minutes with --quick, and longer with --tasks',
 }
@@ -60,6 +61,7 @@ def add(commands) -> None:
     bench_evaluation.add_to(benches, _parser)
     bench_fleet.add_to(benches, _parser)
     bench_prefix.add_to(benches, _parser)
+    bench_structured.add_to(benches, _parser)
 
 
 def _parser(benches, name: str, what: str) -> argparse.ArgumentParser:
