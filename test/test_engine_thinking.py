@@ -14,6 +14,8 @@
 
 """A thinking section through the engine: it takes the time that the answer leaves, and the answer is always written."""
 import json
+import os
+from pathlib import Path
 
 import byte_tokenizers
 import pytest
@@ -204,18 +206,31 @@ MARKS = {'added tokens': [AddedToken('<think>', special=False), AddedToken('</th
          'plain text': []}
 
 
-def build(path, marks):
-    """A model as Qwen3's with a template that thinks; its time passes by the clock of the test alone."""
+def build(path, marks, kind='qwen3'):
+    """A model with random weights and a template that thinks; its time passes by the clock of the test alone."""
     from timebill_ros.inference.model import CausalLM
     tokenizer = byte_tokenizers.byte_level()
     tokenizer.add_tokens(marks)
     tokenizer.chat_template = QWEN3
-    tiny_models.build(path, 'qwen3', vocab_size=len(tokenizer) + 3, eos_token_id=tokenizer.eos_token_id,
+    tiny_models.build(path, kind, vocab_size=len(tokenizer) + 3, eos_token_id=tokenizer.eos_token_id,
                       max_position_embeddings=2048)
     tokenizer.save_pretrained(path)
     generation = path / 'generation_config.json'
     generation.write_text(json.dumps({**json.loads(generation.read_text()), 'eos_token_id': tokenizer.eos_token_id}))
     return CausalLM(str(path), device='cpu', threads=1)
+
+
+def with_template(source, path):
+    """The model in the directory `source`, its tokenizer with a template that thinks."""
+    from transformers import AutoTokenizer
+
+    from timebill_ros.inference.model import CausalLM
+    for name in ('config.json', 'generation_config.json', 'model.safetensors'):
+        (path / name).symlink_to(source / name)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.chat_template = QWEN3
+    tokenizer.save_pretrained(path)
+    return CausalLM(str(path), device='cpu', dtype='float32', max_context_tokens=2048, threads=1)
 
 
 class RealBench(Bench):
@@ -234,11 +249,13 @@ class RealBench(Bench):
         return self._prefill(self.model, ids, **options)
 
 
-@pytest.mark.parametrize('marks', MARKS.values(), ids=MARKS)
-def test_a_model_with_random_weights_never_answers_with_nothing(marks, tmp_path):
-    bench = RealBench(build(tmp_path, marks))
+BUDGETS_S = (0.4, 0.5, 0.6, 0.7, 0.9, 1.2, 1.6, 2.2, 3.0, 4.0)
+
+
+def thought_at_all_budgets(bench):
+    """Ask at ten budgets -> how many tokens were thought. No answer is empty whose pessimistic length fits."""
     seen = []
-    for seed, budget_s in enumerate((0.4, 0.5, 0.6, 0.7, 0.9, 1.2, 1.6, 2.2, 3.0, 4.0)):
+    for seed, budget_s in enumerate(BUDGETS_S):
         outcome = bench.run(budget_s, prompt='', messages=[{'role': 'user', 'content': 'where is the cup'}],
                             thinking=Thinking.ON, max_new_tokens=20, sampling=Sampling(temperature=1.0, seed=seed + 1))
         assert bench.lateness_s <= 1e-6 and outcome.error_code is ErrorCode.NONE
@@ -249,7 +266,22 @@ def test_a_model_with_random_weights_never_answers_with_nothing(marks, tmp_path)
         assert 0 < timing.reasoning_tokens < timing.generated_tokens
         assert '</think>' not in outcome.reasoning
         seen.append(timing.reasoning_tokens)
-    assert max(seen) > 100
+    return seen
+
+
+@pytest.mark.parametrize(('kind', 'marks'), [*(('qwen3', marks) for marks in MARKS), ('llama', 'plain text')])
+def test_a_model_with_random_weights_never_answers_with_nothing(kind, marks, tmp_path):
+    """Qwen3's architecture, and that of SmolLM2, whose vocabulary has no marker."""
+    assert max(thought_at_all_budgets(RealBench(build(tmp_path, MARKS[marks], kind)))) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not os.environ.get('TIMEBILL_REAL_MODEL'), reason='TIMEBILL_REAL_MODEL names no model')
+def test_a_real_model_with_a_template_that_thinks_never_answers_with_nothing(tmp_path):
+    bench = RealBench(with_template(Path(os.environ['TIMEBILL_REAL_MODEL']).resolve(), tmp_path))
+    seen = thought_at_all_budgets(bench)
+    assert len(seen) == 10 and max(seen) > 30
 
 
 def test_thinking_off_thinks_nothing(tmp_path):
