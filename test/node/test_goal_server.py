@@ -30,7 +30,7 @@ from timebill_ros import settings
 from timebill_ros.action import Generate
 from timebill_ros.codes import ErrorCode, FinishReason, Verdict
 from timebill_ros.dispatch.dispatcher import Dispatcher
-from timebill_ros.node import goal_handle, translation
+from timebill_ros.node import goal_handle, translation, unasked_results
 from timebill_ros.node.executor import PoolExecutor
 from timebill_ros.node.goal_server import GoalServer
 from timebill_ros.request import Outcome, Timing, to_dict
@@ -135,6 +135,17 @@ def served():
     served = Served()
     yield served
     served.close()
+
+
+def test_a_goal_that_its_client_may_not_know_of_is_told_in_the_log(served, monkeypatch):
+    monkeypatch.setattr(unasked_results, 'WAIT_S', 0.0)
+    assert served.ask(make_goal('one', 30.0))[1].text == TEXT
+    handle, told = served.send(make_goal('endless', 60.0)), []
+    monkeypatch.setattr(served.node, 'get_logger', lambda: SimpleNamespace(warning=told.append))
+    wait_until(lambda: served.goals.look_for_clients() or told, 20.0)
+    served.goals.look_for_clients()
+    line, = told
+    assert line.startswith(f'goal {bytes(handle.goal_id.uuid).hex()} was accepted, and nobody has asked for its result')
 
 
 def fail(*_, **__):

@@ -43,6 +43,7 @@ class HandingActionServer(ActionServer):
         self._on_accepted, self._on_unanswered = handle_accepted_callback, handle_unanswered_callback
         # Hears of each request's id and sequence number, in the order in which requests are taken.
         self.on_request: Callable[[str, int], None] = lambda request_id, sequence_number: None
+        self.on_result_request: Callable[[str], None] = lambda request_id: None  # hears of each goal that is asked for
         self._take_lock = threading.Lock()
         self._late: list[threading.Thread] = []  # that send acceptances again
         self._coming: dict[bytes, float] = {}  # goals that are not handed over yet: id -> release
@@ -58,6 +59,8 @@ class HandingActionServer(ActionServer):
             if 'goal' in taken:
                 header, request = taken['goal']
                 self.on_request(bytes(request.goal_id.uuid).hex(), header.sequence_number)
+            if 'result' in taken:
+                self.on_result_request(bytes(taken['result'][1].goal_id.uuid).hex())
             return taken
 
     async def _execute_goal_request(self, request_header_and_message) -> None:

@@ -35,10 +35,13 @@ from timebill_ros.node.action_server import HandingActionServer
 from timebill_ros.node.client_watch import ClientWatch, programs_with_a_client
 from timebill_ros.node.clock_follower import ClockFollower
 from timebill_ros.node.goal_senders import GoalSenders
+from timebill_ros.node.unasked_results import UnaskedResults
 from timebill_ros.request import Outcome, Request, Timing
 
 DRAIN_S = 1.5  # how long deactivate and shutdown wait for results to be set
 NOT_REACHED = 'its acceptance could not be sent; the client is gone, or ROS has not discovered it yet'
+UNASKED = ('nobody has asked for its result since: its client does not want it, or has not received the acceptance and '
+           'does not know that the goal runs')
 CLIENT_GONE = 'its client is gone (cancel_abandoned)'
 DELIVERY_S = 0.2  # how long they then leave DDS to carry the results
 IN_ORDER = (Part.REASONING, Part.TEXT, Part.TOOL_CALL)  # as they come in an answer
@@ -81,6 +84,8 @@ class GoalServer:
             cancel_service_qos_profile=SERVICE_QOS, result_timeout=int(math.ceil(settings['result_timeout_s'])))
         self._senders = GoalSenders(node, self._server, '~/generate')
         self._server.on_request = self._senders.note
+        self._unasked = UnaskedResults()
+        self._server.on_result_request = self._unasked.ask
         self._clients = ClientWatch(lambda: programs_with_a_client(node, '~/generate'), self._senders.read)
 
     def start(self) -> None:
@@ -108,7 +113,9 @@ class GoalServer:
         return self._margin.value_s(self._settings['delivery_margin_s'])
 
     def look_for_clients(self) -> None:
-        """Cancel the goals whose client is gone; call it about every second."""
+        """Cancel goals whose client is gone; tell of those that it may not know of. To be called about every second."""
+        for request_id in self._unasked.overdue():
+            self._node.get_logger().warning(f'goal {request_id} was accepted, and {UNASKED}')
         for request_id in self._clients.abandoned():
             goal = self._goals.get(request_id)
             if self._settings['cancel_abandoned'] and goal is not None and not goal.job.canceled:
@@ -169,6 +176,7 @@ class GoalServer:
     def _on_accepted(self, handle, release_s: float) -> None:
         """Enqueue the goal, or conclude it at once, with the reason why it cannot be tried."""
         request_id = bytes(handle.goal_id.uuid).hex()
+        self._unasked.accept(request_id)
         request, due_s = None, math.nan
         try:
             epoch = self._clock.time.epoch
