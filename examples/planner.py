@@ -22,6 +22,7 @@ answer will not come by the deadline, it falls back and does not wait any longer
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from typing import NamedTuple
 
@@ -89,7 +90,9 @@ def main() -> None:
     rclpy.init()
     node = Node('planner')
     # dynamic_typing: so budget_s:=2 is taken too.
-    budget_s = float(node.declare_parameter('budget_s', 2.0, ParameterDescriptor(dynamic_typing=True)).value)
+    budget_s = node.declare_parameter('budget_s', 2.0, ParameterDescriptor(dynamic_typing=True)).value
+    if not isinstance(budget_s, (int, float)):
+        sys.exit(f'budget_s must be a number of seconds, got {budget_s!r}')
     server = node.declare_parameter('server', '/timebill').value
     with TimebillClient(node, server) as client:
         try:

@@ -22,6 +22,7 @@ beside it, arguments satisfy the schemas below. A call that was not complete at 
 from __future__ import annotations
 
 import json
+import sys
 
 import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
@@ -36,6 +37,10 @@ TOOLS = [
     {'type': 'function', 'function': {'name': 'drive_to', 'description': 'Drive to a place.', 'parameters': PLACES}},
     {'type': 'function', 'function': {'name': 'look', 'description': 'Name the things that the robot sees here.'}}]
 ROUNDS = 6  # answers of the model, at most
+
+
+class NoAnswer(RuntimeError):
+    """There is none; the sentence says why."""
 
 
 class Robot:
@@ -53,37 +58,45 @@ class Robot:
 
 
 def conversation(client: TimebillClient, robot: Robot, question: str, budget_s: float) -> str:
-    """Return the model's answer once it calls no tool any more; each of its turns has `budget_s` seconds."""
+    """Return the model's answer once it calls no tool any more; each of its turns has `budget_s` seconds.
+
+    NoAnswer where a turn fails, or there are too many.
+    """
     messages: list[dict] = [{'role': 'user', 'content': question}]
     for _ in range(ROUNDS):
         result = client.ask(messages, budget_s, tools=TOOLS).answer().result
         if result.error_code:
-            return f'no answer: {result.error_msg}'
+            raise NoAnswer(result.error_msg)
         if not result.tool_calls:
             return result.text
         messages.append({'role': 'assistant', 'content': result.text, 'tool_calls': result.tool_calls})
         for call in result.tool_calls:
             given = getattr(robot, call.name)(**json.loads(call.arguments))
             messages.append({'role': 'tool', 'content': given, 'tool_call_id': call.id})
-    return f'no answer after {ROUNDS} rounds'
+    raise NoAnswer(f'the model still calls tools after {ROUNDS} rounds')
 
 
-def main() -> None:
-    """Ask once, and print the answer."""
+def main() -> int:
+    """Ask once, and print the answer; return 1 where there is none."""
     rclpy.init()
     node = Node('tools')
     # dynamic_typing: so budget_s:=5 is taken too.
-    budget_s = float(node.declare_parameter('budget_s', 5.0, ParameterDescriptor(dynamic_typing=True)).value)
+    budget_s = node.declare_parameter('budget_s', 5.0, ParameterDescriptor(dynamic_typing=True)).value
     server = node.declare_parameter('server', '/timebill').value
-    with TimebillClient(node, server) as client:
-        try:
+    try:
+        if not isinstance(budget_s, (int, float)):
+            raise NoAnswer(f'budget_s must be a number of seconds, got {budget_s!r}')
+        with TimebillClient(node, server) as client:
             client.wait_until_active(timeout_s=5.0)
             print(conversation(client, Robot(), QUESTION, budget_s))
-        except ServerUnavailable as error:
-            print(error)
-    node.destroy_node()
-    rclpy.try_shutdown()
+        return 0
+    except (NoAnswer, ServerUnavailable, ValueError) as error:  # ValueError: a parameter that no goal can have
+        print(f'no answer: {error}')
+        return 1
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -127,7 +127,9 @@ def main() -> int:
     rclpy.init()
     node = Node('typed_planner')
     # dynamic_typing: so budget_s:=2 is taken too.
-    budget_s = float(node.declare_parameter('budget_s', 5.0, ParameterDescriptor(dynamic_typing=True)).value)
+    budget_s = node.declare_parameter('budget_s', 5.0, ParameterDescriptor(dynamic_typing=True)).value
+    if not isinstance(budget_s, (int, float)):
+        sys.exit(f'budget_s must be a number of seconds, got {budget_s!r}')
     server = node.declare_parameter('server', '/timebill').value
     with TimebillClient(node, server) as client:
         try:

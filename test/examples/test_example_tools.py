@@ -53,9 +53,11 @@ def test_calls_are_made_and_answered(example):
 
 
 def test_it_ends_without_an_answer_too(example):
-    assert example.conversation(Client(None), example.Robot(), 'x', 2.0) == 'no answer: too late'
+    with pytest.raises(example.NoAnswer, match='too late'):
+        example.conversation(Client(None), example.Robot(), 'x', 2.0)
     endless = Client(*[[('look', {})]] * 9)
-    assert 'no answer after' in example.conversation(endless, example.Robot(), 'x', 2.0)
+    with pytest.raises(example.NoAnswer, match='still calls tools after 6 rounds'):
+        example.conversation(endless, example.Robot(), 'x', 2.0)
 
 
 def test_every_tool_is_a_method(example):
