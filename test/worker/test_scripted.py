@@ -36,12 +36,13 @@ ENDLESS = HEAD + 'answers: [{text: on and, ends: false}]'
 class Worker:
     """A worker process and what it has said."""
 
-    def __init__(self, folder: Path, text: str, restarts: int = 0):
+    def __init__(self, folder: Path, text: str, restarts: int = 0, **changed):
         (folder / 's.yaml').write_text(text)
         self.listener = Listener()
         self.process = WorkerProcess('', self.listener)
         self.process.send({'op': 'configure', 'restarts': restarts, 'settings': settings.check(
-            {'worker': 'scripted', 'script': str(folder / 's.yaml'), 'cache_dir': str(folder / 'cache')})})
+            {'worker': 'scripted', 'script': str(folder / 's.yaml'), 'cache_dir': str(folder / 'cache'),
+             **changed})})
 
     def __enter__(self):
         return self
@@ -97,6 +98,21 @@ def test_a_running_goal_can_be_canceled_and_its_deadline_moved(tmp_path):
         worker.process.send({'op': 'set', 'settings': {'miss_rate': 0.2, 'pessimistic_length': 'conformal'}})
         worker.send('after', max_new_tokens=3)
         assert worker.outcome('after').finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize(('mib', 'keeps'), [(-1, True), (0, False)])
+def test_a_goal_that_gives_way_is_kept_unless_no_prompt_is(tmp_path, mib, keeps):
+    with Worker(tmp_path, ENDLESS, prefix_cache_mib=mib) as worker:
+        assert bool(worker.listener.wait('ready')['pauses']) == keeps
+        worker.send('r', max_new_tokens=8000)
+        wait_until(lambda: worker.streamed('r').startswith('on and'))
+        worker.process.send({'op': 'pause', 'id': 'r'})
+        if keeps:
+            wait_until(lambda: worker.heard('paused', 'r'))
+        else:
+            refused, = wait_until(lambda: worker.heard('refused', 'r'))
+            assert 'prefix_cache_mib is 0' in refused['why']
+            assert worker.outcome('r').finish_reason is FinishReason.CANCELED
 
 
 @pytest.mark.parametrize('kind', FAULTS)

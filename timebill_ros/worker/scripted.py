@@ -54,6 +54,8 @@ def load_engine(settings: dict, *, anew: bool) -> Loaded:
     times = execution_times(script.times)
     uses = Uses(cache_directory(settings['cache_dir']) / 'scripted', script.path, anew=anew)
     model = ScriptedModel(script, times, uses)
+    if settings['prefix_cache_mib'] == 0:
+        model.asides = None  # as with a model: a goal that gives way has no place to be kept in
     profile = Profile(Identity(device='none: a script', model=key_of(map(str, astuple(script.times))),
                                predictor='script', dtype='none'), times)
     lengths = ScriptedLengths(model.lengths, model.usual_lengths())

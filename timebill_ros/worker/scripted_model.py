@@ -29,7 +29,6 @@ from timebill_ros.inference.chat_facts import NO_CHAT
 from timebill_ros.inference.conventions import check_prompt
 from timebill_ros.inference.grammars.no_grammars import NoGrammars
 from timebill_ros.inference.thinking_section import refuse_thinking
-from timebill_ros.inference.tools.conversation import tools_for_template
 from timebill_ros.request import Request, Sampling
 from timebill_ros.timing.execution_time import ExecutionTimes
 from timebill_ros.worker.script import Answer, Script, tokens_of
@@ -107,7 +106,9 @@ class ScriptedModel:
 
         GoalError for a goal with tools, or that is to think: a script has no chat template.
         """
-        tools_for_template(request, self.chat, 'scripted', str)
+        if request.tools:
+            raise GoalError(ErrorCode.INVALID_GOAL, 'the goal has tools, which a scripted worker does not serve: its '
+                            'answers come from a script')
         refuse_thinking(request, None, 'scripted')
         self._asked = request.messages[-1]['content'] if request.messages else request.prompt
         return request.prompt or '\n'.join(f'{m["role"]}: {m["content"]}' for m in request.messages)

@@ -58,7 +58,7 @@ def tools_for_template(request: Request, facts: ChatFacts, name: str, quote: Quo
         'knows no tools'
     if why:
         raise GoalError(ErrorCode.INVALID_GOAL, f'the goal has tools, and the chat template of model {name} {why}: '
-                        'describe them in a message, and ask for a response_schema')
+                        'describe them in a message, and where llguidance is installed ask for a response_schema')
     return _quoted(json.loads(request.tools), quote)
 
 
