@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from timebill_ros.inference import packed_int4
+from timebill_ros.inference.int8_linear import Int8Linear
 from timebill_ros.inference.packed_int4 import GROUP, PackedInt4Linear, dequantized, packs, quantized
-from timebill_ros.inference.variants import Int4Linear, Int8Linear, make
+from timebill_ros.inference.variants import Int4Linear, make
 
 needs_product = pytest.mark.skipif(not packed_int4.is_available(), reason='this PyTorch has no packed product')
 
@@ -70,7 +71,7 @@ def test_int4_is_packed_where_the_shape_allows_and_otherwise_not():
         return type(make(model, 'int4', torch.device('cpu'))[0])
 
     assert made(linear(64, 96)) is PackedInt4Linear
-    assert made(linear(65, 96)) is Int4Linear and made(linear(64, 97)) is Int8Linear
+    assert made(linear(65, 96)) is Int4Linear and issubclass(made(linear(64, 97)), Int8Linear)
 
 
 def test_without_the_product_nothing_is_packed(monkeypatch):

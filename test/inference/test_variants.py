@@ -22,12 +22,15 @@ import tiny_models
 import torch
 import transformers
 
-from timebill_ros.inference import devices, variants
+from timebill_ros.inference import devices, int8_linear
+from timebill_ros.inference.int8_linear import Int8Linear
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.steps.comparison import in_float32
-from timebill_ros.inference.variants import Int4Linear, Int8Linear, _in_half, make, parse
+from timebill_ros.inference.steps.modules import ModuleStep
+from timebill_ros.inference.variants import HalfLinear, Int4Linear, _in_half, as_stored, make, parse
 from timebill_ros.resources import cache_directory
+from timebill_ros.timing.profiling import identity
 
 STEPS = cache_directory() / 'steps'
 
@@ -86,21 +89,6 @@ def test_int4_holds_the_level_nearest_to_every_weight_by_the_scale_of_its_group(
     assert isinstance(make(narrow, 'int4', torch.device('cpu'))[0], Int8Linear)
 
 
-@pytest.mark.parametrize('words', [True, False])
-@pytest.mark.parametrize('k', [8, 96, 4 * 5000, 33])
-def test_int8_multiplies_by_its_levels_for_one_token_and_for_several(k, words, monkeypatch):
-    monkeypatch.setattr(variants, 'WORDS', words)
-    torch.manual_seed(0)
-    linear = torch.nn.Linear(k, 8).requires_grad_(False)
-    quantized = Int8Linear(linear)
-    assert quantized.weight.dtype == (torch.int32 if words and k % 4 == 0 else torch.int8)
-    weight = quantized.levels * quantized.scale[:, None]
-    assert (weight - linear.weight).abs().max() <= 0.51 * quantized.scale.max()
-    for shape in ((1, 1, k), (1, 3, k)):
-        x = torch.randn(shape)
-        torch.testing.assert_close(quantized(x), x @ weight.T + linear.bias, rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.parametrize('kind', ['qwen2', 'gemma3'])
 @pytest.mark.parametrize('dtype', ['int8', 'int4'])
 def test_a_model_may_have_such_weights_itself(kind, dtype):
@@ -131,6 +119,64 @@ def test_the_cache_of_quantized_weights_is_in_the_precision_of_the_checkpoint(tm
     assert model.step(torch.tensor(7), 20).dtype == torch.float32
 
 
+@pytest.fixture
+def stored_in_half(tmp_path, monkeypatch):
+    """A model that is stored in bfloat16, which this processor emulates, whatever it is."""
+    monkeypatch.setattr(devices, 'is_emulated', lambda dtype: dtype in (torch.bfloat16, torch.float16))
+    name = tiny_models.copy_of('qwen2', tmp_path / 'half')
+    transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.bfloat16).save_pretrained(name)
+    return name
+
+
+def test_steps_read_weights_in_half_precision_that_prefill_computes_in_float32(stored_in_half):
+    """They are the same numbers, so that tokens are the same; all else is shared."""
+    model = CausalLM(str(stored_in_half), device='cpu', threads=1)
+    assert model.variant == 'float32' and model.model.timebill_stored == torch.bfloat16
+    half, reads = as_stored(model.model)
+    layers = [module for module in half.modules() if isinstance(module, HalfLinear)]
+    assert reads == 'bfloat16' and {layer.weight.dtype for layer in layers} == {torch.bfloat16}
+    assert len(layers) == sum(isinstance(module, torch.nn.Linear) for module in model.model.modules())
+    assert half.model.embed_tokens.weight is model.model.model.embed_tokens.weight
+    x = torch.randn(1, 3, layers[0].weight.shape[1])
+    whole = next(module for module in model.model.modules() if isinstance(module, torch.nn.Linear))
+    assert torch.equal(layers[0](x), whole(x))
+
+
+def test_a_layer_whose_weights_are_finer_than_they_are_said_to_be_stored_stays_in_float32(stored_in_half):
+    model = CausalLM(str(stored_in_half), device='cpu', threads=1).model
+    finer = model.model.layers[0].mlp.up_proj
+    with torch.no_grad():
+        finer.weight[0, 0] = 1.0 + 2.0 ** -20
+    half, _ = as_stored(model)
+    assert type(half.model.layers[0].mlp.up_proj) is torch.nn.Linear
+    assert type(half.model.layers[0].mlp.down_proj) is HalfLinear
+
+
+def test_without_memory_for_them_or_a_need_no_such_weights_are_made(stored_in_half, monkeypatch):
+    monkeypatch.setattr('timebill_ros.inference.memory_budget.variant_bytes',
+                        lambda names, weights: 1 << 50 if list(names) else 0)
+    model = CausalLM(str(stored_in_half), device='cpu', threads=1).model
+    assert as_stored(model) == (model, '')
+    monkeypatch.undo()
+    for dtype in ('auto', 'int8'):
+        model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, dtype=dtype).model
+        assert as_stored(model) == (model, '')
+
+
+@pytest.mark.slow
+def test_the_compiled_step_says_that_it_reads_half_precision(stored_in_half):
+    model = CausalLM(str(stored_in_half), device='cpu', threads=1, compiled_steps=STEPS)
+    assert model.fast_steps['float32'].reads == 'bfloat16'
+    assert identity(model, None).compiled == 'float32 from bfloat16'
+    ids = tiny_models.prompt_ids(30)
+    found = []
+    for step in (model.fast_steps['float32'], ModuleStep(model.model, model.cache)):
+        model.reset()
+        model.prefill(ids, chunk_tokens=32)
+        found.append(step(torch.tensor([[ids[0]]]), torch.tensor([[30]]))[0].clone())
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(('kind', 'options', 'sentence'), [
     ('qwen2', {'dtype': 'int8', 'other_variants': 'int4'}, r'not quantised yet, and these are \(int8\)'),
     ('mamba', {'dtype': 'int8'}, 'dtype int8 needs a cache of ours')])
@@ -139,14 +185,7 @@ def test_quantized_weights_that_cannot_be_had_are_refused(kind, options, sentenc
         CausalLM(str(tiny_models.directory(kind)), device='cpu', threads=1, **options)
 
 
-def test_int8_rounds_each_row_by_its_own_scale_and_shares_what_it_does_not_quantize():
-    linear = torch.nn.Linear(3, 2)
-    with torch.no_grad():
-        linear.weight.copy_(torch.tensor([[127.0, -63.6, 0.4], [0.0, 0.0, 0.0]]))
-    quantized = Int8Linear(linear)
-    assert quantized.levels.tolist() == [[127, -64, 0], [0, 0, 0]] and quantized.scale[0] == 1.0
-    x = torch.tensor([[1.0, 2.0, 3.0]])
-    torch.testing.assert_close(quantized(x), torch.tensor([[127.0 - 128.0, 0.0]]) + linear.bias)
+def test_a_variant_shares_what_it_does_not_quantize():
     model = CausalLM(str(tiny_models.directory('qwen2')), device='cpu', threads=1, other_variants='int8')
     assert model.variants['int8'].model.embed_tokens.weight is model.model.model.embed_tokens.weight
     assert not any(isinstance(module, torch.nn.Linear) for module in model.variants['int8'].modules())
@@ -218,7 +257,9 @@ def test_a_variant_on_a_cpu_adds_the_weights_of_its_linear_layers_and_nothing_el
     before = storages(whole)
     made = make(whole, variant, torch.device('cpu'))
     rows = sum(len(module.weight) for module in whole.modules() if isinstance(module, torch.nn.Linear))
-    added = linear_numbers(whole) * (1 if variant == 'int8' else 2) + (4 * rows if variant == 'int8' else 0)
+    # A scale for each row, and where PyTorch's product of int8 is taken, a 1 in bfloat16 that it asks for
+    each_row = (6 if int8_linear.PRODUCT_IS_QUICKER and int8_linear.product_is_available() else 4) * rows
+    added = linear_numbers(whole) * (1 if variant == 'int8' else 2) + (each_row if variant == 'int8' else 0)
     assert n_bytes(whole, made) == sum(before.values()) + added
     assert storages(whole) == before, 'the model keeps its weights'
 

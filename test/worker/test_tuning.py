@@ -90,6 +90,19 @@ def test_nothing_much_longer_than_the_time_is_tried():
     assert max(reader.asked) <= 64
 
 
+def test_chunks_chosen_on_a_busy_machine_are_chosen_again_on_a_quiet_one(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    busy, quiet = Reader(chunk_s=0.05), Reader(chunk_s=0.002)
+    assert tuning.chunk_tokens(busy, tmp_path) == 16
+    busy.asked.clear()
+    assert tuning.chunk_tokens(busy, tmp_path) == 16
+    assert set(busy.asked) == {16}, 'nothing else is tried'
+    assert tuning.chunk_tokens(quiet, tmp_path) == 256
+    assert 'when chunks of this size were chosen; they are chosen again' in caplog.text
+    assert tuning.chunk_tokens(busy, tmp_path) == 256, 'a busy moment changes no choice'
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def place(tmp_path, reader, wanted='auto', threads=1):
     made = []
     executor = tuning.place(reader, lambda device: made.append(Predictor()) or made[-1], wanted,
@@ -173,6 +186,7 @@ def test_chunks_are_chosen_once_for_a_device(tmp_path, monkeypatch):
     tried = []
     choose = tuning.choose_chunk
     monkeypatch.setattr(tuning, 'choose_chunk', lambda model: tried.append(1) or choose(model))
+    monkeypatch.setattr(tuning, 'MUCH_QUICKER', 0.0)  # others on this machine slow some trials down
     values = [chosen(tmp_path, length_predictor='', predictor_placement='beside') for _ in range(2)]
     choices = [loading.load_model(one)[2] for one in values]
     assert choices[0] == choices[1] and choices[0].prefill_chunk_tokens > 0 and len(tried) == 1

@@ -36,6 +36,8 @@ from timebill_ros.inference.weight_placement import WeightPlacement
 
 log = logging.getLogger(__name__)
 
+HALVES = (torch.bfloat16, torch.float16)
+
 
 class ModelFiles:
     """The files of a model directory or hub id. ModelError, with a sentence, for what cannot be loaded.
@@ -56,6 +58,7 @@ class ModelFiles:
             raise ModelError(f'model_revision is {revision!r}, but model {name} is a directory: only hub ids have '
                              'revisions')
         self.name, self._device, self._revision, self._n_tokens = name, device, revision, 0
+        self._decodes_as_stored = False
         source = {'trust_remote_code': trust_remote_code, **({'revision': revision} if revision else {})}
         with explained(name):
             self.config = AutoConfig.from_pretrained(name, **source)
@@ -90,6 +93,8 @@ class ModelFiles:
             self._n_tokens = memory_budget.fit_context(
                 self.name, need, free, self._n_tokens, chosen=not max_context_tokens, device=self._device,
                 dtype=self._dtype_name)
+            self._decodes_as_stored = self._stored in HALVES and self.dtype == torch.float32 and (
+                free is None or need.total(self._n_tokens) + self._stored_bytes() <= free)
         return self._n_tokens
 
     def _as_stored_if_needed(self, need: memory_budget.Need, free: int | None, names: str) -> memory_budget.Need:
@@ -125,6 +130,10 @@ class ModelFiles:
         return memory_budget.Need(kept, memory_budget.variant_bytes(names, weights), self._cache_bytes,
                                   loading=weights.n_bytes)
 
+    def _stored_bytes(self) -> int:
+        """Return what a copy of the linear layers takes in the precision that they are stored in."""
+        return memory_budget.variant_bytes([str(self._stored).removeprefix('torch.')], self._weights())
+
     def _weights(self) -> memory_budget.Weights:
         root = Path(self.name)
         directory = root if root.is_dir() else hub.download_weights(self.name, self._revision)
@@ -152,6 +161,7 @@ class ModelFiles:
             self._placement.complete(model)
         settle_longrope(model, self._n_tokens)
         model.timebill_quantized = self.quantization.label if stays else ''
+        model.timebill_stored = self._stored if self._decodes_as_stored else None  # see variants.as_stored
         if self.quantize_to:
             variants.quantize(model, self.quantize_to, self._device)
             model.timebill_quantized = self.quantize_to

@@ -19,27 +19,18 @@ half-precision weights slower still); a fused loop reaches that pace.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 SHORT_SUM = 4096  # numbers; Inductor sums this many or more in cascades, which takes half as long again
 
 
-def row_products(x: torch.Tensor, weight: torch.Tensor,
-                 product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = lambda x, w: w.to(torch.float32) * x
-                 ) -> torch.Tensor:
-    """Return the sums of products of each row of `weight`, [N, K], with x: [N], float32.
-
-    Long rows are summed in parts. `product`(x, rows) returns what is summed, [N, parts, K / parts], for rows of that
-    form and x as [1, parts, K / parts]; or as [P, parts, K / parts], where x has P times as many numbers as a row,
-    because each number of a row stands for P weights.
-    """
+def row_products(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the products of each row of `weight`, [N, K], with x: [N], float32. Long rows are summed in parts."""
     n, k = weight.shape
     parts = next((parts for parts in range(1, k // 64) if k % parts == 0 and k // parts < SHORT_SUM), 1)
     # Otherwise the compiler would compute x, and all that goes into x, for every row.
-    whole = in_memory(x.to(torch.float32).reshape(-1, parts, k // parts))
-    return product(whole, weight.view(n, parts, -1)).sum(-1).sum(-1)
+    whole = in_memory(x.to(torch.float32).reshape(1, parts, k // parts))
+    return (weight.view(n, parts, -1).to(torch.float32) * whole).sum(-1).sum(-1)
 
 
 def in_memory(x: torch.Tensor) -> torch.Tensor:

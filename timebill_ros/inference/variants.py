@@ -27,18 +27,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from timebill_ros.inference import torchao_weights
+from timebill_ros.inference import int8_linear, torchao_weights
 from timebill_ros.inference.packed_int4 import PackedInt4Linear, packs
-from timebill_ros.inference.row_products import row_products
 
 HALVES = ('bfloat16', 'float16')
 QUANTIZED = ('int8', 'int4')
 VARIANTS = (*QUANTIZED, *HALVES)
-
-
-# Whether int8 weights are stored as words. With vectors of AVX2, PyTorch's compiler loads bytes through memory: a layer
-# of SmolLM2-135M took 2.4 times as long as from words. With AVX512 that was not tried.
-WORDS = torch.backends.cpu.get_cpu_capability() == 'AVX2'
 
 
 def parse(names: str) -> list[str]:
@@ -79,6 +73,25 @@ def quantize(model: nn.Module, precision: str, device: torch.device) -> nn.Modul
     return _quantized_by_torchao(model, precision)
 
 
+def as_stored(model: nn.Module) -> tuple[nn.Module, str]:
+    """Return (model, precision) for decode steps that read weights as they were stored, in half precision.
+
+    A model that is stored in half precision and computed in float32 (model_loading.py) need not read four bytes a
+    weight at every step: the two that were stored are the same number. `timebill_stored` is that precision, where there
+    is memory for such a copy; prefill keeps its own weights. (model itself, '') where nothing can be had this way.
+    """
+    stored = getattr(model, 'timebill_stored', None)
+
+    def same(linear: nn.Linear) -> bool:
+        return linear.weight.dtype == torch.float32 and torch.equal(linear.weight.to(stored).to(torch.float32),
+                                                                    linear.weight)
+
+    if stored is None or not any(same(module) for module in model.modules() if isinstance(module, nn.Linear)):
+        return model, ''
+    made = _with_linears(_sharing_copy(model), lambda linear: HalfLinear(linear, stored) if same(linear) else linear)
+    return made, str(stored).removeprefix('torch.')
+
+
 def _sharing_copy(model: nn.Module) -> nn.Module:
     """Return a copy whose modules are its own and whose tensors are the model's, ready to be replaced one by one."""
     shared = {id(tensor): tensor for tensors in (model.parameters(), model.buffers()) for tensor in tensors}
@@ -95,46 +108,6 @@ class HalfLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return nn.functional.linear(x, self.weight.to(x.dtype), self.bias)
-
-
-class Int8Linear(nn.Module):
-    """A linear layer, weight [N, K], with 8 bits a weight and one float32 scale a row.
-
-    Quantization is symmetric and rounds to nearest. `weight` is int8, [N, K], or int32 words, [N, K / 4], where K is a
-    multiple of 4 and the processor wants them (WORDS). Word i of a row has columns i, i + K / 4, i + K / 2 and
-    i + 3 K / 4 from its lowest byte up.
-    """
-
-    def __init__(self, linear: nn.Linear):
-        super().__init__()
-        weight = linear.weight.detach().to(torch.float32)
-        scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
-        levels = (weight / scale[:, None]).round().to(torch.int8)
-        if WORDS and not levels.shape[1] % 4:
-            levels = levels.view(len(levels), 4, -1).transpose(1, 2).contiguous().view(torch.int32).squeeze(2)
-        self.register_buffer('weight', levels)
-        self.register_buffer('scale', scale)
-        self.bias = linear.bias
-
-    @property
-    def levels(self) -> torch.Tensor:
-        """The quantized weights, int8 [N, K]."""
-        if self.weight.dtype == torch.int8:
-            return self.weight
-        return self.weight.view(torch.int8).view(len(self.weight), -1, 4).transpose(1, 2).flatten(1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.numel() > x.shape[-1] or self.weight.dtype == torch.int8:
-            y = nn.functional.linear(x, self.levels.to(x.dtype))
-        else:  # one token: once compiled, this unpacks no weights to memory
-            y = row_products(x, self.weight, _of_words).to(x.dtype).view(*x.shape[:-1], -1)
-        y = y * self.scale
-        return y if self.bias is None else y + self.bias
-
-
-def _of_words(x: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-    """Return the products of each word's four bytes, summed; see row_products."""
-    return sum(((words << (24 - 8 * i)) >> 24).to(torch.float32) * x[i] for i in range(4))
 
 
 class Int4Linear(nn.Module):
@@ -192,16 +165,16 @@ class _InHalf(_InFloat32):
         return self.embedding(ids).to(self.like.dtype)
 
 
-def _int4_class(linear: nn.Linear) -> type[nn.Module]:
-    """Return the class for a layer in int4: PyTorch's own product where it can be had; 8 bits where rows do not fit."""
+def _in_int4(linear: nn.Linear) -> nn.Module:
+    """Return a layer in int4: with PyTorch's own product where it can be had; with 8 bits where rows do not fit."""
     if packs(linear):
-        return PackedInt4Linear
-    return Int8Linear if linear.in_features % Int4Linear.GROUP else Int4Linear
+        return PackedInt4Linear(linear)
+    return int8_linear.of(linear) if linear.in_features % Int4Linear.GROUP else Int4Linear(linear)
 
 
 LINEARS = {
-    'int8': Int8Linear,
-    'int4': lambda linear: _int4_class(linear)(linear),
+    'int8': int8_linear.of,
+    'int4': _in_int4,
     **{name: functools.partial(HalfLinear, dtype=getattr(torch, name)) for name in HALVES},
 }
 

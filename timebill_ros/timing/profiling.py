@@ -66,7 +66,8 @@ CLIMB_SHARE = 0.7  # of the time budget, for visiting each length once
 def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
     """Return what a profile of this model and predictor on this device is valid for."""
     versions = library_versions()
-    steps = [name if step.kind == 'compiled' else f'{name} {step.kind}' for name, step in model.fast_steps.items()]
+    steps = [' '.join([name, *(step.kind,) * (step.kind != 'compiled'), *(f'from {step.reads}',) * bool(step.reads)])
+             for name, step in model.fast_steps.items()]
     return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
                     predictor=predictor.fingerprint if predictor else 'none', compiled=', '.join(steps),
                     placement=predictor.placement if predictor else 'beside', power=power_mode(),

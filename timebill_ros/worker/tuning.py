@@ -15,7 +15,8 @@
 """What is chosen by trying it on this device: the size of prefill's chunks, and where the length predictor runs.
 
 Each is tried once, and the choice is kept in `<cache_dir>/tuning`: a profile holds for one choice only, and where two
-options are about equally quick, the next try might find the other.
+options are about equally quick, the next try might find the other. A choice of chunks that was made on a busy machine
+is made again once the machine is much quicker.
 """
 from __future__ import annotations
 
@@ -43,22 +44,25 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.04  # longest time that prefill computes between two looks at cancels and the deadline
 MIN_CHUNK, MAX_CHUNK = 16, 2048  # tokens
 TRIALS = 3
+MUCH_QUICKER = 0.5  # of the time that a chunk took when it was chosen: from there on it is chosen again
 
 # Where the length predictor may run while prefill does: with the model on a CPU, and with the model on a GPU.
 ON_CPU = {'beside': 'on cores that prefill leaves to it', 'shared': 'on the cores that prefill computes on'}
 ON_GPU = {'beside': 'on a stream of lower priority of the same GPU', 'cpu': 'on the CPU'}
 
 
-def kept(directory: Path, what: str, facts: list[str], options: Container, choose: Callable[[], dict]) -> dict:
+def kept(directory: Path, what: str, facts: list[str], options: Container, choose: Callable[[], dict],
+         holds: Callable[[dict], bool] = lambda known: True) -> dict:
     """Return what `choose` found for the same `facts` at an earlier start, or call it now and keep what it finds.
 
-    That is {'chosen': one of `options`, 'seconds': {option: seconds}, ...}. `directory` holds one file for each `what`
-    and `facts`. A file that cannot be used is ignored; one that cannot be written is a warning.
+    That is {'chosen': one of `options`, 'seconds': {option: seconds}, ...}. `holds` is asked whether what was kept is
+    good for this start too; its options are strings then. `directory` holds one file for each `what` and `facts`. A
+    file that cannot be used is ignored; one that cannot be written is a warning.
     """
     path = directory / f'{what}-{key_of(facts)}.json'
     try:
         known = json.loads(path.read_text())
-        if known['chosen'] in options and isinstance(known['seconds'], dict):
+        if known['chosen'] in options and isinstance(known['seconds'], dict) and holds(known):
             return known
     except (OSError, ValueError, TypeError, KeyError):
         pass
@@ -80,9 +84,25 @@ def _device_facts(model: CausalLM) -> list[str]:
 # -- chunks of prefill ------------------------------------------------------------------------------------------------
 
 def chunk_tokens(model: CausalLM, directory: Path) -> int:
-    """Return the chunk size, in tokens, of the quickest prefill that still looks at the deadline every LOOK_S."""
+    """Return the chunk size, in tokens, of the quickest prefill that still looks at the deadline every LOOK_S.
+
+    On a machine that was busy when it was tried, small chunks were chosen, because large ones took too long. So a
+    choice is made again where its chunk takes much less time now.
+    """
+    def holds(known: dict) -> bool:
+        size = known['chosen']
+        chosen_at_s = float(known['seconds'][str(size)])
+        now_s = _quickest(model, size)
+        model.reset()
+        if now_s < MUCH_QUICKER * chosen_at_s:
+            log.info('prefill reads %d tokens in %.0f ms, where it took %.0f ms when chunks of this size were chosen; '
+                     'they are chosen again', size, 1e3 * now_s, 1e3 * chosen_at_s)
+            return False
+        return True
+
     facts = [model.fingerprint, model.variant, *_device_facts(model)]
-    return kept(directory, 'chunk', facts, range(MIN_CHUNK, MAX_CHUNK + 1), lambda: choose_chunk(model))['chosen']
+    return kept(directory, 'chunk', facts, range(MIN_CHUNK, MAX_CHUNK + 1), lambda: choose_chunk(model),
+                holds)['chosen']
 
 
 def choose_chunk(model: CausalLM) -> dict:
@@ -95,7 +115,7 @@ def choose_chunk(model: CausalLM) -> dict:
     size = MIN_CHUNK
     while size <= min(MAX_CHUNK, max(MIN_CHUNK, model.max_context // 2)):
         this_start.tell(f'{size} tokens')
-        seconds[size] = min(_seconds_of_prefill(model, [0] * size, size) for _ in range(TRIALS))
+        seconds[size] = _quickest(model, size)
         if seconds[size] > LOOK_S * model.looks_per_chunk and size > MIN_CHUNK:
             del seconds[size]
             break
@@ -104,6 +124,11 @@ def choose_chunk(model: CausalLM) -> dict:
     chosen = max(seconds, key=lambda size: size / seconds[size])
     log.info('prefill reads chunks of %d tokens', chosen)
     return {'chosen': chosen, 'seconds': seconds}
+
+
+def _quickest(model: CausalLM, size: int) -> float:
+    """Return the shortest time, in seconds, of some prefills of one chunk of `size` tokens."""
+    return min(_seconds_of_prefill(model, [0] * size, size) for _ in range(TRIALS))
 
 
 def _seconds_of_prefill(model: CausalLM, ids: list[int], chunk: int) -> float:

@@ -36,6 +36,7 @@ from timebill_ros.inference.steps.interface import Step, StepUnavailable
 from timebill_ros.inference.steps.layer_calls import NotSplit
 from timebill_ros.inference.steps.modules import ModuleStep
 from timebill_ros.inference.steps.toolkit import ToolkitMissing
+from timebill_ros.inference.variants import as_stored
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +71,11 @@ def choose(modules: ModuleStep, token: torch.Tensor, position: torch.Tensor, *, 
     try:
         if directory is None:
             raise StepUnavailable(NONE_COMPILED)
-        return compiled.prepare(modules.model, modules.cache, facts, directory,
+        model, reads = as_stored(modules.model)
+        step = compiled.prepare(model, modules.cache, [*facts, f'from {reads}'] if reads else facts, directory,
                                 judge=lambda step: judge_compiled(modules, step, token, position))
+        step.reads = reads
+        return step
     except StepUnavailable as error:
         _tell(f'decode steps of {name} run through its modules: {error}', error)
         return modules

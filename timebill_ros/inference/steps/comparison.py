@@ -35,6 +35,7 @@ from statistics import median
 import torch
 from torch import nn
 
+from timebill_ros.inference.int8_linear import ProductInt8Linear
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.packed_int4 import PackedInt4Linear
 from timebill_ros.inference.steps.interface import Step, StepUnavailable
@@ -251,7 +252,7 @@ def in_float32(model: nn.Module) -> Iterator[None]:
     def after(module, inputs, outputs):
         module._parameters.update(saved.pop(module))
 
-    products = [module for module in model.modules() if isinstance(module, PackedInt4Linear)]
+    products = [module for module in model.modules() if isinstance(module, (PackedInt4Linear, ProductInt8Linear))]
     hooks = []
     for module in model.modules():
         if module._parameters:

@@ -33,9 +33,14 @@ class StepUnavailable(RuntimeError):
 
 
 class Step(ABC):
-    """One decode step of one model on one cache. `kind` names the way it computes, for logs and profiles."""
+    """One decode step of one model on one cache.
+
+    `kind` names the way it computes, for logs and profiles. `reads`: the precision of the weights that it reads, where
+    they are kept in another one than the model computes in; empty elsewhere.
+    """
 
     kind: str
+    reads: str = ''
 
     @abstractmethod
     def __call__(self, token: torch.Tensor, position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
