@@ -22,8 +22,8 @@ import tiny_models
 import torch
 import transformers
 
-from timebill_ros.inference import devices, int8_linear
-from timebill_ros.inference.int8_linear import Int8Linear
+from timebill_ros.inference import devices
+from timebill_ros.inference.int8_linear import Int8Linear, ProductInt8Linear
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.steps.comparison import in_float32
@@ -258,8 +258,8 @@ def test_a_variant_on_a_cpu_adds_the_weights_of_its_linear_layers_and_nothing_el
     made = make(whole, variant, torch.device('cpu'))
     rows = sum(len(module.weight) for module in whole.modules() if isinstance(module, torch.nn.Linear))
     # A scale for each row, and where PyTorch's product of int8 is taken, a 1 in bfloat16 that it asks for
-    each_row = (6 if int8_linear.PRODUCT_IS_QUICKER and int8_linear.product_is_available() else 4) * rows
-    added = linear_numbers(whole) * (1 if variant == 'int8' else 2) + (each_row if variant == 'int8' else 0)
+    ones = sum(2 * len(module.weight) for module in made.modules() if isinstance(module, ProductInt8Linear))
+    added = linear_numbers(whole) * (1 if variant == 'int8' else 2) + (4 * rows + ones if variant == 'int8' else 0)
     assert n_bytes(whole, made) == sum(before.values()) + added
     assert storages(whole) == before, 'the model keeps its weights'
 
