@@ -20,7 +20,7 @@ import torch
 
 from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.kv_cache import SlotCache
-from timebill_ros.inference.prefix_store import PrefixStore, block_bytes
+from timebill_ros.inference.prefix_store import PrefixStore, block_bytes, copy_back, copy_blocks
 
 UNIT, CONTEXT = 4, 256
 A, B, C = (list(range(start, start + 100)) for start in (0, 1000, 2000))
@@ -199,3 +199,28 @@ def test_nothing_is_lent_where_there_is_no_room():
     bench.cache.reset()
     bench.fill(B[:41])
     assert bench.store.lend() is None and bench.store.held(A[:20]) == 20, 'nothing was dropped for it'
+
+
+@pytest.mark.parametrize('by_head', [True, False], ids=['as on a CPU', 'as on a GPU'])
+@pytest.mark.parametrize('places', [[0], [4, 1, 5], [5, 4, 3, 2, 1, 0]])
+def test_blocks_are_copied_wherever_they_lie(by_head, places):
+    n, slots, area = len(places), torch.randn(3, 30, 5), torch.zeros(3, 6 * UNIT, 5)
+    part = slots[:, 2:2 + n * UNIT]  # a cache has more slots than the prompt
+    copy_blocks(part, area, torch.tensor(places), UNIT, by_head=by_head)
+    for i, place in enumerate(places):
+        assert torch.equal(area[:, place * UNIT:(place + 1) * UNIT], part[:, i * UNIT:(i + 1) * UNIT])
+    assert area.count_nonzero() == part.count_nonzero(), 'nothing else is written'
+    other = torch.zeros(3, 30, 5)
+    copy_back(other[:, 1:1 + n * UNIT], area, torch.tensor(places), UNIT, by_head=by_head)
+    assert torch.equal(other[:, 1:1 + n * UNIT], part) and other.count_nonzero() == part.count_nonzero()
+
+
+def test_prompts_are_found_again_whose_blocks_lie_scattered():
+    bench = Bench(n_blocks=60)
+    draw = random.Random(1)
+    bench.store._free = draw.sample(bench.store._free, 60)  # a heap gives the lowest first, and this is none
+    for ids in (A, B, A[:50] + C, A, B):
+        bench.read(ids)
+    numbers = [block.number for block in bench.store.find(A)]
+    assert len(numbers) == 25 and sum(b != a + 1 for a, b in zip(numbers, numbers[1:], strict=False)) > 5
+    assert bench.read(A) == 68 and bench.read(B) == 68

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -109,11 +109,10 @@ class PrefixStore:
         if not blocks:
             return 0
         self._touch(blocks)
-        runs = list(_runs([(i, block.number) for i, block in enumerate(blocks)], self.unit))
-        for layer, areas in zip(self._cache.layers, self._areas, strict=True):
-            for to, area in zip(layer.refill(self.unit * len(blocks)), areas, strict=True):
-                for start, at, n in runs:
-                    to[:, :, start:start + n] = area[:, :, at:at + n]
+        n = self.unit * len(blocks)
+        for layer in self._cache.layers:
+            layer.refill(n)
+        self._copy([block.number for block in blocks], [n] * len(self._areas), back=True)
         return self.unit * len(blocks)
 
     @torch.inference_mode()
@@ -125,12 +124,8 @@ class PrefixStore:
         blocks = self.find(ids)
         self._touch(blocks)
         new = self._add(ids, blocks)
-        places = [(len(blocks) + i, block.number) for i, block in enumerate(new)]
-        runs = list(_runs(places, self.unit))
-        for layer, areas in zip(self._cache.layers, self._areas, strict=True):
-            for states, area in zip(layer.filled(), areas, strict=True):
-                for start, at, n in runs:
-                    area[:, :, at:at + n] = states[:, :, start:start + n]
+        first, end = self.unit * len(blocks), self.unit * (len(blocks) + len(new))
+        self._copy([block.number for block in new], [end] * len(self._areas), first=first)
         blocks += new
         self._touch(blocks)
         if pin:
@@ -185,8 +180,7 @@ class PrefixStore:
             self._drop(next(iter(self._by_age.values())))
         places = [heapq.heappop(self._free) for _ in range(needed)]
         self._lent.update(places)
-        for slots, area in self._pairs(places):
-            area.copy_(slots)
+        self._copy(places, self._cache.lengths)
         return places
 
     @torch.inference_mode()
@@ -194,8 +188,7 @@ class PrefixStore:
         """Fill the cache, which is empty, with what was copied to `places`: so many entries of each layer."""
         for layer, n in zip(self._cache.layers, lengths, strict=True):
             layer.refill(n)
-        for slots, area in self._pairs(places):
-            slots.copy_(area)
+        self._copy(places, lengths, back=True)
 
     def give_back(self, places: list[int]) -> None:
         """Have places that were lent for prompts again."""
@@ -203,14 +196,26 @@ class PrefixStore:
         for place in places:
             heapq.heappush(self._free, place)
 
-    def _pairs(self, places: list[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield views of the filled slots, and of as many slots in the area, at `places`: [1, H_kv, n, D] each."""
-        runs = list(_runs(list(enumerate(places)), self.unit))
-        for layer, areas in zip(self._cache.layers, self._areas, strict=True):
-            for states, area in zip(layer.filled(), areas, strict=True):
-                for start, at, n in runs:
-                    if (n := min(n, layer.length - start)) > 0:  # what was evicted from is shorter than a sliding layer
-                        yield states[:, :, start:start + n], area[:, :, at:at + n]
+    def _copy(self, numbers: list[int], ends: Sequence[int], *, first: int = 0, back: bool = False) -> None:
+        """Copy the states of tokens `first` to `ends[i]` of each layer to the places `numbers`, or from there `back`.
+
+        Blocks are copied by index. So that takes as long wherever they lie, and the profile's time holds for a store
+        that thousands of prompts have gone through.
+        """
+        if not numbers:
+            return
+        device = self._cache.device
+        places, copy = torch.tensor(numbers, device=device), copy_back if back else copy_blocks
+        for layer, areas, end in zip(self._cache.layers, self._areas, ends, strict=True):
+            n, rest = divmod(end - first, self.unit)  # an evicted layer is shorter than a sliding one
+            for states, area in zip((layer.keys, layer.values), areas, strict=True):
+                slots, kept = states[0, :, first:first + n * self.unit], area[0]
+                if n:
+                    copy(slots, kept, places[:n], self.unit, by_head=device.type == 'cpu')
+                if rest:
+                    at = self.unit * numbers[n]
+                    tail, place = states[0, :, end - rest:end], kept[:, at:at + rest]
+                    tail.copy_(place) if back else place.copy_(tail)
 
     # -- checking ------------------------------------------------------------------------------------------------
 
@@ -240,15 +245,27 @@ def _area(states: torch.Tensor, n_tokens: int) -> torch.Tensor:
     return torch.empty(1, heads, n_tokens, width, dtype=states.dtype, device=states.device).zero_()
 
 
-def _runs(places: list[tuple[int, int]], unit: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (first token, first slot, tokens) of blocks that lie one behind the other in the prompt and in the area.
+def copy_blocks(slots: torch.Tensor, area: torch.Tensor, places: torch.Tensor, unit: int, *, by_head: bool) -> None:
+    """Copy slots [H, n * unit, D] to the n blocks `places` of an area [H, N, D]; each head of both is in one piece.
 
-    `places`: pairs (number in the prompt, number in the area), ascending in the prompt.
+    `by_head`: head by head, where a CPU copies blocks whole and not number by number. A GPU takes all heads at once.
     """
-    i = 0
-    while i < len(places):
-        n = 1
-        while i + n < len(places) and places[i + n] == (places[i][0] + n, places[i][1] + n):
-            n += 1
-        yield places[i][0] * unit, places[i][1] * unit, n * unit
-        i += n
+    if by_head:
+        for head, kept in zip(slots, area, strict=True):
+            _in_blocks(kept, unit).index_copy_(0, places, _in_blocks(head, unit))
+    else:
+        area.unflatten(1, (-1, unit)).index_copy_(1, places, slots.unflatten(1, (-1, unit)))
+
+
+def copy_back(slots: torch.Tensor, area: torch.Tensor, places: torch.Tensor, unit: int, *, by_head: bool) -> None:
+    """Fill slots [H, n * unit, D] with the n blocks `places` of an area, as `copy_blocks` has copied them."""
+    if by_head:  # into the slots: nothing is allocated
+        for head, kept in zip(slots, area, strict=True):
+            torch.index_select(_in_blocks(kept, unit), 0, places, out=_in_blocks(head, unit))
+    else:
+        slots.copy_(area.unflatten(1, (-1, unit)).index_select(1, places).flatten(1, 2))
+
+
+def _in_blocks(states: torch.Tensor, unit: int) -> torch.Tensor:
+    """Return a view of states [n * unit, D] that lie in one piece: [n, unit * D]."""
+    return states.view(len(states) // unit, unit * states.shape[1])
