@@ -32,6 +32,8 @@ def fleet() -> str:
 
     def cell(robots: int, name: str) -> str:
         row = rows[robots, name]
+        if row['on_time'] is None:
+            return '-'  # no question came
         mixed = row['server'] > MOST and row['onboard'] > MOST
         return percent(row['on_time']) + (f' ({percent(row["server"])} of the server)' if mixed else '')
 

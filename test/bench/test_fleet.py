@@ -65,9 +65,13 @@ def test_rows_and_picture(files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(('change', 'told'), [
-    (lambda onboard, server: server.write_text('{}'), 'has no times of the shape'),
+    (lambda onboard, server: server.write_text('{}'), 'has no times of any model'),
+    (lambda onboard, server: server.write_text(server.read_text().replace('big', 'small')),
+     "has no times of --shape 'big', only of small"),
+    (lambda onboard, server: server.unlink(), r'--server \S+device\.json cannot be read: No such file'),
+    (lambda onboard, server: onboard.unlink(), r'--onboard \S+results\.json cannot be read: No such file'),
     (lambda onboard, server: onboard.write_text('[]'), 'no goals without hurry'),
-    (lambda onboard, server: onboard.write_text('{}'), 'no result of the bench'),
+    (lambda onboard, server: onboard.write_text('{}'), 'no result of "timebill demo"'),
     (lambda onboard, server: server.write_text('{'), 'is no JSON')])
 def test_files_that_do_not_fit_are_told(files, tmp_path, change, told):
     change(*files)
@@ -76,6 +80,19 @@ def test_files_that_do_not_fit_are_told(files, tmp_path, change, told):
             network_s=0.0, seconds=10.0)
 
 
-def test_recorded_times_have_to_be_given(capsys):
-    assert main(['bench', 'fleet']) == 1
-    assert 'give --onboard FILE and --server FILE' in capsys.readouterr().err
+@pytest.mark.parametrize('missing', ['--onboard', '--server'])
+def test_recorded_times_have_to_be_given(capsys, missing):
+    given = {'--onboard': 'a', '--server': 'b'}
+    del given[missing]
+    with pytest.raises(SystemExit):
+        main(['bench', 'fleet', *(part for pair in given.items() for part in pair)])
+    assert f'the following arguments are required: {missing}' in capsys.readouterr().err
+
+
+def test_where_no_question_came_there_is_no_share(files, tmp_path, capsys):
+    out = tmp_path / 'fleet.json'
+    assert run(*files, out, shape='big', robots=[1], places=1, deadline_s=1.0, period_s=1e6, network_s=0.0,
+               seconds=10.0) == 0
+    row = json.loads(out.read_text())['rows'][0]
+    assert (row['questions'], row['on_time'], row['server']) == (0, None, None)
+    assert ' - ' in capsys.readouterr().out

@@ -21,6 +21,7 @@ are as quick as one alone, so the server is better than a real one with as many 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,10 +37,13 @@ UNHURRIED = 'unhurried'  # the kind of the demonstration's goals that nothing cu
 
 def server_times(path: Path, shape: str) -> ExecutionTimes:
     """Return the measured times of a model from a file of `timebill bench device`. ValueError where it has none."""
-    rows = [row for row in _json(path, dict).get('shapes', []) if row.get('shape') == shape and row.get('times')]
-    if not rows:
-        raise ValueError(f'--server {path} has no times of the shape {shape!r}: give a file of "timebill bench device"')
-    return ExecutionTimes(**rows[0]['times'])
+    measured = {row.get('shape'): row['times'] for row in _json('--server', path, dict, 'timebill bench device').get(
+        'shapes', []) if row.get('times')}
+    if not measured:
+        raise ValueError(f'--server {path} has no times of any model: give a file of "timebill bench device"')
+    if shape not in measured:
+        raise ValueError(f'--server {path} has no times of --shape {shape!r}, only of {", ".join(map(str, measured))}')
+    return ExecutionTimes(**measured[shape])
 
 
 def kinds_of(path: Path, server: ExecutionTimes) -> list[Kind]:
@@ -48,7 +52,7 @@ def kinds_of(path: Path, server: ExecutionTimes) -> list[Kind]:
     The server takes the times of its profile for as many tokens. ValueError where the file has no such goals.
     """
     kinds = []
-    for row in _json(path, list):
+    for row in _json('--onboard', path, list, 'timebill demo'):
         if row.get('kind') == UNHURRIED and row.get('error_code') == 'NONE':
             timing = row['timing']
             n_x, n = timing['prompt_tokens'], timing['generated_tokens']
@@ -61,14 +65,21 @@ def kinds_of(path: Path, server: ExecutionTimes) -> list[Kind]:
     return kinds
 
 
-def _json(path: Path, kind: type):
+def _json(option: str, path: Path, kind: type, command: str):
+    """Return what the file of an option holds. ValueError where that is no result of `command`, a `kind`."""
     try:
         found = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f'{option} {path} cannot be read: {error.strerror}') from None
     except ValueError as error:
-        raise ValueError(f'{path} is no JSON: {error}') from None
+        raise ValueError(f'{option} {path} is no JSON: {error}') from None
     if not isinstance(found, kind):
-        raise ValueError(f'{path} is no result of the bench that it should be of')
+        raise ValueError(f'{option} {path} is no result of "{command}"')
     return found
+
+
+def _per_cent(share: float) -> str:
+    return '-' if math.isnan(share) else f'{100 * share:.0f}'  # NaN: no question came
 
 
 def run(onboard: Path, server: Path, out: Path, *, shape: str, robots: Sequence[int], places: int, deadline_s: float,
@@ -88,7 +99,7 @@ def run(onboard: Path, server: Path, out: Path, *, shape: str, robots: Sequence[
     table = Table('robots', *columns, title='answers that were whole by their deadline, in per cent; the server is '
                   f'full at {result["full_at_robots"]:.0f} robots')
     for n in robots:
-        table.add_row(f'{n:,}', *(f'{100 * on_time[n, name]:.0f}' for name in columns))
+        table.add_row(f'{n:,}', *(_per_cent(on_time[n, name]) for name in columns))
     print_table(table)
     write(out, result)
     if plots := plots_if_installed('fleet_plots'):

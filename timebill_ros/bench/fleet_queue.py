@@ -21,6 +21,7 @@ is needed.
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,8 +74,8 @@ class Shares:
     asked: int = 0  # of the server
 
     def row(self) -> dict:
-        """Return the counts as shares; `on_time`: a whole answer by the deadline, from wherever."""
-        n = max(self.questions, 1)
+        """Return the counts as shares, NaN without questions. `on_time`: a whole answer in time, from wherever."""
+        n = self.questions or math.nan
         return {'questions': self.questions, 'on_time': (self.server + self.onboard) / n, 'server': self.server / n,
                 'onboard': self.onboard / n, 'cut': self.cut / n, 'nothing': self.nothing / n, 'asked': self.asked / n}
 

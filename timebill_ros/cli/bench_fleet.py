@@ -29,10 +29,10 @@ def add_to(benches, parser: Callable) -> None:
     """Add it; `parser(benches, name, what)` makes one."""
     command = parser(benches, 'fleet', 'what a model on board is worth where 10 to 10,000 robots share one server, '
                      'simulated from recorded times')
-    command.add_argument('--onboard', type=Path, metavar='FILE',
-                         help='needed: results.json of "timebill demo" on a robot, whose goals without hurry are asked')
-    command.add_argument('--server', type=Path, metavar='FILE',
-                         help='needed: device.json of "timebill bench device" on the server')
+    command.add_argument('--onboard', type=Path, required=True, metavar='FILE',
+                         help='results.json of "timebill demo" on a robot, whose goals without hurry are asked')
+    command.add_argument('--server', type=Path, required=True, metavar='FILE',
+                         help='device.json of "timebill bench device" on the server')
     command.add_argument('--shape', default='Qwen2.5-7B', help='which model of that file the server has')
     command.add_argument('--robots', type=whole(1), nargs='+', default=list(ROBOTS), metavar='N')
     command.add_argument('--places', type=whole(1), default=16, metavar='N',
@@ -48,8 +48,6 @@ def add_to(benches, parser: Callable) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.onboard is None or options.server is None:
-        raise ValueError('the times are to be recorded ones: give --onboard FILE and --server FILE')
     from timebill_ros.bench.fleet import run
     return run(options.onboard, options.server, options.out, shape=options.shape, robots=options.robots,
                places=options.places, deadline_s=options.deadline, period_s=options.period, network_s=options.network,
