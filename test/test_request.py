@@ -20,7 +20,7 @@ from dataclasses import fields, replace
 import pytest
 
 from timebill_ros.action import Generate
-from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Strategy, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, GoalError, Phase, Strategy, Tier, Verdict
 from timebill_ros.msg import RequestStatus
 from timebill_ros.msg import Timing as TimingMessage
 from timebill_ros.request import Outcome, Plan, Request, Sampling, Timing, to_dict
@@ -42,6 +42,7 @@ def constants(section, prefix):
     (FinishReason, Generate.Result, 'FINISH_'),
     (Verdict, TimingMessage, 'VERDICT_'),
     (Phase, RequestStatus, 'PHASE_'),
+    (Tier, TimingMessage, 'TIER_'),
 ])
 def test_enums_are_those_of_the_interfaces(enum, section, prefix):
     assert {member.name: member.value for member in enum} == constants(section, prefix)
@@ -133,6 +134,7 @@ INFEASIBLE = replace(PLAN, verdict=Verdict.INFEASIBLE, fitting_tokens=19)
     (FITS, {'decode_wcet_s': 0.1}, r'decode_wcet_s must be decode_expected_s \(0.125\) or more, got 0.1'),
     (FITS, {'timing_factor': 0.0}, 'timing_factor must be finite and above 0, got 0.0'),
     (FITS, {'timing_factor': math.nan}, 'timing_factor must be .* got nan'),
+    (FITS, {'quality': -0.1}, 'quality must be finite and 0 or more, got -0.1'),
 ])
 def test_a_plan_that_contradicts_itself_is_refused(plan, changes, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -42,7 +42,8 @@ def test_every_parameter_is_declared_whole(parameter):
         assert parameter.low <= parameter.default <= parameter.high
         # ROS descriptors want bounds of the parameter's own type.
         assert type(parameter.low) is type(parameter.high) is type(parameter.default)
-        shares = ('max_eviction_ratio', 'promise_quality', 'pessimistic_factor', 'miss_rate', 'adaptation_step')
+        shares = ('max_eviction_ratio', 'promise_quality', 'pessimistic_factor', 'miss_rate', 'adaptation_step',
+                  'offboard_quality')
         assert parameter.unit or parameter.name in shares
     if parameter.choices:
         assert parameter.default in parameter.choices

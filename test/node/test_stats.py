@@ -44,13 +44,15 @@ def job(left_s=5.0, worst_s=math.nan, tokens_per_s=None, waits=False):
 
 
 def dispatcher(*held, **facts):
-    return types.SimpleNamespace(counts={'accepted': 3}, settings={'miss_rate': 0.1}, recent=RecentGoals(),
+    return types.SimpleNamespace(counts={'accepted': 3, 'answered_onboard': 2, 'answered_offboard': 1},
+                                 settings={'miss_rate': 0.1}, recent=RecentGoals(), onboard_s=0.75,
+                                 tier=types.SimpleNamespace(state=1, running=2, asked=4, seconds=0.5),
                                  held=lambda: list(held), facts=WorkerFacts('Abacus', **facts))
 
 
 def check(message: DeadlineStats) -> DeadlineStats:
     doubles = [name for name, kind in message.get_fields_and_field_types().items() if kind == 'double']
-    assert len(doubles) == 9 and all(math.isfinite(getattr(message, name)) for name in doubles)
+    assert len(doubles) == 11 and all(math.isfinite(getattr(message, name)) for name in doubles)
     return message
 
 
@@ -100,6 +102,14 @@ def test_promises_and_misses_of_the_window():
     assert (message.promised, message.missed, message.miss_rate, message.miss_rate_is_current) == (2, 1, 0.5, True)
     message = check(stats.report('active', served, False, NOW_S + message.window_s + 1))
     assert (message.promised, message.missed, message.miss_rate, message.miss_rate_is_current) == (0, 0, 0.5, False)
+
+
+def test_both_tiers():
+    message = check(Stats().report('active', dispatcher(), False, NOW_S))
+    assert (message.onboard_answered, message.offboard_answered, message.offboard_asked) == (2, 1, 4)
+    assert (message.offboard_state, message.offboard_running) == (DeadlineStats.OFFBOARD_ASKED, 2)
+    assert (message.onboard_s, message.offboard_s) == (0.75, 0.5)
+    assert Stats().report('unconfigured', None, False, NOW_S).offboard_state == DeadlineStats.OFFBOARD_NONE
 
 
 def test_the_device_where_it_can_be_read():

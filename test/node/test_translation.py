@@ -133,6 +133,10 @@ def test_a_ratio_of_zero_is_not_the_default():
     assert to_request(max_eviction_ratio=0.0).max_eviction_ratio == 0
 
 
+def test_whether_a_goal_may_leave_the_robot():
+    assert (to_request().allow_offboard, to_request(allow_offboard=True).allow_offboard) == (False, True)
+
+
 def test_messages_replace_the_prompt():
     request = to_request(messages=[ChatMessage(role='user', content='hi')])
     assert (request.prompt, request.messages) == ('', [{'role': 'user', 'content': 'hi'}])

@@ -53,6 +53,12 @@ def test_sampling_that_the_goal_sets():
         'repetition_penalty': 1.1}
 
 
+def test_greedy_leaves_out_what_has_no_effect_and_a_seed_fits_its_type():
+    _, body = question(request(sampling=Sampling(0.0, 0.9, 40, 7)), 'large')
+    assert not {'top_p', 'top_k', 'seed'} & set(body)
+    assert question(request(sampling=Sampling(1.0, seed=2 ** 64 - 1)), 'large')[1]['seed'] == 2 ** 63 - 1
+
+
 def test_a_conversation_with_calls_in_openais_form():
     call = {'id': 'call_1', 'name': 'drive', 'arguments': '{"to": "dock"}'}
     path, body = question(request(prompt='', messages=[

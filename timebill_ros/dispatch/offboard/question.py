@@ -36,9 +36,13 @@ def question(request: Request, model: str) -> tuple[str, dict]:
     sampling = request.sampling
     body: dict = {'model': model, 'stream': True, 'max_tokens': request.max_new_tokens,
                   'temperature': sampling.temperature}
-    for name, off in (('top_p', 1.0), ('top_k', 0), ('min_p', 0.0), ('seed', 0), ('repetition_penalty', 1.0)):
-        if (value := getattr(sampling, name)) != off:
+    for name, off in (('top_p', 1.0), ('top_k', 0), ('min_p', 0.0)):
+        if sampling.temperature > 0 and (value := getattr(sampling, name)) != off:
             body[name] = value
+    if sampling.temperature > 0 and sampling.seed:
+        body['seed'] = sampling.seed % 2 ** 63  # servers take a signed one
+    if sampling.repetition_penalty != 1.0:
+        body['repetition_penalty'] = sampling.repetition_penalty
     if sampling.stop:
         body['stop'] = sampling.stop
     if request.messages:
