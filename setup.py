@@ -121,6 +121,7 @@ setup(
                     # HTTP for `timebill serve`: routes, and the server whose one protocol is bounded there.
                     'server': ['starlette==1.10.0; python_version >= "3.11"',
                                'starlette==1.7.0; python_version < "3.11"', 'uvicorn==0.54.0'],
+                    'offboard': ['httpx==0.28.1'],  # HTTP for the process that asks the server of offboard_url
                     'behaviours': ['py_trees==2.6.0'],  # behaviour trees, where they do not come from apt
                     'simulation': ['mujoco==3.3.7'],  # the simulator of test/simulation
                     'llamacpp': ['llama-cpp-python==0.3.36', 'gguf==0.17.1'], 'test': TEST},

@@ -39,6 +39,8 @@ FOR_TREES = {'py_trees'}
 FOR_PLOTS = {'matplotlib'}
 # Serves HTTP; the extra is `server`.
 FOR_THE_DOOR = {'starlette', 'uvicorn'}
+# Asks a server over HTTP; the extra is `offboard`.
+FOR_OFFBOARD = {'httpx'}
 FOR_RQT = {'python_qt_binding', 'rqt_gui_py'}
 
 
@@ -79,6 +81,7 @@ def test_every_import_is_declared(manifest):
     declared = {dependency.name for dependency in manifest.exec_depends}
     undeclared = {(str(path), name) for path, name in imported_packages()
                   if name not in sys.stdlib_module_names | FROM_PIP | FOR_PLOTS | FOR_TREES | FOR_RQT | FOR_THE_DOOR
+                  | FOR_OFFBOARD
                   | {NAME} and ROSDEP_KEYS.get(name, name) not in declared}
     assert not undeclared
 
@@ -102,6 +105,13 @@ def test_only_the_door_needs_a_server():
     assert len(pins) == 3
     for pin in pins:
         assert pin in (ROOT / 'requirements.txt').read_text().splitlines()
+
+
+def test_only_the_process_that_asks_a_server_needs_an_http_client():
+    assert {str(path) for path, name in imported_packages() if name in FOR_OFFBOARD} == {
+        f'{NAME}/dispatch/offboard/call.py'}
+    pin = re.search(r'httpx==[\d.]+', (ROOT / 'setup.py').read_text())[0]
+    assert pin in (ROOT / 'requirements.txt').read_text().splitlines()
 
 
 def test_the_simulator_of_the_tests_is_an_extra():

@@ -66,6 +66,14 @@ def test_the_sentence_and_json_tell_how_many_items_were_dropped():
     assert ', dropped items: 2' in sentence(ended, 1.5, 2.0) and as_json(ended, 0.1, 1.5, 2.0)['dropped_items'] == 2
 
 
+def test_the_sentence_and_json_tell_whose_answer_it_is():
+    ended = result()
+    assert 'server' not in sentence(ended, 1.5, 2.0) and as_json(ended, 0.1, 1.5, 2.0)['timing']['tier'] == 'NONE'
+    ended.timing.tier = Timing.TIER_OFFBOARD
+    assert '7 tokens, of the server' in sentence(ended, 1.5, 2.0)
+    assert as_json(ended, 0.1, 1.5, 2.0)['timing']['tier'] == 'OFFBOARD'
+
+
 def test_the_sentence_tells_that_the_goal_gave_way():
     ended = result()
     assert 'gave way' not in sentence(ended, 1.5, 2.0)

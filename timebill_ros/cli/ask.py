@@ -58,6 +58,8 @@ def add(commands) -> None:
     for name, (kind, what) in SAMPLING.items():
         command.add_argument(f'--{name.replace("_", "-")}', type=kind, metavar='N' if kind is int else 'X', help=what)
     add_form_options(command)
+    command.add_argument('--allow-offboard', action='store_true',
+                         help='the text may leave the robot: a server that the node knows (offboard_url) is asked too')
     command.add_argument('--raw', action='store_true',
                          help="send the text as it is, not through the model's chat template")
     command.add_argument('--json', action='store_true',
@@ -131,6 +133,7 @@ def run(options: argparse.Namespace) -> int:
     text = prompt(options.text)
     goal = Generate.Goal(time_budget=duration(options.budget), max_new_tokens=options.max_new_tokens,
                          overrun_strategy=STRATEGY_NUMBERS[options.strategy], **form_fields(options),
+                         allow_offboard=options.allow_offboard,
                          sampling=SamplingConfig(
                              **{name: value for name in SAMPLING if (value := getattr(options, name)) is not None}))
     if options.raw:

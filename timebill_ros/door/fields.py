@@ -35,7 +35,7 @@ ON_CUT = {kind.name.lower(): int(kind) for kind in OnCut}
 # Fields of SamplingConfig under the same name.
 SAMPLING = ('temperature', 'top_p', 'top_k', 'min_p', 'repetition_penalty')
 # Fields of Generate.Goal under the same name.
-OF_THE_GOAL = ('choices', 'regex', 'max_eviction_ratio', 'closing_text', 'stop_at_line_end')
+OF_THE_GOAL = ('choices', 'regex', 'max_eviction_ratio', 'closing_text', 'stop_at_line_end', 'allow_offboard')
 # These change nothing that a client could tell from the answer, or are hints that a server may leave alone.
 IGNORED = {'user', 'metadata', 'store', 'service_tier', 'safety_identifier', 'prompt_cache_key',
            'prompt_cache_retention', 'prediction', 'verbosity', 'parallel_tool_calls'}

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 
-from timebill_ros.codes import ErrorCode, FinishReason, Verdict, name_of
+from timebill_ros.codes import ErrorCode, FinishReason, Tier, Verdict, name_of
 from timebill_ros.monitoring.promises import is_kept
 
 
@@ -40,9 +40,10 @@ def sentence(result, received_s: float, budget_s: float) -> str:
     promise = {'kept': 'promise kept', 'missed': 'promise MISSED', 'none': 'no promise'}[promise_of(result)]
     thought = f', {timing.reasoning_tokens} of them thinking' if timing.reasoning_tokens else ''
     times = 'once' if timing.preemptions == 1 else f'{timing.preemptions} times'
+    whose = ', of the server' if timing.tier == Tier.OFFBOARD else ''
     paused = f', gave way to others {times} for {timing.paused_s:.3f} s' if timing.preemptions else ''
-    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{thought}{completed}{gone}'
-            f'{evicted}{dropped}{paused}{seed}; '
+    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{whose}{thought}'
+            f'{completed}{gone}{evicted}{dropped}{paused}{seed}; '
             f'verdict {name_of(Verdict, timing.verdict)}, finish {name_of(FinishReason, result.finish_reason)}, '
             f'{promise}]')
 
@@ -55,7 +56,8 @@ def calls_of(result) -> list[dict]:
 def as_json(result, accepted_s: float, received_s: float, budget_s: float) -> dict:
     """Return a goal's end for programs: codes by name and number, times in seconds, null where a value is unknown."""
     timing = {field: getattr(result.timing, field) for field in result.timing.get_fields_and_field_types()}
-    timing['verdict'] = name_of(Verdict, result.timing.verdict)
+    for field, kind in (('verdict', Verdict), ('offboard_verdict', Verdict), ('tier', Tier)):
+        timing[field] = name_of(kind, getattr(result.timing, field))
     row = {'text': result.text, 'generated_characters': result.generated_characters,
            'dropped_items': result.dropped_items, 'tool_calls': calls_of(result), 'reasoning': result.reasoning,
            'error': name_of(ErrorCode, result.error_code), 'error_code': result.error_code,
