@@ -62,9 +62,6 @@ if TYPE_CHECKING:  # worker/scripted.py runs this file where torch is not instal
 
 log = logging.getLogger(__name__)
 
-SHORTEST_STEP_S = 1e-5  # for which the end of an answer of a given form is planned
-
-
 class Engine:
     """Runs requests on one model.
 
@@ -134,8 +131,7 @@ class Engine:
         timing.dropped_messages = prepared.dropped
         if answer is not None:
             timing.grammar_s = answer.grammar_s
-            fitting = (control.deadline.remaining() - control.margin_s) / max(self.times.step(n_x), SHORTEST_STEP_S)
-            control.margin_s += answer.closing_s(min(prepared.n_max, max(fitting, 0.0)))
+        control.margin_s += prepared.closing_s(control.deadline.remaining() - control.margin_s, self.times.step(n_x))
         left = control.deadline.remaining() - control.margin_s
         if left <= 0:
             return Ended(FinishReason.DEADLINE)
@@ -330,7 +326,8 @@ class Engine:
         future = self.lengths.start(prepared.prompt, prepared.n_x, self.times, prepared.reused)
         expected = self.lengths.expected(future, self.tracker.lengths, prepared.n_x, prepared.n_goal, wait_s=5.0)
         prefill_s = self.times.prefill(prepared.n_x, prepared.reused) * self.tracker.prefill_factor
-        left = request.time_budget_s - prefill_s - request.delivery_margin_s
+        left = request.time_budget_s - request.delivery_margin_s
+        left -= prefill_s + prepared.closing_s(left, self.times.step(prepared.n_x))
         known = replace(self._planned_from(prepared, self._situation(request, prepared, expected)), may_cap=False)
         whole = replace(known, n_min=known.n_x)
         return self.planner.plan(known, left), self.planner.plan(whole, left), known.n_x, prefill_s, prepared.reused

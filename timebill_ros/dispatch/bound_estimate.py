@@ -24,15 +24,20 @@ an estimate from here is never too short for want of tokens; for ordinary Englis
 """
 from __future__ import annotations
 
+import json
 import math
+import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from timebill_ros.codes import Verdict
+from timebill_ros.longest_instance import longest_answer
 from timebill_ros.request import Request
 
+_OF_HTML = re.compile("[<>&']")
 
 @dataclass(frozen=True)
 class Estimate:
@@ -97,16 +102,28 @@ class Costs:
         self._min_kept, self._max_ratio = int(facts['min_kept']), float(facts['max_ratio'])
         self._window = facts['window']  # prompts of so many tokens are kept whole; None: nothing is ever evicted
         self._template_tokens, self._message_tokens = int(facts['template_tokens']), int(facts['message_tokens'])
+        self._tools_tokens = int(facts.get('tools_tokens', 0))
+        self._thinks = frozenset(map(int, facts.get('thinks', ())))  # values of Request.thinking
+        self._closing_tokens = int(facts.get('closing_tokens', 0))
 
     def token_bound(self, request: Request) -> int:
         """Return an upper bound on the tokens of the prompt, at most as many as the context takes."""
         most = self.max_context - 1
         n = self._template_tokens + len(request.messages) * self._message_tokens
-        for text in [request.prompt, *(message['content'] for message in request.messages)]:
+        n += self._tools_tokens if request.tools else 0
+        for text in _texts(request):
             if n + len(text) >= most:
                 return most
             n += _bytes(text)
         return min(n, most)
+
+    def thinks(self, request: Request) -> bool:
+        """Whether an answer begins with a thinking section, which may take all the time that the answer leaves."""
+        return bool(request.messages) and request.thinking in self._thinks
+
+    def shortest_section(self, request: Request) -> int:
+        """Return the tokens of the thinking section if it is ended at once; 0 where there is none."""
+        return self._closing_tokens if self.thinks(request) else 0
 
     def fewest_kept(self, n_x: int, max_ratio: float) -> int:
         """Return the fewest of `n_x` prompt entries that are kept; as planning/solver.smallest_keep, by the planner."""
@@ -118,6 +135,26 @@ class Costs:
         """Return the seconds of decoding `n` tokens, drawn by this kind of sampling, over `n_keep` prompt entries."""
         steps = max(n - 1, 0)  # token 0 comes from prefill
         return self.step.sum_below(n_keep + steps) - self.step.sum_below(n_keep) + steps * self._draws.get(kind, 0.0)
+
+
+def _texts(request: Request) -> Iterator[str]:
+    """Yield the texts of which a prompt is made, as long as a template writes them at most."""
+    yield request.prompt
+    if request.tools:
+        yield _indented(request.tools)
+    for message in request.messages:
+        yield message['content']
+        for call in message.get('tool_calls', ()):
+            yield call['name'] + _indented(call['arguments'])
+
+
+def _indented(text: str) -> str:
+    """Return JSON as the most wordy templates write it: indented, and with escapes for what HTML would read."""
+    try:
+        found = json.dumps(json.loads(text), indent=4)
+    except (ValueError, RecursionError):
+        return text
+    return _OF_HTML.sub(r'\\u0000', found)
 
 
 def _bytes(text: str) -> int:
@@ -136,10 +173,13 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting) ->
               any other, and none is called INFEASIBLE for it.
     """
     n_x = costs.token_bound(request)
-    n_max = min(request.max_new_tokens, costs.max_context - 1)
+    longest = longest_answer(request)
+    n_max = min(request.max_new_tokens, costs.max_context - 1, math.inf if longest is None else longest + 1)
+    section = costs.shortest_section(request)
     predicted = learned.get('predicted_tokens')
     n_hat = min(predicted or (n_max + 1) // 2, n_max)
-    n_w = max(min(learned.get('pessimistic_tokens') or n_max, n_max), n_hat)
+    n_w = section + max(min(learned.get('pessimistic_tokens') or n_max, n_max), n_hat)
+    n_hat += section
     n_min = costs.fewest_kept(n_x, request.max_eviction_ratio)
     kind = request.sampling.kind
     factor = learned.get('timing_factors', {}).get(kind, learned.get('timing_factor', 1.0))
@@ -164,7 +204,7 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting) ->
     else:
         n_keep = most_kept(n_hat, left_s - waiting.expected_s, 1.0)
         if n_keep is None and not predicted:
-            n_keep = most_kept(1, left_s - waiting.expected_s, 1.0)
+            n_keep = most_kept(section + 1, left_s - waiting.expected_s, 1.0)
         verdict = Verdict.INFEASIBLE if n_keep is None else Verdict.AT_RISK
         n_keep = n_min if n_keep is None else n_keep
     return Estimate(verdict, n_x, n_hat, n_w, prefill_s + reserve_s + decode_s(n_x, n_w, caution),

@@ -47,6 +47,7 @@ class Job:
     planned_s: float = 0.0  # when `plan` arrived
     text: str = ''  # as streamed so far, without what is in `beside`
     beside: dict[Part, str] = field(default_factory=dict)  # reasoning and calls of tools, as streamed so far
+    thinks: bool = False  # it writes a thinking section: the plan is that of the answer behind it
     n_tokens: int = 0
     first_text: tuple[float, int] = (0.0, 0)  # (when the first tokens came, how many came then)
     last_text_s: float = 0.0  # when the latest tokens came
@@ -68,13 +69,13 @@ class Job:
     def remaining_s(self, now: float) -> tuple[float, float]:
         """Return the estimated seconds to the end at the predicted and at the pessimistic length.
 
-        Both are NaN before the plan and 0 after the end.
+        Both are NaN before the plan and 0 after the end. While the goal thinks they are those of the answer.
         """
         if self.outcome is not None:
             return 0.0, 0.0
         if self.plan is None:
             return float('nan'), float('nan')
-        spent = self._until(now) - self.planned_s
+        spent = 0.0 if self.thinks else self._until(now) - self.planned_s
         return max(0.0, self.plan.decode_expected_s - spent), max(0.0, self.plan.decode_wcet_s - spent)
 
     def _until(self, now: float) -> float:
@@ -161,13 +162,15 @@ class Job:
                 self.text += event['delta']
             else:
                 self.beside[part] = self.beside.get(part, '') + event['delta']
+            if event['delta']:
+                self.thinks = part is Part.REASONING
             self.n_tokens = self.timing.generated_tokens = event['n']
             self.last_text_s = now
             if not self.first_text[1]:
                 self.first_text = now, event['n']
         elif kind == 'plan':
             plan, timing = Plan.from_dict(event['plan']), Timing.from_dict(event['timing'])  # either may raise
-            self.plan, self.planned_s = plan, now
+            self.plan, self.planned_s, self.thinks = plan, now, False
             self.keep_offboard(timing)
             self.timing = timing
             if self.promise is Verdict.UNKNOWN:

@@ -92,11 +92,15 @@ class Estimates:
                                            'told what requests cost'))
             return
         try:
-            waiting = self._waiting(request, lambda ahead: self._bound(ahead, Waiting(0.0, 0.0)).wcet_with_eviction_s)
+            waiting = self._waiting(request, self._longest_s)
             future.set_result(self._bound(request, waiting))
         except Exception as error:  # a bug; who asks must not wait for good
             log.exception('an estimate failed')
             future.set_exception(error)
+
+    def _longest_s(self, ahead: Request) -> float:
+        """Return how long a goal takes at most that starts before another; one that thinks takes all its time."""
+        return math.inf if self._costs.thinks(ahead) else self._bound(ahead, Waiting(0.0, 0.0)).wcet_with_eviction_s
 
     def _bound(self, request: Request, waiting: Waiting) -> Estimate:
         return estimate(request, self._costs, self._learned, waiting)

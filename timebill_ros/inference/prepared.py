@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from timebill_ros.inference.grammars.restricted_answer import RestrictedAnswer
 
 
+SHORTEST_STEP_S = 1e-5  # for which the end of an answer of a given form is planned
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A request as the model will read it."""
@@ -38,6 +41,15 @@ class Prepared:
     reused: int = 0  # tokens, from the beginning, whose states are known
     answer: RestrictedAnswer | None = None  # where the goal asks for a form, or has tools
     thinks: bool = False  # a thinking section comes before the answer, to which n_max and n_goal belong
+
+    def closing_s(self, left_s: float, step_s: float) -> float:
+        """Return the seconds that completing the answer takes at most, as estimated; 0 where it has no form.
+
+        left_s, step_s: seconds in which the prompt is read and the answer written, and of one step
+        """
+        if self.answer is None:
+            return 0.0
+        return self.answer.closing_s(min(self.n_max, max(left_s / max(step_s, SHORTEST_STEP_S), 0.0)))
 
     @property
     def n_x(self) -> int:

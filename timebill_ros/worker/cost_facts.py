@@ -18,11 +18,14 @@ Plain data for JSON; dispatch/bound_estimate.py reads it.
 """
 from __future__ import annotations
 
-from timebill_ros.codes import GoalError
+import functools
+
+from timebill_ros.codes import GoalError, Thinking
 from timebill_ros.engine import Engine
 from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.request import SAMPLING_KINDS, Request
 
+_TOOL = '[{"type": "function", "function": {"name": "a"}}]'
 SLACK_TOKENS = 2  # where a content and the template meet, the tokenizer may cut otherwise than it does for each alone
 
 
@@ -34,7 +37,9 @@ def cost_facts(engine: Engine) -> dict:
     draws:                    for each kind of sampling, by how much a draw takes longer than a greedy one.
     window:                   prompts of at most so many tokens are kept whole; null: nothing is ever evicted.
     min_kept, max_ratio:      what the planner evicts at most for a promise, whatever a goal allows.
-    template_tokens:          tokens that a prompt has beside its text, once; message_tokens: for each message.
+    template_tokens:          tokens that a prompt has beside its text, once; message_tokens: for each message;
+                              tools_tokens: where there are tools.
+    thinks, closing_tokens:   values of Thinking with which an answer has a thinking section, and what ends one.
     """
     times, longest, rule = engine.times, engine.model.max_context, engine.planner.rule
     counts = sorted({0, *(2 ** i for i in range(longest.bit_length())), times.knee, longest})
@@ -46,7 +51,8 @@ def cost_facts(engine: Engine) -> dict:
             'eviction': [(n, times.eviction(n)) for n in counts], 'draws': draws, 'max_context': longest,
             'min_kept': rule.min_kept, 'max_ratio': rule.promised_ratio(engine.model.variant),
             'window': MAX_WINDOW if engine.model.supports_eviction else None,
-            'template_tokens': once, 'message_tokens': each}
+            'template_tokens': once, 'message_tokens': each, 'tools_tokens': _tools_tokens(engine.model),
+            'thinks': _thinks(engine.model), 'closing_tokens': len(engine.closing.ids) if engine.closing else 0}
 
 
 def pause_table(engine: Engine) -> list[tuple[int, float]]:
@@ -78,14 +84,37 @@ def learned_facts(engine: Engine) -> dict:
     return facts
 
 
+def _rendered(model, *roles: str, **fields) -> str:
+    """Return a conversation of short messages as the template writes it; empty where there is none, or it refuses."""
+    try:
+        return model.render(Request('template', 0.0, 1.0, messages=[{'role': role, 'content': 'a'} for role in roles],
+                                    **fields))
+    except GoalError:
+        return ''
+
+
+def _count(model, *roles: str, **fields) -> int:
+    text = _rendered(model, *roles, **fields)
+    return len(model.tokenize(text, is_chat=True)) if text else 0
+
+
+def _tools_tokens(model) -> int:
+    """Return how many tokens the template writes around tools; those of one short tool are among them."""
+    if not model.chat.shows_tools:
+        return 0
+    return max(0, _count(model, 'user', tools=_TOOL) - _count(model, 'user')) + SLACK_TOKENS
+
+
+def _thinks(model) -> list[int]:
+    """Return the values of Thinking with which the answer to messages begins in a thinking section."""
+    section = model.chat.thinking
+    return [] if section is None else [int(value) for value in Thinking
+                                       if section.is_open(_rendered(model, 'user', thinking=value))]
+
+
 def _template_tokens(model) -> tuple[int, int]:
     """Return (tokens that the model's template writes once, tokens that it writes for each message), not too few."""
-    def count(*roles: str) -> int:
-        request = Request('template', 0.0, 1.0, messages=[{'role': role, 'content': 'a'} for role in roles])
-        try:
-            return len(model.tokenize(model.render(request), is_chat=True))
-        except GoalError:  # there is no template, or it refuses these roles
-            return 0
+    count = functools.partial(_count, model)
 
     one = count('user')
     grown = [count('user', 'assistant', 'user') - one, count('system', 'user') - one]

@@ -32,12 +32,12 @@ from timebill_ros.inference.chat_facts import NO_CHAT, ChatFacts
 from timebill_ros.inference.grammars.chain import RestrictedModel
 from timebill_ros.inference.grammars.completion import ByteMatcher, shortest_end
 from timebill_ros.inference.grammars.form import CHOICES, JSON, Form
-from timebill_ros.inference.grammars.longest_instance import longest_instance
 from timebill_ros.inference.grammars.no_grammars import NoGrammars
 from timebill_ros.inference.grammars.restricted_answer import Bounds, RestrictedAnswer
 from timebill_ros.inference.grammars.tool_answer import ToolAnswer
 from timebill_ros.inference.grammars.tool_form import ToolForm
 from timebill_ros.inference.grammars.vocabulary import GrammarsUnavailable, library, of_tokenizer, single_bytes
+from timebill_ros.longest_instance import longest_instance
 from timebill_ros.request import Request
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import json
 
+from timebill_ros.request import Request
+
 LONGEST = 8192  # characters; a longer one says nothing of answers that come
 DEEPEST = 16  # schemas within schemas
 WORD = 'lorem '  # texts of a bounded length are about as many tokens as these words
@@ -24,6 +26,19 @@ WORD = 'lorem '  # texts of a bounded length are about as many tokens as these w
 _NOTES = {'title', 'description', '$schema', '$id', 'default', 'examples', 'type', 'x-guidance'}
 _KNOWN = {'object': {'properties', 'required', 'additionalProperties'}, 'array': {'items', 'minItems', 'maxItems'},
           'string': {'minLength', 'maxLength'}, 'integer': {'minimum', 'maximum'}, 'boolean': set(), 'null': set()}
+
+
+def longest_answer(request: Request) -> int | None:
+    """Return how many bytes the longest answer has that a goal's form allows; None: it has no form, or it is not known.
+
+    JSON is counted as people indent it.
+    """
+    if request.choices:
+        return max(len(choice.encode()) for choice in request.choices)
+    if request.response_schema:
+        longest = longest_instance(json.loads(request.response_schema) or {'type': 'object'})
+        return None if longest is None else len(longest.encode())
+    return None
 
 
 class _NotKnown(Exception):

@@ -17,7 +17,7 @@ import json
 
 import pytest
 
-from timebill_ros.inference.grammars.longest_instance import LONGEST, longest_instance
+from timebill_ros.longest_instance import LONGEST, longest_instance
 
 
 def closed(**properties):
