@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import prefix_tables
+import structured_tables
 from results_tables import RESULTS, percent, table
 
 OURS, BOUND, TRUNCATE, SKIP_NEXT = 'quality', 'oracle', 'TRUNCATE', 'SKIP_NEXT'
@@ -226,7 +227,11 @@ SECTIONS = (
     Section('wcet', 'Estimated worst cases', 'timebill bench wcet --model smollm2 --tasks FILE', wcet, 'wcet.png'),
     Section('parallel', 'Prediction beside prefill', 'timebill bench parallel', parallel, 'parallel.png'),
     Section('prefix', 'Prompts that begin like earlier ones', 'timebill bench prefix --model smollm2',
-            lambda data: prefix_tables.prefix(data, where(data))))
+            lambda data: prefix_tables.prefix(data, where(data))),
+    Section('structured', 'Answers that have a form at any cut', 'timebill bench structured',
+            lambda data: structured_tables.structured(data, where(data['machine'])), 'structured.png'),
+    Section('structured_mask', 'The wait for a mask', 'timebill bench structured --mask',
+            lambda data: structured_tables.mask(data, where(data['machine']))))
 
 
 def evaluation(results: Path = RESULTS) -> str:
