@@ -31,6 +31,7 @@ from timebill_ros.planning.tracker import Tracker  # noqa: E402
 from timebill_ros.request import Sampling  # noqa: E402
 
 LIKELY = 3.0  # added to the logits of what makes an answer go on and end
+QUICK_S = 0.005
 
 
 class PieceTokenizer:
@@ -47,7 +48,19 @@ class QuickGrammars(Grammars):
     def collect(self, started, should_stop):
         answer = super().collect(started, should_stop)
         if answer is not None:
-            answer.closing_s = lambda n: 0.005
+            answer.closing_s = lambda n: QUICK_S
+        return answer
+
+
+class NoClosing:
+    """Grammars whose answers take no time to complete."""
+
+    def __init__(self, grammars):
+        self.start, self._collect = grammars.start, grammars.collect
+
+    def collect(self, started, should_stop):
+        answer = self._collect(started, should_stop)
+        answer.closing_s = lambda n: 0.0
         return answer
 
 
@@ -79,10 +92,21 @@ class WanderingModel(MockModel):
         return super().prefill(ids, **options)
 
 
+class DecidedModel(WanderingModel):
+    """Wants the bytes of `wants`, then the end, wherever the grammar lets it."""
+
+    wants = b''
+
+    def _logits(self, n):
+        logits = torch.zeros(len(TOKENS))
+        logits[self.wants[self.n_steps] if self.n_steps < len(self.wants) else EOS] = 5.0
+        return logits
+
+
 class FormBench(Bench):
-    def __init__(self, seed=0):
+    def __init__(self, seed=0, kind=None):
         self.clock = FakeClock()
-        self.model = WanderingModel(self.clock, seed)
+        self.model = (kind or WanderingModel)(self.clock, seed)
         self.engine = Engine(self.model, None, TIMES, Tracker('fixed', k=2.0), prefill_chunk_tokens=100,
                              clock=self.clock)
 
@@ -121,6 +145,41 @@ def test_a_limit_is_a_cut_too(n):
     assert check(outcome, SCHEMAS['lists']) and 0 < outcome.added_characters < len(outcome.text)
 
 
+class BlankModel(WanderingModel):
+    """Wants nothing but white space."""
+
+    def _logits(self, n):
+        return torch.tensor([5.0 if set(token) <= set(b' \n\t\r') else 0.0 for token in TOKENS]) + self.liked / 10
+
+
+@pytest.mark.parametrize('name', SCHEMAS)
+@pytest.mark.parametrize('on_cut', OnCut)
+def test_a_model_that_wants_nothing_but_white_space(name, on_cut):
+    for budget_s in (0.2, 0.4, 0.8, 1.6, 10.0):
+        bench = FormBench(kind=BlankModel)
+        outcome = bench.run(budget_s, response_schema=TEXTS[name], on_cut=on_cut, max_new_tokens=120,
+                            sampling=Sampling(masked=True))
+        assert check(outcome, SCHEMAS[name]) or on_cut is OnCut.DROP
+        assert bench.lateness_s <= 1e-6
+    written = b''.join(TOKENS[i] for i in bench.control.tokens[:bench.control.n_tokens])
+    assert written.strip(), 'the grammar leads on from white space'
+
+
+LAYOUTS = [dict(separators=(',', ':')), {}, dict(indent=2), dict(indent=4), dict(indent='\t')]
+
+
+@pytest.mark.parametrize('layout', LAYOUTS, ids=str)
+def test_json_that_a_model_writes_by_itself_stays_as_it_is(layout):
+    """With any object as its form, whatever its layout."""
+    value = {'steps': [{'do': 'go "in"\n', 'at': [1, 2.5e-3, -4]}, {}], 'why': None, 'two words': [[], True, 'é']}
+    said = json.dumps(value, ensure_ascii=False, **layout)  # llguidance lets nobody escape letters
+    bench = FormBench(kind=DecidedModel)
+    bench.model.wants = said.encode()
+    outcome = bench.run(response_schema='{}', max_new_tokens=1000, sampling=Sampling(masked=True))
+    assert (outcome.text, outcome.finish_reason) == (said, FinishReason.EOS)
+    assert (outcome.added_characters, outcome.dropped_items) == (0, 0)
+
+
 def test_kill_keeps_nothing_at_the_deadline():
     outcome = FormBench(1).run(0.3, response_schema='{}', strategy=Strategy.KILL, max_new_tokens=1000,
                                on_cut=OnCut.CLOSE)
@@ -154,6 +213,27 @@ def test_the_form_and_its_time_are_in_the_account():
     assert timing.forced_tokens > 10 and timing.mask_s > 0 and timing.grammar_s >= 0
     least = len('{"action":"go","room":3,"mode":"safe"}')
     assert timing.predicted_tokens > least  # no answer is shorter
+
+
+@pytest.mark.parametrize('form', [{'choices': ['left', 'to the right']}, {'response_schema': TEXTS['enums']},
+                                  {'response_schema': '{}'}, {'regex': '[a-z]{3,9}'}, {}], ids=str)
+@pytest.mark.parametrize('budget_s', [0.2, 0.5, 1.0, 10.0])
+def test_an_estimate_is_the_plan_that_the_engine_makes(form, budget_s):
+    bench, sampling = FormBench(1), Sampling(masked=bool(form))
+    plan, _, n_x, prefill_s, _ = bench.engine.estimate(bench.request(budget_s, sampling=sampling, **form))
+    bench.run(budget_s, sampling=sampling, **form)
+    assert plan == bench.plans[0] and n_x == bench.plans[0].n_x and prefill_s == pytest.approx(0.11)
+
+
+def test_an_estimate_keeps_time_free_for_completing_an_answer():
+    bench, form = FormBench(1), {'response_schema': '{}', 'sampling': Sampling(masked=True)}
+
+    def fitting(budget_s):
+        return bench.engine.estimate(bench.request(budget_s, **form))[0].fitting_tokens
+
+    with_end = fitting(0.5)
+    bench.model.grammars = NoClosing(bench.model.grammars)
+    assert fitting(0.5 - QUICK_S) == with_end < fitting(0.5 - QUICK_S + 2 * TIMES.step(1000))
 
 
 def test_a_form_that_cannot_be_followed_ends_its_goal_alone():

@@ -16,14 +16,13 @@
 import json
 
 import pytest
-import torch
-from answer_forms import EOS, TOKENS, vocabulary
+from answer_forms import EOS, vocabulary
 from chat_templates import SCHEMAS, TOOLS_TEXT
 from mock_model import TIMES, FakeClock
 
 pytest.importorskip('llguidance')
 jsonschema = pytest.importorskip('jsonschema')
-from test_engine_forms import FormBench, QuickGrammars, WanderingModel  # noqa: E402
+from test_engine_forms import DecidedModel, FormBench, QuickGrammars, WanderingModel  # noqa: E402
 
 from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy, ToolChoice  # noqa: E402
 from timebill_ros.engine import Engine  # noqa: E402
@@ -40,17 +39,6 @@ FORMATS = {
     'mistral': CallFormat('[TOOL_CALLS] [{"name": "', '", "arguments": ', '}, {"name": "', '}]')}
 ASKED = [{'role': 'user', 'content': 'where is the cup ' * 20}]
 MADE = [('drive_to', '{"place": "kitchen"}'), ('drive', '{"words": "é"}')]
-
-
-class DecidedModel(WanderingModel):
-    """Wants the bytes of `wants`, then the end, wherever the grammar lets it."""
-
-    wants = b''
-
-    def _logits(self, n):
-        logits = torch.zeros(len(TOKENS))
-        logits[self.wants[self.n_steps] if self.n_steps < len(self.wants) else EOS] = 5.0
-        return logits
 
 
 class ToolBench(FormBench):

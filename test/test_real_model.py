@@ -206,6 +206,26 @@ def test_a_stop_text_ends_an_answer_where_it_first_occurs(stop):
     assert StopStrings(model().tokenizer, [stop]).cut(whole.text) == cut.text
 
 
+SHOTS = [('Name a room and its floor.', '{"room": "kitchen", "floor": 1}'),
+         ('Name a tool and its weight.', '{"tool": "hammer", "weight": 0.5}')]
+
+
+@pytest.mark.parametrize('asked', [
+    'Name an animal and its legs.', 'Name a city and its country.', 'Name a colour and a thing that has it.',
+    'Name a robot and what it does.', 'Name a fruit and its colour.', 'Name a person and their age.'])
+def test_json_that_it_writes_by_itself_is_the_same_under_a_form(asked, monkeypatch):
+    pytest.importorskip('llguidance')
+    from timebill_ros.inference.grammars.compiler import grammars_of
+    monkeypatch.setattr(model(), 'grammars', grammars_of(model()))
+    messages = [message for question, answer in SHOTS for message in (
+        {'role': 'user', 'content': question}, {'role': 'assistant', 'content': answer})]
+    fields = dict(messages=[*messages, {'role': 'user', 'content': asked}], max_new_tokens=60)
+    free, ids = run(**fields)
+    assert free.finish_reason is FinishReason.EOS and isinstance(json.loads(free.text), dict)
+    found, under = run(**fields, response_schema='{}', sampling=Sampling(masked=True))
+    assert (found.text, under) == (free.text, ids)
+
+
 # -- sampling --------------------------------------------------------------------------------------------------------
 
 def reference(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:

@@ -13,12 +13,13 @@
 # limitations under the License.
 
 """Estimates that the node makes while the worker is busy: as the planner would, with a token bound and the queue."""
+import json
 import random
 
 import pytest
 from fake_worker import MARGIN_S, READY, START_S, Harness
 
-from timebill_ros.codes import Verdict
+from timebill_ros.codes import Part, Thinking, Verdict
 from timebill_ros.dispatch.bound_estimate import Costs, Table, Waiting, estimate
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import FixedFactor
@@ -139,6 +140,49 @@ def test_the_context_bounds_the_tokens_too():
     assert costs().token_bound(goal(n=10 ** 6)) == CONTEXT - 1
 
 
+# -- forms, thinking and tools ---------------------------------------------------------------------------------------
+
+CHOICES = ['left', 'to the right', 'k\u00fcche']
+CLOSED = ('{"type": "object", "properties": {"room": {"enum": ["hall", "kitchen"]}, "go": {"type": "boolean"}}, '
+          '"required": ["room"], "additionalProperties": false}')
+LONGEST = len('{\n  "room": "kitchen",\n  "go": false\n}')
+
+
+@pytest.mark.parametrize(('form', 'most'), [
+    ({'choices': CHOICES}, len('to the right') + 1), ({'response_schema': CLOSED}, LONGEST + 1),
+    ({'response_schema': '{}'}, 400), ({'regex': '[a-z]+'}, 400), ({}, 400)])
+def test_the_form_bounds_the_length(form, most):
+    """A token is a byte at least, and the end is one more."""
+    made = estimate(goal(max_new_tokens=400, **form), costs(), {}, NONE)
+    assert made.pessimistic_tokens == most and made.predicted_tokens == (most + 1) // 2
+    learned = {'predicted_tokens': 90, 'pessimistic_tokens': 180}
+    made = estimate(goal(max_new_tokens=400, **form), costs(), learned, NONE)
+    assert (made.predicted_tokens, made.pessimistic_tokens) == (min(90, most), min(180, most))
+    assert estimate(goal(max_new_tokens=3, **form), costs(), {}, NONE).pessimistic_tokens == 3
+
+
+def chat(**fields):
+    return goal(n=0, messages=[{'role': 'user', 'content': 'hi'}], **fields)
+
+
+def test_a_thinking_section_is_counted_as_short_as_it_can_be():
+    facts = {'thinks': [Thinking.DEFAULT, Thinking.ON], 'closing_tokens': 7}
+    for thinking, more in ((Thinking.DEFAULT, 7), (Thinking.ON, 7), (Thinking.OFF, 0)):
+        made = estimate(chat(max_new_tokens=70, thinking=thinking), costs(**facts), {}, NONE)
+        assert (made.predicted_tokens, made.pessimistic_tokens) == (35 + more, 70 + more)
+        assert costs(**facts).thinks(chat(thinking=thinking)) is (more > 0)
+    assert not costs(**facts).thinks(goal(thinking=Thinking.DEFAULT)), 'a prompt goes through no template'
+    assert not costs().thinks(chat(thinking=Thinking.DEFAULT))
+
+
+def test_tools_are_a_part_of_the_prompt():
+    tools = '[{"type":"function","function":{"name":"a<b","description":"\u00e9"}}]'
+    bound, without = (costs(tools_tokens=9).token_bound(chat(tools=text)) for text in (tools, ''))
+    assert bound >= without + 9 + len(json.dumps(json.loads(tools), indent=4)) + 5, 'as < may be escaped'
+    called = [{'role': 'assistant', 'content': '', 'tool_calls': [{'id': '1', 'name': 'a', 'arguments': '{"b": [1]}'}]}]
+    assert costs().token_bound(goal(n=0, messages=called)) >= len('a{"b": [1]}')
+
+
 # -- in the dispatcher -----------------------------------------------------------------------------------------------
 
 def asked(harness, budget_s=60.0, **fields):
@@ -159,6 +203,23 @@ def test_the_running_goal_and_those_before_it_are_waited_for(harness):
     assert asked(harness, 60.0).waiting_s == pytest.approx(6.0 + 1.8 + 2.8)
     assert asked(harness, 20.0).waiting_s == pytest.approx(6.0 + 1.8), 'one of the two is due later'
     assert asked(harness, 60.0, priority=2).waiting_s == pytest.approx(6.0), 'it goes before both'
+
+
+def test_a_goal_that_thinks_may_take_all_its_time():
+    harness = Harness()
+    harness.answer = {**READY, 'costs': {**READY['costs'], 'thinks': [Thinking.ON]}}
+    harness.configured()
+    running = harness.submit(50.0)
+    harness.worker.plan(running, expected_s=3.0, wcet_s=7.0)
+    harness.sync()
+    messages = [{'role': 'user', 'content': 'hi'}]
+    thinking = harness.submit(20.0, prompt='', messages=messages, thinking=Thinking.ON)
+    assert asked(harness, 60.0).waiting_s == pytest.approx(thinking.request.deadline_s - harness.now)
+    harness.worker.say({'event': 'text', 'id': running.request.request_id, 'delta': 'hm', 'n': 1,
+                        'part': int(Part.REASONING)})
+    harness.sync()
+    assert asked(harness, 60.0).waiting_s == pytest.approx(50.0 - MARGIN_S / 2), 'until the guard ends it'
+    harness.dispatcher.close()
 
 
 def test_before_its_plan_the_running_goal_may_take_its_whole_budget(harness):

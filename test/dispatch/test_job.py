@@ -18,7 +18,7 @@ import math
 import pytest
 from fake_worker import START_S, end_of, planned
 
-from timebill_ros.codes import ErrorCode, FinishReason, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Part, Verdict
 from timebill_ros.request import Timing, to_dict
 
 
@@ -32,6 +32,24 @@ def test_remaining_time_of_a_job(harness):
     harness.worker.done(job)
     harness.sync()
     assert job.remaining_s(harness.now) == (0.0, 0.0)
+
+
+def test_while_a_goal_thinks_its_plan_is_still_to_come_true(harness):
+    job = harness.submit()
+    harness.worker.plan(job, expected_s=1.0, wcet_s=2.0)
+    said = {'event': 'text', 'id': job.request.request_id, 'n': 3}
+    harness.worker.say({**said, 'delta': 'hm', 'part': int(Part.REASONING)})
+    harness.worker.say({**said, 'delta': ''})  # half a character, of which nobody knows where it belongs
+    harness.sync()
+    harness.advance(1.5)
+    assert job.thinks and job.remaining_s(harness.now) == (1.0, 2.0)
+    harness.worker.plan(job, expected_s=1.0, wcet_s=2.0)  # that of the answer
+    harness.sync()
+    assert not job.thinks and job.remaining_s(harness.now + 0.5) == (0.5, 1.5)
+    harness.worker.say({**said, 'delta': 'hm', 'part': int(Part.REASONING)})  # what was on its way
+    harness.worker.say({**said, 'delta': 'The cup'})
+    harness.sync()
+    assert not job.thinks and (job.text, job.beside) == ('The cup', {Part.REASONING: 'hmhm'})
 
 
 @pytest.mark.parametrize('silent', [False, True])

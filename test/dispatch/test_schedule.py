@@ -145,6 +145,16 @@ def test_the_running_goal_blocks_until_it_is_expected_to_end(plan, expected_s, w
     assert (blocking.least_s, blocking.expected_s, blocking.worst_s) == (1.0, pytest.approx(expected_s), worst_s)
 
 
+@pytest.mark.parametrize(('expected_s', 'frees_s'), [(0.5, 4.0), (5.0, 6.0)])
+def test_a_goal_that_thinks_may_do_so_until_its_guard(expected_s, frees_s):
+    """As long as goals usually take, unless its answer alone is planned to take longer."""
+    running = Job(request())
+    running.plan, running.planned_s = Plan(Verdict.UNKNOWN, decode_expected_s=expected_s, decode_wcet_s=6.0), 1.0
+    running.phase, running.thinks = Phase.DECODE, True
+    blocking = blocked_by(running, 1.0, learned())
+    assert (blocking.least_s, blocking.expected_s, blocking.worst_s) == (1.0, pytest.approx(frees_s), 9.95)
+
+
 # -- prompts that begin like earlier ones ----------------------------------------------------------------------------
 
 READY = {'prefill': [(0, 0.0), (1000, 100.0)], 'reuses': True}  # a token takes 0.1 s to read

@@ -15,17 +15,28 @@
 """What the worker tells the node of costs: tables as the profile, and a bound that no prompt exceeds."""
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import byte_tokenizers
 import pytest
+from chat_templates import PLAIN, QWEN3, TOOLS, WITH_TOOLS
 from engine_bench import Bench
 from mock_model import TIMES
 
+from timebill_ros.codes import Thinking
 from timebill_ros.dispatch.bound_estimate import Costs
 from timebill_ros.inference.prompt import PromptEncoder
 from timebill_ros.request import SAMPLING_KINDS, Request
-from timebill_ros.worker.cost_facts import _template_tokens, cost_facts, learned_facts, pause_table
+from timebill_ros.worker.cost_facts import (
+    _template_tokens,
+    _thinks,
+    _tools_tokens,
+    cost_facts,
+    learned_facts,
+    pause_table,
+)
 
 
 @pytest.mark.parametrize('n', [0, 1, 17, 100, 999, 4000])
@@ -65,7 +76,7 @@ class Model:
 
     def __init__(self, tokenizer):
         encoder = PromptEncoder('test', tokenizer, 1 << 20)
-        self.render, self.tokenize = encoder.render, encoder.tokenize
+        self.render, self.tokenize, self.chat = encoder.render, encoder.tokenize, encoder.chat
 
 
 @pytest.mark.parametrize('text', ['', 'a', 'no such words', '\u00e4\u20ac\U0001f600', 'x' * 500])
@@ -78,6 +89,41 @@ def test_no_prompt_has_more_tokens_than_the_bound(tokenizer, text, n_messages):
     costs = Costs({**{name: [(0, 0.0), (1, 0.0)] for name in ('prefill', 'step', 'eviction')}, 'draws': {},
                    'window': None, 'min_kept': 1, 'max_ratio': 1.0, 'max_context': 1 << 20,
                    'template_tokens': once, 'message_tokens': each})
+    assert len(model.tokenize(model.render(request), is_chat=True)) <= costs.token_bound(request)
+
+
+def test_thinking_is_told_as_the_template_does_it():
+    tokenizer = byte_tokenizers.byte_level()
+    tokenizer.chat_template = QWEN3
+    model = Model(tokenizer)
+    assert _thinks(model) == [Thinking.DEFAULT, Thinking.ON]
+    tokenizer.chat_template = PLAIN
+    assert _thinks(Model(tokenizer)) == []
+    facts = cost_facts(Bench().engine)
+    assert (facts['thinks'], facts['closing_tokens']) == ([], 0)
+
+
+@pytest.mark.parametrize('thinking', Thinking)
+def test_a_section_that_the_prompt_begins_or_ends_is_within_the_bound(thinking):
+    tokenizer = byte_tokenizers.byte_level()
+    tokenizer.chat_template = QWEN3
+    model = Model(tokenizer)
+    once, each = _template_tokens(model)
+    request = Request('asked', 0.0, 1.0, messages=[{'role': 'user', 'content': 'a'}], thinking=thinking)
+    assert len(model.tokenize(model.render(request), is_chat=True)) <= once + each + 1
+
+
+@pytest.mark.parametrize('template', WITH_TOOLS.values(), ids=WITH_TOOLS)
+@pytest.mark.parametrize('n', [1, 3])
+def test_tools_are_within_the_bound(template, n):
+    tokenizer = byte_tokenizers.byte_level()
+    tokenizer.chat_template = template
+    model = Model(tokenizer)
+    once, each = _template_tokens(model)
+    request = Request('asked', 0.0, 1.0, messages=[{'role': 'user', 'content': 'a'}], tools=json.dumps(TOOLS[:n]))
+    costs = Costs({**{name: [(0, 0.0), (1, 0.0)] for name in ('prefill', 'step', 'eviction')}, 'draws': {},
+                   'window': None, 'min_kept': 1, 'max_ratio': 1.0, 'max_context': 1 << 20, 'template_tokens': once,
+                   'message_tokens': each, 'tools_tokens': _tools_tokens(model)})
     assert len(model.tokenize(model.render(request), is_chat=True)) <= costs.token_bound(request)
 
 

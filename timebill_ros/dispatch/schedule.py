@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from timebill_ros.codes import Verdict
+from timebill_ros.dispatch.decode_times import DecodeTimes
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.seen_prompts import SeenPrompts
 from timebill_ros.request import Outcome, Request
@@ -49,7 +50,8 @@ class ServiceTimes:
     """Estimates the seconds that goals take, without a tokenizer.
 
     `prefill` is the profile's table of (prompt tokens, seconds), ascending. Tokens per character and the time to decode
-    an answer are measured on the last `window` goals that finished. Until one has, every estimate is 0.
+    an answer (of goals of the same kind, see decode_times.py) are measured on the last `window` goals that finished.
+    Until one has, every estimate is 0.
 
     A prompt that begins like an earlier one is read from where they differ, if the worker `reuses` what it has read.
     How much of the common beginning that came to is measured too; until it was, only `least_s` counts on it.
@@ -64,11 +66,11 @@ class ServiceTimes:
         self._pinned = 0  # characters of the longest prompt that the worker never forgets
         self._seen = SeenPrompts()
         self._tokens: deque[float] = deque(maxlen=self.window)  # per character of the prompt
-        self._decode: deque[float] = deque(maxlen=self.window)
+        self._decode = DecodeTimes(self.window)
         self._reused: deque[float] = deque(maxlen=self.window)  # shares of the common beginning
         self._whole: deque[float] = deque(maxlen=self.window)  # seconds of answers, from the start of the prefill
         # Statistics of these, computed once per finished goal, because every event asks for them.
-        self._fewest = self._usual = self._usual_decode_s = self._quickest_decode_s = self._usual_reused = 0.0
+        self._fewest = self._usual = self._usual_reused = 0.0
 
     def ready(self, event: dict) -> None:
         """Take what a worker that is ready says."""
@@ -95,10 +97,9 @@ class ServiceTimes:
                 self._usual_reused = median(self._reused)
             self._seen.add(request)
         if timing.decode_s > 0 and outcome.finish_reason.is_natural:  # false for NaN
-            self._decode.append(timing.decode_s)
+            self._decode.add(request, timing.decode_s)
             self._whole.append(sum(filter(lambda seconds: seconds > 0, (timing.prefill_s, timing.eviction_s,
                                                                         timing.decode_s))))
-            self._usual_decode_s, self._quickest_decode_s = median(self._decode), min(self._decode)
 
     def _new(self, request: Request, share: float) -> float:
         """Return the characters of a prompt that are to be read where this share of a common beginning is reused."""
@@ -118,7 +119,7 @@ class ServiceTimes:
         if not self._tokens:
             return 0.0
         prefill_s = _interpolated(self.prefill, self._usual * self._new(request, self._usual_reused))
-        return prefill_s + self._usual_decode_s
+        return prefill_s + self._decode.usual_s(request)
 
     @property
     def answer_s(self) -> float:
@@ -128,7 +129,7 @@ class ServiceTimes:
     @property
     def knows_answers(self) -> bool:
         """Whether `usual_s` includes the decoding of an answer."""
-        return bool(self._decode)
+        return len(self._decode) > 0
 
     def needed_s(self, request: Request, *, complete: bool, tokens_per_character: float = 0.0) -> float:
         """Return the seconds after which a goal can have an answer; 0 while nothing is known.
@@ -138,7 +139,7 @@ class ServiceTimes:
         """
         new = self._new(request, self._usual_reused)
         prefill_s = _interpolated(self.prefill, (self._usual or tokens_per_character) * new)
-        return prefill_s + (self._quickest_decode_s if complete else 0.0)
+        return prefill_s + (self._decode.quickest_s if complete else 0.0)
 
     def pause_s(self, job: Job) -> float:
         """Return the seconds for putting a goal aside that runs, and taking it up again; 0 where that is not known."""

@@ -119,4 +119,6 @@ def _template_tokens(model) -> tuple[int, int]:
     one = count('user')
     grown = [count('user', 'assistant', 'user') - one, count('system', 'user') - one]
     each = max(0, -(-grown[0] // 2), grown[1]) + SLACK_TOKENS
-    return max(one, 1) + SLACK_TOKENS, each
+    # With thinking switched off, some templates write an empty section.
+    once = max(count('user', thinking=value) for value in Thinking)
+    return max(once, 1) + SLACK_TOKENS, each
