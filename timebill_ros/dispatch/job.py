@@ -211,7 +211,6 @@ class Job:
         """Hold the outcome, and wake who waits for it."""
         if outcome.timing.tier is Tier.NONE and (outcome.text or outcome.tool_calls or not outcome.error_code):
             outcome.timing.tier = Tier.ONBOARD
-        self.is_contested = False
         self.timing, self.outcome = outcome.timing, outcome
         self.phase = Phase.SKIPPED if outcome.error_code is ErrorCode.SKIPPED else Phase.DONE
         self.ended.set()

@@ -212,7 +212,8 @@ def test_the_key_is_sent_and_only_a_file_of_ones_own_is_read(server, tmp_path):
 
 @pytest.mark.parametrize(('url', 'model', 'key', 'why'), [
     ('192.168.1.20:8000', 'large', '', 'offboard_url'), ('ftp://host/v1', 'large', '', "offboard_url 'ftp://host/v1'"),
-    ('http://', 'large', '', 'offboard_url'), ('http://host/v1', '', '', 'offboard_model'),
+    ('http://', 'large', '', 'offboard_url'), ('http://me:secret@host/v1', 'large', '', 'no user and no password'),
+    ('http://host/v1', '', '', 'offboard_model'),
     ('http://host/v1', 'large', '/nowhere/key', 'offboard_key_file /nowhere/key cannot be read'),
 ])
 def test_what_cannot_work_is_told_at_the_start(url, model, key, why):

@@ -39,6 +39,7 @@ def test_both_tiers_are_asked_and_the_better_answer_is_delivered_at_once(harness
     harness.server_ends(job)
     assert end_of(job) == (NONE, EOS, 'the better answer') and tier_of(job) is Tier.OFFBOARD
     assert (job.timing.offboard_s, job.timing.offboard_first_token_s, job.timing.generated_tokens) == (1.0, 1.0, 3)
+    assert job.timing.variant == 'large' and job.timing.time_to_first_token_s == 1.0
     assert harness.worker.ids('cancel') == ['goal 0'] and harness.caller.ids('cancel') == []
     harness.on_board_ends(job, 'too late', FinishReason.CANCELED, error_code=ErrorCode.CANCELED)
     following = harness.submit()
@@ -95,8 +96,10 @@ def test_text_of_the_server_never_gets_into_that_of_the_model_on_board(harness):
     harness.worker.text(job, 'on bo', 2)
     harness.sync()
     assert (job.text, job.written()) == ('on bo', {})
+    shown = []
+    harness.dispatcher._on_change = lambda job: shown.append(job.written())
     harness.server_ends(job, 'tter answer')
-    assert job.outcome.text == 'The better answer'
+    assert job.outcome.text == 'The better answer' and shown == [{}], 'nor in the moment in which it is decided'
 
 
 @pytest.mark.parametrize(('strategy', 'server', 'text', 'code', 'kept', 'tier'), [

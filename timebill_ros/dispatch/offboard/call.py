@@ -82,6 +82,8 @@ def client_for(url: str, key_file: str, goals: int):
         raise NotAsked(f'offboard_url {url!r} is no address: {error}') from error
     if address.scheme not in ('http', 'https') or not address.host:
         raise NotAsked(f'offboard_url {url!r} must be an address as http://192.168.1.20:8000/v1')
+    if address.userinfo:
+        raise NotAsked('offboard_url must hold no user and no password, which logs would show: name offboard_key_file')
     key = read_key(key_file)
     headers = {'accept-encoding': 'identity', 'user-agent': 'timebill_ros',
                **({'authorization': f'Bearer {key}'} if key else {})}

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from timebill_ros.deadline import Clock
+from timebill_ros.dispatch.supervisor import ShuttingDownError
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Line:
         self._forget()
         self._restart_s = math.inf
         if self._failed is not None:
-            self._failed.set_exception(RuntimeError('the node is shutting down'))
+            self._failed.set_exception(ShuttingDownError())
         self._then = self._failed = None
         if self._process is not None:
             self._process.close()

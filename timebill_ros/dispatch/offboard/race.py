@@ -35,6 +35,7 @@ class Race:
     asked_s: float
     silence_s: float  # for how long the server had said nothing then
     expected_s: float  # seconds until its answer is complete, in the usual case; NaN: not known
+    model: str = ''  # what the server calls its model
     is_try: bool = False  # of a breaker that is open
     first_s: float = math.nan  # seconds from asking to the first token
     last_s: float = math.nan  # when the latest piece came
@@ -89,7 +90,7 @@ class Race:
     def timing(self, on_board: Timing) -> Timing:
         """Return the account of a goal that is answered with the server's text."""
         return replace(on_board, tier=Tier.OFFBOARD, generated_tokens=self.n, forced_tokens=0, reasoning_tokens=0,
-                       length_cap=0, decode_s=math.nan, mask_s=math.nan,
+                       length_cap=0, decode_s=math.nan, mask_s=math.nan, variant=self.model,
                        time_to_first_token_s=self.asked_s + self.first_s - self.job.request.release_s)
 
 

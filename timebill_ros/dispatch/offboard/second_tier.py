@@ -97,15 +97,15 @@ class SecondTier:
             return
         silence_s = now - self._heard_s
         known = self._times.expect(request.characters, silence_s, request.max_new_tokens, self._settings['miss_rate'])
-        timing.offboard_wcet_s = known.wcet_s
-        timing.offboard_verdict = known.verdict(request.deadline_s - request.delivery_margin_s - now)
-        self._n_hopeless += timing.offboard_verdict is Verdict.INFEASIBLE
-        if timing.offboard_verdict is Verdict.INFEASIBLE and self._n_hopeless % HOPELESS or not self._breaker.allows():
+        verdict = known.verdict(request.deadline_s - request.delivery_margin_s - now)
+        race = Race(job, now, silence_s, known.expected_s, self._settings['offboard_model'])
+        if now >= race.limit_s or not self._breaker.allows():
             return
-        race = Race(job, now, silence_s, known.expected_s, self._breaker.sent())
-        if now >= race.limit_s:
-            self._breaker.dropped(race.is_try)
+        timing.offboard_verdict, timing.offboard_wcet_s = verdict, known.wcet_s
+        self._n_hopeless += verdict is Verdict.INFEASIBLE
+        if verdict is Verdict.INFEASIBLE and self._n_hopeless % HOPELESS:
             return
+        race.is_try = self._breaker.sent()
         self._races[request.request_id] = race
         job.is_contested = True
         self.asked += 1
@@ -131,17 +131,22 @@ class SecondTier:
             race.job.phase = Phase.DECODE  # so that nobody takes it for one that waits for the worker
             return None
         better = outcome if outcome.error_code in FINAL else race.better(outcome, quality)
-        self.forget(race.job)
+        self._close(race)
         return better
 
     def forget(self, job: Job) -> None:
-        """Take a goal out of the race: it has ended, or will end on board."""
-        race = self._races.pop(job.request.request_id, None)
-        if race is None:
-            return
-        job.is_contested = False
+        """Leave a goal to the model on board, whose text may be shown from now on."""
+        race = self._races.get(job.request.request_id)
+        if race is not None:
+            self._close(race)
+            job.is_contested = False
+
+    def _close(self, race: Race) -> None:
+        """Take a goal out of the race, and stop the server's call. Its end may still be open, and shows no text."""
+        request_id = race.job.request.request_id
+        del self._races[request_id]
         if race.finish is None:
-            self._line.cancel(job.request.request_id)
+            self._line.cancel(request_id)
             self._learn_of_silence(race)
 
     def next_timer_s(self) -> float:
@@ -162,7 +167,7 @@ class SecondTier:
         self._line.check_timers()
 
     def _deliver(self, race: Race, outcome: Outcome) -> None:
-        self.forget(race.job)
+        self._close(race)
         self._conclude(race.job, outcome)
 
     # -- what the process tells --------------------------------------------------------------------------------------
@@ -219,8 +224,7 @@ class SecondTier:
     def _lose(self, race: Race, reason: str, *, fault: bool) -> None:
         """Go on without the server; `fault`: it is to blame, and left alone where that recurs."""
         job = race.job
-        self._races.pop(job.request.request_id)
-        job.is_contested = False
+        del self._races[job.request.request_id]
         if math.isnan(job.timing.offboard_s):
             job.timing.offboard_s = self._clock() - race.asked_s
         log.debug('goal %s is answered on board alone: %s', job.request.request_id, reason)
@@ -228,6 +232,7 @@ class SecondTier:
         if race.held is not None:
             self._conclude(job, race.held)
         else:
+            job.is_contested = False
             self._tell(job)
 
     def _blame(self, race: Race, reason: str) -> None:

@@ -1,0 +1,60 @@
+# Copyright 2026 timebill_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The client that asks the server: what it is made of, and what it refuses. test_main.py has it ask."""
+import pytest
+
+pytest.importorskip('httpx')
+
+from timebill_ros.dispatch.offboard.call import LONGEST_KEY, NotAsked, client_for, read_key  # noqa: E402
+
+
+@pytest.fixture
+def key(tmp_path):
+    def made(text, mode=0o600):
+        file = tmp_path / 'key'
+        file.write_bytes(text)
+        file.chmod(mode)
+        return str(file)
+    return made
+
+
+def test_a_key_is_one_word_and_no_file_is_no_key(key):
+    assert read_key('') == '' and read_key(key(b' sk-1234 \n')) == 'sk-1234'
+
+
+@pytest.mark.parametrize(('text', 'mode', 'why'), [
+    (b'', 0o600, 'one word'), (b'two words', 0o600, 'one word'), ('schlüssel'.encode(), 0o600, 'one word'),
+    (b'a' * (LONGEST_KEY + 1), 0o600, 'one word'), (b'sk-1234', 0o640, 'chmod 600'), (b'sk-1234', 0o604, 'chmod 600'),
+])
+def test_other_keys_are_refused_and_not_shown(key, text, mode, why):
+    with pytest.raises(NotAsked, match=why) as refused:
+        read_key(key(text, mode))
+    assert 'sk-1234' not in str(refused.value)
+
+
+@pytest.mark.parametrize('url', ['http://host:8000/v1', 'http://host:8000/v1/'])
+def test_paths_are_below_the_address(url, monkeypatch):
+    for name in ('HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY'):
+        monkeypatch.setenv(name, 'http://proxy:3128')
+    client = client_for(url, '', 4)
+    assert str(client.build_request('POST', 'chat/completions').url) == 'http://host:8000/v1/chat/completions'
+    assert 'authorization' not in client.headers and not client.follow_redirects and not client.trust_env
+
+
+@pytest.mark.parametrize('url', ['', 'host', 'host:8000', 'ftp://host', 'http://', 'http://host:port/', 'http://u:p@host'])
+def test_other_addresses_are_refused(url):
+    with pytest.raises(NotAsked, match='offboard_url') as refused:
+        client_for(url, '', 4)
+    assert 'u:p' not in str(refused.value)
