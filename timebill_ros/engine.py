@@ -25,6 +25,7 @@ import contextlib
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from timebill_ros import overrun
@@ -80,6 +81,7 @@ class Engine:
         self.model = model
         self.predictor = predictor
         self.times, self.tracker = times, tracker
+        model.wide_from = times.wide_from
         self.planner = Planner(times, list(model.variants), rule)
         self.ranges = ranges or Ranges()
         self.replan_tokens = replan_tokens
@@ -212,7 +214,9 @@ class Engine:
             control.on_phase(Phase.DECODE)
         # An answer of a form goes its own ways, of which the states of others say nothing.
         remaining = None if answer or thought else self.lengths.while_decoding(expected, self.model)
-        replanner = Replanner(self.model, self.planner, replace(known, n_max=plan.length_cap), plan=plan, timing=timing,
+        # A cap of the first plan is raised where steps take no longer than expected; without another look it stays.
+        longest = known.n_max if self.replan_tokens else plan.length_cap
+        replanner = Replanner(self.model, self.planner, replace(known, n_max=longest), plan=plan, timing=timing,
                               control=control, started_s=prefill_started, drops=drops, remaining=remaining,
                               since=thought + 1)
         reason = self._decode(request, control, prepared, logits, plan, replanner, n_kv, gives_way)
@@ -220,7 +224,8 @@ class Engine:
         timing.decode_s = thinking_s + ended - decode_started
         timing.generated_tokens = n = control.n_tokens
         evicting_s = self.times.eviction(n_x) if n_kv < n_x else 0.0
-        saved_s = answer.account(timing, self.times.step(n_kv) - self.times.more(n_kv)) if answer else 0.0
+        saved_s = answer.account(timing, n - thought, self.times.step(n_kv), partial(self.times.beyond, n_kv)) \
+            if answer else 0.0
         # The lengths that are learned are those of answers, without what was thought before them.
         self._learn(alone, plan, timing, n - thought, reason, promised=first.verdict, decode_s=ended - planned,
                     decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s)
@@ -280,18 +285,19 @@ class Engine:
         """Run the token loop, which writes to `control`; return why it ended."""
         model = self.model.grammars.restricted(self.model, prepared.answer)
         thought = control.thought
-        control.tokens[thought:] = [0] * (plan.length_cap - thought)
+        longest = replanner.known.n_max
+        control.tokens[thought:] = [0] * (longest - thought)
         stops = StopStrings(self.model.tokenizer, request.sampling.stop, thought)
         before = [*prepared.ids, *control.tokens[:thought]]
         with model.drawing(request.sampling, before) as sampler, no_collection():
             return decode(self.ranges.stepping(model), sampler, logits, position=len(before), n_kv=n_kv + thought,
-                          cap=plan.length_cap,
-                          cap_reason=FinishReason.LENGTH if plan.length_cap - thought >= request.max_new_tokens else
+                          cap=plan.length_cap, longest=longest,
+                          cap_reason=FinishReason.LENGTH if longest - thought >= request.max_new_tokens else
                           FinishReason.CAPPED,
                           step_s=self.planner.times_of(plan.variant, request.sampling.kind).steps.scaled(
                               plan.timing_factor),
                           stops=stops, control=control, replan_tokens=self.replan_tokens, replan=replanner,
-                          more_s=self.times.more(n_kv) * plan.timing_factor, gives_way=gives_way)
+                          more_s=lambda width: self.times.beyond(n_kv, width) * plan.timing_factor, gives_way=gives_way)
 
     def _ended(self, request: Request, control: Control, prepared: Prepared, reason: FinishReason,
                thought: int) -> Ended:

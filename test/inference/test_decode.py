@@ -321,7 +321,8 @@ def test_forced_tokens_end_an_answer_like_others():
 @pytest.mark.parametrize(('more_s', 'reason', 'n'), [(0.25, FinishReason.EOS, 6), (0.7, FinishReason.DEADLINE, 4)])
 def test_a_step_over_several_tokens_starts_only_where_it_fits(more_s, reason, n):
     model, _ = forcing({1: [2, 3, 4]}, [1, 5, EOS])
-    assert model.run(budget_s=2.8, step_s=lambda n_kv: 1.0, more_s=more_s) == (reason, [1, 2, 3, 4, 5, EOS][:n])
+    assert model.run(budget_s=2.8, step_s=lambda n_kv: 1.0, more_s=lambda width: (width - 1) * more_s) == (
+        reason, [1, 2, 3, 4, 5, EOS][:n])
 
 
 def test_a_step_over_several_tokens_says_nothing_of_others():

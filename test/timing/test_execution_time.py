@@ -14,12 +14,13 @@
 
 """Estimates follow from the coefficients."""
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timebill_ros.timing.execution_time import FRESH, ExecutionTimes
+from timebill_ros.timing.execution_time import FRESH, NEVER, WIDE, ExecutionTimes
 
 TRUE = ExecutionTimes(a=4e-9, b=1.9e-4, c=0.02, p=6e-7, q=0.028, e_1=2e-6, e_0=1e-3, a_p=1e-9, b_p=5e-5, c_p=4e-3)
 
@@ -61,6 +62,18 @@ def test_a_kind_of_sampling_takes_longer_than_greedy_by_what_its_draw_takes_long
     assert masked.estimate('forced', 100) == 2e-3 and ExecutionTimes.of_costs(masked.costs()) == masked
     assert ExecutionTimes.of_costs(penalised.costs()) == penalised
     assert times.estimate('draw:temperature', 500) == 1.1e-3
+
+
+@pytest.mark.parametrize(('forced_s', 'least'), [
+    (0.0, NEVER), (1e-4, 2), (0.002, 3), (0.0045, 5), (0.0099, 9), (0.01, NEVER), (0.05, NEVER)])
+def test_known_tokens_take_the_quicker_way(forced_s, least):
+    """A step of several takes about the same for two tokens as for WIDE; a step takes 10 ms."""
+    times = ExecutionTimes(a=0, b=1e-4, c=1e-3, p=1e-6, q=0.01, forced_s=forced_s)
+    assert times.wide_from == least
+    for width in range(1, 40):
+        at_once = forced_s * max(width - 1, WIDE - 1) if forced_s else math.inf
+        assert times.beyond(0, width) == pytest.approx(min((width - 1) * 0.01, at_once))
+        assert times.beyond(1000, width) <= (width - 1) * times.step(1000)
 
 
 SMALL = st.one_of(st.just(0.0), st.floats(1e-12, 1e-2))

@@ -56,17 +56,18 @@ def no_collection() -> Iterator[None]:
 
 
 def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: int, cap_reason: FinishReason,
-           step_s: Callable[[int], float], stops, control: Control, replan_tokens: int = 0,
-           replan: Callable[[int, int, float], int] | None = None, more_s: float = 0.0,
+           step_s: Callable[[int], float], stops, control: Control, longest: int = 0, replan_tokens: int = 0,
+           replan: Callable[[int, int, float], int] | None = None, more_s: Callable[[int], float] = lambda width: 0.0,
            gives_way: Callable[[TokenChain], bool] | None = None) -> FinishReason:
-    """Draw tokens until the answer ends, `cap` is reached, the client cancels or the next step would end too late.
+    """Draw tokens until the answer ends, its limit is reached, the client cancels or a step would end too late.
 
     `model.chain(sampler)` is the TokenChain to draw from. `logits` [V] come from prefill and give token 0. `position`
     is the next token's position: the prompt length, whatever was evicted. `n_kv` is the number of cached entries,
-    `step_s(n_kv)` the estimated seconds of a step, `more_s` those of each token more in a step of several.
+    `step_s(n_kv)` the estimated seconds of a step, `more_s(width)` what one over several tokens takes longer.
     After every `replan_tokens` tokens (0: never), `replan(n_tokens, n_kv, median seconds of the last steps)` may evict
-    more and returns the number of cached entries. It may lower `control.cap`: there the loop calls it again and, unless
-    that raises the cap, returns CAPPED. It may set `control.dropped`: then the loop returns ERROR. Where
+    more and returns the number of cached entries. `cap` is the plan's, which it may lower and raise in `control.cap`:
+    there the loop calls it again and, unless that raises the cap, returns CAPPED. At `longest` tokens (0: at `cap`) it
+    returns `cap_reason`. It may set `control.dropped`: then the loop returns ERROR. Where
     `control.pausing` is set, `gives_way(chain)` is called once all tokens that were started have been read. Others may
     use the model inside; it returns whether this answer goes on, whose plan is then looked at. GoalError where the
     model computes NaN or infinity.
@@ -74,7 +75,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     tokens, eos, deadline, clock = control.tokens, model.eos_ids, control.deadline, control.deadline.clock
     chain = model.chain(sampler)
     chain.start(logits)
-    control.cap = longest = cap
+    control.cap, longest = cap, longest or cap
     started = control.n_tokens + 1  # tokens that are drawn, or will be once the steps are over that were started
     pace = 0.0
     before, width = None, 1  # when the last step was started, None: none was; the tokens that it took
@@ -125,7 +126,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
                 return FinishReason.CAPPED
             now = clock()  # the time that replanning took is no step time
         before, width = now, chain.width
-        expected_s = max(pace, step_s(n_kv)) + (width - 1) * more_s
+        expected_s = max(pace, step_s(n_kv)) + (more_s(width) if width > 1 else 0.0)
         ends_at = now + expected_s + control.margin_s
         latest = deadline.at_s + control.overrun_s
         if ends_at > latest:

@@ -23,7 +23,7 @@ In seconds (PAPER: ETE and deployment):
     prefix      t_go(N_r) = g_1*N_r + g_0                                               N_r known tokens, FRESH new ones
     draw        one number for each kind of sampling (request.Sampling.kind)
     pause       t_pa(N) = h_1*N + h_0                                                  N cached entries
-    forced      one number: each token more in a decode step of several (inference/grammars/chain.py)
+    forced      one number: each token more in a decode step of WIDE tokens (inference/grammars/chain.py)
 
 A prompt of which N_r tokens are known is read in t_go(N_r) + max(0, t_pf(N_x) - t_pf(N_r + FRESH)): more new tokens
 than FRESH take what they take at their place in a prompt that is read at once.
@@ -49,6 +49,8 @@ STEP, SECONDS = ('p', 'q', 'bend', 'knee'), 'seconds'
 COSTS = {'prefill': ('a', 'b', 'c', 'd', 'prefill_floor', 'chunk_tokens'), 'step': STEP, 'eviction': ('e_1', 'e_0'),
          'prediction': ('a_p', 'b_p', 'c_p'), 'prefix': ('g_1', 'g_0'), 'pause': ('h_1', 'h_0'),
          'forced': ('forced_s',)}
+WIDE = 9  # tokens of the step of several that 'forced' is measured on
+NEVER = 1 << 30
 FRESH = 64  # new tokens of the prompts that the cost 'prefix' is measured on
 
 
@@ -79,7 +81,7 @@ class ExecutionTimes:
     g_0: float = 0.0  # both 0: not measured
     h_1: float = 0.0
     h_0: float = 0.0  # both 0: not measured
-    forced_s: float = 0.0  # seconds of each token more in a step of several; 0: not measured
+    forced_s: float = 0.0  # seconds of each token more in a step of WIDE; 0: not measured
     variants: dict[str, dict[str, float]] = field(default_factory=dict)  # weight precision -> its own p, q, bend, knee
     draws: dict[str, float] = field(default_factory=dict)  # kind of sampling -> seconds of drawing one token
 
@@ -129,9 +131,21 @@ class ExecutionTimes:
         """Return t_i: seconds of one decode step over `n_kv` cached entries."""
         return self.steps(n_kv)
 
-    def more(self, n_kv: int) -> float:
-        """Return the seconds of each token more in a step of several; those of a step where that was not measured."""
-        return self.forced_s or self.step(n_kv)
+    @property
+    def wide_from(self) -> int:
+        """From how many tokens on one step over all of them is quicker than a step for each; NEVER where none is.
+
+        What a step of several takes hardly depends on their number, up to WIDE, on which it was measured.
+        """
+        if not 0 < self.forced_s < self.step(0):
+            return NEVER
+        return 2 + int((WIDE - 1) * self.forced_s / self.step(0))
+
+    def beyond(self, n_kv: int, width: int) -> float:
+        """Return the seconds that `width` tokens which are known take longer than one, in the quicker of both ways."""
+        if width < self.wide_from:
+            return (width - 1) * self.step(n_kv)
+        return self.forced_s * max(width - 1, WIDE - 1)
 
     @property
     def steps(self) -> StepTime:

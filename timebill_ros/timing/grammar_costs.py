@@ -23,11 +23,12 @@ import torch
 from timebill_ros.inference.grammars.chain import MaskedSampler
 from timebill_ros.inference.grammars.compiler import Grammars
 from timebill_ros.inference.model import CausalLM
-from timebill_ros.inference.steps.several import append
+from timebill_ros.inference.steps.several import append_at_once
 from timebill_ros.request import Sampling
+from timebill_ros.timing.execution_time import WIDE
 from timebill_ros.timing.fitting import Points
 
-MORE = 8  # tokens beside the first of a step of several
+MORE = WIDE - 1  # tokens beside the first of a step of several
 LEAST_S = 1e-9  # of a measured time: errors are shares of it
 
 
@@ -52,7 +53,7 @@ def measure(model: CausalLM, logits: torch.Tensor, n_kv: int, position: int, ste
     if position + MORE + 1 < model.max_context:
         model.synchronize()
         start = time.perf_counter()
-        append(model, tokens[:MORE + 1], position)
+        append_at_once(model, tokens[:MORE + 1], position)
         model.synchronize()
         points['forced'] = [[n_kv, max((time.perf_counter() - start - step_s) / MORE, LEAST_S)]]
     return points

@@ -118,5 +118,7 @@ def test_cuts_of_answers_in_pieces(name):
 def test_the_account():
     made, timing = answer(regex='a+'), Timing(generated_tokens=9)
     made.n_forced, made.mask_s = 4, 0.5
-    assert made.account(timing, 0.25) == 1.0 and made.account(timing, -1.0) == 0.0
+    made.n_stepped, made.widths = 6, [3, 2]  # of nine tokens one came from prefill, and two were forced at the end
+    assert made.account(timing, 9, 0.25, lambda width: 0.125 * width) == 2 * 0.25 + 3 * 0.25 - 0.625
+    assert made.account(timing, 7, 0.25, lambda width: (width - 1) * 0.25) == 0.0, 'cut, and one by one'
     assert (timing.forced_tokens, timing.mask_s) == (4, 0.5)

@@ -46,3 +46,23 @@ def test_as_good_as_one_by_one(kind, n_keep):
     torch.testing.assert_close(together, single, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(behind, model.step(torch.tensor(7), len(PROMPT) + len(TOKENS)), rtol=1e-3, atol=1e-3)
     model.check()
+
+
+@pytest.mark.parametrize('kind', ['qwen2', 'mamba'])
+@pytest.mark.parametrize(('wide_from', 'n_steps'), [(None, 0), (2, 0), (5, 0), (6, 5), (1 << 30, 5)])
+def test_few_tokens_take_the_steps_that_single_ones_take(kind, wide_from, n_steps, monkeypatch):
+    model = CausalLM(str(tiny_models.directory(kind)), device='cpu', threads=1)
+    model.reset()
+    model.prefill(PROMPT, chunk_tokens=64)
+    if wide_from is not None:
+        model.wide_from = wide_from
+    steps, step = [], model.step
+
+    def noted(token, position):
+        steps.append((int(token), position))
+        return step(token, position)
+
+    monkeypatch.setattr(model, 'step', noted)
+    append(model, TOKENS, len(PROMPT))
+    expected = [(token, len(PROMPT) + i) for i, token in enumerate(TOKENS)]
+    assert steps == (expected if n_steps or getattr(model, 'cache', None) is None else [])

@@ -16,7 +16,7 @@
 
 The mask of the next token is made on the host while an accelerator computes the step, and nothing is started ahead:
 what may come next depends on the token before. What the grammar forces comes without being drawn, and goes into the
-cache together with the token before it: several tokens in one step, which takes little longer than one.
+cache together with the token before it: several tokens in one step, where that is quicker than a step for each.
 """
 from __future__ import annotations
 
@@ -74,9 +74,11 @@ class GrammarChain(StepChain):
         super().start(logits)
 
     def launch(self, position):
+        self._answer.n_stepped += len(self._behind)
         if len(self._behind) == 1:
             super().launch(position)
         else:
+            self._answer.widths.append(len(self._behind))
             self._draw(append(self._model, self._behind, position))
 
     def read(self):

@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +74,8 @@ class RestrictedAnswer:
         self._mask: torch.Tensor | None = None
         self.mask_s = 0.0  # seconds that masks have taken
         self.n_forced = 0  # tokens that were forced, and read
+        self.n_stepped = 0  # tokens that have been through the model
+        self.widths: list[int] = []  # of the launches that took several
         matcher.reset()
 
     def begin(self) -> None:
@@ -133,10 +135,14 @@ class RestrictedAnswer:
         """Return the seconds that completing the answer takes at most, as estimated, if it is cut after `n` tokens."""
         return self._end_s + self._token_s * n
 
-    def account(self, timing: Timing, saving_s: float) -> float:
-        """Tell `timing` what the form took; return what the forced tokens saved, each of them `saving_s` seconds."""
+    def account(self, timing: Timing, n: int, step_s: float, beyond_s: Callable[[int], float]) -> float:
+        """Tell `timing` what the form took; return what it saved of the seconds of a step for each of `n` tokens.
+
+        step_s, beyond_s: seconds of a step, and by how much one over so many tokens takes longer
+        """
         timing.forced_tokens, timing.mask_s = self.n_forced, self.mask_s
-        return self.n_forced * max(0.0, saving_s)
+        ended = max(0, n - 1 - self.n_stepped) * step_s  # those forced at the end go through no step
+        return ended + sum((width - 1) * step_s - beyond_s(width) for width in self.widths)
 
     def ended(self, tokens: list[int], reason: FinishReason, on_cut: OnCut) -> Whole:
         """Return what is there of an answer that ended for `reason` after `tokens`, completed if it was cut."""
