@@ -22,7 +22,7 @@ from faulty_server import ANSWER, FaultyServer  # noqa: E402
 from node_client import SUCCEEDED, Result, make_goal, wait_until  # noqa: E402
 from node_process import NodeProcess  # noqa: E402
 
-from timebill_ros.msg import DeadlineStats, RequestStatus, Timing  # noqa: E402
+from timebill_ros.msg import ChatMessage, DeadlineStats, RequestStatus, Timing  # noqa: E402
 
 ON_BOARD = 'I am on board and small'
 SCRIPT = f"""format: 1
@@ -102,3 +102,23 @@ def test_what_cannot_work_fails_at_configure(server, parameters, why):
     with NodeProcess(worker='scripted', **given) as node:
         assert not node.configure()
         assert f'configure failed: {why}' in node.log
+
+
+def test_another_robots_door_may_be_the_server(tmp_path):
+    """Which tells more in its stream than OpenAI's API has, and serves with starlette and uvicorn."""
+    pytest.importorskip('starlette')
+    from door_program import DoorProgram
+    for name, answer in (('large', 'the answer of a large robot'), ('small', ON_BOARD)):
+        (tmp_path / f'{name}.yaml').write_text(SCRIPT.replace(ON_BOARD, answer))
+    with NodeProcess(worker='scripted', script=str(tmp_path / 'large.yaml')) as large:
+        large.start()
+        with DoorProgram(large.server, '--deadline', '20') as door, NodeProcess(
+                worker='scripted', script=str(tmp_path / 'small.yaml'), offboard_url=door.url,
+                offboard_model='timebill', offboard_quality=2.0) as small:
+            small.start()
+            for fields in ({'prompt': 'Where to?'}, {'prompt': '', 'messages': [
+                    ChatMessage(role='user', content='Where to?')]}):
+                result = ended(small, small.send(make_goal(budget_s=20.0, allow_offboard=True, **fields)))
+                assert (result.text, result.timing.tier) == ('the answer of a large robot', Timing.TIER_OFFBOARD)
+            result = ended(small, small.send(make_goal('Where to?', 20.0, allow_offboard=True, max_new_tokens=3)))
+            assert (result.text, result.finish_reason) == ('the answer of', Result.FINISH_LENGTH)
