@@ -46,7 +46,7 @@ class Control:
     canceled: bool = False
     pausing: bool = False  # set to have the request give way to others, see giving_way.py
     paused: bool = False  # it has given way, and is to go on once this is false
-    tokens: list[int] = field(default_factory=list)  # allocated to the cap before the loop starts
+    tokens: list[int] = field(default_factory=list)  # allocated to the goal's limit before the loop starts
     n_tokens: int = 0
     thinks: bool = False  # what comes is a thinking section
     thought: int = 0  # tokens of the section, at the beginning, once it is over
@@ -56,8 +56,17 @@ class Control:
     on_pause: Callable[[], None] = _ignore  # called once the request has given way; returns when it is to go on
     on_refused: Callable[[str], None] = _ignore  # called with the reason where it cannot give way, and ends instead
     revised: tuple[Plan, Timing] | None = None  # the latest plan made while decoding, for another thread to send
+    _left_s: float = 0.0  # at the latest look
+    _gap_s: float = 0.0  # seconds between the two looks before it
 
     def should_stop(self) -> bool:
-        """Whether prefill is to stop. Each call counts as a look, so that others see that prefill goes on."""
+        """Whether prefill is to stop: also where the deadline will have come by the next look.
+
+        Each call counts as a look, so that others see that prefill goes on. The next one is expected after no less time
+        than one of the last two took to come; one of them alone may have been a pause.
+        """
         self.looks += 1
-        return self.canceled or self.pausing or self.deadline.expired(self.margin_s - self.overrun_s)
+        left_s = self.deadline.remaining() - self.margin_s + self.overrun_s
+        gaps_s = (self._gap_s, self._left_s - left_s)
+        self._left_s, self._gap_s = left_s, gaps_s[1]
+        return self.canceled or self.pausing or left_s <= max(0.0, min(gaps_s))

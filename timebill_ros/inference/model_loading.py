@@ -69,7 +69,8 @@ class ModelFiles:
             # The kernels of quantised weights are made for the precision that these were stored for.
             keeps = dtype == 'auto' and stored and quantized.method_of(self.config)[0]
             self.dtype = stored if keeps else choose_dtype(dtype, device, stored)
-            self._stored = stored if dtype == 'auto' and device.type == 'cpu' else None
+            self._kept_in = stored if device.type == 'cpu' else None  # by the files
+            self._stored = self._kept_in if dtype == 'auto' else None
             self.quantization = quantized.check(name, self.config, device, self.dtype)
             self.tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code, revision=revision)
             set_template_args(name, self.tokenizer, template_args)
@@ -93,7 +94,7 @@ class ModelFiles:
             self._n_tokens = memory_budget.fit_context(
                 self.name, need, free, self._n_tokens, chosen=not max_context_tokens, device=self._device,
                 dtype=self._dtype_name)
-            self._decodes_as_stored = self._stored in HALVES and self.dtype == torch.float32 and (
+            self._decodes_as_stored = self._kept_in in HALVES and self.dtype == torch.float32 and (
                 free is None or need.total(self._n_tokens) + self._stored_bytes() <= free)
         return self._n_tokens
 
@@ -132,7 +133,7 @@ class ModelFiles:
 
     def _stored_bytes(self) -> int:
         """Return what a copy of the linear layers takes in the precision that they are stored in."""
-        return memory_budget.variant_bytes([str(self._stored).removeprefix('torch.')], self._weights())
+        return memory_budget.variant_bytes([str(self._kept_in).removeprefix('torch.')], self._weights())
 
     def _weights(self) -> memory_budget.Weights:
         root = Path(self.name)
@@ -161,7 +162,7 @@ class ModelFiles:
             self._placement.complete(model)
         settle_longrope(model, self._n_tokens)
         model.timebill_quantized = self.quantization.label if stays else ''
-        model.timebill_stored = self._stored if self._decodes_as_stored else None  # see variants.as_stored
+        model.timebill_stored = self._kept_in if self._decodes_as_stored else None  # see variants.as_stored
         if self.quantize_to:
             variants.quantize(model, self.quantize_to, self._device)
             model.timebill_quantized = self.quantize_to

@@ -94,10 +94,10 @@ class QualityRule:
         case = _Case(self, known, Stand(now.n_keep, now.n_kv, eviction_s), n, time_left_s, option.variant)
         n_hat = min(expected(known.distribution, known.n_max, n), n_w)
         revised = case.plan([option], n_hat, n_w)
-        # On a device that has become slower, a response that would be lost ends earlier. That is decided at the last
-        # look before, and again when the response gets there: the device may recover.
-        cap = known.n_max
-        if known.may_cap and revised.length_cap <= n + known.look_tokens:
+        # A response that would be lost ends before. How many tokens fit is decided at the last look before the cap or
+        # before a new one, and again when the response gets there: by then its steps have shown what they take.
+        cap = plan.length_cap
+        if known.may_cap and (revised.verdict.is_promise or min(cap, revised.length_cap) <= n + known.look_tokens):
             cap = max(revised.length_cap, n)
         # An eviction that still waits is worked out anew at the next look.
         waits, waited = revised.evict_after > n, plan.n_keep < now.n_keep

@@ -68,6 +68,7 @@ class Replanner:
             self._evict(n, n_kv, revised.n_keep)
             n_kv -= evicted
         control.cap = revised.length_cap
+        timing.length_cap = max(timing.length_cap, revised.length_cap)
         self.plan = revised
         told = replace(timing)
         told.set_plan(revised)
