@@ -30,6 +30,9 @@ def prefix(data: dict, where: str) -> str:
         parts.append(promises(row))
     if row := data.get('ends'):
         parts += [ends(row), whole_prompts(row['whole_prompts'])]
+    if data.get('bars'):
+        parts.append('\n'.join(f'- {"Met" if bar["met"] else "Missed"}: {bar["bar"]} ({bar["value"]:.3g}).'
+                               for bar in data['bars']))
     return '\n\n'.join(parts + [f'Left out: {sentence}.' for sentence in data['left_out']])
 
 

@@ -44,6 +44,7 @@ from timebill_ros.bench import (
     prefix_reading,
 )
 from timebill_ros.bench.llama_peer import KeepingPeer
+from timebill_ros.bench.prefix_bars import bars
 from timebill_ros.bench.prefix_tables import show
 from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.gguf_files.gguf_file import SUFFIX
@@ -153,6 +154,7 @@ def run(values: dict, out: Path, amount: Amount, *, gguf: Path | None = None, on
             model.prefixes.check()
             result['seconds_of'][name] = round(time.monotonic() - started, 1)
             result['left'].remove(name)
+            result['bars'] = bars(result)
             machine.write(out, result)
     show(result)
     return 0

@@ -25,6 +25,8 @@ def show(result: dict) -> None:
                              ('ends', _ends)):
         if result.get(part):
             print_part(result[part], result)
+    for bar in result.get('bars', ()):
+        print(f'{"met" if bar["met"] else "MISSED"}: {bar["bar"]} ({bar["value"]:.3g})')
     for sentence in result['left_out']:
         print(f'left out: {sentence}')
 
