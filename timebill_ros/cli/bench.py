@@ -267,11 +267,17 @@ def _add_load(benches) -> None:
     command.add_argument('--kills', type=whole(0), default=20, metavar='N', help='of the worker')
     command.add_argument('--hangs', type=whole(0), default=10, metavar='N', help='of the worker')
     command.add_argument('--seed', type=whole(0), default=1)
+    command.add_argument('--prefixes', action='store_true', help='instead, and without a node: --goals of mixed '
+                         'prefixes on the embedded model. Is memory flat, is no answer another than from nothing?')
     command.set_defaults(run=_run_load, talks=True)
 
 
 def _run_load(options: argparse.Namespace) -> int:
     from timebill_ros.bench.load import run, summary
+    if options.prefixes:
+        from timebill_ros.bench import prefix_load
+        values = settings.check({'model': EMBEDDED, 'length_predictor': settings.NO_PREDICTOR})
+        return prefix_load.run(values, options.out, n_goals=options.goals, compared=200, seed=options.seed)
     isolate()
     result = run(options.out, n_goals=options.goals, n_clients=options.clients, minutes=options.minutes,
                  offered_load=options.offered_load, kills=options.kills, hangs=options.hangs, seed=options.seed)
