@@ -64,7 +64,7 @@ class MockModel:
     supports_eviction = True
     chunked_prefill, looks_per_chunk, chunks_queued = True, 1, 1
     stream = Stream()
-    max_context = 4000
+    max_context, n_read = 4000, 0
     variants = {'float32': None}
     prefixes = asides = None
     chat = NO_CHAT

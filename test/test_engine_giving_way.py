@@ -251,11 +251,46 @@ def test_what_was_read_of_a_canceled_prompt_is_kept(engine_of):
     control.should_stop = lambda: setattr(control, 'looks', control.looks + 1) or control.looks > 7
     assert engine.run(asked, control).finish_reason is FinishReason.DEADLINE
     assert engine.model.prefixes.held(tiny_models.prompt_ids(90)) == 0, 'there was no time for it'
-    control = Interrupted(Deadline(asked.deadline_s), at_looks=(7,))
-    control.on_pause = lambda: setattr(control, 'canceled', True)
+    control = Control(Deadline(asked.deadline_s))
+    looks = control.should_stop
+    control.should_stop = lambda: setattr(control, 'canceled', control.looks >= 6) or looks()
     assert engine.run(asked, control).error_code is ErrorCode.CANCELED
     again = run(engine, asked)[0]
     assert again.text == text and again.timing.reused_tokens == TILE
+
+
+@pytest.mark.parametrize('at_look', [7, 9, 12])
+@pytest.mark.parametrize('stops_at', [1, 3, 8])
+def test_a_prompt_is_read_on_where_it_stopped_though_another_one_was_stopped_meanwhile(engine_of, at_look, stops_at):
+    engine = engine_of()
+    asked, other = request(90), request(75, 1)
+    text = alone(engine, asked)[0]
+
+    def another_is_stopped():
+        control = Control(Deadline(other.deadline_s))
+        control.should_stop = lambda: setattr(control, 'looks', control.looks + 1) or control.looks >= stops_at
+        assert engine.run(other, control).finish_reason is FinishReason.DEADLINE
+
+    outcome, control = run(engine, asked, at_looks=(at_look,), then=another_is_stopped)
+    assert outcome.text == text and control.n_pauses == 1
+    assert run(engine, asked)[0].text == text, 'nor is anything wrong kept'
+
+
+def test_nothing_is_kept_of_a_prompt_that_is_canceled_while_others_fill_the_cache(engine_of):
+    engine = engine_of()
+    asked, other = request(90), request(75, 1, max_new_tokens=3)
+    text = alone(engine, asked)[0]
+    control = Interrupted(Deadline(asked.deadline_s), at_looks=(7,))
+
+    def others_run_and_it_is_canceled():
+        run(engine, other)
+        control.canceled = True
+
+    control.on_pause = others_run_and_it_is_canceled
+    assert engine.run(asked, control).error_code is ErrorCode.CANCELED
+    assert engine.model.prefixes.held(tiny_models.prompt_ids(90)) == 0
+    again = run(engine, asked)[0]
+    assert again.text == text and again.timing.reused_tokens == 0
 
 
 def test_states_of_an_answer_come_back(engine_of):

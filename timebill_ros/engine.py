@@ -150,7 +150,7 @@ class Engine:
         prefill_finished = worked()
         timing.prefill_s = prefill_finished - prefill_started
         if logits is None:
-            if control.canceled:
+            if control.canceled and not gives_way.is_over:
                 keep_part(self.model, prepared.ids)
             profiled_s = self.times.prefill(n_x, timing.reused_tokens)
             if not control.canceled and timing.prefill_s > profiled_s * self.tracker.prefill.value:

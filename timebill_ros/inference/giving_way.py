@@ -30,6 +30,7 @@ class GivingWay:
 
     def __init__(self, model, control: Control, timing: Timing, clock: Clock):
         self._model, self._control, self._timing, self._clock = model, control, timing, clock
+        self.is_over = False  # the request was canceled meanwhile: the cache holds what others have left
 
     def clock(self) -> float:
         """Return the time as it would be if the request had never given way, in seconds."""
@@ -57,7 +58,8 @@ class GivingWay:
         row = chain.save() if chain is not None else None
         try:
             control.on_pause()
-            if not control.canceled:
+            self.is_over = control.canceled
+            if not self.is_over:
                 asides.take_up(aside)
                 if chain is not None:
                     chain.restore(row)

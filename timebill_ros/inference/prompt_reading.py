@@ -44,9 +44,12 @@ def read_prompt(model, ids: list[int], *, chunk_tokens: int, should_stop: Callab
     while True:
         known = {'first': begin} if begin else {}
         logits = model.prefill(ids, chunk_tokens=chunk_tokens, should_stop=should_stop, **known)
-        if logits is not None or not goes_on():
+        if logits is not None:
             break
-        begin = model.n_read
+        begin = model.n_read  # before others run, which may be stopped too
+        if not goes_on():
+            model.n_read = begin
+            break
     if logits is not None and store is not None:
         store.put(ids)
         if store.turns is not None:
