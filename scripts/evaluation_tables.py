@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import prefix_tables
+import speed_tables
 import structured_tables
 from results_tables import RESULTS, percent, table
 
@@ -225,6 +226,8 @@ SECTIONS = (
     Section('k_sweep', 'The pessimistic factor', 'timebill bench k-sweep --model smollm2 --tasks FILE', k_sweep,
             'k_sweep.png'),
     Section('wcet', 'Estimated worst cases', 'timebill bench wcet --model smollm2 --tasks FILE', wcet, 'wcet.png'),
+    Section('speed', 'Speed beside other runtimes', 'timebill bench decode --speed smollm2 --only-speed --gguf FILE',
+            lambda data: f'{speed_tables.speed(data["model"])}\n\n{where(data["machine"])}.'),
     Section('parallel', 'Prediction beside prefill', 'timebill bench parallel', parallel, 'parallel.png'),
     Section('prefix', 'Prompts that begin like earlier ones', 'timebill bench prefix --model smollm2',
             lambda data: prefix_tables.prefix(data, where(data))),

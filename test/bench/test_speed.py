@@ -21,6 +21,7 @@ import tiny_models
 
 from timebill_ros.bench import llama_peer, speed
 from timebill_ros.cli.main import main
+from timebill_ros.inference import devices
 
 
 def rows(ours: dict[str, float], theirs: dict[str, float]) -> list[dict]:
@@ -36,7 +37,17 @@ def test_bars_compare_each_precision_with_its_peer():
     assert [bar['ratio'] for bar in found] == [1.5, 1.0, 0.25, 1.5]
     assert [bar['bar'] for bar in found] == [1.0, 1.0, 1.2, 0.7]
     assert [round(bar['best_ratio'], 6) for bar in found] == [1.5, 1.0, 0.25, 1.5]
+    assert found[0]['what'] == 'step, bfloat16 against F16'
     assert speed.bars(rows({'bfloat16': 3.0}, {})) == []
+
+
+def test_on_a_processor_that_emulates_half_precision_the_model_is_computed_in_float32():
+    made = rows({'float32': 3.0, 'int8 after float32': 2.0, 'int4 after float32': 1.0},
+                {'F16': 2.0, 'Q8_0': 2.0, 'Q4_1': 4.0})
+    made[0]['reads'] = 'bfloat16'
+    assert [bar['what'] for bar in speed.bars(made)] == [
+        'step, float32 (weights in bfloat16) against F16', 'step, int8 after float32 against Q8_0',
+        'step, int4 after float32 against Q4_1', "prefill, float32 against llama.cpp's quickest"]
 
 
 def test_the_best_round_is_the_one_with_the_lowest_median():
@@ -46,6 +57,7 @@ def test_the_best_round_is_the_one_with_the_lowest_median():
 
 
 def test_a_model_is_measured_beside_transformers(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, 'is_emulated', lambda dtype: False)
     monkeypatch.setitem(sys.modules, 'llama_cpp', None)
     assert not llama_peer.is_installed()
     out = tmp_path / 'speed.json'

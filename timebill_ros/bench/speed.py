@@ -34,15 +34,15 @@ from transformers import AutoModelForCausalLM
 from timebill_ros import settings
 from timebill_ros.bench import llama_peer, token_times
 from timebill_ros.bench.tables import Table, print_table
+from timebill_ros.inference.devices import choose_device, choose_dtype
 from timebill_ros.inference.threads import available_cores
 from timebill_ros.worker.loading import load_model
 
 N_PROMPT, N_TOKENS = 512, 24
 OURS, GENERATE, LLAMA = 'timebill', 'model.generate', 'llama.cpp'
-# Precision of the model (of prefill and the cache) -> the other precisions that it decodes with.
-PRECISIONS = {'bfloat16': ('int8', 'int4'), 'float32': ()}
-# (our precision, llama.cpp's, how many times as long as llama.cpp's a step of ours may take)
-STEP_BARS = (('bfloat16', 'F16', 1.0), ('int8 after bfloat16', 'Q8_0', 1.0), ('int4 after bfloat16', 'Q4_1', 1.2))
+OTHERS = ('int8', 'int4')  # that the model decodes with, after prefill in its own precision
+# (the weights of ours; empty: the model's own, llama.cpp's, how many times as long as llama.cpp's a step may take)
+STEP_BARS = (('', 'F16', 1.0), ('int8', 'Q8_0', 1.0), ('int4', 'Q4_1', 1.2))
 PREFILL_BAR = 0.7  # of llama.cpp's quickest
 
 
@@ -68,6 +68,11 @@ def measure(values: dict, directory: str, *, gguf: Path | None, rounds: int) -> 
     return found
 
 
+def own_precision(device: torch.device) -> str:
+    """Return the precision in which prefill is quick: float32 where the device only emulates bfloat16."""
+    return str(choose_dtype('auto', device, torch.bfloat16)).removeprefix('torch.')
+
+
 def label(dtype: str, variant: str) -> str:
     """Name a row: the weights that decoding reads, and the precision of prefill and cache where that is another."""
     return f'{variant} after {dtype}' if variant != dtype else dtype
@@ -75,12 +80,14 @@ def label(dtype: str, variant: str) -> str:
 
 def _measure(values: dict, directory: str, gguf: Path | None, folder: Path, rounds: int) -> tuple[list[dict], int]:
     of_model = {**values, 'model': directory, 'length_predictor': '', 'max_context_tokens': 1024, 'profile': ''}
+    own = own_precision(choose_device(values['device']))
+    precisions = {own: OTHERS} if own == 'float32' else {own: OTHERS, 'float32': ()}
     models = {dtype: load_model(settings.check({**of_model, 'dtype': dtype, 'variants': ', '.join(variants)}))
-              for dtype, variants in PRECISIONS.items()}
-    first = models['bfloat16'][0]
+              for dtype, variants in precisions.items()}
+    first = models[own][0]
     threads = first.threads if first.device.type == 'cpu' else available_cores()
     references = {dtype: AutoModelForCausalLM.from_pretrained(first.name, dtype=getattr(torch, dtype))
-                  .to(first.device).eval() for dtype in PRECISIONS}
+                  .to(first.device).eval() for dtype in precisions}
     peers = {}
     for name in llama_peer.PRECISIONS if gguf else ():
         llama_peer.requantize(gguf, folder / f'{name}.gguf', name, threads=threads)
@@ -94,11 +101,12 @@ def _measure(values: dict, directory: str, gguf: Path | None, folder: Path, roun
                 row = times.setdefault(key, Times())
                 row.prefills.append(prefill_s)
                 row.steps.append(steps)
-    compiled = {label(dtype, variant): variant in model.fast_steps
-                for dtype, (model, *_) in models.items() for variant in model.variants}
+    steps = {label(dtype, variant): model.fast_steps.get(variant)
+             for dtype, (model, *_) in models.items() for variant in model.variants}
     baseline = median(sum(times[GENERATE, 'float32'].steps, []))
     return [{'method': method, 'precision': name, 'threads': threads, **summary(row),
-             'compiled': compiled[name] if method == OURS else None,
+             'compiled': steps[name] is not None if method == OURS else None,
+             'reads': step.reads if method == OURS and (step := steps[name]) else '',
              'speedup': baseline / median(sum(row.steps, []))} for (method, name), row in times.items()], threads
 
 
@@ -137,12 +145,16 @@ def bars(rows: list[dict]) -> list[dict]:
     peers = [row for row in rows if row['method'] == LLAMA]
     if not peers:
         return []
-    found = [{'what': f'step, {ours} against {theirs}', 'bar': bar,
-              'ratio': by_name[OURS, ours]['median_ms'] / by_name[LLAMA, theirs]['median_ms'],
-              'best_ratio': by_name[OURS, ours]['best_round_ms'] / by_name[LLAMA, theirs]['best_round_ms']}
-             for ours, theirs, bar in STEP_BARS]
-    ours = by_name[OURS, 'bfloat16']
-    return [*found, {'what': "prefill, bfloat16 against llama.cpp's quickest", 'bar': PREFILL_BAR,
+    own = next(row['precision'] for row in rows if row['method'] == OURS)  # the model's own comes first
+    found = []
+    for weights, theirs, bar in STEP_BARS:
+        ours, peer = by_name[OURS, label(own, weights or own)], by_name[LLAMA, theirs]
+        name = ours['precision'] + (f' (weights in {ours["reads"]})' if ours.get('reads') else '')
+        found.append({'what': f'step, {name} against {theirs}', 'bar': bar,
+                      'ratio': ours['median_ms'] / peer['median_ms'],
+                      'best_ratio': ours['best_round_ms'] / peer['best_round_ms']})
+    ours = by_name[OURS, own]
+    return [*found, {'what': f"prefill, {own} against llama.cpp's quickest", 'bar': PREFILL_BAR,
                      'ratio': ours['prefill_s'] / min(row['prefill_s'] for row in peers),
                      'best_ratio': ours['best_prefill_s'] / min(row['best_prefill_s'] for row in peers)}]
 
