@@ -29,3 +29,12 @@ def test_each_question_counts_as_a_look():
     for _ in range(3):
         control.should_stop()
     assert control.looks == 3
+
+
+def test_prefill_is_stopped_where_the_deadline_comes_before_the_next_look():
+    now = 0.0
+    control = Control(Deadline(10.0, lambda: now), margin_s=1.0)
+    for now in (0.0, 1.0, 2.0, 3.0, 7.9):  # the last look took long, as after a pause, and the one before a second
+        assert not control.should_stop()
+    for now, stops in ((7.95, False), (8.0, False), (8.94, False), (8.99, True)):
+        assert control.should_stop() is stops

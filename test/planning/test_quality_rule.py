@@ -144,6 +144,23 @@ def test_on_a_slower_device_an_answer_that_would_be_lost_is_capped_at_the_last_l
     assert revised.n_keep == WHOLE and revised.length_cap == pytest.approx(cap, abs=1)
 
 
+@pytest.mark.parametrize(('n', 'time_left_s', 'cap'), [
+    (4, 0.9, 'as planned'),  # the next look comes before it
+    (13, 0.9, 57),  # 44 more tokens fit than could be promised first
+    (13, 0.001, 13),  # steps took as long as was feared
+    (13, 2.5, 100)])  # it fits now
+def test_a_cap_rises_where_steps_took_no_longer_than_expected(n, time_left_s, cap):
+    cautious = Bounds(FixedFactor(3.0), time_bound=3.0, reserve_s=0.1)
+    known = situation(may_cap=True, look_tokens=8, bounds=cautious)
+    rule = QualityRule(CLIFF, min_kept=50)
+    plan = rule.first((FULL,), known, 1.0, EVICTION_S)
+    assert plan.verdict is Verdict.AT_RISK and plan.length_cap == pytest.approx(15, abs=1)
+    # What is known of times by now: they are as profiled.
+    later = replace(known, bounds=replace(cautious, time_bound=1.0, reserve_s=0.0))
+    revised = rule.revise(plan, FULL, later, Progress(n, 1000 + n - 1, 1000, 1.0), time_left_s, EVICTION_S)
+    assert revised.length_cap == (plan.length_cap if cap == 'as planned' else pytest.approx(cap, abs=1))
+
+
 def test_a_variant_that_was_not_measured_is_not_trusted_but_the_models_own_weights_are():
     only_full = QualityTable({'float32': STEEP.variants['float32']}, CUT)
     assert chosen(only_full, 1.0).variant == 'float32'
