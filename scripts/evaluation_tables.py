@@ -84,6 +84,7 @@ def real_model(data: dict) -> str:
 
 def of_one_bed(facts: dict, rows: list[dict]) -> str:
     """Return what was measured on one test bed: scores, differences, promises, families and bars."""
+    rows = facts.get('rows_of_live_tasks') or rows  # every method on the same tasks
     whole = [row for row in rows if row['family'] == 'all']
     live = facts.get('how', {})
     shared = '' if not live.get('live_answers') else (

@@ -16,7 +16,7 @@
 import pytest
 
 from timebill_ros.bench import budget_rows
-from timebill_ros.bench.budget_rows import Held, compare, rows_of
+from timebill_ros.bench.budget_rows import Held, compare, on_the_same_tasks, rows_of
 
 KEYS = [str(i) for i in range(40)]
 FAMILIES = {key: 'needle' if int(key) % 2 else 'summary' for key in KEYS}
@@ -56,6 +56,12 @@ def test_there_is_a_row_for_every_case_and_family():
     assert by['vanilla', 'TRUNCATE', 0.5, 'all']['completion'] == 39 / 40
     assert by['int8', 'KILL', 0.5, 'all']['late'] == 0
     assert by['paper', 'KILL', 0.5, 'all']['variants'] == by['vanilla', 'KILL', 0.5, 'all']['variants'] == ''
+
+
+def test_rows_of_the_same_tasks_leave_out_what_was_only_recorded():
+    found = on_the_same_tasks(results())
+    assert {len(by_task) for by_task in found.values()} == {20} and found.keys() == results().keys()
+    assert {row['n'] for row in rows_of(found, FAMILIES, BUDGETS, {}) if row['family'] == 'all'} == {20}
 
 
 def test_methods_are_compared_on_the_same_tasks():

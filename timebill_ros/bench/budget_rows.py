@@ -75,6 +75,11 @@ def rows_of(results: Results, families: Mapping[str, str], budgets: Mapping[floa
     return rows
 
 
+def on_the_same_tasks(results: Results) -> Results:
+    """Return what every method gave on the tasks that `quality` answered, which are fewer than the recorded ones."""
+    return {case: {task: by_task[task] for task in results[OURS, *case[1:]]} for case, by_task in results.items()}
+
+
 def compare(results: Results) -> dict:
     """Return `quality` against the other methods on the tasks that it answered, and whether it meets the bars.
 

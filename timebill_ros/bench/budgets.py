@@ -43,7 +43,7 @@ from timebill_ros.bench.answered_model import AnsweredModel
 from timebill_ros.bench.answers import that_fit
 from timebill_ros.bench.budget_measurement import Measurement
 from timebill_ros.bench.budget_results import families_of, how, results_of
-from timebill_ros.bench.budget_rows import compare, rows_of, show
+from timebill_ros.bench.budget_rows import compare, on_the_same_tasks, rows_of, show
 from timebill_ros.bench.finished_answers import COMPARED, Cases, FinishedAnswers
 from timebill_ros.bench.live_answers import LiveMethods
 from timebill_ros.bench.machine import describe, write
@@ -77,6 +77,8 @@ def measure(values: dict, answers: Path, *, source: TaskSource, n_live: int, cas
     rows = rows_of(results, families_of(found), budgets, variants)
     finished, live_tasks = found.finished_tasks(), found.finished_live_tasks()
     comparison = compare(results) if live_tasks else {}
+    if live_tasks:
+        comparison['rows_of_live_tasks'] = rows_of(on_the_same_tasks(results), families_of(found), budgets, variants)
     show(rows, comparison)
     errors = Counter(answer.error for answer in found.answered.values() if answer.error)
     return {'machine': machine, 'tasks': source.name, 'n': len(finished), 'n_live': len(live_tasks),

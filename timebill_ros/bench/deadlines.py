@@ -56,7 +56,8 @@ def run(values: dict, out: Path, *, source: TaskSource, n_live: int, answers: Pa
     beds = {**before['test_beds'], bed: found}
     write(out, {'test_beds': beds, 'rows': [row for row in before['rows'] if row['test_bed'] != bed] + rows})
     if plots := plots_if_installed('evaluation_plots'):
-        plots.deadlines(rows, found['machine'], out.with_name(f'{name}.png'))
+        same = [{'test_bed': bed, **row} for row in found.get('rows_of_live_tasks', ())]
+        plots.deadlines(same or rows, found['machine'], out.with_name(f'{name}.png'))
     return 0
 
 

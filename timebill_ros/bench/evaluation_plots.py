@@ -42,7 +42,7 @@ def deadlines(rows: list[dict], machine: dict, path: Path) -> None:
     others = [method for method in methods if method not in STYLES]
     figure, axes = plt.subplots(len(PANELS), len(strategies), figsize=(4.4 * len(strategies), 7.2), sharex=True,
                                 sharey='row', layout='constrained', squeeze=False)
-    for column, strategy in zip(axes.T, strategies, strict=True):
+    for i, (column, strategy) in enumerate(zip(axes.T, strategies, strict=True)):
         for axis, (value, title) in zip(column, PANELS, strict=True):
             for method in methods:
                 own = sorted((row for row in rows if (row['method'], row['strategy']) == (method, strategy)),
@@ -52,7 +52,7 @@ def deadlines(rows: list[dict], machine: dict, path: Path) -> None:
                 if value == 'score' and method in ('quality', 'vanilla'):
                     axis.fill_between(budgets, *([row[edge] for row in own] for edge in ('score_lo', 'score_hi')),
                                       color=STYLES[method]['color'], alpha=0.12, linewidth=0)
-            axis.set(ylabel=title if column is axes.T[0] else '', ylim=(0, None))
+            axis.set(ylabel='' if i else title, ylim=(0, None))
             axis.grid(alpha=0.3)
         column[0].set_title(strategy)
         column[-1].set_xlabel('time budget T, s')
