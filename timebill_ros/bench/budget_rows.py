@@ -77,7 +77,7 @@ def rows_of(results: Results, families: Mapping[str, str], budgets: Mapping[floa
 
 def on_the_same_tasks(results: Results) -> Results:
     """Return what every method gave on the tasks that `quality` answered, which are fewer than the recorded ones."""
-    return {case: {task: by_task[task] for task in results[OURS, *case[1:]]} for case, by_task in results.items()}
+    return {case: {task: by_task[task] for task in results[(OURS, *case[1:])]} for case, by_task in results.items()}
 
 
 def compare(results: Results) -> dict:
