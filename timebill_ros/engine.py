@@ -214,11 +214,8 @@ class Engine:
             control.on_phase(Phase.DECODE)
         # An answer of a form goes its own ways, of which the states of others say nothing.
         remaining = None if answer or thought else self.lengths.while_decoding(expected, self.model)
-        # A cap of the first plan is raised where steps take no longer than expected; without another look it stays.
-        longest = known.n_max if self.replan_tokens else plan.length_cap
-        replanner = Replanner(self.model, self.planner, replace(known, n_max=longest), plan=plan, timing=timing,
-                              control=control, started_s=prefill_started, drops=drops, remaining=remaining,
-                              since=thought + 1)
+        replanner = Replanner(self.model, self.planner, known, plan=plan, timing=timing, control=control,
+                              started_s=prefill_started, drops=drops, remaining=remaining, since=thought + 1)
         reason = self._decode(request, control, prepared, logits, plan, replanner, n_kv, gives_way)
         ended = worked()
         timing.decode_s = thinking_s + ended - decode_started

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Conversations of the bench of reused prompts: which goals are read from nothing, and what is said of them."""
 import pytest
 

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Fewer tokens to compute: the means over all cuts, and that ends of a tiny model are measured."""
 import random
 

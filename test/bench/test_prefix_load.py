@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Goals of mixed prefixes on one engine: that they share beginnings, and that answers are those from nothing."""
 import itertools
 import json

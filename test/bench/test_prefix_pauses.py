@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Goals that give way in the bench: another thread asks for it, and texts are those of undisturbed runs."""
 import pytest
 import tiny_models

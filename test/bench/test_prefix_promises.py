@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Promises on reused prompts: what counts as missed, and the share that is said."""
 from types import SimpleNamespace
 

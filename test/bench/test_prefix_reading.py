@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """The prefill of reused prompts: the cuts that are drawn, what is compared, and llama.cpp's side on a stand-in."""
 import random
 from types import SimpleNamespace

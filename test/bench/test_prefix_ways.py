@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """How often measurements of reused prompts are repeated, and that a model is as it was afterwards."""
 import pytest
 from mock_model import FakeClock

@@ -106,7 +106,8 @@ def test_a_completion_and_the_models(client):
     ({'extra_body': {'overrun_strategy': 'kill', 'deadline_ms': 1000}}, openai.InternalServerError, 'deadline'),
     ({'extra_body': {'deadline': 5}}, openai.BadRequestError, "unknown field 'deadline'"),
     ({'n': 2}, openai.BadRequestError, 'only 1 is served'),
-    ({'temperature': -5.0, 'top_p': 7.0}, openai.BadRequestError, 'top_p'),
+    ({'temperature': -5.0}, openai.BadRequestError, 'temperature'),
+        ({'top_p': 7.0}, openai.BadRequestError, 'top_p'),
     ({'response_format': {'type': 'json_object'}}, openai.BadRequestError, 'schema')])
 def test_errors_are_those_of_the_package_with_the_nodes_sentence(client, given, error, told):
     began_s = time.monotonic()

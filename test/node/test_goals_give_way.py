@@ -50,6 +50,7 @@ def interrupted(node, goal, *, at_text=(), in_prefill=False):
             others.append(client.ask(make_goal(**URGENT))[1])
     status, result = sent.result()
     assert status == SUCCEEDED, result.error_msg
+    wait_until(lambda: len(sent.text) >= len(result.text))  # feedback and results come over topics of their own
     return sent, result, others
 
 

@@ -38,7 +38,9 @@ class Replanner:
     def __init__(self, model, planner: Planner, known: Situation, *, plan: Plan, timing: Timing, control: Control,
                  started_s: float, drops: bool = False,
                  remaining: Callable[[int], LengthDistribution] | None = None, since: int = 1):
-        self.model, self.planner, self.known, self.drops = model, planner, known, drops
+        self.model, self.planner, self.drops = model, planner, drops
+        # A cap of the first plan is raised while steps take no longer than expected. Without another look it stays.
+        self.known = known if known.look_tokens else replace(known, n_max=plan.length_cap)
         self.plan, self.timing, self.control, self.started_s = plan, timing, control, started_s
         self.remaining = remaining
         self._times = planner.times_of(plan.variant, known.sampling)
