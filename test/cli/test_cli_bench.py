@@ -56,7 +56,8 @@ def test_bench_decode_of_a_shape_has_every_precision_and_what_it_costs_in_qualit
                '--shape', 'tiny', '--out', out) == 0
     result = json.loads(out.read_text())['shape']
     ours = {row['precision'] for row in result['rows'] if row['method'] == 'timebill'}
-    assert ours == {'float32', 'bfloat16', 'int8 after bfloat16', 'int4 after bfloat16'}
+    own = 'float32' if is_emulated(torch.bfloat16) else 'bfloat16'  # of prefill
+    assert ours == {'float32', own, f'int8 after {own}', f'int4 after {own}'}
     assert all(row['median_ms'] > 0 and not row['compiled'] for row in result['rows'])
     assert {row['precision'] for row in result['quality']} == {'float32', 'bfloat16', 'float16', 'int8', 'int4'}
 
@@ -102,7 +103,8 @@ def test_no_bench_writes_over_committed_results_unless_told_to(name):
     options = vars(parser().parse_args(['bench', name, *files]))
     written = [options[output] for output in ('out', 'table', 'recordings') if options.get(output) is not None]
     assert all(path.parts[0] == 'build' for path in written), written
-    assert written or name == 'device'  # its file is named after the device, see bench/device.py
+    # A file is named after the device (bench/device.py), or after what is measured (cli/bench_structured.py).
+    assert written or name in ('device', 'structured')
 
 
 def test_a_profile_for_execution_time_is_measured_by_another_process(tmp_path, monkeypatch):
