@@ -256,7 +256,7 @@ def knobs() -> str:
 
 
 def headline() -> str:
-    """Return the five lines of results in README.md."""
+    """Return the lines of results in README.md."""
     shown, found, times = read('demo/results'), read('load'), read('decode')
     late = sum(r['tardiness_s'] > 0 or r['node_tardiness_s'] > 0 for r in shown)
     promises = read('miss_rate')
@@ -269,9 +269,11 @@ def headline() -> str:
     ours = next(r for r in times['rows'] if r['method'] == 'timebill' and r['cache_tokens'] == 1000)
     right = {r['eviction_ratio']: r['step_accuracy'] for r in read('quality')['rows']
              if (r['scorer'], r['family']) == ('snapkv', 'all')}
+    whole = real_text()
     return '\n'.join([
         f'- [Demonstration](docs/results.md#budgets-from-generous-to-hopeless): {len(shown)} goals with budgets from '
         f'generous to hopeless; {late or "none"} of them late.',
+        *[whole] * bool(whole),
         f'- [Under load and faults](docs/results.md#deadlines-under-load): {found["goals"]:,} goals, the worker killed '
         f'{found["kills"]} times and hung {found["hangs"]} times; {found["lost"]} goals lost, {found["late"]} results '
         f'set late (by {1e3 * found["late_by_s"]["max"]:.0f} ms at most).',
@@ -283,6 +285,23 @@ def headline() -> str:
         f'{times["loop_overhead"][0]["us_per_token"]:.0f} µs of it.',
         f'- [Quality](docs/results.md#quality-after-eviction): {percent(right[0.0], 1)} of the steps are right with '
         f'the whole cache, {percent(right[0.5], 1)} with half of it evicted.'])
+
+
+def real_text() -> str:
+    """Return the line on answers of a real model by the deadline; empty where there is no such result."""
+    if not (RESULTS / 'deadlines.json').exists():
+        return ''
+    bed = next(iter(read('deadlines')['test_beds'].values()))
+    rows = [r for r in bed.get('rows_of_live_tasks', ())
+            if (r['method'], r['family']) == ('quality', 'all') and r['strategy'] in ('TRUNCATE', 'KILL')]
+    if not rows:
+        return ''
+    n, late, promised, missed = (sum(r[name] for r in rows) for name in ('n', 'late', 'promised', 'missed'))
+    mean = next(r for r in bed['over_budgets'] if r['strategy'] == 'all')
+    return (f'- [A real model](docs/results.md#what-a-deadline-leaves-of-answers), {bed["machine"]["model"]}, on real '
+            f'text: {n:,} goals at five budgets, {late or "none"} late, {missed} of {promised} promises missed. The mean '
+            f'score differs from that of plain generation, cut at the deadline, by {mean["difference"]:+.3f} '
+            f'({mean["difference_lo"]:+.3f} to {mean["difference_hi"]:+.3f}).')
 
 
 # Name of the block, as in its marker, and what makes its text.
