@@ -299,8 +299,8 @@ def real_text() -> str:
     n, late, promised, missed = (sum(r[name] for r in rows) for name in ('n', 'late', 'promised', 'missed'))
     mean = next(r for r in bed['over_budgets'] if r['strategy'] == 'all')
     return (f'- [A real model](docs/results.md#what-a-deadline-leaves-of-answers), {bed["machine"]["model"]}, on real '
-            f'text: {n:,} goals at five budgets, {late or "none"} late, {missed} of {promised} promises missed. The mean '
-            f'score differs from that of plain generation, cut at the deadline, by {mean["difference"]:+.3f} '
+            f'text: {n:,} goals at five budgets, {late or "none"} late, {missed} of {promised} promises missed. The '
+            f'mean score differs from that of plain generation, cut at the deadline, by {mean["difference"]:+.3f} '
             f'({mean["difference_lo"]:+.3f} to {mean["difference_hi"]:+.3f}).')
 
 
