@@ -260,7 +260,7 @@ def test_what_was_read_of_a_canceled_prompt_is_kept(engine_of):
 
 
 @pytest.mark.parametrize('at_look', [5, 7, 9])
-@pytest.mark.parametrize('stops_at', [1, 3, 8])
+@pytest.mark.parametrize('stops_at', [3, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 8))])
 def test_a_prompt_is_read_on_where_it_stopped_though_another_one_was_stopped_meanwhile(engine_of, at_look, stops_at):
     engine = engine_of()
     asked, other = request(90), request(75, 1)

@@ -74,6 +74,7 @@ def model(tmp_path):
 SMALL = prefix.Amount(minutes=0.02, rounds=2, n_goals=2, n_promises=4, longest=8192)
 
 
+@pytest.mark.slow
 def test_what_is_measured(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loading, 'measure', lambda *args, **options: POINTS)
     monkeypatch.setattr(prefix_reading, 'CASES', (Case(200, 20, 4.0, 5.0, 1.0), Case(4000, 100, 13.0, 11.0, 1.0)))
