@@ -25,7 +25,6 @@ import contextlib
 import logging
 import time
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from timebill_ros import overrun
@@ -62,6 +61,7 @@ if TYPE_CHECKING:  # worker/scripted.py runs this file where torch is not instal
     from timebill_ros.length.state_learner import StateLearner
 
 log = logging.getLogger(__name__)
+
 
 class Engine:
     """Runs requests on one model.
@@ -221,8 +221,8 @@ class Engine:
         timing.decode_s = thinking_s + ended - decode_started
         timing.generated_tokens = n = control.n_tokens
         evicting_s = self.times.eviction(n_x) if n_kv < n_x else 0.0
-        saved_s = answer.account(timing, n - thought, self.times.step(n_kv), partial(self.times.beyond, n_kv)) \
-            if answer else 0.0
+        saved_s = answer.account(timing, n - thought, self.times.step(n_kv),
+                                 lambda width: self.times.beyond(n_kv, width)) if answer else 0.0
         # The lengths that are learned are those of answers, without what was thought before them.
         self._learn(alone, plan, timing, n - thought, reason, promised=first.verdict, decode_s=ended - planned,
                     decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s)

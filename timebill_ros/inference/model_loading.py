@@ -36,7 +36,7 @@ from timebill_ros.inference.weight_placement import WeightPlacement
 
 log = logging.getLogger(__name__)
 
-HALVES = (torch.bfloat16, torch.float16)
+HALVES = tuple(getattr(torch, name) for name in variants.HALVES)
 
 
 class ModelFiles:

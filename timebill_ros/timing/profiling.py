@@ -66,7 +66,7 @@ CLIMB_SHARE = 0.7  # of the time budget, for visiting each length once
 def identity(model: CausalLM, predictor: PredictionExecutor | None) -> Identity:
     """Return what a profile of this model and predictor on this device is valid for."""
     versions = library_versions()
-    steps = [' '.join([name, *(step.kind,) * (step.kind != 'compiled'), *(f'from {step.reads}',) * bool(step.reads)])
+    steps = [name + (f' {step.kind}' if step.kind != 'compiled' else '') + (f' from {step.reads}' if step.reads else '')
              for name, step in model.fast_steps.items()]
     return Identity(device=device_name(model.device), model=model.fingerprint, dtype=model.variant,
                     predictor=predictor.fingerprint if predictor else 'none', compiled=', '.join(steps),

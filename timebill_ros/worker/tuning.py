@@ -92,7 +92,7 @@ def chunk_tokens(model: CausalLM, directory: Path) -> int:
     def holds(known: dict) -> bool:
         size = known['chosen']
         chosen_at_s = float(known['seconds'][str(size)])
-        now_s = _quickest(model, size)
+        now_s = _seconds_of_prefill(model, [0] * size, size)  # once: what disturbs it makes it slower only
         model.reset()
         if now_s < MUCH_QUICKER * chosen_at_s:
             log.info('prefill reads %d tokens in %.0f ms, where it took %.0f ms when chunks of this size were chosen; '
@@ -115,7 +115,7 @@ def choose_chunk(model: CausalLM) -> dict:
     size = MIN_CHUNK
     while size <= min(MAX_CHUNK, max(MIN_CHUNK, model.max_context // 2)):
         this_start.tell(f'{size} tokens')
-        seconds[size] = _quickest(model, size)
+        seconds[size] = min(_seconds_of_prefill(model, [0] * size, size) for _ in range(TRIALS))
         if seconds[size] > LOOK_S * model.looks_per_chunk and size > MIN_CHUNK:
             del seconds[size]
             break
@@ -124,11 +124,6 @@ def choose_chunk(model: CausalLM) -> dict:
     chosen = max(seconds, key=lambda size: size / seconds[size])
     log.info('prefill reads chunks of %d tokens', chosen)
     return {'chosen': chosen, 'seconds': seconds}
-
-
-def _quickest(model: CausalLM, size: int) -> float:
-    """Return the shortest time, in seconds, of some prefills of one chunk of `size` tokens."""
-    return min(_seconds_of_prefill(model, [0] * size, size) for _ in range(TRIALS))
 
 
 def _seconds_of_prefill(model: CausalLM, ids: list[int], chunk: int) -> float:
