@@ -72,7 +72,8 @@ ON_TEXT = (
     Step('k-sweep', 30, 1, ('--limit', '5', '--live-limit', '2'), (), 'k_sweep_text'),
     Step('wcet', 15, 0.5, ('--requests', '5'), (), 'wcet_text'),
     Step('decode', 5, 1, ('--tokens', '20', '--rounds', '2'), (), 'decode_text'),
-    Step('structured', 60, 2, ('--goals', '10')))
+    Step('structured', 60, 2, ('--goals', '10')),
+    Step('prefix', 25, 4, ('--quick',)))
 
 
 def arguments(step: Step, folder: Path, *, quick: bool, model: str = '', tasks: Path | None = None) -> list[str]:
@@ -80,7 +81,7 @@ def arguments(step: Step, folder: Path, *, quick: bool, model: str = '', tasks: 
     found = [step.bench, '--out', str(folder / f'{step.stem}.json'), *(step.quick if quick else step.whole)]
     if step in ON_TEXT:
         found += ['--model', model]
-        if step.bench not in ('decode', 'structured'):
+        if step.bench not in ('decode', 'structured', 'prefix'):
             found += ['--tasks', str(tasks)]
     if step.bench in ('deadlines', 'k-sweep'):  # the unhurried answers are the same
         found += ['--answers', str(folder / f'{"text" if step in ON_TEXT else "site_log"}.answers.jsonl')]
