@@ -241,9 +241,10 @@ def miss_rate() -> str:
         return row['condition'] + ('' if row.get('epsilon', d['epsilon']) == d['epsilon'] else
                                    f', epsilon {row["epsilon"]:g}')
 
+    rows = d['rows'] + d['live'] + d.get('text', {}).get('rows', [])
     return table(['condition', 'method', 'promised', 'missed', 'evicted', 'score'],
                  [(condition(r), r['method'], percent(r['share_promised']), missed(r),
-                   f'{r["mean_eviction_ratio"]:.2f}', f'{r["mean_score"]:.2f}') for r in d['rows'] + d['live']], left=2)
+                   f'{r["mean_eviction_ratio"]:.2f}', f'{r["mean_score"]:.2f}') for r in rows], left=2)
 
 
 def knobs() -> str:

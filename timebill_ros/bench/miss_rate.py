@@ -32,7 +32,7 @@ The methods:
     oracle           knows every length, and tracks times like adaptive: its miss rate is the attainable one
 
 `adaptive` also runs live on the real engine, without replays: once alone and once with a competing load in the second
-half.
+half; on real text, see miss_rate_text.py.
 """
 from __future__ import annotations
 

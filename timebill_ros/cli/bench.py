@@ -21,12 +21,13 @@ import sys
 from pathlib import Path
 
 from timebill_ros import settings
-from timebill_ros.cli import bench_evaluation, bench_fleet, bench_prefix, bench_structured
+from timebill_ros.cli import bench_evaluation, bench_fleet, bench_offboard, bench_prefix, bench_structured
 from timebill_ros.cli.bench_options import EMBEDDED, FOLDER, add_answer_options, answer_arguments
 from timebill_ros.cli.isolation import isolate
 from timebill_ros.cli.model_options import add_model_options, model_arguments, model_settings
 from timebill_ros.cli.option_values import number, out_file, whole
 from timebill_ros.cli.task_options import add_task_options, task_source
+from timebill_ros.tasks.task_source import TaskSource
 
 # About how long each bench runs with its defaults, with the embedded model on the two cores of docs/results.md.
 TAKES = {
@@ -47,6 +48,7 @@ TAKES = {
     'prefix': '25 minutes with smollm2, and 5 with --quick',
     'structured': 'an hour with smollm2, and 5 minutes with --mask',
     'fleet': 'half a minute',
+    'offboard': '90 minutes with smollm2 and 500 tasks of real text',
     'all': '3 hours, 10 minutes with --quick, and longer with --tasks',
 }
 
@@ -58,10 +60,8 @@ def add(commands) -> None:
     for add_bench in (_add_decode, _add_quality, _add_budgets, _add_length_predictor, _add_execution_time,
                       _add_miss_rate, _add_knobs, _add_load, _add_utilisation, _add_device):
         add_bench(benches)
-    bench_evaluation.add_to(benches, _parser)
-    bench_fleet.add_to(benches, _parser)
-    bench_prefix.add_to(benches, _parser)
-    bench_structured.add_to(benches, _parser)
+    for module in (bench_evaluation, bench_fleet, bench_offboard, bench_prefix, bench_structured):
+        module.add_to(benches, _parser)
 
 
 def _parser(benches, name: str, what: str) -> argparse.ArgumentParser:
@@ -209,16 +209,16 @@ def _add_miss_rate(benches) -> None:
     add_model_options(command, model=EMBEDDED)
     command.add_argument('--out', type=out_file, default=FOLDER / 'miss_rate.json')
     command.add_argument('--profile', type=Path, default=Path('results/profile.yaml'), help='of this machine')
-    command.add_argument('--recordings', type=Path, default=Path('build/recordings.json'),
-                        help='made where there is none of this model yet')
+    command.add_argument('--recordings', type=Path, default=FOLDER.parent / 'recordings.json', help='made if missing')
     command.add_argument('--prompts', type=whole(1), default=400, metavar='N', help='recorded per split')
     command.add_argument('--calibration', type=whole(0), default=0, metavar='N',
-                        help='make the length predictor\'s calibration scores anew, from so many prompts')
+                         help="make the length predictor's calibration scores anew, from so many prompts")
     command.add_argument('--replays', type=whole(1), default=20)
-    command.add_argument('--requests', type=whole(1), default=450, metavar='N',
-                         help='per replay; a third before the change')
+    command.add_argument('--requests', type=whole(1), default=450, help='per replay; a third before the change')
     command.add_argument('--live', type=whole(0), default=500, metavar='N',
-                         help='requests on the real engine, each of twice')
+                         help='requests on the real engine, each of twice; with --text half of them under a load')
+    command.add_argument('--text', type=Path, metavar='FILE', help='instead of all else, --live tasks of this file on '
+                         '--model, JSON lines as for bench deadlines; in --out the rest stays')
     command.add_argument('--miss-rate', type=float, nargs='+', default=[0.05, 0.01, 0.2], metavar='EPSILON',
                          help='the first one is compared with fixed factors, and run live (default: 0.05 0.01 0.2)')
     command.add_argument('--max-new-tokens', type=whole(1), default=512, metavar='N', help='longest answer')
@@ -227,8 +227,13 @@ def _add_miss_rate(benches) -> None:
 
 
 def _run_miss_rate(options: argparse.Namespace) -> int:
+    values = model_settings(options, but=('profile', 'miss_rate'))
+    if options.text:
+        from timebill_ros.bench import miss_rate_text
+        values['miss_rate'] = options.miss_rate[0]
+        return miss_rate_text.run(values, options.out, source=TaskSource(options.text), n_requests=options.live)
     from timebill_ros.bench.miss_rate import run
-    return run(model_settings(options, but=('profile', 'miss_rate')), options.out, profile_path=options.profile,
+    return run(values, options.out, profile_path=options.profile,
                recordings_path=options.recordings, n_prompts=options.prompts, n_calibration=options.calibration,
                n_replays=options.replays, n_requests=options.requests, n_live=options.live,
                miss_rates=options.miss_rate, max_new_tokens=options.max_new_tokens, processes=options.processes)
