@@ -35,6 +35,7 @@ from timebill_ros.inference.answer_parts import Ended
 from timebill_ros.inference.control import Control
 from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.decode import decode, no_collection
+from timebill_ros.inference.evictions import Evictions
 from timebill_ros.inference.giving_way import GivingWay
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory
 from timebill_ros.inference.prepared import Prepared, prepare
@@ -206,17 +207,19 @@ class Engine:
             known = before_answer(alone, thought, room)
 
         phase('eviction')
-        n_kv = self._evict(plan, timing, left)
-        phase('decode')
-        decode_started = worked()
-        if not thought:
-            timing.time_to_first_token_s = clock() - request.release_s  # prefill has given token 0 already
-            control.on_phase(Phase.DECODE)
-        # An answer of a form goes its own ways, of which the states of others say nothing.
-        remaining = None if answer or thought else self.lengths.while_decoding(expected, self.model)
-        replanner = Replanner(self.model, self.planner, known, plan=plan, timing=timing, control=control,
-                              started_s=prefill_started, drops=drops, remaining=remaining, since=thought + 1)
-        reason = self._decode(request, control, prepared, logits, plan, replanner, n_kv, gives_way)
+        with Evictions(self.model, prepared.ids, reversible=self.planner.brings_back) as evictions:
+            n_kv = evictions.first(plan, timing, left, clock)
+            phase('decode')
+            decode_started = worked()
+            if not thought:
+                timing.time_to_first_token_s = clock() - request.release_s  # prefill has given token 0 already
+                control.on_phase(Phase.DECODE)
+            # An answer of a form goes its own ways, of which the states of others say nothing.
+            remaining = None if answer or thought else self.lengths.while_decoding(expected, self.model)
+            replanner = Replanner(self.model, self.planner, known, plan=plan, timing=timing, control=control,
+                                  started_s=prefill_started, drops=drops, remaining=remaining, since=thought + 1,
+                                  evictions=evictions)
+            reason = self._decode(request, control, prepared, logits, plan, replanner, n_kv, gives_way)
         ended = worked()
         timing.decode_s = thinking_s + ended - decode_started
         timing.generated_tokens = n = control.n_tokens
@@ -262,20 +265,6 @@ class Engine:
         """Return what the first plan is made from: the answer, behind what ends its thinking section if it has one."""
         room = self.model.max_context - prepared.n_x
         return before_answer(alone, len(self.closing.ids), room) if prepared.thinks else alone
-
-    def _evict(self, plan: Plan, timing: Timing, left_s: float) -> int:
-        """Do what the plan says before decoding; return the number of cached entries."""
-        started = self.clock()
-        self.model.use_variant(plan.variant)
-        n_kv = plan.n_x
-        # Where no time is left for a second token, none is left for evicting.
-        if plan.n_keep < n_kv and not plan.evict_after and left_s > 0:
-            self.model.evict(plan.n_keep)
-            self.model.synchronize()
-            n_kv = plan.n_keep
-        timing.kept_tokens, timing.eviction_ratio = n_kv, 1 - n_kv / plan.n_x
-        timing.eviction_s = self.clock() - started
-        return n_kv
 
     def _decode(self, request: Request, control: Control, prepared: Prepared, logits: torch.Tensor, plan: Plan,
                 replanner: Replanner, n_kv: int, gives_way: GivingWay) -> FinishReason:

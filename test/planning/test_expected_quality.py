@@ -51,6 +51,20 @@ def test_the_time_of_a_way_is_the_sum_of_its_steps_and_its_eviction(steps, seed)
     assert stand.decode_s(steps, way, n) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize('most', [0, 500, 1000])
+def test_entries_that_come_back_take_their_time_and_count_for_what_is_written_since(most):
+    stand, way = Stand(500, 540, 0.002, 0.004, most), Way(900)
+    kept = min(900, max(most, 500))
+    back_s = 0.004 if kept > 500 else 0.0
+    for n in (1, 30):
+        assert stand.decode_s(LINE, way, n) == pytest.approx(back_s + LINE.decode(540 + kept - 500, n))
+    n_fit = stand.longest_fit(LINE, way, 0.5, 100)
+    assert stand.fits(LINE, [way], 0.5, 100)[0] in (n_fit, n_fit - 1)
+    outlook = Outlook(LengthDistribution.point(80), 41, longest=80, cut=CUT)
+    worth = outlook.quality([way], [80], stand, lambda n_keep: n_keep / 1000)[0]
+    assert worth == pytest.approx(0.5 * 0.5 + 0.5 * kept / 1000)
+
+
 @pytest.mark.parametrize('steps', [LINE, BENT])
 @pytest.mark.parametrize('seed', range(60))
 def test_many_fits_at_once_are_as_one_by_one_or_a_little_less(steps, seed):

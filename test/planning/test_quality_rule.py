@@ -214,6 +214,34 @@ def test_an_eviction_that_waited_comes_where_the_answer_goes_on_and_is_forgotten
     assert (quick.verdict, quick.n_keep, quick.evict_after) == (Verdict.FITS, 1000, 0)
 
 
+RESTORE_S = 0.004
+
+
+@pytest.mark.parametrize(('table', 'left_s', 'n', 'n_keep'), [
+    (STEEP, 2.0, 10, WHOLE),  # 51 more tokens over the whole cache take 1.03 s
+    (STEEP, 0.97, 10, (800, 810)),  # over 806 entries 0.92 s, and a twentieth to spare
+    (STEEP, 0.93, 10, (725, 735)),
+    (STEEP, 0.84, 10, 500),  # too few would come back: an eighth of what is gone must
+    (STEEP, 0.77, 10, 500),  # and here none can
+    (FLAT, 2.0, 10, 500),  # they are worth nothing
+    (STEEP, 2.0, 58, 500),  # what is still to be written is not worth it
+])
+def test_entries_come_back_where_the_time_for_the_longest_suffices_and_they_are_worth_it(table, left_s, n, n_keep):
+    rule, known = QualityRule(table, min_kept=50), situation(look_tokens=8)
+    plan = rule.first((FULL,), known, 0.9, EVICTION_S)
+    plan = replace(plan, verdict=Verdict.FITS_WITH_EVICTION, n_keep=500, eviction_ratio=0.5, evict_after=0,
+                   pessimistic_tokens=60, fitting_tokens=60, decode_wcet_s=1.0)
+    now = Progress(n, 500 + n - 1, 500, 1.0, most=WHOLE)
+    revised = rule.revise(plan, FULL, known, now, left_s, EVICTION_S, RESTORE_S)
+    assert n_keep[0] < revised.n_keep < n_keep[1] if isinstance(n_keep, tuple) else revised.n_keep == n_keep
+    assert revised.verdict is (Verdict.FITS if n_keep == WHOLE else Verdict.FITS_WITH_EVICTION)
+    assert revised.length_cap == plan.length_cap and revised.evict_after == 0
+    stays = rule.revise(plan, FULL, known, now._replace(most=0), left_s, EVICTION_S)
+    assert stays is plan, 'what is not held stays gone'
+    dear = rule.revise(plan, FULL, known, now, left_s, EVICTION_S, 2.0)
+    assert dear.n_keep == 500, 'nor does anything come back that takes too long'
+
+
 def test_a_look_that_changes_nothing_returns_the_same_plan():
     rule = QualityRule(CLIFF, min_kept=50)
     known = situation(look_tokens=8)

@@ -42,16 +42,16 @@ class Decision:
 
     @property
     def effect(self) -> tuple[int, str, int]:
-        """What tokens depend on: the cap, the weights, and the entries kept by an eviction now (0: there is none).
+        """What tokens depend on: the cap, the weights, and the entries kept by a change now (0: there is none).
 
-        An eviction that waits is decided again at the next look, and a plan that stays evicts nothing, see Replanner.
+        An eviction that waits is decided again at the next look, and a plan that stays changes nothing, see Replanner.
         """
         plan, now = self.plan, self.now
         if now is None:
-            evicts = plan.n_keep < plan.n_x and not plan.evict_after
+            changes = plan.n_keep < plan.n_x and not plan.evict_after
         else:
-            evicts = plan is not self.before and plan.n_keep < now.n_keep and plan.evict_after <= now.n
-        return plan.length_cap, plan.variant, plan.n_keep if evicts else 0
+            changes = plan is not self.before and plan.n_keep != now.n_keep and plan.evict_after <= now.n
+        return plan.length_cap, plan.variant, plan.n_keep if changes else 0
 
 
 @dataclass
@@ -123,6 +123,11 @@ class WatchedPlanner:
         found = Decisions(self.planner, copy.deepcopy(length))
         self._made = found.made
         return found
+
+    @property
+    def brings_back(self) -> bool:
+        """See Planner."""
+        return self.planner.brings_back
 
     def times_of(self, variant: str, sampling: str = 'greedy') -> ExecutionTimes:
         """See Planner."""

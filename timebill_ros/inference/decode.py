@@ -19,8 +19,8 @@ reads the clock once per token and counts; another thread turns the counted toke
 revised plan. Every `replan_tokens` tokens the plan is looked at again.
 
 On an accelerator the step after the next one is started before the next token is read, where that changes no answer:
-not where the plan is to be looked at first, which may evict, and only where two steps fit the time left. At the end of
-an answer a step may have been started whose token nobody reads.
+not where the plan is to be looked at first, which may change the cache, and only where two steps fit the time left. At
+the end of an answer a step may have been started whose token nobody reads.
 """
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     is the next token's position: the prompt length, whatever was evicted. `n_kv` is the number of cached entries,
     `step_s(n_kv)` the estimated seconds of a step, `more_s(width)` what one over several tokens takes longer.
     After every `replan_tokens` tokens (0: never), `replan(n_tokens, n_kv, median seconds of the last steps)` may evict
-    more and returns the number of cached entries. `cap` is the plan's, which it may lower and raise in `control.cap`:
-    there the loop calls it again and, unless that raises the cap, returns CAPPED. At `longest` tokens (0: at `cap`) it
-    returns `cap_reason`. It may set `control.dropped`: then the loop returns ERROR. Where
+    more or bring some back, and returns the number of cached entries. `cap` is the plan's, which it may lower and raise
+    in `control.cap`: there the loop calls it again and, unless that raises the cap, returns CAPPED. At `longest` tokens
+    (0: at `cap`) it returns `cap_reason`. It may set `control.dropped`: then the loop returns ERROR. Where
     `control.pausing` is set, `gives_way(chain)` is called once all tokens that were started have been read. Others may
     use the model inside; it returns whether this answer goes on, whose plan is then looked at. GoalError where the
     model computes NaN or infinity.
@@ -79,7 +79,7 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
     started = control.n_tokens + 1  # tokens that are drawn, or will be once the steps are over that were started
     pace = 0.0
     before, width = None, 1  # when the last step was started, None: none was; the tokens that it took
-    recent, measured = [0.0] * RECENT, 0  # seconds of steps since the last eviction, and their number
+    recent, measured = [0.0] * RECENT, 0  # seconds of steps since the cache was changed last, and their number
     # Not before the second token: until then no step has been measured.
     next_plan = max(replan_tokens, 2) if replan is not None and replan_tokens > 0 else cap
     while True:
@@ -117,8 +117,8 @@ def decode(model, sampler: Sampler, logits, *, position: int, n_kv: int, cap: in
                 next_plan = n + replan_tokens
             cached = n_kv
             n_kv = replan(n, n_kv, median(recent[:min(measured, RECENT)]) if measured else 0.0)
-            if n_kv < cached:
-                measured = 0  # steps over the larger cache took longer and say nothing of those to come
+            if n_kv != cached:
+                measured = 0  # steps over a cache of another size say nothing of those to come
             if control.dropped:
                 return FinishReason.ERROR
             cap = control.cap

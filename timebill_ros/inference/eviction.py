@@ -118,12 +118,17 @@ class Random(Scorer):
 SCORERS: dict[str, type[Scorer]] = {'snapkv': SnapKV, 'key_norm': KeyNorm, 'recent': Recent, 'random': Random}
 
 
+def best(scores: torch.Tensor, n_keep: int) -> torch.Tensor:
+    """Return which `n_keep` entries score highest, [H_kv, n_keep] and ascending per head, of scores [1, H_kv, N]."""
+    return scores[0].topk(n_keep, dim=-1).indices.sort(dim=-1).values
+
+
 def evict(layer: SlotLayer, scorer: Scorer, queries: torch.Tensor, scaling: float, n_keep: int,
-          n_prompt: int | None = None) -> None:
+          n_prompt: int | None = None, told: list[torch.Tensor] | None = None) -> None:
     """Keep the `n_keep` best prompt entries of one layer, for every KV head, in their order.
 
     The first `n_prompt` entries (None: all) are the prompt's, with its window at their end, which an earlier eviction
-    has kept. Entries generated since follow them and stay.
+    has kept. Entries generated since follow them and stay. The scores, [1, H_kv, n_prompt], are added to `told`.
     """
     keys, values = layer.filled()
     n = keys.shape[2]
@@ -131,7 +136,9 @@ def evict(layer: SlotLayer, scorer: Scorer, queries: torch.Tensor, scaling: floa
     if n_keep >= n_prompt:
         return
     scores = scorer.score(keys[:, :, :n_prompt], values[:, :, :n_prompt], queries, scaling, observation_window(n_keep))
-    kept = scores[0].topk(n_keep, dim=-1).indices.sort(dim=-1).values
+    if told is not None:
+        told.append(scores)
+    kept = best(scores, n_keep)
     if n_prompt < n:
         generated = torch.arange(n_prompt, n, device=keys.device).expand(kept.shape[0], -1)
         kept = torch.cat([kept, generated], dim=-1)

@@ -308,14 +308,14 @@ class CausalLM:
         return chain if watch is None else WatchedChain(chain, watch, lambda: (own or self).hidden)
 
     @torch.inference_mode()
-    def evict(self, n_keep: int) -> None:
+    def evict(self, n_keep: int, told: list[torch.Tensor] | None = None) -> None:
         """Keep `n_keep` prompt entries per KV head in every full-attention layer, as the scorer chooses.
 
-        This may be called while decoding, and again: generated entries stay.
+        This may be called while decoding, and again: generated entries stay. `told` gets the scores, layer by layer.
         """
-        for index in self.cache.evictable_layers():
-            recorder = self._recorders[index]
-            evict(self.cache.layers[index], self.scorer, recorder.queries, recorder.scaling, n_keep, self._n_prompt)
+        for i in self.cache.evictable_layers():
+            seen = self._recorders[i]
+            evict(self.cache.layers[i], self.scorer, seen.queries, seen.scaling, n_keep, self._n_prompt, told)
         self._n_prompt = min(n_keep, self._n_prompt)
 
     @torch.inference_mode()

@@ -25,6 +25,9 @@ SnapKV scores by their queries, and the logits of the first token come from them
 
 A sequence that gives way to another (asides.py) has its states here meanwhile, whatever they are, in places that are
 lent to it.
+
+A prompt that was evicted is held while its goal runs (evictions.py), so that entries of it can come back. What is held
+is not dropped for other prompts, but where a sequence that gives way finds no other room.
 """
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ from dataclasses import dataclass
 import torch
 
 from timebill_ros.inference.conventions import MAX_WINDOW
+from timebill_ros.inference.held_prompt import Held, bring_back
 from timebill_ros.inference.kv_cache import SlotCache
 from timebill_ros.inference.turns_watch import TurnsWatch
 
@@ -64,10 +68,14 @@ class PrefixStore:
                            for layer in cache.layers]
         self._n_named = 0
         self._lent: set[int] = set()
+        self._holds: list[Held] = []
+        self._free: list[int] = []
         self.clear()
 
     def clear(self) -> None:
-        """Forget all prompts, what was pinned too. What is lent stays lent."""
+        """Forget all prompts, what was pinned or is held too. What is lent stays lent."""
+        for held in [*self._holds]:
+            self.let_go(held)
         self._known: dict[tuple, Block] = {}
         # A heap: the lowest first, so that prompts lie in one piece.
         self._free = [number for number in range(self.n_blocks) if number not in self._lent]
@@ -141,7 +149,7 @@ class PrefixStore:
         before = blocks[-1].name if blocks else 0
         for start in range(self.unit * len(blocks), len(ids) - self.unit + 1, self.unit):
             if not self._free:
-                oldest = next(iter(self._by_age.values()), None)
+                oldest = self._oldest()
                 if oldest is None or oldest.name in own:
                     break
                 self._drop(oldest)
@@ -151,6 +159,14 @@ class PrefixStore:
             new.append(block)
             before = block.name
         return new
+
+    def _oldest(self) -> Block | None:
+        """Return the block that goes first: of those that nobody holds, the one used longest ago. None: there is none.
+
+        Whoever holds a block holds those before it. So no block is left without them.
+        """
+        return next((block for block in self._by_age.values()
+                     if not any(block.name in held.names for held in self._holds)), None)
 
     def _drop(self, block: Block) -> None:
         del self._by_age[block.name], self._known[block.key]
@@ -167,8 +183,8 @@ class PrefixStore:
 
     @property
     def lendable(self) -> int:
-        """How many slots of a sequence there is room for, if the prompts go that were used longest ago."""
-        return self.unit * (len(self._free) + len(self._by_age))
+        """How many slots of a sequence there is room for, if prompts go, in the end also those that are held."""
+        return self.unit * (len(self._free) + len(self._by_age) + sum(len(held.places) for held in self._holds))
 
     @torch.inference_mode()
     def lend(self) -> list[int] | None:
@@ -177,7 +193,11 @@ class PrefixStore:
         if self.unit * needed > self.lendable:
             return None
         while len(self._free) < needed:
-            self._drop(next(iter(self._by_age.values())))
+            oldest = self._oldest()
+            if oldest is not None:
+                self._drop(oldest)
+            else:  # a goal that cannot give way would be canceled; what another has evicted stays gone instead
+                self.let_go(self._holds[0])
         places = [heapq.heappop(self._free) for _ in range(needed)]
         self._lent.update(places)
         self._copy(places, self._cache.lengths)
@@ -195,6 +215,50 @@ class PrefixStore:
         self._lent.difference_update(places)
         for place in places:
             heapq.heappush(self._free, place)
+
+    # -- holding -------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def hold(self, ids: Sequence[int]) -> Held | None:
+        """Keep a whole prompt until `let_go`; None where there is no room. It is what the cache begins with.
+
+        Where the prompt was read into the store and nobody has needed its places since, only the last tokens are
+        copied, fewer than `unit`.
+        """
+        n, border = len(ids), len(ids) // self.unit * self.unit
+        if self.put(ids) < border:
+            return None
+        blocks = self.find(ids)
+        held = Held(frozenset(block.name for block in blocks))
+        self._holds.append(held)
+        if border < n:
+            if not self._free and (oldest := self._oldest()) is not None:
+                self._drop(oldest)
+            if not self._free:
+                self.let_go(held)
+                return None
+            held.places.append(heapq.heappop(self._free))
+            self._lent.update(held.places)
+            self._copy(held.places, [n] * len(self._areas), first=border)
+        places = torch.tensor([block.number for block in blocks] + held.places, device=self._cache.device)
+        offsets = torch.arange(self.unit, device=places.device)
+        held.rows = (places[:, None] * self.unit + offsets).flatten()[:n]
+        return held
+
+    def let_go(self, held: Held) -> None:
+        """Have the places of a prompt that was held for others again, whether it was let go already or not."""
+        if held.stays:
+            held.stays = False
+            held.scores.clear()
+            self._holds.remove(held)
+            self.give_back(held.places)
+
+    def bring_back(self, held: Held, n_keep: int, n_prompt: int) -> None:
+        """Have the cache hold the `n_keep` best entries of a prompt that is held, in the place of the first `n_prompt`.
+
+        See held_prompt.bring_back.
+        """
+        bring_back(self._cache, self._areas, held, n_keep, n_prompt)
 
     def _copy(self, numbers: list[int], ends: Sequence[int], *, first: int = 0, back: bool = False) -> None:
         """Copy the states of tokens `first` to `ends[i]` of each layer to the places `numbers`, or from there `back`.
@@ -225,6 +289,9 @@ class PrefixStore:
         numbers = sorted([*self._free, *self._lent, *(block.number for block in held)])
         if numbers != list(range(self.n_blocks)):
             raise ValueError(f'the prefix store has {self.n_blocks} places and accounts for {len(numbers)}')
+        known = {block.name for block in held}
+        if any(not hold.names <= known or not self._lent.issuperset(hold.places) for hold in self._holds):
+            raise ValueError(f'a prompt that one of {len(self._holds)} goals holds has left the prefix store')
         if {block.key: block for block in held} != self._known:
             raise ValueError(f'the prefix store holds {len(held)} blocks and finds {len(self._known)}')
         age = {name: i for i, name in enumerate(self._by_age)} | dict.fromkeys(self._pinned, self.n_blocks)

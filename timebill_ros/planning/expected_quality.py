@@ -35,7 +35,10 @@ GRID = 48  # lengths at which times are compared
 
 
 class Way(NamedTuple):
-    """One way to go on: once `after` more tokens have come, evict until `n_keep` entries of the prompt are left."""
+    """One way to go on: once `after` more tokens have come, evict until `n_keep` entries of the prompt are left.
+
+    Where there are fewer now, so many are brought back at once.
+    """
 
     n_keep: int
     after: int = 0  # 0: at once
@@ -47,14 +50,21 @@ class Stand(NamedTuple):
     n_keep: int  # entries of the prompt in the cache
     n_kv: int  # all entries in the cache
     eviction_s: float  # what an eviction takes
+    restore_s: float = 0.0  # what bringing entries back takes
+    most: int = 0  # entries of the prompt that may be there again; 0: none comes back
+
+    def kept(self, way: Way) -> int:
+        """Return how many entries of the prompt are left in the end."""
+        return min(way.n_keep, max(self.n_keep, self.most))
 
     def decode_s(self, steps: StepTime, way: Way, n: int) -> float:
         """Return the seconds until `n` more tokens have come this way. They never fall as `n` grows."""
-        if way.n_keep >= self.n_keep or 0 < n <= way.after:
+        kept = self.kept(way)
+        if kept == self.n_keep or 0 < n <= way.after:
             return steps.decode(self.n_kv, n)
-        left = self.n_kv - self.n_keep + way.n_keep
+        left = self.n_kv - self.n_keep + kept
         if not way.after:
-            return self.eviction_s + steps.decode(left, n)
+            return (self.eviction_s if kept < self.n_keep else self.restore_s) + steps.decode(left, n)
         return steps.decode(self.n_kv, way.after) + self.eviction_s + steps.decode(left, n) - steps.decode(
             left, way.after)
 
@@ -67,12 +77,12 @@ class Stand(NamedTuple):
             return np.zeros(len(ways), dtype=int)
         n = np.unique(np.geomspace(1, n_max, GRID).round())
         after = np.array([[way.after] for way in ways])
-        kept = np.array([[min(way.n_keep, self.n_keep)] for way in ways])
-        evicts, whole = kept < self.n_keep, _decode_s(steps, self.n_kv, n)
+        kept = np.array([[self.kept(way)] for way in ways])
+        changes, stays = kept != self.n_keep, _decode_s(steps, self.n_kv, n)
         left = self.n_kv - self.n_keep + kept
-        evicted = self.eviction_s + _decode_s(steps, left, n) + np.where(
+        changed = np.where(kept < self.n_keep, self.eviction_s, self.restore_s) + _decode_s(steps, left, n) + np.where(
             after > 0, _decode_s(steps, self.n_kv, after) - _decode_s(steps, left, after), 0.0)
-        seconds = np.where(evicts & ((n > after) | (after == 0)), evicted, whole)
+        seconds = np.where(changes & ((n > after) | (after == 0)), changed, stays)
         last = (seconds <= left_s).sum(axis=1) - 1  # the largest of the lengths that fits
         beyond = np.minimum(last + 1, len(n) - 1)
         rows, low = np.arange(len(ways)), np.maximum(last, 0)
@@ -126,9 +136,9 @@ class Outlook:
         came = np.asarray(reached, dtype=float)[:, None]
         shares = np.minimum(1.0, came / self._lengths)
         worth = np.interp(shares, *zip(*self._cut, strict=True))
-        now, then = quality_of(stand.n_keep), np.array([quality_of(way.n_keep) for way in ways])
+        now, then = quality_of(stand.n_keep), np.array([quality_of(stand.kept(way)) for way in ways])
         # Tokens that come over the present cache, of those that the client gets.
-        before = np.array([np.inf if way.n_keep >= stand.n_keep else self._written + way.after for way in ways])
+        before = np.array([np.inf if stand.kept(way) == stand.n_keep else self._written + way.after for way in ways])
         delivered = np.maximum(np.minimum(came, self._lengths), 1.0)
         early = np.minimum(1.0, before[:, None] / delivered)
         return (worth * (now * early + then[:, None] * (1.0 - early))) @ self._weights

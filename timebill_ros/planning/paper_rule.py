@@ -28,10 +28,11 @@ from timebill_ros.request import Plan
 class PaperRule:
     """Evict as little as lets N_W fit, or else as lets N_hat fit; where not even that can be, as much as is allowed.
 
-    (PAPER: solver.) Quality is not weighed.
+    (PAPER: solver.) Quality is not weighed, and nothing that was evicted comes back.
     """
 
     min_kept = 1  # entries that any eviction leaves
+    brings_back = False
 
     def promised_ratio(self, variant: str) -> float:
         """Return the largest eviction ratio for which a promise is made, as far as a goal allows it."""
@@ -47,7 +48,7 @@ class PaperRule:
         return replace(plan, variant=own.variant)
 
     def revise(self, plan: Plan, option: Option, known: Situation, now: Progress, time_left_s: float,
-               eviction_s: float) -> Plan:
+               eviction_s: float, restore_s: float = 0.0) -> Plan:
         """Return the plan made again, `plan` itself where nothing changes. See `Planner.revise`.
 
         The tokens so far count as part of the cache, and the next token is the first of the rest. Where the response

@@ -47,6 +47,11 @@ class Planner:
                           for name in variants for kind in SAMPLING_KINDS}
         self._steps_of = {case: own.steps for case, own in self._times_of.items()}
 
+    @property
+    def brings_back(self) -> bool:
+        """Whether entries that were evicted may come back: where the rule does that, and it is known what it takes."""
+        return self.rule.brings_back and self.times.knows_restores
+
     def times_of(self, variant: str, sampling: str = 'greedy') -> ExecutionTimes:
         """Return the profile of decoding with these weights, empty: the model's own, and this kind of sampling."""
         return self._times_of[variant or self.variants[0], sampling]
@@ -63,7 +68,16 @@ class Planner:
 
         Lengths in a revised plan count from the start of the response. The weights and the cap stay.
         """
+        if now.most > now.n_keep and now.latest < now.factor:
+            revised = self._revise(plan, known, now._replace(factor=now.latest), time_left_s)
+            if revised.n_keep > now.n_keep:
+                return revised
+        return self._revise(plan, known, now, time_left_s)
+
+    def _revise(self, plan: Plan, known: Situation, now: Progress, time_left_s: float) -> Plan:
         variant = plan.variant or self.variants[0]
         option = Option(variant, self._steps_of[variant, known.sampling].scaled(now.factor))
-        revised = self.rule.revise(plan, option, known, now, time_left_s, self.times.eviction(now.n_kv) * now.factor)
+        eviction_s = self.times.eviction(now.n_kv) * now.factor
+        restore_s = self.times.restore(now.n_kv + now.most - now.n_keep) * now.factor if now.most else 0.0
+        revised = self.rule.revise(plan, option, known, now, time_left_s, eviction_s, restore_s)
         return revised if revised is plan else replace(revised, timing_factor=now.factor)

@@ -17,6 +17,9 @@
 Ways to go on are compared by expected quality (expected_quality.py): the whole cache, evictions at once or at one of
 the next looks, on each of the weights. An answer is never destroyed to keep a promise: one is made where it costs no
 more than a stated share of the best quality. Otherwise the best way is taken, whatever the verdict becomes.
+
+Entries that were evicted come back (evictions.py) where N_W fits with them too, with time to spare, and what is still
+to be written is worth it. Lengths and times that were feared and did not come about make that room.
 """
 from __future__ import annotations
 
@@ -36,6 +39,8 @@ from timebill_ros.timing.step_time import StepTime
 
 LEAST_GROWTH = 1.05  # an eviction is worth its risk only where N_fit grows so much
 LEAST_WORTH = 0.05  # a response that would be lost is worth a cap where the text keeps this share of the quality
+LEAST_BACK = 8  # entries come back only where that is at least such a part of what is gone
+LEAST_GAIN = 1.02  # and where the expected quality grows so much
 LOOKS = (1, 2, 4, 8)  # looks at the plan from now at which an eviction may come
 
 
@@ -61,6 +66,7 @@ class QualityRule:
     table: QualityTable
     promise_quality: float = 0.9
     min_kept: int = 128
+    brings_back = True  # what was evicted may come back
 
     def measured(self, variant: str) -> str:
         """Return the variant whose curve counts: the model's own weights have some curve in any case."""
@@ -80,18 +86,20 @@ class QualityRule:
         return case.plan(options, n_hat, n_w)
 
     def revise(self, plan: Plan, option: Option, known: Situation, now: Progress, time_left_s: float,
-               eviction_s: float) -> Plan:
+               eviction_s: float, restore_s: float = 0.0) -> Plan:
         """Return the plan made again, `plan` itself where nothing changes. See `Planner.revise`.
 
-        The tokens so far count as part of the cache.
+        `restore_s`: what bringing all back takes that was evicted. The tokens so far count as part of the cache.
         """
         bounds, n = known.bounds, now.n
         n_w = known.pessimistic(n)
         unchanged = Verdict.FITS if now.n_keep == known.n_x else Verdict.FITS_WITH_EVICTION
+        stand = Stand(now.n_keep, now.n_kv, eviction_s, restore_s, now.most)
+        steps, left_s, rest = option.steps.scaled(bounds.time_bound), time_left_s - bounds.reserve_s, n_w - n + 1
         if plan.verdict is unchanged and plan.n_keep == now.n_keep and n_w <= known.n_max and solver.fits(
-                option.steps.scaled(bounds.time_bound), now.n_kv, n_w - n + 1, time_left_s - bounds.reserve_s):
+                steps, now.n_kv, rest, left_s) and not _room_again(stand, steps, left_s, rest, bounds.time_bound):
             return plan  # the usual case. Nothing more is computed, because the next token waits for this.
-        case = _Case(self, known, Stand(now.n_keep, now.n_kv, eviction_s), n, time_left_s, option.variant)
+        case = _Case(self, known, stand, n, time_left_s, option.variant)
         n_hat = min(expected(known.distribution, known.n_max, n), n_w)
         revised = case.plan([option], n_hat, n_w)
         # A response that would be lost ends before. How many tokens fit is decided at the last look before the cap or
@@ -125,7 +133,7 @@ class _Case:
     def plan(self, options: Sequence[Option], n_hat: int, n_w: int) -> Plan:
         """Return the plan of the best choice among the weights `options`; lengths count from the response's start."""
         if n_w <= self.known.n_max and self._worst_fit(options[0], self.stay) >= n_w:
-            return self._as_plan(options[0], self.stay, n_hat, n_w, n_w, 1.0)
+            return self._as_plan(options[0], self._back(options[0], n_w) or self.stay, n_hat, n_w, n_w, 1.0)
         choices, promises = [], []
         for option in options:
             if self.rule.table.has(option.variant) or option.variant == self.own:
@@ -141,6 +149,15 @@ class _Case:
         whole = self.rule.table.of(self.rule.measured(self.own), 0.0)
         return self._as_plan(best.option, best.way, n_hat, n_w, max(choice.fit for choice in choices),
                              best.value / whole if whole else 1.0)
+
+    def _back(self, option: Option, n_w: int) -> Way | None:
+        """Return the way that brings as many entries back as N_W leaves room for; None: there is none worth it."""
+        n_keep = _room_again(self.stand, option.steps.scaled(self.caution), self.worst_left_s, n_w - self.written,
+                             self.caution)
+        if not n_keep:
+            return None
+        stay, back = self._valued(option, [self.stay, Way(n_keep)])
+        return back.way if back.value >= LEAST_GAIN * stay.value else None
 
     def _ways(self, option: Option, n_hat: int) -> Iterable[Way]:
         """Return the evictions to compare: those of the table, the largest, and the least that lets N_hat fit."""
@@ -203,7 +220,7 @@ class _Case:
                                                                          self.worst_left_s, self.most)
 
     def _slow_stand(self, times: float) -> Stand:
-        return self.stand._replace(eviction_s=self.stand.eviction_s * times)
+        return self.stand._replace(eviction_s=self.stand.eviction_s * times, restore_s=self.stand.restore_s * times)
 
     def _valued(self, option: Option, ways: list[Way]) -> list[_Choice]:
         """Return what each way gives on these weights."""
@@ -238,3 +255,17 @@ class _Case:
                     variant=option.variant,
                     evict_after=self.written + way.after if way.after and way.n_keep < stand.n_keep else 0,
                     quality=max(0.0, worth))
+
+
+def _room_again(stand: Stand, steps: StepTime, left_s: float, n: int, caution: float) -> int:
+    """Return how many entries of the prompt may be there again where `n` more tokens are to fit; 0: none comes back.
+
+    `steps` and `left_s` are those that promises are made for, `caution` times as long as expected. Some time is left to
+    spare, so that the next look does not evict again.
+    """
+    if stand.most <= stand.n_keep:
+        return 0
+    slow, steps = stand._replace(restore_s=stand.restore_s * caution * LEAST_GROWTH), steps.scaled(LEAST_GROWTH)
+    keeps = range(stand.n_keep - (stand.n_keep - stand.most) // LEAST_BACK, stand.most + 1)
+    fitting = bisect_right(keeps, left_s, key=lambda n_keep: slow.decode_s(steps, Way(n_keep), n))
+    return keeps[fitting - 1] if fitting else 0

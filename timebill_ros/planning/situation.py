@@ -67,6 +67,8 @@ class Progress(NamedTuple):
     n_kv: int  # entries in the cache, generated ones too
     n_keep: int  # entries of the prompt among them
     factor: float  # how much longer than profiled a step takes now
+    most: int = 0  # entries of the prompt that the cache may hold again; 0: what was evicted stays gone
+    latest: float = 1.0  # the factor of the last steps alone, which entries that come back are planned with
 
 
 class Option(NamedTuple):

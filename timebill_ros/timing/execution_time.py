@@ -23,12 +23,14 @@ In seconds (PAPER: ETE and deployment):
     prefix      t_go(N_r) = g_1*N_r + g_0                                               N_r known tokens, FRESH new ones
     draw        one number for each kind of sampling (request.Sampling.kind)
     pause       t_pa(N) = h_1*N + h_0                                                  N cached entries
+    restore     t_re(N) = r_1*N + r_0                                                  N cached entries afterwards
     forced      one number: each token more in a decode step of WIDE tokens (inference/grammars/chain.py)
 
 A prompt of which N_r tokens are known is read in t_go(N_r) + max(0, t_pf(N_x) - t_pf(N_r + FRESH)): more new tokens
 than FRESH take what they take at their place in a prompt that is read at once.
 
-A pause is what a request that gives way costs by itself: its entries are copied elsewhere, and back.
+A pause is what a request that gives way costs by itself: its entries are copied elsewhere, and back. To restore is to
+bring entries of the prompt back that were evicted.
 
 A step includes a greedy draw of its token. Another kind of sampling takes longer by the difference of two draws.
 
@@ -48,7 +50,7 @@ from timebill_ros.timing.step_time import StepTime
 STEP, SECONDS = ('p', 'q', 'bend', 'knee'), 'seconds'
 COSTS = {'prefill': ('a', 'b', 'c', 'd', 'prefill_floor', 'chunk_tokens'), 'step': STEP, 'eviction': ('e_1', 'e_0'),
          'prediction': ('a_p', 'b_p', 'c_p'), 'prefix': ('g_1', 'g_0'), 'pause': ('h_1', 'h_0'),
-         'forced': ('forced_s',)}
+         'restore': ('r_1', 'r_0'), 'forced': ('forced_s',)}
 WIDE = 9  # tokens of the step of several that 'forced' is measured on
 NEVER = 1 << 30
 FRESH = 64  # new tokens of the prompts that the cost 'prefix' is measured on
@@ -81,6 +83,8 @@ class ExecutionTimes:
     g_0: float = 0.0  # both 0: not measured
     h_1: float = 0.0
     h_0: float = 0.0  # both 0: not measured
+    r_1: float = 0.0
+    r_0: float = 0.0  # both 0: not measured
     forced_s: float = 0.0  # seconds of each token more in a step of WIDE; 0: not measured
     variants: dict[str, dict[str, float]] = field(default_factory=dict)  # weight precision -> its own p, q, bend, knee
     draws: dict[str, float] = field(default_factory=dict)  # kind of sampling -> seconds of drawing one token
@@ -187,6 +191,15 @@ class ExecutionTimes:
         """Return t_pa: seconds for putting a request with `n_kv` cached entries aside and taking it up again."""
         return self.h_1 * n_kv + self.h_0
 
+    def restore(self, n_kv: int) -> float:
+        """Return t_re: seconds for bringing entries of a prompt back, of which `n_kv` entries are cached afterwards."""
+        return self.r_1 * n_kv + self.r_0
+
+    @property
+    def knows_restores(self) -> bool:
+        """Whether it was measured what bringing entries back takes."""
+        return self.r_1 > 0 or self.r_0 > 0
+
     def prediction(self, n_p: int) -> float:
         """Return t_predict: seconds of the length predictor on `n_p` tokens while prefill runs beside it."""
         return (self.a_p * n_p + self.b_p) * n_p + self.c_p
@@ -200,7 +213,8 @@ class ExecutionTimes:
             return self.forced_s
         times = self.of_variant(variant)
         return {'prefill': times.prefill, 'step': times.step, 'run': times.step, 'eviction': times.eviction,
-                'prediction': times.prediction, 'prefix': times.prefix, 'pause': times.pause}[kind](n)
+                'prediction': times.prediction, 'prefix': times.prefix, 'pause': times.pause,
+                'restore': times.restore}[kind](n)
 
     def predictor_bound(self, n_x: int, reused: int = 0) -> int:
         """Return N_p: the longest predictor input (tokens, 0 to `n_x`) that prefill of `n_x` tokens hides.

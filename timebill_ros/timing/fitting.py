@@ -76,8 +76,8 @@ def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
 
     chunk_tokens: tokens of a prefill chunk; 0 for prefill in one piece, and then without d.
 
-    Kinds 'eviction', 'prefix', 'pause' and 'prediction' may be missing; their coefficients are then 0. ProfileError
-    where there are fewer than two lengths of 'prefill', of 'step' or of a variant's steps.
+    Kinds 'eviction', 'prefix', 'pause', 'restore' and 'prediction' may be missing; their coefficients are then 0.
+    ProfileError where there are fewer than two lengths of 'prefill', of 'step' or of a variant's steps.
     """
     for kind in ('prefill', 'step', *(kind for kind in points if kind.startswith('step:'))):
         if len({n for n, _ in points.get(kind, [])}) < 2:
@@ -107,6 +107,8 @@ def fit(points: Points, chunk_tokens: int = 0) -> ExecutionTimes:
         coefficients('g_1 g_0', 'prefix', line, one)
     if points.get('pause'):
         coefficients('h_1 h_0', 'pause', line, one)
+    if points.get('restore'):
+        coefficients('r_1 r_0', 'restore', line, one)
     if points.get('prediction'):
         coefficients('a_p b_p c_p', 'prediction', square, line, one)
     if points.get('forced'):

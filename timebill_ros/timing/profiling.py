@@ -38,12 +38,13 @@ import torch
 from timebill_ros.inference.board import clock_limits, power_mode
 from timebill_ros.inference.devices import device_name, library_versions
 from timebill_ros.inference.eviction import MAX_WINDOW
+from timebill_ros.inference.evictions import Evictions
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.prompt_reading import read_prompt
 from timebill_ros.inference.sampling import Sampler
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.request import Sampling
-from timebill_ros.timing import fitting, grammar_costs, pause_costs, prefix_costs
+from timebill_ros.timing import fitting, grammar_costs, pause_costs, prefix_costs, restore_costs
 from timebill_ros.timing.execution_time import FRESH
 from timebill_ros.timing.fitting import Points
 from timebill_ros.timing.profile import Identity, Profile
@@ -97,6 +98,7 @@ def measure(model: CausalLM, predictor: PredictionExecutor | None, *, chunk_toke
     'eviction'      scoring a prompt of that many tokens and compacting its cache
     'prefix'        FRESH new tokens after that many known ones, which are taken from the store of prompts
     'pause'         putting a sequence of that many cached entries aside and taking it up again
+    'restore'       bringing back what was evicted of a prompt, so that that many entries are cached
     'draw:top_p'    one token drawn by that kind of sampling (SAMPLINGS) after a prompt of that many tokens
     'forced'        each token more in a decode step of several after a prompt of that many tokens
 
@@ -203,15 +205,17 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
         _steps(model, sampler, logits, n + n_steps, n + n_steps, points, f'step:{variant}', n_steps)
         model.use_variant(model.variant)
     n_generated = n_steps * (1 + len(other_variants(model)))
-    if model.supports_eviction and n > SHORTEST:
-        n_keep = n // 8
-        start = time.perf_counter()
-        model.evict(n_keep)
-        model.synchronize()
-        points['eviction'] = [[n, time.perf_counter() - start]]
-        _steps(model, sampler, logits, n + n_generated, n_keep + n_generated, points, n_steps=n_steps)
-    if with_draws:
-        add(points, grammar_costs.measure(model, logits, n, n + 2 * n_generated, points['step'][-1][1]))
+    with Evictions(model, ids, reversible=True) as evictions:
+        if model.supports_eviction and n > SHORTEST:
+            n_keep = n // 8
+            start = time.perf_counter()
+            evictions.evict(n_keep)
+            model.synchronize()
+            points['eviction'] = [[n, time.perf_counter() - start]]
+            _steps(model, sampler, logits, n + n_generated, n_keep + n_generated, points, n_steps=n_steps)
+        if with_draws:
+            add(points, grammar_costs.measure(model, logits, n, n + 2 * n_generated, points['step'][-1][1]))
+        add(points, restore_costs.measure(model, evictions))
     if model.prefixes is not None and n > FRESH + model.prefixes.unit:
         points['prefix'] = [prefix_costs.measure(model, ids, chunk_tokens)]
     return points

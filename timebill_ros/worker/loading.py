@@ -38,7 +38,7 @@ from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.resources import cache_directory, key_of, steps_directory
 from timebill_ros.settings import NO_PREDICTOR, STATES
-from timebill_ros.timing import pause_costs, prefix_costs
+from timebill_ros.timing import pause_costs, prefix_costs, restore_costs
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
 from timebill_ros.timing.profile_journal import ProfileJournal
@@ -285,7 +285,7 @@ def load_engine(settings: dict, *, anew: bool = True) -> Loaded:
     chunk = choices.prefill_chunk_tokens
     this_start.begin(PROFILE)
     profile, where = find_profile(settings, model, predictor, chunk, anew=anew)
-    profile = pause_costs.added_to(profile, model)
+    profile = restore_costs.added_to(pause_costs.added_to(profile, model), model)
     chunk_in_use = chunk if model.chunked_prefill else 0
     if profile.times.chunk_tokens != chunk_in_use:
         log.warning('the profile was measured with prefill chunks of %d tokens, and prefill_chunk_tokens is %d',
