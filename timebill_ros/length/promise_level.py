@@ -29,7 +29,7 @@ from timebill_ros.deadline import Clock
 
 STEP = 1.5  # a larger one follows a change sooner, and promises and refuses by turns
 LEAST_STEP, LARGEST_STEP = 0.1, 3.0
-HIGHEST = 0.9  # of the level
+HIGHEST = 3.0  # of the level: more than the bounds take, so that promises kept in a row make up for a miss after them
 HIGHEST_EACH = 0.5  # of a bound: what is promised is more likely than not to be within each
 LOWEST = 0.02  # of the level, as a share of the miss rate: at and below it the bounds are infinite
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the level that lengths may have
@@ -42,7 +42,8 @@ class PromiseLevel:
 
     This is adaptive conformal inference (Gibbs and Candes, arXiv 2106.00170) on a scale of factors, by promises only:
     each that was kept multiplies it by `exp(step * miss_rate)`, each that was missed by `exp(-step * (1 - miss_rate))`.
-    As it has a floor and a ceiling, the misses of T promises are at most `miss_rate * T` and
+    Where promises are kept for long, the level rises beyond what the bounds take: that is a credit for the misses after
+    them, so that these lower no bound at once. As it has a floor and a ceiling, the misses of T promises are at most `miss_rate * T` and
     `log(HIGHEST / (LOWEST * miss_rate)) / step` more, whatever lengths and times do; and where promises could be missed
     more often, they approach that rate.
 
