@@ -43,9 +43,9 @@ class PromiseLevel:
     This is adaptive conformal inference (Gibbs and Candes, arXiv 2106.00170) on a scale of factors, by promises only:
     each that was kept multiplies it by `exp(step * miss_rate)`, each that was missed by `exp(-step * (1 - miss_rate))`.
     Where promises are kept for long, the level rises beyond what the bounds take: that is a credit for the misses after
-    them, so that these lower no bound at once. As it has a floor and a ceiling, the misses of T promises are at most `miss_rate * T` and
-    `log(HIGHEST / (LOWEST * miss_rate)) / step` more, whatever lengths and times do; and where promises could be missed
-    more often, they approach that rate.
+    them, so that these lower no bound at once. As it has a floor and a ceiling, the misses of T promises are at most
+    `miss_rate * T` and `log(HIGHEST / (LOWEST * miss_rate)) / step` more, whatever lengths and times do; and where
+    promises could be missed more often, they approach that rate.
 
     At the floor nothing can be said, and the bounds are infinite: nothing but the longest answers is promised. There
     goals without a promise count too: as many as make up for one miss let one more promise be tried. A level below the
