@@ -76,6 +76,24 @@ REFUSED = [  # changes to a good request -> the offending value in the sentence
     ({'response_schema': '{"type": '}, "no JSON"),
     ({'response_schema': '[1]'}, "must be a JSON object, such as {\"type\": \"object\"}, got '[1]'"),
     ({'response_schema': '[' * 60_000}, 'no JSON'),
+    *[({'response_schema': text}, f'response_schema{told}') for text, told in (
+        ('{"anyOf": 5}', '.anyOf must be a list of one or more schemas, got 5'),
+        ('{"anyOf": []}', '.anyOf must be a list of one or more schemas, got []'),
+        ('{"oneOf": [{"allOf": {}}]}', '.oneOf[0].allOf must be a list of schemas, got {}'),
+        ('{"type": {}}', '.type must be one of object, array, string, integer, number, boolean, null, or a list of '
+                         'these, got {}'),
+        ('{"type": []}', '.type must be'), ('{"type": ["null", "any"]}', '.type must be'),
+        ('{"enum": [1, {}], "type": {}}', '.type must be'), ('{"enum": 5}', '.enum must be a list of values, got 5'),
+        ('{"enum": []}', '.enum must be a list of one or more values, got []'),
+        ('{"properties": 5}', '.properties must be an object that has a schema for each name, got 5'),
+        ('{"properties": {"type": 5}}', '.properties.type must be a schema, which is an object, true or false, got 5'),
+        ('{"$defs": {"a": {"items": [{"maxItems": "x"}]}}}', '.$defs.a.items[0].maxItems must be a whole number, 0 or '
+                                                           'more, got "x"'),
+        ('{"additionalProperties": 3}', '.additionalProperties must be a schema'),
+        ('{"minLength": true}', '.minLength'),
+        ('{"maximum": "1"}', '.maximum must be a number, got "1"'), ('{"required": "a"}', '.required'),
+        ('{"properties": {"' + 'a' * 9000 + '": 5}}', ' .. ' + 'a' * 100 + ' must be a schema'),
+        ('{"a": [' + '{"items": ' * 900 + '3' + '}' * 900 + '], "type": 3}', '.type must be'))],
     ({'response_schema': ' ' * MAX_SCHEMA_CHARACTERS + '{}'}, f'has {MAX_SCHEMA_CHARACTERS + 2} characters'),
     ({'regex': 'a' * (MAX_REGEX_CHARACTERS + 1)}, f'regex has {MAX_REGEX_CHARACTERS + 1} characters'),
     ({'choices': ['a'] * (MAX_CHOICES + 1)}, f'holds {MAX_CHOICES + 1} choices'),
@@ -114,6 +132,10 @@ def test_too_many_characters(changes):
     sampled(stop=['x' * MAX_STOP_CHARACTERS] * MAX_STOP_STRINGS),
     {'response_schema': '{}'},
     {'response_schema': '{"type": "object"}'},
+    {'response_schema': '{"properties": {"type": {"enum": [{"type": 5}]}, "enum": {}, "b": true}}'},
+    {'response_schema': '{"default": {"type": 5}, "const": {"anyOf": 5}, "allOf": [], "prefixItems": []}'},
+    {'response_schema': '{"anyOf": [{"enum": []}, {"type": ["null", "string"]}], "items": [{}], "required": []}'},
+    {'response_schema': '{"items": ' * 500 + '{"maximum": 1.5, "maxItems": 3}' + '}' * 500},
     {'choices': ['a' * MAX_CHOICE_CHARACTERS] * MAX_CHOICES},
     {'regex': 'a' * MAX_REGEX_CHARACTERS},
 ])
@@ -152,6 +174,11 @@ def test_times_that_are_not_ahead(budget_s, deadline_in_s, default_s, sentence):
                          default_time_budget_s=default_s)
     assert caught.value.code is (ErrorCode.INFEASIBLE if sentence.startswith('deadline') else ErrorCode.INVALID_GOAL)
     assert sentence in str(caught.value)
+
+
+def test_what_float32_makes_of_a_ratio_just_below_1_is_told():
+    with pytest.raises(GoalError, match='float32'):
+        check(replace(GOOD, max_eviction_ratio=1.0), max_prompt_characters=MOST_CHARACTERS)
 
 
 OF_MODEL = {'temperature': 0.6, 'top_p': 0.95, 'top_k': 20, 'min_p': 0.05, 'repetition_penalty': 1.05}

@@ -17,7 +17,9 @@ import json
 
 import pytest
 
-from timebill_ros.longest_instance import LONGEST, longest_instance
+from timebill_ros import longest_instance as tested
+from timebill_ros.longest_instance import LONGEST, MOST_SCHEMAS, longest_answer, longest_instance
+from timebill_ros.request import Request
 
 
 def closed(**properties):
@@ -49,7 +51,9 @@ def test_longest(schema, longest):
     {'type': 'string', 'maxLength': 4, 'pattern': 'a+'}, {'type': 'array', 'items': {}, 'maxItems': 3},
     {'type': 'string', 'maxLength': LONGEST}, {'type': 'array', 'items': {'enum': ['a' * 100]}, 'maxItems': 1000},
     {'type': 'string', 'maxLength': 'x'}, {'type': 'other'}, True,
-    {'allOf': [{'type': 'null'}]},
+    {'allOf': [{'type': 'null'}]}, {'anyOf': 5}, {'anyOf': []}, {'type': []}, {'type': {}}, {'type': [{}]},
+    {'enum': []}, {'enum': 5}, {**closed(), 'properties': 5}, {'const': 'a' * LONGEST},
+    {'anyOf': [{'enum': ['a' * LONGEST]}]},
 ])
 def test_not_known(schema):
     assert longest_instance(schema) is None
@@ -60,3 +64,46 @@ def test_schemas_within_schemas_are_bounded():
     for _ in range(50):
         schema = {'anyOf': [schema]}
     assert longest_instance(schema) is None
+
+
+def asked(schema) -> Request:
+    return Request('a', 0.0, 1.0, prompt='x', response_schema=schema if isinstance(schema, str) else json.dumps(schema))
+
+
+def test_each_schema_is_looked_at_once(monkeypatch):
+    """However often its kind is named: it would be 100 ** 8 looks."""
+    looks = []
+    monkeypatch.setattr(tested._Search, 'longest', lambda self, schema, depth, look=tested._Search.longest: (
+        looks.append(depth), look(self, schema, depth))[1])
+    schema: dict = {'type': 'null'}
+    for _ in range(8):
+        schema = {**closed(a=schema), 'type': ['object'] * 100}
+    assert json.loads(longest_instance(schema))['a']['a']['a'].keys() == {'a'}
+    assert looks == list(range(9))
+    assert longest_answer(asked(schema)) == len(longest_instance(schema)) and looks == [*range(9)] * 3
+
+
+def test_only_so_many_schemas_are_looked_at():
+    def wide(n):
+        return {'anyOf': [{'type': 'null'}] * n}
+
+    assert longest_instance(wide(MOST_SCHEMAS - 1)) == 'null'
+    assert longest_instance(wide(MOST_SCHEMAS)) is None
+    shared: dict = {'type': 'null'}
+    for _ in range(12):
+        shared = {'anyOf': [shared] * 12}
+    assert longest_instance(shared) is None
+
+
+@pytest.mark.parametrize('depth', [100, 900, 100_000])
+def test_deep_values_are_not_indented(depth):
+    """Their white space grows with the square of their text."""
+    text = '{"const": ' + '[' * depth + '1, ' * 2000 + '1' + ']' * depth + '}'
+    assert longest_answer(asked(text)) is None
+    flat = longest_answer(asked('{"const": [' + '1, ' * 2000 + '1]}'))
+    assert flat == len(json.dumps([1] * 2001, indent=2))
+
+
+def test_what_is_no_schema_has_no_longest_answer():
+    for text in ('{', '[1]', '5', '{"type": {}}', '{"items": ' * 3000):
+        assert longest_answer(asked(text)) is None

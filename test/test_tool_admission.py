@@ -91,3 +91,19 @@ def test_tools_and_calls_count_as_part_of_the_prompt():
     with pytest.raises(GoalError) as caught:
         admission.check(request, max_prompt_characters=100)
     assert caught.value.code is ErrorCode.PROMPT_TOO_LONG
+
+
+def test_their_characters_are_counted_once():
+    """Every event of the dispatcher asks for all goals that wait, and a goal may hold 100,000 calls."""
+    request = Request('id', 0.0, 1.0, messages=[dict(message) for message in CALLED])
+    n = request.characters
+    request.messages.clear()
+    assert request.characters == n == len('godonestop{}')
+
+
+@pytest.mark.parametrize('tool', ['{"type": %s}', '{"type": "function", "function": {"name": %s}}',
+                                  '{"type": "function", "function": {"name": "a", "parameters": %s}}'])
+def test_a_wrong_value_that_is_too_deep_to_be_shown_is_told(tool):
+    for depth in (500, 900, 960, 985):  # how deep JSON may be read and shown depends on who asks
+        told = refusal(tools='[' + tool % ('[' * depth + ']' * depth) + ']')
+        assert told.startswith('tools')

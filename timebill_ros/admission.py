@@ -38,6 +38,12 @@ MAX_CHOICE_CHARACTERS = 1024
 PENALTIES = (0.01, 100.0)  # repetition penalties; beyond them logits might overflow
 LARGEST_SEED = 2 ** 53 - 1  # of those that are drawn: what reads JSON into floats tells them apart
 _NEUTRAL = Sampling()
+# Keywords of JSON Schema: those whose value is a schema, a list of schemas, schemas by name, and a number of things.
+TYPES = ('object', 'array', 'string', 'integer', 'number', 'boolean', 'null')
+_SCHEMA = ('items', 'additionalProperties')
+_OF_SCHEMAS = ('anyOf', 'oneOf', 'allOf', 'prefixItems')
+_OF_NAMES = ('properties', 'patternProperties', '$defs', 'definitions')
+_COUNTS = ('minItems', 'maxItems', 'minLength', 'maxLength', 'minProperties', 'maxProperties')
 
 
 def _invalid(message: str) -> GoalError:
@@ -101,7 +107,9 @@ def check(request: Request, *, max_prompt_characters: int) -> None:
     if request.strategy not in STRATEGIES:
         raise _invalid(f'overrun_strategy {int(request.strategy)} is not served')
     if not 0 <= request.max_eviction_ratio < 1:  # also false for NaN
-        raise _invalid(f'max_eviction_ratio must be in [0, 1) or negative, got {request.max_eviction_ratio}')
+        why = ': the field is a float32, in which numbers from 0.99999998 on become 1; 0.9999 is taken' \
+            if request.max_eviction_ratio == 1 else ''
+        raise _invalid(f'max_eviction_ratio must be in [0, 1) or negative, got {request.max_eviction_ratio}{why}')
     if len(request.closing_text) > MAX_CLOSING_CHARACTERS:
         raise _invalid(f'closing_text has {len(request.closing_text)} characters; at most {MAX_CLOSING_CHARACTERS} '
                        'are taken')
@@ -157,3 +165,71 @@ def _check_schema(text: str) -> None:
         raise _invalid(f'response_schema is no JSON: {error}; it begins with {text[:64]!r}') from error
     if not isinstance(schema, dict):
         raise _invalid(f'response_schema must be a JSON object, such as {{"type": "object"}}, got {text[:64]!r}')
+    _check_keywords(schema)
+
+
+def _check_keywords(schema: dict) -> None:
+    """Raise GoalError, with the offending value, where a keyword of a JSON Schema has a value that it cannot have.
+
+    Schemas within it are looked at too, each once; the worker, which compiles it, says what of the rest it does not
+    follow.
+    """
+    left: list[tuple[object, tuple]] = [(schema, ())]  # (a schema, its place: the place that it is in, and its name)
+    while left:
+        found, place = left.pop()
+        if isinstance(found, bool) and place:
+            continue
+        if not isinstance(found, dict):
+            raise _wrong(place, 'a schema, which is an object, true or false', found)
+        for keyword, value in found.items():
+            here = (place, f'.{keyword}')
+            needed = _needed(keyword, value)
+            if needed:
+                raise _wrong(here, needed, value)
+            if keyword in _OF_NAMES:
+                left += [(part, (here, f'.{name}')) for name, part in value.items()]
+            elif keyword in _OF_SCHEMAS or keyword == 'items' and isinstance(value, list):
+                left += [(part, (here, f'[{index}]')) for index, part in enumerate(value)]
+            elif keyword in _SCHEMA:
+                left.append((value, here))
+    if schema.get('enum') == []:
+        raise _wrong(((), '.enum'), 'a list of one or more values', [])
+
+
+def _needed(keyword: str, value) -> str:
+    """Return what the value of a keyword must be; empty: it is that, or any value will do."""
+    if keyword == 'type':
+        kinds = value if isinstance(value, list) else [value]
+        fits = bool(kinds) and all(isinstance(kind, str) and kind in TYPES for kind in kinds)
+        return '' if fits else f'one of {", ".join(TYPES)}, or a list of these'
+    if keyword in _OF_NAMES:
+        return '' if isinstance(value, dict) else 'an object that has a schema for each name'
+    if keyword in _OF_SCHEMAS:
+        some = keyword in ('anyOf', 'oneOf')  # an empty one of these allows nothing, of the others anything
+        fits = isinstance(value, list) and (value or not some)
+        return '' if fits else f'a list of {"one or more " if some else ""}schemas'
+    if keyword == 'enum':
+        return '' if isinstance(value, list) else 'a list of values'
+    if keyword == 'required':
+        fits = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        return '' if fits else 'a list of names'
+    if keyword in _COUNTS:
+        return '' if type(value) is int and value >= 0 else 'a whole number, 0 or more'
+    if keyword in ('minimum', 'maximum'):
+        return '' if type(value) in (int, float) else 'a number'
+    return ''
+
+
+def _wrong(place: tuple, needed: str, value) -> GoalError:
+    """Return the error of a keyword's value; `place`: see _check_keywords."""
+    names: list[str] = []
+    while place:
+        place, name = place
+        names.append(name)
+    where = ''.join(reversed(names))
+    where = where if len(where) <= 120 else f' .. {where[-100:]}'
+    try:
+        shown = json.dumps(value)[:64]
+    except RecursionError:
+        shown = 'a value nested too deeply'
+    return _invalid(f'response_schema{where} must be {needed}, got {shown}')

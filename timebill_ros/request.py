@@ -25,6 +25,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from timebill_ros.codes import ErrorCode, FinishReason, OnCut, Strategy, Thinking, Tier, ToolChoice, Verdict
 
@@ -137,9 +138,12 @@ class Request:
         """Whether the goal asks for JSON of a schema, one of some choices, or what a regular expression matches."""
         return bool(self.response_schema or self.choices or self.regex)
 
-    @property
+    @cached_property
     def characters(self) -> int:
-        """The number of characters in the prompt, or in all messages and the tools."""
+        """The number of characters in the prompt, or in all messages and the tools.
+
+        Counted once: a goal may hold 100,000 calls, and every event of the dispatcher asks for all goals that wait.
+        """
         return len(self.prompt) + len(self.tools) + sum(
             len(message['content']) + sum(len(call['name']) + len(call['arguments'])
                                           for call in message.get('tool_calls', ())) for message in self.messages)

@@ -52,7 +52,10 @@ def check_tools(request: Request) -> None:
         raise _invalid(f'tools is no JSON: {error}; it begins with {request.tools[:64]!r}') from error
     if not isinstance(tools, list) or not 0 < len(tools) <= MAX_TOOLS:
         raise _invalid(f'tools must be a JSON list of 1 to {MAX_TOOLS} functions, got {request.tools[:64]!r}')
-    names = [_check_tool(tool, f'tools[{index}]') for index, tool in enumerate(tools)]
+    try:
+        names = [_check_tool(tool, f'tools[{index}]') for index, tool in enumerate(tools)]
+    except RecursionError:  # where a value that is wrong is to be shown
+        raise _invalid('tools holds a wrong value, which is nested too deeply to be shown') from None
     if len(set(names)) < len(names):
         raise _invalid(f'tools names {max(names, key=names.count)!r} more than once')
 

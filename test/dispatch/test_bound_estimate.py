@@ -15,12 +15,14 @@
 """Estimates that the node makes while the worker is busy: as the planner would, with a token bound and the queue."""
 import json
 import random
+import unicodedata
 
 import pytest
 from fake_worker import MARGIN_S, READY, START_S, Harness
 
 from timebill_ros.codes import Part, Thinking, Verdict
-from timebill_ros.dispatch.bound_estimate import Costs, Table, Waiting, estimate
+from timebill_ros.dispatch import bound_estimate
+from timebill_ros.dispatch.bound_estimate import Costs, Table, Waiting, _written, estimate
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.pessimistic_length import FixedFactor
 from timebill_ros.planning.planner import Planner
@@ -183,6 +185,50 @@ def test_tools_are_a_part_of_the_prompt():
     assert costs().token_bound(goal(n=0, messages=called)) >= len('a{"b": [1]}')
 
 
+TEXTS = ['{}', '[]', '', '{"a": [1, 2, {"b": null}], "c<": "[{,\\"]"}', '[1e5, -1E+300, 1e15, 0.5, {"a": 1e999}]',
+         '["\u00e9", "\\u00e9", "\N{GRINNING FACE}", "a & b > \\\\", true]', '[' * 60 + '1, ' * 30 + '1' + ']' * 60]
+
+
+@pytest.mark.parametrize('text', TEXTS)
+def test_json_is_counted_as_long_as_a_template_may_write_it(text):
+    """Without writing it: what is indented grows with the square of its depth."""
+    wordy = json.dumps(json.loads(text or '""'), indent=4) if text else ''
+    least = len(wordy) + 5 * sum(map(wordy.count, "<>&'"))
+    assert least <= _written(text, 10 ** 9) <= 2 * least + 60
+    assert costs(max_context=10 ** 9).token_bound(chat(tools=text)) == 2 + _written(text, 10 ** 9)
+
+
+def test_counting_ends_where_the_context_is_full():
+    deep = '{"a": ' + '[' * 400 + ','.join(['1'] * 1500) + ']' * 400 + '}'
+    assert CONTEXT <= _written(deep, CONTEXT) < CONTEXT + 2000 < _written(deep, 10 ** 9)
+    for text in (deep, '[' * 4000, ']' * 4000 + '"', '"' + '\\"' * 1500):
+        called = [{'role': 'assistant', 'content': '', 'tool_calls': [{'id': '', 'name': 'a', 'arguments': text}]}]
+        assert costs().token_bound(goal(n=0, messages=called)) <= CONTEXT - 1
+
+
+def test_what_a_request_holds_is_counted_once(monkeypatch):
+    """A goal that waits may hold 100,000 calls, and each estimate asks for all goals that wait."""
+    request, counted = chat(tools='[{}]'), []
+    monkeypatch.setattr(bound_estimate, '_written',
+                        lambda text, most: (counted.append(text), 4 if text else 0)[1])
+    some = costs()
+    assert some.token_bound(request) == some.token_bound(request) == 6 and counted == ['[{}]']
+    assert some.token_bound(chat(tools='[{}, {}]')) == 6 and len(counted) == 2
+    many = [chat(tools='{}') for _ in range(300)]
+    assert {some.token_bound(one) for one in many} == {6}
+    assert len(some._bounds) == bound_estimate.MOST_BOUNDS
+
+
+@pytest.mark.parametrize('marks', ['\u0301\u0323', '\u0f73', '\u0344'])
+def test_marks_without_end_are_not_put_in_order(marks, monkeypatch):
+    """That takes a time that grows with the square of their number."""
+    whole = []
+    monkeypatch.setattr(bound_estimate.unicodedata, 'normalize', lambda form, text, made=unicodedata.normalize: (
+        whole.append(len(text)), made(form, text))[1])
+    text = 'a' + marks * 1000
+    assert bound_estimate._bytes(text) >= len(text.encode()) and max(whole) == 1
+    assert bound_estimate._bytes('a' + marks * 3) >= 1 + len((marks * 3).encode()) and max(whole) > 1
+
 # -- in the dispatcher -----------------------------------------------------------------------------------------------
 
 def asked(harness, budget_s=60.0, **fields):
@@ -265,3 +311,11 @@ def test_a_worker_that_tells_no_costs_is_an_error_and_no_riddle(unconfigured):
     future = harness.dispatcher.estimate(harness.job().request)
     harness.sync()
     assert 'cost' in str(future.exception(0))
+
+
+def test_a_form_that_cannot_be_spoils_no_estimate(harness):
+    """Admission refuses it; if it came all the same, it would be as one whose longest answer is not known."""
+    harness.submit(50.0)
+    harness.submit(30.0, response_schema='{"type": {}}')
+    before = asked(harness, 60.0)
+    assert before.is_from_bound and asked(harness, 60.0, response_schema='{"anyOf": 5}').is_from_bound

@@ -24,20 +24,27 @@ an estimate from here is never too short for want of tokens; for ordinary Englis
 """
 from __future__ import annotations
 
-import json
 import math
 import re
 import unicodedata
+import weakref
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from timebill_ros.codes import Verdict
 from timebill_ros.longest_instance import longest_answer
 from timebill_ros.request import Request
 
-_OF_HTML = re.compile("[<>&']")
+MOST_BOUNDS = 128  # requests whose bound is at hand, because every estimate asks for all that wait
+MOST_MARKS = 32  # in a row: they are put in order in a time that grows with the square of their number
+_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # of JSON
+_EXPONENT = re.compile('[0-9][eE]')
+_PLAIN = re.compile(r'[^{}\[\],]+')
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -105,16 +112,25 @@ class Costs:
         self._tools_tokens = int(facts.get('tools_tokens', 0))
         self._thinks = frozenset(map(int, facts.get('thinks', ())))  # values of Request.thinking
         self._closing_tokens = int(facts.get('closing_tokens', 0))
+        self._bounds: OrderedDict[int, tuple[weakref.ref, int]] = OrderedDict()  # by identity of a request
 
     def token_bound(self, request: Request) -> int:
         """Return an upper bound on the tokens of the prompt, at most as many as the context takes."""
+        known = self._bounds.get(id(request))
+        if known is None or known[0]() is not request:
+            known = self._bounds[id(request)] = weakref.ref(request), self._bound(request)
+            while len(self._bounds) > MOST_BOUNDS:
+                self._bounds.popitem(last=False)
+        return known[1]
+
+    def _bound(self, request: Request) -> int:
         most = self.max_context - 1
         n = self._template_tokens + len(request.messages) * self._message_tokens
         n += self._tools_tokens if request.tools else 0
-        for text in _texts(request):
+        for text, is_json in _texts(request):
             if n + len(text) >= most:
                 return most
-            n += _bytes(text)
+            n += _written(text, most - n) if is_json else _bytes(text)
         return min(n, most)
 
     def thinks(self, request: Request) -> bool:
@@ -137,31 +153,59 @@ class Costs:
         return self.step.sum_below(n_keep + steps) - self.step.sum_below(n_keep) + steps * self._draws.get(kind, 0.0)
 
 
-def _texts(request: Request) -> Iterator[str]:
-    """Yield the texts of which a prompt is made, as long as a template writes them at most."""
-    yield request.prompt
-    if request.tools:
-        yield _indented(request.tools)
+def _texts(request: Request) -> Iterator[tuple[str, bool]]:
+    """Yield the texts of which a prompt is made; True beside those that are JSON, which a template may write anew."""
+    yield request.prompt, False
+    yield request.tools, True
     for message in request.messages:
-        yield message['content']
+        yield message['content'], False
         for call in message.get('tool_calls', ()):
-            yield call['name'] + _indented(call['arguments'])
+            yield call['name'], False
+            yield call['arguments'], True
 
 
-def _indented(text: str) -> str:
-    """Return JSON as the most wordy templates write it: indented, and with escapes for what HTML would read."""
-    try:
-        found = json.dumps(json.loads(text), indent=4)
-    except (ValueError, RecursionError):
-        return text
-    return _OF_HTML.sub(r'\\u0000', found)
+def _written(text: str, most: int) -> int:
+    """Return an upper bound on the bytes of JSON as the most wordy templates write it; counting ends above `most`.
+
+    They indent it by 4, and escape what is not ASCII and what HTML would read. What deep lists get so is counted here
+    and not made: it grows with the square of their text.
+    """
+    wide = len(text) - len(text.encode('ascii', 'ignore'))
+    widest = len(text.encode('utf-16-le', 'surrogatepass')) // 2 - len(text)  # two escapes each
+    n = max(_bytes(text), len(text) + 5 * wide + 6 * widest) + 5 * sum(map(text.count, "<>&'"))
+    bare = _TEXT.sub('', text)
+    n += bare.count(':') + 22 * len(_EXPONENT.findall(bare))  # a number of 1e5 is one of 100000.0
+    depth = 0
+    for sign in _PLAIN.sub('', bare):
+        if sign in '}]':
+            depth = max(0, depth - 1)
+        elif sign != ',':
+            depth += 1
+        n += 1 + 4 * depth
+        if n > most:
+            break
+    return n
 
 
 def _bytes(text: str) -> int:
     """Return the bytes of a text, also where the tokenizer normalizes it: compatibility forms may be longer."""
     if text.isascii():
         return len(text)
-    return max(len(text.encode()), len(unicodedata.normalize('NFKC', text).encode()))
+    in_a_row = most = 0
+    for sign in text:
+        in_a_row = in_a_row + 1 if _is_mark(sign) else 0
+        most = max(most, in_a_row)
+    if most > MOST_MARKS:  # no text of a language: what its signs are decomposed into is longer than any form of it
+        normalized = sum(len(unicodedata.normalize('NFKD', sign).encode(errors='surrogatepass')) for sign in text)
+    else:
+        normalized = len(unicodedata.normalize('NFKC', text).encode(errors='surrogatepass'))
+    return max(len(text.encode(errors='surrogatepass')), normalized)
+
+
+@lru_cache(4096)
+def _is_mark(sign: str) -> bool:
+    """Whether a character, or the first one of those that it stands for, combines with others before it."""
+    return unicodedata.combining(unicodedata.normalize('NFKD', sign)[0]) > 0
 
 
 def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting) -> Estimate:
