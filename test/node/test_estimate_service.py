@@ -70,6 +70,9 @@ def test_estimate_while_a_goal_runs(node):
     assert answer.wcet_without_eviction_s == pytest.approx(0.1 + 2e-4 * answer.prompt_tokens, abs=0.01)
     bad = node.call(EstimateTime, prompt='w1', sampling=SamplingConfig(top_p=2.0))
     assert bad.error_code == Result.INVALID_GOAL and '2.0' in bad.error_msg
+    for schema in ('{"anyOf": 5}', '{"anyOf": []}', '{"enum": [1, {}], "type": {}}', '{"properties": 5}'):
+        bad = node.call(EstimateTime, prompt='w1', response_schema=schema)
+        assert bad.error_code == Result.INVALID_GOAL and bad.error_msg.startswith('response_schema.')
     running.cancel()
     assert running.result()[0] == CANCELED
     idle = node.call(EstimateTime, time_budget=duration(120.0), **asked)

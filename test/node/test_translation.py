@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import pytest
 from builtin_interfaces.msg import Duration, Time
@@ -121,6 +122,20 @@ def test_a_way_to_complete_that_is_not_known_is_refused():
     with pytest.raises(GoalError, match='unknown on_cut 7') as refused:
         to_request(regex='a', on_cut=7)
     assert refused.value.code is ErrorCode.INVALID_GOAL
+
+
+@pytest.mark.parametrize(('field', 'allowed'), [
+    ('overrun_strategy', '0 (DEFAULT), 1 (KILL), 2 (SKIP_NEXT), 3 (TRUNCATE)'), ('on_cut', '0 (DROP), 1 (CLOSE)'),
+    ('tool_choice', '0 (AUTO), 1 (REQUIRED)'), ('thinking', '0 (DEFAULT), 1 (OFF), 2 (ON)')])
+def test_a_number_that_is_no_constant_is_refused_with_those_that_are(field, allowed):
+    with pytest.raises(GoalError, match=re.escape(f'unknown {field} 99: it must be one of {allowed}')):
+        to_request(**{field: 99})
+
+
+def test_a_ratio_that_float32_makes_1_is_refused_with_the_reason():
+    with pytest.raises(GoalError, match='float32'):
+        to_request(max_eviction_ratio=1.0)  # what DDS makes of 0.9999999999
+    assert to_request(max_eviction_ratio=0.9999).max_eviction_ratio == pytest.approx(0.9999)
 
 
 

@@ -28,10 +28,13 @@ def turns(messages, ignored: list[str]) -> list[ChatMessage]:
     """Return the turns. Refusal for what is no conversation of texts; `ignored` gets the names of fields left out."""
     if not isinstance(messages, list) or not messages:
         raise of_field('messages', 'messages must be a list of at least one message with "role" and "content"')
-    return [_turn(message, f'messages[{index}]', ignored) for index, message in enumerate(messages)]
+    left_out = dict.fromkeys(ignored)  # in order, and a message may have 100,000 fields
+    found = [_turn(message, f'messages[{index}]', left_out) for index, message in enumerate(messages)]
+    ignored[:] = left_out
+    return found
 
 
-def _turn(message, name: str, ignored: list[str]) -> ChatMessage:
+def _turn(message, name: str, left_out: dict[str, None]) -> ChatMessage:
     if not isinstance(message, dict):
         raise of_field(name, f'{name} must be an object with "role" and "content", got {message!r:.80}')
     role = message.get('role')
@@ -42,8 +45,7 @@ def _turn(message, name: str, ignored: list[str]) -> ChatMessage:
             continue
         if key in _LOST:
             raise of_field(f'{name}.{key}', f'{name}.{key} is not served here: give text, and tools as "tools"')
-        if f'messages[].{key}' not in ignored:
-            ignored.append(f'messages[].{key}')
+        left_out[f'messages[].{key}'] = None
     calls = _calls(message.get('tool_calls'), f'{name}.tool_calls')
     if calls and role != 'assistant':
         raise of_field(f'{name}.tool_calls', f'{name}.tool_calls: only messages of the role assistant have calls, '

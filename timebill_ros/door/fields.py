@@ -126,7 +126,7 @@ def _check_names(given: dict, known: set[str]) -> None:
 def _number_of(text: str, header: str) -> float:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise of_field(header, f'the header {header} must be a number, got {text!r:.80}') from None
 
 

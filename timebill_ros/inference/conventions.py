@@ -24,7 +24,8 @@ MAX_WINDOW = 32  # the largest observation window W, entries: shorter prompts ar
 def check_prompt(ids: list[int], max_context: int) -> None:
     """Raise GoalError where a prompt holds no tokens, or leaves no room for an answer."""
     if not ids:
-        raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens')
+        raise GoalError(ErrorCode.INVALID_GOAL, 'the prompt holds no tokens: it is empty, or of white space alone '
+                        'that the tokenizer drops; send a prompt or messages with a text')
     if len(ids) >= max_context:
         raise GoalError(ErrorCode.PROMPT_TOO_LONG, f'the prompt has {len(ids)} tokens; with room for one more, '
                         f'at most {max_context - 1} fit the context of {max_context}')

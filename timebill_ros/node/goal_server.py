@@ -236,7 +236,8 @@ class GoalServer:
         now = time.monotonic()
         timing.response_time_s = now - release_s
         if not math.isnan(due_s):
-            timing.time_budget_s, timing.tardiness_s = due_s - release_s, max(0.0, now - due_s)
+            due_s_at_least = max(due_s, release_s)  # a deadline that had passed leaves no time; the sentence says more
+            timing.time_budget_s, timing.tardiness_s = due_s_at_least - release_s, max(0.0, now - due_s_at_least)
         if request is not None:
             self._margin.ended(request, outcome, self._settings['delivery_margin_s'])
         if error.code is ErrorCode.INFEASIBLE:

@@ -100,7 +100,8 @@ def _constant(goal: Generate.Goal, name: str, kind: type[IntEnum]):
     try:
         return kind(getattr(goal, name))
     except ValueError:
-        raise GoalError(ErrorCode.INVALID_GOAL, f'unknown {name} {getattr(goal, name)}') from None
+        raise GoalError(ErrorCode.INVALID_GOAL, f'unknown {name} {getattr(goal, name)}: it must be one of '
+                        + ', '.join(f'{int(one)} ({one.name})' for one in kind)) from None
 
 
 def _message(message: ChatMessage) -> dict:
