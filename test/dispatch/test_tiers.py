@@ -22,9 +22,10 @@ from timebill_ros.dispatch.tiers import OneTier, tier_of
 
 
 @pytest.mark.parametrize(('settings', 'kind'), [
-    ({}, OneTier), ({'offboard_url': ''}, OneTier), ({'offboard_url': 'http://server/v1'}, SecondTier)])
+    ({}, OneTier), ({'offboard_url': ''}, OneTier),
+    ({'offboard_url': 'http://server/v1', 'offboard_model': 'large'}, SecondTier)])
 def test_the_parameter_says_which(settings, kind):
-    assert type(tier_of(settings, None, None, None, None, None)) is kind
+    assert type(tier_of(settings, None, None, None, lambda: 0.0, None)) is kind
 
 
 def test_one_tier_decides_nothing(harness):
@@ -40,5 +41,5 @@ def test_one_tier_decides_nothing(harness):
 def test_every_method_is_there_for_either_tier():
     def public(kind):
         return {name for name in vars(kind) if not name.startswith('_')}
-    assert public(OneTier) - public(SecondTier) == {'asked', 'configure', 'stop'}, 'they are in each SecondTier'
+    assert public(OneTier) - public(SecondTier) == {'asked', 'configure'}, 'they are in each SecondTier'
     assert public(SecondTier) <= public(OneTier)

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from timebill_ros.forgotten import Forgetting
 from timebill_ros.length.state_labels import StateLabels
-from timebill_ros.planning.forgetting import Forgetting, NotToldError, forget
+from timebill_ros.planning.forgetting import NotToldError, forget
 from timebill_ros.planning.tracker import Tracker
 
 

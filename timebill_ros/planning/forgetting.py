@@ -15,8 +15,9 @@
 """Forgetting what requests taught, on a user's demand: the kept states, and what running workers know.
 
 `forget` removes the files. It also leaves a mark in the folder of the cache, where the worker of every running node
-that keeps its state there finds it: before its next request such a worker starts from its profile again. Without the
-mark it would write down again what was to be forgotten.
+that keeps its state there finds it (forgotten.py): before its next request such a worker starts from its profile again.
+Without the mark it would write down again what was to be forgotten. A node forgets in the same way what a server has
+taught it.
 """
 from __future__ import annotations
 
@@ -26,10 +27,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from timebill_ros.forgotten import MARK, STATES
 from timebill_ros.length import state_file
-
-MARK = 'forgotten'
-STATES = 'state'  # folder of the kept states, below that of the cache
 
 
 @dataclass(frozen=True)
@@ -88,33 +87,16 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def describe(path: Path) -> str:
-    """Return for which model and profile a file keeps a state, and for which promise."""
+    """Return for which model, profile and promise a file keeps a state, or for which server."""
     try:
         if path.suffix == state_file.SUFFIX:
             return f'hidden states of prompts of {state_file.facts_of(path)["model"]}, with the lengths of answers'
         state = json.loads(path.read_text())
+        if 'offboard' in state:
+            return f'times of the server at {state["offboard"]["url"]}, asked for {state["offboard"]["model"]}'
         profile, facts = state['profile'], state['profile'].get('identity', {})
         name = state.get('model') or f'model {facts.get("model", "unknown")}'
         return (f'{name} on {facts.get("device", "an unknown device")} (profile of '
                 f'{profile.get("date", "an unknown day")}; {state["policy"]}, miss rate {state["miss_rate"]})')
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return 'of an earlier version, or damaged'
-
-
-class Forgetting:
-    """Notices when someone has called `forget` since it was made. One look costs a few microseconds."""
-
-    def __init__(self, cache: Path):
-        self._mark = cache / MARK
-        self._seen = self._marked()
-
-    def _marked(self) -> int | None:
-        try:
-            return self._mark.stat().st_mtime_ns
-        except OSError:
-            return None
-
-    def asked(self) -> bool:
-        """Return whether `forget` was called since the last time that this was asked."""
-        before, self._seen = self._seen, self._marked()
-        return self._seen not in (None, before)

@@ -36,10 +36,10 @@ from typing import TYPE_CHECKING
 
 from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.channel import Channel
+from timebill_ros.forgotten import Forgetting
 from timebill_ros.inference import one_time_work, start_progress
 from timebill_ros.inference.memory import goal_sentence, is_out_of_memory, loading_sentence
 from timebill_ros.inference.threads import wait_briefly
-from timebill_ros.planning.forgetting import Forgetting
 from timebill_ros.request import Outcome, Request, Timing, to_dict
 from timebill_ros.resources import cache_directory, steps_directory
 from timebill_ros.timing.drift import is_unusual

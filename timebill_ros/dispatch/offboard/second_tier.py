@@ -33,6 +33,7 @@ from timebill_ros.deadline import Clock
 from timebill_ros.dispatch.event_loop import guarded
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.offboard.breaker import Breaker
+from timebill_ros.dispatch.offboard.kept_times import KeptTimes
 from timebill_ros.dispatch.offboard.line import Line
 from timebill_ros.dispatch.offboard.question import suits
 from timebill_ros.dispatch.offboard.race import FINAL, Race
@@ -57,13 +58,15 @@ class SecondTier:
     def __init__(self, start_process: Callable, settings: dict, post: Callable,
                  conclude: Callable[[Job, Outcome], None], tell: Callable[[Job], None], clock: Clock):
         self._settings, self._conclude, self._tell, self._clock = settings, conclude, tell, clock
+        self._post = post
         self._line = Line(start_process, settings, post, self._hear, clock)
-        self._breaker, self._times = Breaker(clock), ServedTimes()
+        self._breaker, self._kept = Breaker(clock), KeptTimes(settings, clock)
+        self._times = self._kept.load()
         self._races: dict[str, Race] = {}  # by request id
         self._heard_s = -math.inf  # when the server said something last
         self._n_hopeless = 0
         self.asked = 0
-        self.configure, self.stop = self._line.configure, self._line.stop
+        self.configure = self._line.configure
 
     # -- what the node tells --------------------------------------------------------------------------------------
 
@@ -92,6 +95,7 @@ class SecondTier:
         guarded(self._begin, job)
 
     def _begin(self, job: Job) -> None:
+        self._forget_if_asked()
         request, timing, now = job.request, job.timing, self._clock()
         if not suits(request) or not self._line.is_up or self.running >= self._settings['offboard_goals']:
             return
@@ -147,7 +151,22 @@ class SecondTier:
         del self._races[request_id]
         if race.finish is None:
             self._line.cancel(request_id)
-            self._learn_of_silence(race)
+            race.job.timing.offboard_s = waited_s = self._clock() - race.asked_s
+            self._post(self._learn_of_silence, race, waited_s)  # once the goal is delivered, which may be urgent
+
+    def stop(self) -> None:
+        """End the process that calls the server, and write down what was learned."""
+        self._line.stop()
+        guarded(self._keep, True)
+
+    def _keep(self, ends: bool = False) -> None:
+        self._forget_if_asked()
+        self._kept.save(self._times, ends=ends)
+
+    def _forget_if_asked(self) -> None:
+        if self._kept.is_to_forget():
+            self._times = ServedTimes()
+            log.info('what the server of offboard_url taught is forgotten, as asked')
 
     def next_timer_s(self) -> float:
         return min((self._line.next_timer_s(), *(race.next_timer_s for race in self._races.values())))
@@ -189,6 +208,8 @@ class SecondTier:
             self._lose(race, event['message'], fault=event['fault'])
         elif kind == 'ended':
             self._lose(race, 'it was out of time', fault=False)
+        if kind in ('done', 'error', 'ended'):
+            guarded(self._keep)
 
     def _progress(self, race: Race, event: dict) -> None:
         self._heard_s = self._clock()
@@ -243,11 +264,9 @@ class SecondTier:
             if not self.running:
                 self._line.restart()  # with fresh connections and names
 
-    def _learn_of_silence(self, race: Race) -> None:
-        """Learn from an answer that is not waited for any more."""
-        now = self._clock()
-        race.job.timing.offboard_s = waited_s = now - race.asked_s
-        if now >= race.due_s and race.is_expected_in_time:
+    def _learn_of_silence(self, race: Race, waited_s: float) -> None:
+        """Learn from an answer that was waited for so long, and is not any more."""
+        if race.asked_s + waited_s >= race.due_s and race.is_expected_in_time:
             self._blame(race, f'no whole answer within {waited_s:.3f} s')
             return
         self._breaker.dropped(race.is_try)

@@ -132,6 +132,26 @@ class ServedTimes:
         expected_s = first_s * self._usual_ratio(silence_s) + (usual - 1) * (_usual(self._per_token) or 0.0)
         return Expectation(expected_s, wcet_s if math.isfinite(wcet_s) else math.nan)
 
+    def state(self) -> dict:
+        """Return what is worth keeping as JSON-ready data; null is what never came."""
+        return {'points': [list(point) for point in self._points],
+                'ratios': [_plain(ratios) for ratios in self._ratios], 'per_token': _plain(self._per_token),
+                'lengths': _plain(self._lengths), 'whole': _plain(self._whole)}
+
+    @classmethod
+    def of(cls, state: dict) -> ServedTimes:
+        """Return what `state` has kept. ValueError, KeyError, TypeError or OverflowError for what is none."""
+        made = cls()
+        for characters, seconds in state['points']:
+            made._points.append((_number(characters), _number(seconds)))
+        if made._points:
+            made._line = line_through(list(made._points))
+        for scores, values in zip([*made._ratios, made._per_token, made._lengths],
+                                  [*state['ratios'], state['per_token'], state['lengths']], strict=True):
+            scores.extend(math.inf if value is None else _number(value) for value in values)
+        made._whole.extend(map(_number, state['whole']))
+        return made
+
     def _usual_ratio(self, silence_s: float) -> float:
         """Return the median ratio of first tokens that came after such a silence, or the longest shorter one known."""
         for kind in range(_kind(silence_s), -1, -1):
@@ -148,3 +168,14 @@ def _usual(scores: Sequence[float]) -> float | None:
 
 def _kind(silence_s: float) -> int:
     return bisect_right(SILENCES_S, silence_s)
+
+
+def _plain(scores: Sequence[float]) -> list[float | None]:
+    return [score if math.isfinite(score) else None for score in scores]
+
+
+def _number(value: float) -> float:
+    """Return a number that was read. ValueError or TypeError where it is no seconds, ratio or length."""
+    if isinstance(value, bool) or not 0 <= value < math.inf:
+        raise ValueError(f'{value!r} is no time and no length')
+    return float(value)
