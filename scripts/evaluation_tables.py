@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import offboard_tables
 import prefix_tables
 import speed_tables
 import structured_tables
@@ -235,7 +236,9 @@ SECTIONS = (
     Section('structured', 'Answers that have a form at any cut', 'timebill bench structured',
             lambda data: structured_tables.structured(data, where(data['machine'])), 'structured.png'),
     Section('structured_mask', 'The wait for a mask', 'timebill bench structured --mask',
-            lambda data: structured_tables.mask(data, where(data['machine']))))
+            lambda data: structured_tables.mask(data, where(data['machine']))),
+    Section('offboard', 'A server besides, on a network that fails',
+            'timebill bench offboard --model smollm2 --tasks FILE --gguf FILE', offboard_tables.offboard))
 
 
 def evaluation(results: Path = RESULTS) -> str:

@@ -28,46 +28,10 @@ import pytest
 
 pytest.importorskip('httpx')
 from faulty_server import ANSWER, FAULTS, FaultyServer  # noqa: E402
+from two_tiers import ON_BOARD, WAIT_S, TwoTiers  # noqa: E402
 
-from timebill_ros import settings  # noqa: E402
 from timebill_ros.codes import ErrorCode, Tier  # noqa: E402
-from timebill_ros.dispatch.dispatcher import Dispatcher  # noqa: E402
-from timebill_ros.dispatch.job import Job  # noqa: E402
 from timebill_ros.dispatch.tiers import OneTier  # noqa: E402
-from timebill_ros.dispatch.worker_process import WorkerProcess  # noqa: E402
-from timebill_ros.request import Request  # noqa: E402
-
-WAIT_S = 60.0
-MARGIN_S = 0.4  # this machine may be busy
-ON_BOARD = 'I am on board and I am small.'
-SCRIPT = f"""format: 1
-times: {{prompt_s: 0.01, token_s: 0.005}}
-answers: [{{text: '{ON_BOARD}'}}]
-"""
-
-
-class TwoTiers:
-    """A dispatcher with both tiers, and the goals that it was given."""
-
-    def __init__(self, folder, url, **parameters):
-        (folder / 'script.yaml').write_text(SCRIPT)
-        values = settings.check({'worker': 'scripted', 'script': str(folder / 'script.yaml'), 'cache_dir': str(folder),
-                                 'offboard_url': url, 'offboard_model': 'large' if url else '', 'offboard_quality': 2.0,
-                                 **parameters})
-        self.ends = collections.Counter()
-        self.dispatcher = Dispatcher(lambda on_event: WorkerProcess('', on_event), values, self._on_change)
-        self.dispatcher.configure().result(WAIT_S)
-
-    def _on_change(self, job):
-        if job.outcome is not None:
-            self.ends[job.request.request_id] += 1
-
-    def ask(self, prompt, budget_s=3.0, **request):
-        now = time.monotonic()
-        job = Job(Request(f'goal {now}', now, now + budget_s, prompt=prompt, delivery_margin_s=MARGIN_S,
-                          **{'allow_offboard': True, **request}))
-        self.dispatcher.submit(job)
-        return job
 
 
 def check(tiers, job):
