@@ -61,9 +61,14 @@ def interval(value: float, low: float, high: float, digits: int = 3, sign: str =
     return f'{value:{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})'
 
 
+def named(model: str) -> str:
+    """Return what a model is called here: the embedded one lies in a folder called model."""
+    return 'embedded' if model == 'model' else model
+
+
 def where(machine: dict) -> str:
     """Return on what a result was measured, in words."""
-    model = f'{machine["model"]} in {machine["dtype"]} on ' if 'model' in machine else ''
+    model = f'{named(machine["model"])} in {machine["dtype"]} on ' if 'model' in machine else ''
     return f'{model}{machine["device"]}, {machine["date"][:10]}'
 
 
@@ -74,7 +79,8 @@ def deadlines(data: dict) -> str:
     parts = []
     for bed, facts in data['test_beds'].items():
         rows = [row for row in data['rows'] if row['test_bed'] == bed]
-        parts.append(f'**{bed}.** {of_one_bed(facts, rows)}')
+        model, tasks = bed.split(', ', 1)
+        parts.append(f'**{named(model)}, {tasks}.** {of_one_bed(facts, rows)}')
     return '\n\n'.join(parts)
 
 
@@ -222,11 +228,10 @@ def parallel(data: dict) -> str:
 
 SECTIONS = (
     Section('deadlines', 'What a deadline leaves of answers',
-            'timebill bench deadlines --model smollm2 --tasks FILE', deadlines, 'deadlines_*.png'),
+            'timebill bench deadlines`, and with `--model smollm2 --tasks FILE', deadlines, 'deadlines_*.png'),
     Section('real_model', 'A real model at five budgets', 'timebill bench budgets --model smollm2 --tasks FILE',
             real_model),
-    Section('k_sweep', 'The pessimistic factor', 'timebill bench k-sweep --model smollm2 --tasks FILE', k_sweep,
-            'k_sweep.png'),
+    Section('k_sweep', 'The pessimistic factor', 'timebill bench k-sweep', k_sweep, 'k_sweep.png'),
     Section('wcet', 'Estimated worst cases', 'timebill bench wcet --model smollm2 --tasks FILE', wcet, 'wcet.png'),
     Section('speed', 'Speed beside other runtimes', 'timebill bench decode --speed smollm2 --only-speed --gguf FILE',
             lambda data: f'{speed_tables.speed(data["model"])}\n\n{where(data["machine"])}.'),
