@@ -25,7 +25,9 @@ from node_client import WAIT_S, wait_until
 
 from timebill_ros.action import Generate
 from timebill_ros.codes import Part, Phase
+from timebill_ros.door.completions import Completions
 from timebill_ros.door.goal_events import CLOSED
+from timebill_ros.door.refusal import Refusal
 from timebill_ros.msg import Timing, ToolCall
 
 CHAT, COMPLETION = '/v1/chat/completions', '/v1/completions'
@@ -163,6 +165,14 @@ def test_what_is_refused_reaches_no_node(node, door, path, given, status, code):
     answer = door.post(path, **given)
     assert (answer.status_code, answer.json()['error']['code']) == (status, code)
     assert answer.json()['error']['message'] and len(node.asked) == asked
+
+
+def test_a_body_that_is_nested_too_deeply_is_refused():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(Refusal, match='nested too deeply'):
+        Completions(None, is_chat=True, model='m', default_deadline_s=1.0, most_bytes=1)._read({'messages': [deep]}, {})
 
 
 def test_a_method_that_is_not_served_is_told_in_the_same_form(door):

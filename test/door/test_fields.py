@@ -156,10 +156,27 @@ def test_what_no_message_can_carry_is_a_sentence_about_its_field(given, told):
 
 @pytest.mark.parametrize(('header', 'value'), [('x-timebill-deadline-ms', 'soon'), ('x-timebill-deadline-ms', 'NaN'),
                                                ('x-timebill-deadline-ms', ''), ('x-timebill-priority', '-1'),
+                                               ('x-timebill-deadline-ms', '[' * 15000),
                                                ('x-timebill-overrun-strategy', 'none')])
 def test_headers_that_say_nothing_are_refused(header, value):
     with pytest.raises(Refusal):
         read({header: value})
+
+
+def test_names_that_a_client_makes_up_are_told_cut_and_few():
+    made_up = {'\ud800': 1, 'k' * 1000: 1, **{f'k{number}': 1 for number in range(1000)}}
+    ignored = read(messages=[{**HI[0], **made_up}]).ignored
+    assert len(ignored) == fields.MOST_NAMES + 1 and ignored[-1] == 'and 982 more'
+    assert ignored[0] == 'messages[].\\ud800' and len(ignored[1]) == 100
+    with pytest.raises(Refusal) as error:
+        read(**{'\ud800' + 'k' * 1000: 1})
+    assert json.dumps(error.value.body(), ensure_ascii=False).encode() and len(error.value.param) < 110
+
+
+@pytest.mark.parametrize('given', [{'messages': HI * 100_000}, {'stop': ['a'] * 100_000}, {'choices': ['a'] * 100_000}])
+def test_longer_lists_than_a_goal_has_are_refused_before_they_are_read(given):
+    with pytest.raises(Refusal, match='has 100000 entries: at most'):
+        read(**given)
 
 
 def test_the_prompt_of_a_completion():

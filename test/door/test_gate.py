@@ -19,6 +19,7 @@ import json
 import httpx
 import pytest
 
+from timebill_ros.door.app import Door, make_app
 from timebill_ros.door.gate import Gate, check_address, is_loopback, read_token
 
 TOKEN = 'a' * 32
@@ -93,6 +94,11 @@ def test_health_needs_no_token():
     ('localhost.evil.example:8000', 403), ('', 403)])
 def test_without_a_token_a_web_page_cannot_come_in_by_a_name_of_its_own(host, status):
     assert ask(Gate(inside), host=host).status_code == status
+
+
+def test_a_path_that_is_not_served_is_told_whatever_the_header_host_says():
+    app = make_app(None, Door(token=TOKEN))
+    assert ask(app, '/nothing', host='[', authorization=f'Bearer {TOKEN}').status_code == 404
 
 
 def test_headers_are_bounded():

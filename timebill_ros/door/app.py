@@ -76,8 +76,9 @@ async def _refused(request: Request, error: Refusal) -> JSONResponse:
 
 
 async def _no_such_path(request: Request, error: HTTPException) -> JSONResponse:
-    sentence = f'{request.method} {request.url.path:.80} is not served here: there are POST /v1/chat/completions, ' \
-               'POST /v1/completions, GET /v1/models and GET /health'
+    # Not request.url, which has the header Host in it, and raises for one that is no name.
+    sentence = f'{request.method} {request.scope["path"]:.80} is not served here: there are ' \
+               'POST /v1/chat/completions, POST /v1/completions, GET /v1/models and GET /health'
     told = Refusal(error.status_code, sentence, code='unknown_url')
     return JSONResponse(told.body(), told.status, error.headers)
 

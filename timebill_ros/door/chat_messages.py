@@ -15,6 +15,7 @@
 """The `messages` of OpenAI's chat API as turns for the model's chat template."""
 from __future__ import annotations
 
+from timebill_ros.admission import MAX_MESSAGES
 from timebill_ros.door.refusal import of_field
 from timebill_ros.msg import ChatMessage, ToolCall
 
@@ -28,6 +29,8 @@ def turns(messages, ignored: list[str]) -> list[ChatMessage]:
     """Return the turns. Refusal for what is no conversation of texts; `ignored` gets the names of fields left out."""
     if not isinstance(messages, list) or not messages:
         raise of_field('messages', 'messages must be a list of at least one message with "role" and "content"')
+    if len(messages) > MAX_MESSAGES:  # which takes the node no time to say, and the door a second
+        raise of_field('messages', f'messages has {len(messages)} entries: at most {MAX_MESSAGES} are served')
     left_out = dict.fromkeys(ignored)  # in order, and a message may have 100,000 fields
     found = [_turn(message, f'messages[{index}]', left_out) for index, message in enumerate(messages)]
     ignored[:] = left_out

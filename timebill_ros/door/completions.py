@@ -53,14 +53,20 @@ class Completions:
         arrived_s = time.monotonic()
         request = Request(scope, receive)
         try:
-            question = fields.read(
-                await read_json(request, self._most_bytes), request.headers, is_chat=self._is_chat,
-                default_deadline_s=self._default_deadline_s, model=self._model)
+            question = self._read(await read_json(request, self._most_bytes), request.headers)
             await until_closed(self._answer(question, arrived_s, scope, receive, send), receive)
         except Refusal as error:
             await JSONResponse(error.body(), error.status, error.headers)(scope, receive, send)
         except ClientGone:
             pass
+
+    def _read(self, body, headers) -> fields.Question:
+        """Return a request's JSON as a question. Refusal for what cannot be served."""
+        try:
+            return fields.read(body, headers, is_chat=self._is_chat, default_deadline_s=self._default_deadline_s,
+                               model=self._model)
+        except RecursionError:  # json.loads takes about as deep a nesting as repr and json.dumps, not the same
+            raise Refusal(400, 'the body is nested too deeply', code='invalid_json') from None
 
     async def _answer(self, question: fields.Question, arrived_s: float, scope, receive, send) -> None:
         """Send the goal and what comes of it. Refusal where it fails before anything is sent."""

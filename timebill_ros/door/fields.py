@@ -21,11 +21,12 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from timebill_ros import settings
+from timebill_ros.admission import MAX_CHOICES, MAX_STOP_STRINGS
 from timebill_ros.asking.goals import LONGEST_S, make_goal
 from timebill_ros.asking.message_check import carried
 from timebill_ros.codes import OnCut, Thinking, ToolChoice
 from timebill_ros.door.chat_messages import string, turns
-from timebill_ros.door.refusal import Refusal, of_field
+from timebill_ros.door.refusal import Refusal, of_field, sendable
 from timebill_ros.msg import SamplingConfig
 
 # What a client says about its goal beyond OpenAI's fields; each may stand in the body or in a header.
@@ -48,6 +49,7 @@ READ = {'model', 'max_tokens', 'max_completion_tokens', 'stop', 'seed', 'stream'
 OF_CHAT, OF_COMPLETION = {'messages', 'tools', 'tool_choice'}, {'prompt'}
 # A seed of 0 asks a goal for a fresh one, and OpenAI's clients for the same answer again: they get this one.
 SEED_FOR_0 = 2 ** 64 - 1
+MOST_NAMES = 20  # of fields that are ignored, in an answer
 
 
 @dataclass
@@ -102,7 +104,13 @@ def read(body, headers: Mapping[str, str], *, is_chat: bool, default_deadline_s:
         raise of_value(error) from None
     stream, usage = _stream(given)
     deadline_s = _deadline_s(given)
-    return Question(goal, is_chat, deadline_s or default_deadline_s, deadline_s is None, stream, usage, ignored)
+    return Question(goal, is_chat, deadline_s or default_deadline_s, deadline_s is None, stream, usage, _told(ignored))
+
+
+def _told(names: list[str]) -> list[str]:
+    """Return what is told of the fields that are ignored: a client may make up 100,000."""
+    more = [f'and {len(names) - MOST_NAMES} more'] if len(names) > MOST_NAMES else []
+    return [sendable(name) for name in names[:MOST_NAMES]] + more
 
 
 def of_value(error: ValueError, known: Container[str] = READ | OF_CHAT | OF_COMPLETION) -> Refusal:
@@ -168,6 +176,7 @@ def _deadline_s(given: dict) -> float | None:
 
 def _own_fields(given: dict) -> dict:
     """Return what the goal's fields of the same name get, with strategy, priority and on_cut."""
+    _check_number(given.get('choices'), 'choices', MAX_CHOICES)
     fields = {name: given[name] for name in OF_THE_GOAL if name in given}
     for name, value in (('overrun_strategy', _one_of(given, 'overrun_strategy', STRATEGIES)),
                         ('priority', _whole(given, 'priority', 0, 255)), ('on_cut', _one_of(given, 'on_cut', ON_CUT))):
@@ -235,8 +244,15 @@ def _sampling(given: dict) -> SamplingConfig:
     texts = [stop] if isinstance(stop, str) else stop
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise of_field('stop', f'stop must be text or a list of texts, got {stop!r:.80}')
+    _check_number(texts, 'stop', MAX_STOP_STRINGS)
     sampling.stop = carried('sequence<string>', texts, 'stop')
     return sampling
+
+
+def _check_number(values, name: str, most: int) -> None:
+    """Raise a Refusal for a longer list than the node takes, before time is spent on each of its values."""
+    if isinstance(values, list) and len(values) > most:
+        raise of_field(name, f'{name} has {len(values)} entries: at most {most} are served')
 
 
 def _tools(given: dict) -> dict:

@@ -20,6 +20,7 @@ from timebill_ros.codes import ErrorCode
 
 INVALID, DENIED, BUSY, SERVER = ('invalid_request_error', 'authentication_error', 'rate_limit_error', 'server_error')
 AGAIN_S = 1  # after how long a client may ask again
+MOST_CHARACTERS = 100  # of a name that a client made up
 
 # How a goal's error is told: HTTP status, type, and whether the request was refused before it took any time.
 _ENDS = {
@@ -78,4 +79,9 @@ def of_unavailable(error: ServerUnavailable, *, may_ask_again: bool = False) -> 
 
 def of_field(name: str, message: str, code: str = 'invalid_value') -> Refusal:
     """Return how it is told that one field of a request cannot be served."""
-    return Refusal(400, message, param=name, code=code)
+    return Refusal(400, message, param=sendable(name), code=code)
+
+
+def sendable(name: str) -> str:
+    """Return a name that a client made up, as it can be sent back: cut, and with halves of surrogate pairs escaped."""
+    return name[:MOST_CHARACTERS].encode(errors='backslashreplace').decode()
