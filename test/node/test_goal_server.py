@@ -28,6 +28,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 
 from timebill_ros import settings
 from timebill_ros.action import Generate
+from timebill_ros.client import TimebillClient
 from timebill_ros.codes import ErrorCode, FinishReason, Verdict
 from timebill_ros.dispatch.dispatcher import Dispatcher
 from timebill_ros.node import goal_handle, translation, unasked_results
@@ -135,6 +136,24 @@ def served():
     served = Served()
     yield served
     served.close()
+
+
+def test_a_client_that_takes_responses_late_has_an_acceptance_and_a_result_of_each_goal(served):
+    def all_of(asks):
+        def late():  # on the client's thread, which takes nothing meanwhile
+            futures.extend(ask() for ask in asks)
+            time.sleep(1.5)
+
+        futures = []
+        client.on_executor(late)
+        wait_until(lambda: len(futures) == len(asks), 20.0)
+        return [wait_for(future, 20.0) for future in futures]
+
+    with TimebillClient(served._asking, '/timebill') as client:
+        assert client.actions.wait_for_server(20.0)
+        handles = all_of([lambda: client.actions.send_goal_async(make_goal('one', 60.0))] * 60)
+        responses = all_of([handle.get_result_async for handle in handles])
+    assert all(response.result.error_code in (ErrorCode.NONE, ErrorCode.BUSY) for response in responses)
 
 
 def test_a_goal_that_its_client_may_not_know_of_is_told_in_the_log(served, monkeypatch):
