@@ -23,6 +23,11 @@ REPORT = {'event': 'progress', 'part': 3, 'of': 6, 'what': 'preparing decode ste
           'left_s': 95.2, 'advanced': True}
 
 
+def test_a_start_that_takes_longer_than_was_told_says_so():
+    assert stage_of({**REPORT, 'longer': True}).endswith('(for 12 s; longer than expected, once for this model and '
+                                                         'device)')
+
+
 @pytest.mark.parametrize(('left_s', 'words'), [
     (95.2, 'part 3 of 6, preparing decode steps: int8 (for 12 s; about 95 s left, once for this model and device)'),
     (None, 'part 3 of 6, preparing decode steps: int8 (for 12 s)')])

@@ -56,5 +56,6 @@ class StartWatch:
 def stage_of(report: dict) -> str:
     """Return a report in words."""
     left_s = report.get('left_s')
-    left = f'; about {left_s:.0f} s left, once for this model and device' if left_s is not None else ''
+    rest = 'longer than expected' if report.get('longer') else f'about {left_s or 0.0:.0f} s left'
+    left = f'; {rest}, once for this model and device' if left_s is not None else ''
     return f'part {report["part"]} of {report["of"]}, {report["what"]} (for {report["for_s"]:.0f} s{left})'

@@ -57,7 +57,7 @@ def choose_way(model, chunk_tokens: int) -> tuple[str, str]:
     for way in WAYS[:-1]:
         why = _unfit(model, way, chunk_tokens)
         if not why:
-            this_start.tell(f'going on after a known beginning ({way})')
+            this_start.tell(way)
             use_way(model, way)
             why = _difference(model, way, chunk_tokens)
         if not why:

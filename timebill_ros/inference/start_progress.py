@@ -19,6 +19,7 @@ start in a process, so there is one `this_start`. The thread that loads writes t
 """
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -38,8 +39,10 @@ MODEL = Part('reading the model', 4.0)
 STEPS = Part('preparing decode steps', 45.0)
 CHUNKS = Part('choosing the chunks of prefill', 2.0)
 PREDICTOR = Part('loading the length predictor', 4.0)
+READING_ON = Part('choosing how prompts are read on from a known beginning', 2.0)
 PROFILE = Part('measuring a profile', 20.0)
-PARTS = (LIBRARIES, MODEL, STEPS, CHUNKS, PREDICTOR, PROFILE)
+PARTS = (LIBRARIES, MODEL, STEPS, CHUNKS, PREDICTOR, READING_ON, PROFILE)
+LONGER_S, LONGER_SHARE = 2.0, 0.2  # how much later than told an end may be expected before it is said
 
 
 class StartProgress:
@@ -49,11 +52,15 @@ class StartProgress:
         self._clock = clock
         self.n_advances = 0  # how often something was finished or begun: it grows while the start gets on
         self.makes_anew = False  # something is made whose result is kept for later starts
+        self._end_s = math.inf  # when the start was last said to end
+        self._is_longer = False  # it was said that this part takes longer than that
         self.begin(LIBRARIES)
 
     def begin(self, part: Part, detail: str = '') -> None:
         """Note that a part begins, which ends the one before. `detail`: see `tell`."""
         self.part, self._detail, self._share = part, detail, 0.0
+        if self._is_longer:
+            self._end_s, self._is_longer = math.inf, False
         self._usual_s, self._since_s = part.usual_s, self._clock()
         self.n_advances += 1
 
@@ -76,11 +83,22 @@ class StartProgress:
         what:       what it does
         for_s:      seconds since the part began, or what it makes now
         left_s:     estimated seconds to the end of the start; None where nothing is made anew, which takes seconds
+        longer:     the start takes longer than was told: left_s leads to a later end than in earlier reports
+
+        As long as `longer` is false, the end is never later than in the report before. The first report of the part
+        after a longer one begins anew.
         """
-        for_s = self._clock() - self._since_s
+        now = self._clock()
+        for_s, left_s = now - self._since_s, None
+        if self.makes_anew:
+            left_s = self._left_s(for_s)
+            self._is_longer = left_s > max(self._end_s - now, 0.0) * (1 + LONGER_SHARE) + LONGER_S
+            if not self._is_longer:
+                left_s = min(left_s, max(self._end_s - now, 0.0))
+                self._end_s = now + left_s
         return {'part': PARTS.index(self.part) + 1, 'of': len(PARTS),
                 'what': f'{self.part.what}: {self._detail}' if self._detail else self.part.what,
-                'for_s': for_s, 'left_s': self._left_s(for_s) if self.makes_anew else None}
+                'for_s': for_s, 'left_s': left_s, 'longer': self._is_longer}
 
     def _left_s(self, for_s: float) -> float:
         later_s = sum(part.usual_s for part in PARTS[PARTS.index(self.part) + 1:])

@@ -32,6 +32,7 @@ from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.prefix_store import PrefixStore, block_bytes
 from timebill_ros.inference.prompt_reading import read_ahead
+from timebill_ros.inference.start_progress import READING_ON, this_start
 from timebill_ros.inference.turns_watch import TurnsWatch
 from timebill_ros.request import Request
 from timebill_ros.timing.execution_time import FRESH
@@ -80,6 +81,7 @@ def add_store(settings: dict, model: CausalLM, chunk_tokens: int, directory: Pat
 
 
 def _try_ways(model: CausalLM, chunk_tokens: int) -> dict:
+    this_start.begin(READING_ON)
     started = time.perf_counter()
     way, why = prefix_check.choose_way(model, chunk_tokens)
     return {'chosen': way, 'seconds': {way: time.perf_counter() - started}, 'why': why}
