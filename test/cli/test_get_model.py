@@ -14,6 +14,8 @@
 
 """`timebill get-model`: a GGUF file, a named model, and what is neither."""
 import os
+import subprocess
+import sys
 
 import tiny_gguf
 
@@ -62,6 +64,15 @@ def test_a_cache_that_cannot_be_written_to_is_told_with_the_remedy(tmp_path, cap
     assert run(tmp_path / 'file' / 'cache', str(path)) == 1
     told = capsys.readouterr().err
     assert f'the cache {tmp_path / "file" / "cache"} cannot be written to (' in told and '--cache-dir' in told
+
+
+def test_what_is_no_gguf_file_is_said_before_torch_is_imported(tmp_path):
+    (tmp_path / 'text.gguf').write_text('hello')
+    command = 'import sys; sys.modules["torch"] = None; from timebill_ros.cli.main import main; sys.exit(main())'
+    for path, said in ((tmp_path / 'none.gguf', 'does not exist'), (tmp_path / 'text.gguf', 'is no GGUF file')):
+        done = subprocess.run([sys.executable, '-c', command, 'get-model', '--cache-dir', str(tmp_path), str(path)],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and f'{path} {said}' in done.stderr
 
 
 def test_anything_else_is_refused(tmp_path, capsys):

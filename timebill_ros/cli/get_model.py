@@ -51,7 +51,7 @@ def add(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Get the model and print its directory. What goes on is told on standard error."""
     from timebill_ros.disk_cache import keep_within, use, why_removed
-    from timebill_ros.inference.gguf_files.gguf_file import is_gguf
+    from timebill_ros.inference.gguf_files.gguf_file import check_begins, is_gguf
     from timebill_ros.inference.named_models import NAMED_MODELS, get_model
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     cache = cache_directory(options.cache_dir)
@@ -59,9 +59,10 @@ def run(options: argparse.Namespace) -> int:
         with _progress(), _writing(cache):
             directory, name = get_model(options.model, str(cache)), options.model
     elif is_gguf(options.model):
+        path = Path(options.model).expanduser()
+        check_begins(path)  # before torch is imported, which may take a minute
         from timebill_ros.inference.gguf_files.conversion import converted
         from timebill_ros.resources import models_directory
-        path = Path(options.model).expanduser()
         with _progress(), _writing(cache):
             directory, name = converted(path, models_directory(str(cache))), str(path)
     else:

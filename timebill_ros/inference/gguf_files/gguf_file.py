@@ -53,13 +53,25 @@ def check_libraries(model: str | Path) -> None:
                              f'{sys.executable}: {INSTALL}')
 
 
+def check_begins(path: Path) -> None:
+    """Raise ModelError where there is no file, or one that does not begin as a GGUF file does. It takes no library."""
+    if not path.is_file():
+        raise ModelError(f'model file {path} does not exist')
+    with path.open('rb') as file:
+        begins = file.read(len(MAGIC))
+    why = f'it does not begin with {MAGIC.decode()}'
+    if not begins or LFS_POINTER.startswith(begins):
+        raise ModelError(damaged(path, ValueError(why)))
+    if begins != MAGIC:
+        raise ModelError(f'{path} is no GGUF file: {why}')
+
+
 class GgufFile:
     """An open GGUF file: metadata by key, tensors by name. ModelError, with a sentence, for what cannot be read."""
 
     def __init__(self, path: Path):
         self.path = path
-        if not path.is_file():
-            raise ModelError(f'model file {path} does not exist')
+        check_begins(path)
         check_libraries(path)
         from gguf import GGUFReader
         try:
@@ -69,14 +81,10 @@ class GgufFile:
         self.tensors = {tensor.name: tensor for tensor in self._reader.tensors}
 
     def _unreadable(self, error: Exception) -> str:
-        """Return why the reader raised `error`: no GGUF file, one of an unknown version, or half of one."""
-        with self.path.open('rb') as file:
-            begins = file.read(len(MAGIC))
-        if begins == MAGIC and 'version' in str(error):
+        """Return why the reader raised `error`: one of an unknown version, or half of one."""
+        if 'version' in str(error):
             return f'{self.path} cannot be read: {error}. A newer library gguf may know it'
-        if begins == MAGIC or not begins or LFS_POINTER.startswith(begins):
-            return damaged(self.path, error)
-        return f'{self.path} is no GGUF file: it does not begin with {MAGIC.decode()}'
+        return damaged(self.path, error)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a metadata key, a list for an array; `default` where the file has no such key."""
