@@ -140,10 +140,7 @@ class Request:
 
     @cached_property
     def characters(self) -> int:
-        """The number of characters in the prompt, or in all messages and the tools.
-
-        Counted once: a goal may hold 100,000 calls, and every event of the dispatcher asks for all goals that wait.
-        """
+        """The number of characters in the prompt, or in all messages and the tools; counted once, as calls are many."""
         return len(self.prompt) + len(self.tools) + sum(
             len(message['content']) + sum(len(call['name']) + len(call['arguments'])
                                           for call in message.get('tool_calls', ())) for message in self.messages)
@@ -344,5 +341,6 @@ class Outcome:
 
 
 def to_dict(record) -> dict:
-    """Return a record as JSON-ready data; the inverse is the record's `from_dict`."""
-    return dataclasses.asdict(record)
+    """Return a record as JSON-ready data, with the record's own lists; the inverse is the record's `from_dict`."""
+    values = {one.name: getattr(record, one.name) for one in dataclasses.fields(record)}
+    return {name: to_dict(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
