@@ -16,6 +16,7 @@
 import dataclasses
 import functools
 import os
+import re
 import time
 
 import pytest
@@ -147,7 +148,8 @@ def test_a_named_profile_of_something_else_is_refused_and_says_what(part, tmp_pa
     path = tmp_path / 'other.yaml'
     foreign = dataclasses.replace(profile.identity, **{part: 'something else'})
     dataclasses.replace(profile, identity=foreign).save(path)
-    with pytest.raises(ProfileError, match=f"{part} 'something else'.*has '{getattr(profile.identity, part)}'"):
+    with pytest.raises(ProfileError, match=f"{part} 'something else'.*has "
+                       f"'{re.escape(getattr(profile.identity, part))}'"):
         find_profile(chosen(tmp_path, profile=str(path)))
     profile.save(path)
     assert find_profile(chosen(tmp_path, profile=str(path))) == (
