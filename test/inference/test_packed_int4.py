@@ -85,3 +85,29 @@ def test_without_the_product_nothing_is_packed(monkeypatch):
     finally:
         monkeypatch.undo()
         packed_int4.is_available.cache_clear()
+
+
+def stored_with_4_bits(n: int, k: int) -> torch.Tensor:
+    """A weight as it comes from Q4_1: a scale and a least weight for every group of a row, then half precision."""
+    generator = torch.Generator().manual_seed(1)
+    levels = torch.randint(0, 16, (n, k // GROUP, GROUP), generator=generator)
+    levels[..., 0], levels[..., 1] = 0, 15  # who quantized it so made both the group's ends levels
+    scale, low = torch.rand(2, n, k // GROUP, 1, generator=generator)
+    return (levels * scale - 8 * low).flatten(1).to(torch.bfloat16)
+
+
+@needs_product
+@pytest.mark.parametrize('rows', [64, 192])
+def test_weights_that_were_stored_with_4_bits_keep_them_in_int8_too(rows):
+    layer, other = linear(rows, 96), linear(rows, 96)
+    layer.weight.copy_(stored_with_4_bits(rows, 96))
+    other.weight.copy_(layer.weight)
+    other.weight[20:] = torch.randn(rows - 20, 96)  # another kind of weights behind the first rows
+    model = torch.nn.Sequential(layer, other, linear(rows, 96))
+    model.dtype = torch.float32
+    kept, *others = make(model, 'int8', torch.device('cpu'))
+    assert isinstance(kept, PackedInt4Linear) and not any(isinstance(m, PackedInt4Linear) for m in others)
+    x = torch.randn(3, 96)
+    error = {kind: float((made(x) - layer(x)).norm() / layer(x).norm())
+             for kind, made in (('4 bits', kept), ('8 bits', Int8Linear(layer)))}
+    assert error['4 bits'] < 0.006 and error['4 bits'] < error['8 bits']

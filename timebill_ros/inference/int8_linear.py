@@ -36,9 +36,8 @@ class Int8Linear(nn.Module):
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        weight = linear.weight.detach().to(torch.float32)
-        scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
-        self.register_buffer('weight', (weight / scale[:, None]).round().to(torch.int8))
+        weight, scale = quantized(linear.weight.detach().to(torch.float32))
+        self.register_buffer('weight', weight)
         self.register_buffer('scale', scale)
         self.bias = linear.bias
 
@@ -70,6 +69,12 @@ class ProductInt8Linear(Int8Linear):
             return super()._product(x)
         y = torch.ops.aten._weight_int8pack_mm(rows.to(self.computes_in), self.weight, self.ones.to(self.computes_in))
         return y.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantize a weight, float32 [N, K]: levels, int8 [N, K], and a scale for every row, float32 [N]."""
+    scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
+    return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
 def of(linear: nn.Linear) -> Int8Linear:

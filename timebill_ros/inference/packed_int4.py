@@ -24,8 +24,11 @@ import functools
 import torch
 from torch import nn
 
+from timebill_ros.inference import int8_linear
+
 GROUP = 32  # neighbouring weights of a row that share a scale and a zero
 TILES = 2  # of PyTorch's layout; any of its choices (2, 4, 8) gives the same numbers
+SAMPLE_ROWS = 16
 MULTIPLE = 64  # rows of the weight, [N, K]: N is a multiple of this on every processor that PyTorch packs for
 
 
@@ -72,6 +75,28 @@ def dequantized(levels: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -
     """Return the float32 weight [N, K] that `quantized` stands for."""
     groups = (levels.view(len(levels), -1, GROUP) - 8) * scale[..., None].float() + zero[..., None].float()
     return groups.flatten(1)
+
+
+def lies_on_grid(weight: torch.Tensor) -> bool:
+    """Whether 4 bits a weight, as here, are nearer to `weight` [N, K] than 8 bits with one scale a row.
+
+    So it is for weights that were stored with 4 bits in groups of GROUP, as those of Q4_0 and Q4_1 in GGUF files: their
+    groups have sixteen levels at most, and these levels are found again. K is a multiple of GROUP.
+    """
+    for part in (weight[:SAMPLE_ROWS], weight):  # most weights are known by their first rows
+        part = part.detach().to(torch.float32)
+        if _distance(dequantized(*quantized(part)), part) > _distance(_in_8_bits(part), part):
+            return False
+    return True
+
+
+def _in_8_bits(weight: torch.Tensor) -> torch.Tensor:
+    levels, scale = int8_linear.quantized(weight)
+    return levels * scale[:, None]
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).norm())
 
 
 def packs(linear: nn.Linear) -> bool:

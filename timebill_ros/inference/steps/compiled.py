@@ -46,7 +46,7 @@ from timebill_ros.resources import key_of, write_whole
 
 log = logging.getLogger(__name__)
 
-REVISION = 10  # of what is compiled; files of another revision are not loaded
+REVISION = 11  # of what is compiled; files of another revision are not loaded
 TRIES = 2  # starts that may fail to compile a step (memory or disk may be full) before it is given up
 
 
