@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import timebill_ros.bench
 from timebill_ros.bench.optional_plots import plots_if_installed
 
@@ -37,6 +39,7 @@ def test_a_sentence_where_it_is_missing(monkeypatch, capsys):
     assert 'pip install matplotlib' in sentence and sentence.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_nothing_but_the_plots_imports_matplotlib():
     files = [path for room in ('cli', 'bench') for path in (ROOT / 'timebill_ros' / room).glob('*.py')]
     modules = ['.'.join(path.relative_to(ROOT).with_suffix('').parts) for path in files

@@ -89,6 +89,7 @@ def test_an_answer_is_drawn_again_with_the_seed_that_ask_printed(node):
     assert ask('--seed', str(drawn['timing']['seed']))['text'] == drawn['text']
 
 
+@pytest.mark.slow
 def test_ask_says_that_a_node_is_not_configured():
     with NodeProcess() as unconfigured:
         wait_until(lambda: unconfigured.diagnostics)  # it is there

@@ -135,6 +135,7 @@ def test_a_second_server_of_the_action_is_told_of_at_once(tmp_path):
         assert node.log.count('more of the name') == 1, 'one line in the log for each that appears'
 
 
+@pytest.mark.slow
 def test_over_dds(tmp_path):
     with scripted(tmp_path, start_s=2.5) as node:  # long enough to be seen at 1 Hz
         wait_until(lambda: node.diagnostics)

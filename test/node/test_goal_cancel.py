@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from node_client import CANCELED, SUCCEEDED, Result, make_goal, wait_until
 from scripted_model import LONG, ROOT
 
@@ -82,6 +83,7 @@ def test_a_client_that_goes_away_leaves_the_node_serving(node):
     assert node.ask(make_goal('one'))[0] == SUCCEEDED
 
 
+@pytest.mark.slow
 def test_a_client_that_is_killed_in_mid_goal_leaves_the_node_serving(node):
     before = len(node.statuses)
     client = subprocess.Popen([sys.executable, '-m', 'timebill_ros.cli', 'ask', 'w1 w2', '--raw', '--budget', '60',

@@ -37,6 +37,7 @@ def test_waiting_counts_against_the_budget(node):
     assert first.result()[0] == SUCCEEDED
 
 
+@pytest.mark.slow
 def test_goals_of_two_clients_and_equal_urgency_run_first_come_first_served(node):
     with node.another_client() as other:
         sent = [client.send(make_goal(max_new_tokens=1000)) for client in (node, other, node, other)]

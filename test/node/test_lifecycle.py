@@ -191,6 +191,7 @@ def test_goals_sent_while_deactivating_are_rejected_or_ended(active):
         assert node.activate()
 
 
+@pytest.mark.slow
 def test_cleanup_frees_the_worker_and_configure_brings_a_new_one_again_and_again(active):
     node = active
     pids = {node.worker_pid()}

@@ -104,6 +104,7 @@ def test_what_cannot_work_fails_at_configure(server, parameters, why):
         assert f'configure failed: {why}' in node.log
 
 
+@pytest.mark.slow
 def test_another_robots_door_may_be_the_server(tmp_path):
     """Which tells more in its stream than OpenAI's API has, and serves with starlette and uvicorn."""
     pytest.importorskip('starlette')

@@ -64,6 +64,7 @@ def test_lines_go_to_ros_from_the_nodes_level_on(level, told, package):
     assert all(re.fullmatch(r'line \d0', text) for _, text in logger.lines)
 
 
+@pytest.mark.slow
 def test_the_workers_lines_are_in_rosout():
     with NodeProcess(self_profile_s=1.0) as node:
         heard = []

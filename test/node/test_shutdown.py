@@ -146,6 +146,7 @@ def test_a_signal_while_it_configures_itself():
         assert 'terminate called' not in node.log  # what C++ prints if a thread was still in it
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_worker_is_stopped():
     with NodeProcess() as node:
         node.start()
@@ -159,6 +160,7 @@ def test_a_signal_while_the_worker_is_stopped():
         wait_until(lambda: not process_exists(pid), 2.0, 'the worker was left behind')
 
 
+@pytest.mark.slow
 def test_the_worker_ends_when_the_node_is_killed():
     with NodeProcess() as node:
         node.start()

@@ -68,6 +68,7 @@ def test_a_killed_worker_is_told_at_once_and_replaced(node, strategy, keeps):
     assert 'the inference process ended' in node.log
 
 
+@pytest.mark.slow
 def test_a_hung_worker_delays_no_result_and_is_replaced(node):
     sent = decoding(node, budget_s=2.0)
     pid = node.worker_pid()
@@ -91,6 +92,7 @@ def test_a_worker_that_reads_nothing_delays_no_result(node):
     assert_serves(node, not_pid=pid)
 
 
+@pytest.mark.slow
 def test_a_cancel_that_a_hung_worker_ignores_is_answered(node):
     sent = decoding(node)
     pid = node.worker_pid()
@@ -104,6 +106,7 @@ def test_a_cancel_that_a_hung_worker_ignores_is_answered(node):
     assert_serves(node, not_pid=pid)
 
 
+@pytest.mark.slow
 def test_a_deadline_while_the_worker_restarts(node):
     pid = node.worker_pid()
     before = node.log.count('the inference process ended')
