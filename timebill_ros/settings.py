@@ -214,7 +214,8 @@ PARAMETERS = (
     # Weights and quality.
     Parameter('variants', '', 'Other precisions of the weights to load and to choose from for decoding, '
               'comma-separated: int8, int4, bfloat16, float16. Each takes memory of its own. planner quality uses '
-              'those that the quality table has.'),
+              'those that the quality table has. On a CPU int8 keeps 4 bits where weights were stored with 4, as in '
+              'GGUF files of Q4_0 and Q4_1: that is nearer to them, and quicker.'),
     Parameter('quality_table', '', 'JSON file with the measured quality of answers by eviction ratio and variant, and '
               'of answers that were cut, made by `timebill bench quality` for any model and tasks. Empty: the one that '
               'comes with the package, measured on SmolLM2-135M-Instruct. planner quality plans by it.'),

@@ -87,20 +87,28 @@ def test_without_the_product_nothing_is_packed(monkeypatch):
         packed_int4.is_available.cache_clear()
 
 
-def stored_with_4_bits(n: int, k: int) -> torch.Tensor:
-    """A weight as it comes from Q4_1: a scale and a least weight for every group of a row, then half precision."""
+def stored_with_4_bits(n: int, k: int, kind: str) -> torch.Tensor:
+    """A weight as it comes from a GGUF file, in half precision: groups of 32 with a scale, and a least weight in Q4_1.
+
+    In Q4_0 the weight of a group that is farthest from 0 gets the lowest level, and the others those that are nearest.
+    """
     generator = torch.Generator().manual_seed(1)
-    levels = torch.randint(0, 16, (n, k // GROUP, GROUP), generator=generator)
-    levels[..., 0], levels[..., 1] = 0, 15  # who quantized it so made both the group's ends levels
-    scale, low = torch.rand(2, n, k // GROUP, 1, generator=generator)
-    return (levels * scale - 8 * low).flatten(1).to(torch.bfloat16)
+    groups = torch.randn(n, k // GROUP, GROUP, generator=generator)
+    if kind == 'Q4_0':
+        farthest = groups.gather(2, groups.abs().argmax(dim=2, keepdim=True))
+        scale = farthest / -8
+        return ((groups / scale).round().clamp(-8, 7) * scale).flatten(1).to(torch.bfloat16)
+    low = groups.amin(dim=2, keepdim=True)
+    scale = (groups.amax(dim=2, keepdim=True) - low) / 15
+    return (((groups - low) / scale).round() * scale + low).flatten(1).to(torch.bfloat16)
 
 
 @needs_product
 @pytest.mark.parametrize('rows', [64, 192])
-def test_weights_that_were_stored_with_4_bits_keep_them_in_int8_too(rows):
+@pytest.mark.parametrize('kind', ['Q4_0', 'Q4_1'])
+def test_weights_that_were_stored_with_4_bits_keep_them_in_int8_too(kind, rows):
     layer, other = linear(rows, 96), linear(rows, 96)
-    layer.weight.copy_(stored_with_4_bits(rows, 96))
+    layer.weight.copy_(stored_with_4_bits(rows, 96, kind))
     other.weight.copy_(layer.weight)
     other.weight[20:] = torch.randn(rows - 20, 96)  # another kind of weights behind the first rows
     model = torch.nn.Sequential(layer, other, linear(rows, 96))

@@ -28,7 +28,9 @@ from timebill_ros.inference import int8_linear
 
 GROUP = 32  # neighbouring weights of a row that share a scale and a zero
 TILES = 2  # of PyTorch's layout; any of its choices (2, 4, 8) gives the same numbers
+STEPS = (15, 14, 13, 12, 11, 10, 9, 8)  # between the least and the largest weight of a group, as it may have been made
 SAMPLE_ROWS = 16
+MET = 0.1  # of a step: weights that lie anywhere are 0.29 of one away from a level, root mean square
 MULTIPLE = 64  # rows of the weight, [N, K]: N is a multiple of this on every processor that PyTorch packs for
 
 
@@ -60,21 +62,55 @@ class PackedInt4Linear(nn.Module):
 def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Quantize a weight, float32 [N, K]: levels, int32 [N, K], and scale and zero, bfloat16 [N, K / GROUP] each.
 
-    The levels of a group span its smallest and largest weight.
+    The levels of a group span its smallest and largest weight, in 15 steps. Weights that were stored with 4 bits and
+    one sign in the middle (Q4_0) mostly do not use the highest levels: their groups are spanned in as many steps as
+    they were made with.
     """
-    groups = weight.view(len(weight), -1, GROUP)
-    low, high = groups.amin(dim=2), groups.amax(dim=2)
-    scale = ((high - low) / 15).clamp(min=torch.finfo(torch.bfloat16).tiny).to(torch.bfloat16)
+    some = weight[:SAMPLE_ROWS]
+    steps = STEPS if _is_nearer_than_8_bits(_spanned(some, STEPS), some) else STEPS[:1]
+    return _spanned(weight, steps)
+
+
+def _spanned(weight: torch.Tensor, all_steps: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Quantize as `quantized` does, each group in the first of these numbers of steps that meets its weights.
+
+    Those that none meets are spanned in the first.
+    """
+    groups, (first, *others) = weight.reshape(-1, GROUP), all_steps
+    whole = _in_steps(groups, first)
+    left = (~_meets(whole, groups)).nonzero().flatten() if others else None
+    for steps in others:
+        made = _in_steps(groups[left], steps)
+        met = _meets(made, groups[left])
+        for all_groups, new in zip(whole, made, strict=True):
+            all_groups[left[met]] = new[met]
+        left = left[~met]
+    levels, scale, zero = whole
+    return levels.view_as(weight), scale.view(len(weight), -1), zero.view(len(weight), -1)
+
+
+def _meets(made: tuple[torch.Tensor, torch.Tensor, torch.Tensor], groups: torch.Tensor) -> torch.Tensor:
+    """Return for each group, bool [M], whether its weights lie on its levels, but for what rounding made of them."""
+    return (_weights_of(*made) - groups).square().mean(dim=1).sqrt() <= MET * made[1].float()
+
+
+def _in_steps(groups: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Quantize groups, float32 [M, GROUP]: levels, int32 of that shape, and scale and zero, bfloat16 [M] each."""
+    low, high = groups.amin(dim=1), groups.amax(dim=1)
+    scale = ((high - low) / steps).clamp(min=torch.finfo(torch.bfloat16).tiny).to(torch.bfloat16)
     zero = (low + 8 * scale.float()).to(torch.bfloat16)
     # By the scale and zero as they are stored, so that their rounding costs nothing more
-    levels = ((groups - zero[..., None]) / scale[..., None].float()).round().add(8).clamp(0, 15).to(torch.int32)
-    return levels.view_as(weight), scale, zero
+    levels = ((groups - zero[:, None]) / scale[:, None].float()).round().add(8).clamp(0, 15).to(torch.int32)
+    return levels, scale, zero
+
+
+def _weights_of(levels: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> torch.Tensor:
+    return (levels - 8) * scale[..., None].float() + zero[..., None].float()
 
 
 def dequantized(levels: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> torch.Tensor:
     """Return the float32 weight [N, K] that `quantized` stands for."""
-    groups = (levels.view(len(levels), -1, GROUP) - 8) * scale[..., None].float() + zero[..., None].float()
-    return groups.flatten(1)
+    return _weights_of(levels.view(len(levels), -1, GROUP), scale, zero).flatten(1)
 
 
 def lies_on_grid(weight: torch.Tensor) -> bool:
@@ -85,18 +121,14 @@ def lies_on_grid(weight: torch.Tensor) -> bool:
     """
     for part in (weight[:SAMPLE_ROWS], weight):  # most weights are known by their first rows
         part = part.detach().to(torch.float32)
-        if _distance(dequantized(*quantized(part)), part) > _distance(_in_8_bits(part), part):
+        if not _is_nearer_than_8_bits(quantized(part), part):
             return False
     return True
 
 
-def _in_8_bits(weight: torch.Tensor) -> torch.Tensor:
+def _is_nearer_than_8_bits(found: tuple[torch.Tensor, torch.Tensor, torch.Tensor], weight: torch.Tensor) -> bool:
     levels, scale = int8_linear.quantized(weight)
-    return levels * scale[:, None]
-
-
-def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one - other).norm())
+    return bool((dequantized(*found) - weight).norm() <= (levels * scale[:, None] - weight).norm())
 
 
 def packs(linear: nn.Linear) -> bool:
