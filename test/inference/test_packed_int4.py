@@ -113,9 +113,15 @@ def test_weights_that_were_stored_with_4_bits_keep_them_in_int8_too(kind, rows):
     other.weight[20:] = torch.randn(rows - 20, 96)  # another kind of weights behind the first rows
     model = torch.nn.Sequential(layer, other, linear(rows, 96))
     model.dtype = torch.float32
-    kept, *others = make(model, 'int8', torch.device('cpu'))
+    made = make(model, 'int8', torch.device('cpu'))
+    kept, *others = made
+    assert not made.timebill_of_4_bits, 'most of it does not'
     assert isinstance(kept, PackedInt4Linear) and not any(isinstance(m, PackedInt4Linear) for m in others)
     x = torch.randn(3, 96)
     error = {kind: float((made(x) - layer(x)).norm() / layer(x).norm())
              for kind, made in (('4 bits', kept), ('8 bits', Int8Linear(layer)))}
-    assert error['4 bits'] < 0.006 and error['4 bits'] < error['8 bits']
+    alone = torch.nn.Sequential(layer)
+    alone.dtype = torch.float32
+    assert make(alone, 'int8', torch.device('cpu')).timebill_of_4_bits
+    assert not make(alone, 'int4', torch.device('cpu')).timebill_of_4_bits, 'a table has its own curve for int4'
+    assert error['4 bits'] < 0.01 and error['4 bits'] < error['8 bits']

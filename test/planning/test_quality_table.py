@@ -17,7 +17,7 @@ import json
 
 import pytest
 
-from timebill_ros.planning.quality_table import QualityTable
+from timebill_ros.planning.quality_table import PromptClass, QualityTable
 
 
 def document(**changes):
@@ -66,3 +66,13 @@ def test_a_file_that_is_no_table_is_refused_by_name(data, tmp_path):
 def test_a_file_that_is_missing_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match='nowhere.json cannot be used'):
         QualityTable.load(tmp_path / 'nowhere.json')
+
+
+def test_weights_that_keep_4_bits_have_their_own_curve_where_there_is_one():
+    of_8, of_4 = ((0.0, 0.6), (0.9, 0.1)), ((0.0, 0.8), (0.9, 0.2))
+    table = QualityTable({'float32': of_4, 'int8': of_8, 'int8 of 4 bits': of_4}, ((0.0, 0.0), (1.0, 1.0)),
+                         (PromptClass(0, 100, {'int8': of_8}),))
+    assert table.of('int8', 0.0) == table.for_weights([]).of('int8', 0.0) == 0.6
+    assert table.for_weights(['int8']).of('int8', 0.0) == 0.8
+    assert table.for_weights(['int8']).of('int8', 0.0, 50) == 0.6, 'this class has none for such weights'
+    assert table.for_weights(['int4']) == table

@@ -189,10 +189,15 @@ LINEARS = {
 
 def _with_linears(model: nn.Module, make_linear: Callable[[nn.Linear], nn.Module]) -> nn.Module:
     """Give the model other linear layers, and activations in float32."""
-    was_float32 = model.dtype == torch.float32
+    was_float32, of_4_bits, total = model.dtype == torch.float32, 0, 0
     for name in [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]:
         parent, _, leaf = name.rpartition('.')
-        setattr(model.get_submodule(parent), leaf, make_linear(model.get_submodule(name)))
+        linear = model.get_submodule(name)
+        made, n = make_linear(linear), linear.weight.numel()
+        setattr(model.get_submodule(parent), leaf, made)
+        total, of_4_bits = total + n, of_4_bits + n * isinstance(made, PackedInt4Linear)
+    # Planning asks: int8 costs no quality then. The output layer is often stored with more bits than the others.
+    model.timebill_of_4_bits = make_linear is _in_int8 and of_4_bits > total / 2
     if not was_float32:
         model.set_input_embeddings(_InFloat32(model.get_input_embeddings()))
         for module in model.modules():  # norms and biases

@@ -68,6 +68,10 @@ class QualityRule:
     min_kept: int = 128
     brings_back = True  # what was evicted may come back
 
+    def for_weights(self, of_4_bits: Iterable[str]) -> QualityRule:
+        """Return the rule for a model of which these variants keep the 4 bits that the weights were stored with."""
+        return replace(self, table=self.table.for_weights(of_4_bits))
+
     def measured(self, variant: str) -> str:
         """Return the variant whose curve counts: the model's own weights have some curve in any case."""
         return variant if self.table.has(variant) else UNQUANTISED[0]

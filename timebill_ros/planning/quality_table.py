@@ -29,14 +29,15 @@ the quality of an eviction is that of the prompt's class.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 FORMAT = 1
 UNQUANTISED = ('float32', 'bfloat16', 'float16')
+OF_4_BITS = ' of 4 bits'  # behind a variant: its curve where the weights keep the 4 bits that they were stored with
 Curve = tuple[tuple[float, float], ...]
 
 
@@ -81,6 +82,19 @@ class QualityTable:
         if self.classes and n_x is not None:
             tables.insert(0, next((each for each in self.classes if n_x < each.high), self.classes[-1]).variants)
         return next((table[name] for table in tables for name in names if name in table), None)
+
+    def for_weights(self, of_4_bits: Iterable[str]) -> QualityTable:
+        """Return the table for a model of which these variants keep the 4 bits that the weights were stored with.
+
+        Where it has a curve for such weights of a variant, that is the variant's.
+        """
+        names = set(of_4_bits)
+
+        def own(variants: dict[str, Curve]) -> dict[str, Curve]:
+            return {**variants, **{name: variants[name + OF_4_BITS] for name in names if name + OF_4_BITS in variants}}
+
+        return QualityTable(own(self.variants), self.cut,
+                            tuple(replace(each, variants=own(each.variants)) for each in self.classes))
 
     def has(self, variant: str) -> bool:
         """Return whether there is a curve for this variant."""

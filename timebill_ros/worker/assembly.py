@@ -86,6 +86,9 @@ def make_engine(settings: dict, model, predictor, profile: Profile, tracker: Tra
     ranges = ranges_on(model.device, asked=settings['nvtx_ranges'])
     if predictor is not None:
         predictor.ranges = ranges
+    if isinstance(rule, QualityRule):
+        rule = rule.for_weights(name for name, weights in model.variants.items()
+                                if getattr(weights, 'timebill_of_4_bits', False))  # see inference/variants.py
     return Engine(model, predictor, profile.times, tracker, rule=rule, ranges=ranges, prefill_chunk_tokens=chunk_tokens,
                   prediction_wait_s=settings['prediction_wait_s'],
                   predictor_max_tokens=settings['predictor_max_tokens'], replan_tokens=settings['replan_tokens'],
