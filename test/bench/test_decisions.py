@@ -29,13 +29,14 @@ from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.quality_table import QualityTable
 from timebill_ros.planning.situation import Progress, Situation
 from timebill_ros.planning.tracker import Tracker
-from timebill_ros.resources import quality_table_path
 from timebill_ros.tasks.scored_task import ScoredTask
 
 TASK = ScoredTask('1', 'family', [{'role': 'user', 'content': 'x' * 1000}], 100, lambda text: {'score': len(text) / 30})
 UNHURRIED_S = TIMES.prefill(1000) + TIMES.steps.decode(1000, 31)
 KILL, TRUNCATE, SKIP_NEXT = Strategy.KILL, Strategy.TRUNCATE, Strategy.SKIP_NEXT
-RULES = {'paper': PaperRule, 'quality': lambda: QualityRule(QualityTable.load(quality_table_path()))}
+TABLE = QualityTable({'float32': ((0.0, 0.17), (0.25, 0.145), (0.5, 0.145), (0.75, 0.086), (0.95, 0.033))},
+                     ((0.0, 0.0), (0.1, 0.1), (0.3, 0.27), (0.5, 0.33), (0.8, 0.4), (0.9, 0.87), (1.0, 1.0)))
+RULES = {'paper': PaperRule, 'quality': lambda: QualityRule(TABLE)}
 
 
 class Model(MockModel):
