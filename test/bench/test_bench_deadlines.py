@@ -86,12 +86,15 @@ def arguments(tmp_path_factory):
 def test_the_commands_share_their_answers(arguments):
     folder, model, tasks = arguments
     shared = ['--answers', str(folder / 'shared.answers.jsonl'), '--live-limit', '2']
-    for bench in ('budgets', 'deadlines', 'k-sweep'):
+    for bench in ('budgets', 'deadlines', 'k-sweep', 'reversible'):
         assert main(['bench', bench, *model, *tasks, *shared, '--out', str(folder / f'{bench}.json')]) == 0
     rows = json.loads((folder / 'deadlines.json').read_text())['rows']
     assert {row['method'] for row in rows} == {'vanilla', 'fixed_25', 'fixed_50', 'fixed_75', 'fixed_95', 'int8',
                                                'quality', 'paper', 'oracle'}
     assert {row['strategy'] for row in rows} == {'TRUNCATE', 'KILL', 'SKIP_NEXT'}
+    both = json.loads((folder / 'reversible.json').read_text())
+    assert {row['method'] for row in both['rows']} == {'vanilla', 'int8', 'quality', 'in_place'}
+    assert {row['other'] for row in both['over_budgets']} == {'in_place'}
     swept = json.loads((folder / 'k-sweep.json').read_text())['rows']
     assert {row['k'] for row in swept if row['method'] in k_sweep.FACTORS} == set(range(1, 9))
     assert {row['budget_quantile'] for row in swept} == {0.1, 0.3} and {row['strategy'] for row in swept} == {'KILL'}

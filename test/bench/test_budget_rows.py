@@ -74,6 +74,8 @@ def test_methods_are_compared_on_the_same_tasks():
     assert (row['difference'], row['difference_lo'], row['difference_hi']) == pytest.approx((0.1, 0.1, 0.1))
     assert [(row['strategy'], row['difference']) for row in found['over_budgets']] == [
         (strategy, pytest.approx(0.1)) for strategy in ('all', 'TRUNCATE', 'KILL')]
+    other = compare(results(), 'int8')
+    assert {row['other'] for row in other['over_budgets']} == {'int8'} and 'int8' in other['bars'][1]['bar']
 
 
 @pytest.mark.parametrize(('quality', 'facts', 'met'), [

@@ -83,8 +83,8 @@ def test_bench_device_on_a_cpu(tmp_path, capsys):
 
 
 BENCHES = ['decode', 'quality', 'budgets', 'length-predictor', 'execution-time', 'miss-rate', 'knobs', 'load',
-           'utilisation', 'device', 'deadlines', 'k-sweep', 'wcet', 'parallel', 'prefix', 'fleet', 'structured',
-           'offboard', 'all']
+           'utilisation', 'device', 'deadlines', 'k-sweep', 'reversible', 'wcet', 'parallel', 'prefix', 'fleet',
+           'structured', 'offboard', 'all']
 
 
 @pytest.mark.parametrize('name', BENCHES)

@@ -76,7 +76,7 @@ def measure(values: dict, answers: Path, *, source: TaskSource, n_live: int, cas
                 **{name: name for name in found.model.variants if name != found.model.variant}}
     rows = rows_of(results, families_of(found), budgets, variants)
     finished, live_tasks = found.finished_tasks(), found.finished_live_tasks()
-    comparison = compare(results) if live_tasks else {}
+    comparison = compare(results, cases.plain) if live_tasks else {}
     if live_tasks:
         comparison['rows_of_live_tasks'] = rows_of(on_the_same_tasks(results), families_of(found), budgets, variants)
     show(rows, comparison)

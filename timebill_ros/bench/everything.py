@@ -59,6 +59,7 @@ STEPS = (
     Step('quality', 3, 0.5, ('--limit', '10')),
     Step('deadlines', 30, 1.2, ('--limit', '10', '--live-limit', '3')),
     Step('k-sweep', 20, 0.5, ('--limit', '10', '--live-limit', '3')),
+    Step('reversible', 15, 0.4, ('--limit', '10', '--live-limit', '3')),
     Step('length-predictor', 15, 1.1, ('--prompts', '12', '--samples', '1', '--bounds', '256', '--learned-from', '40')),
     Step('miss-rate', 20, 1.0, ('--prompts', '12', '--replays', '2', '--requests', '60', '--live', '10')),
     Step('knobs', 5, 0.8, ('--prompts', '6', '--requests', '30', '--seconds', '12')),
@@ -83,7 +84,7 @@ def arguments(step: Step, folder: Path, *, quick: bool, model: str = '', tasks: 
         found += ['--model', model]
         if step.bench not in ('decode', 'structured', 'prefix'):
             found += ['--tasks', str(tasks)]
-    if step.bench in ('deadlines', 'k-sweep'):  # the unhurried answers are the same
+    if step.bench in ('deadlines', 'k-sweep', 'reversible'):  # the unhurried answers are the same
         found += ['--answers', str(folder / f'{"text" if step in ON_TEXT else "site_log"}.answers.jsonl')]
     if step.bench == 'miss-rate':
         found += ['--recordings', str(folder / 'recordings.json')]

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from timebill_ros.bench.budget_rows import PLAIN
 from timebill_ros.bench.live_answers import PLANNERS, LiveAnswer
 from timebill_ros.bench.timed_answers import TimedAnswer, methods_of
 from timebill_ros.codes import Strategy
@@ -35,6 +36,7 @@ class Cases:
     """What is measured: `live` methods are names of live_answers.METHODS.
 
     ratios:       fixed evictions, one method for each; those that are in `few_ratios` too answer the live tasks alone
+    plain:        the method that the mean over the budgets is compared with
     """
 
     ratios: tuple[float, ...] = (0.5, 0.95)
@@ -42,6 +44,7 @@ class Cases:
     live: tuple[str, ...] = PLANNERS
     strategies: tuple[Strategy, ...] = STRATEGIES
     quantiles: tuple[float, ...] = QUANTILES
+    plain: str = PLAIN
 
 
 COMPARED = Cases()  # by `timebill bench budgets`

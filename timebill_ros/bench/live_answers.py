@@ -37,11 +37,13 @@ from timebill_ros.worker.state_lengths import learner
 
 PLANNERS = ('quality', 'paper')
 ORACLE = 'oracle'
+IN_PLACE = 'in_place'  # as quality, but what is evicted stays gone
 OVERRUN_S = 600.0  # how long a late answer of SKIP_NEXT may go on: to its end
 
 # What each method sets. The oracle plans as the default does, with the length that the unhurried answer had.
 METHODS: dict[str, dict] = {
     **{planner: {'planner': planner} for planner in PLANNERS},
+    IN_PLACE: {'planner': 'quality'},
     ORACLE: {'planner': 'quality', 'pessimistic_length': 'fixed', 'pessimistic_factor': 1.0},
     **{f'paper_k{k}': {'planner': 'paper', 'pessimistic_factor': float(k)} for k in range(1, 9)}}
 
@@ -78,6 +80,8 @@ class LiveMethods:
     def __init__(self, values: dict, folder: Path, stem: str, methods: Sequence[str] = PLANNERS):
         settings = {method: {**values, **METHODS[method], 'keep_state': False} for method in methods}
         rules = {method: planning_rule(own) for method, own in settings.items()}
+        if IN_PLACE in rules:
+            rules[IN_PLACE] = replace(rules[IN_PLACE], brings_back=False)
         self.loaded: Loaded = load_engine({**values, 'planner': 'quality', 'keep_state': False})
         self.engines: dict[str, Engine] = {}
         self._files = {method: folder / f'{stem}.{method}.state.json' for method in methods}

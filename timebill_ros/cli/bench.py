@@ -43,6 +43,7 @@ TAKES = {
     'device': '10 minutes, and 4 with --quick',
     'deadlines': '30 minutes, and 3 to 6 hours with 500 tasks of real text and a model of 135 million weights',
     'k-sweep': '20 minutes, and an hour with 100 tasks of real text',
+    'reversible': '15 minutes, and an hour with 100 tasks of real text',
     'wcet': '5 minutes, and 15 with real text',
     'parallel': '2 minutes',
     'prefix': '25 minutes with smollm2, and 5 with --quick',

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`timebill bench deadlines`, `k-sweep`, `wcet` and `parallel`: the tables and figures of the paper; and `all`."""
+"""`timebill bench deadlines`, `k-sweep`, `reversible`, `wcet`, `parallel`: tables and figures as the paper's; `all`."""
 from __future__ import annotations
 
 import argparse
@@ -28,11 +28,12 @@ from timebill_ros.cli.task_options import add_task_options, task_source
 
 
 def add_to(benches, parser: Callable) -> None:
-    """Add the five; `parser(benches, name, what)` makes one."""
+    """Add the six; `parser(benches, name, what)` makes one."""
     for name, what, runs in (
             ('deadlines', 'score and completion by method, strategy and budget, as the paper compares them',
              _run_deadlines),
-            ('k-sweep', 'pessimistic factors from 1 to 8, beside what is adapted at run time', _run_k_sweep)):
+            ('k-sweep', 'pessimistic factors from 1 to 8, beside what is adapted at run time', _run_k_sweep),
+            ('reversible', 'evictions that can be taken back, beside those that cannot', _run_reversible)):
         command = parser(benches, name, what)
         add_model_options(command, model=EMBEDDED)
         add_answer_options(command, name)
@@ -68,6 +69,11 @@ def _run_deadlines(options: argparse.Namespace) -> int:
 
 def _run_k_sweep(options: argparse.Namespace) -> int:
     from timebill_ros.bench.k_sweep import run
+    return run(model_settings(options), options.out, **answer_arguments(options))
+
+
+def _run_reversible(options: argparse.Namespace) -> int:
+    from timebill_ros.bench.reversible import run
     return run(model_settings(options), options.out, **answer_arguments(options))
 
 

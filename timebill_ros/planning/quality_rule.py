@@ -61,12 +61,13 @@ class QualityRule:
     table:            measured quality
     promise_quality:  the least share of the best expected quality at which a promise is made
     min_kept:         fewest prompt entries that an eviction leaves
+    brings_back:      what was evicted may come back
     """
 
     table: QualityTable
     promise_quality: float = 0.9
     min_kept: int = 128
-    brings_back = True  # what was evicted may come back
+    brings_back: bool = True
 
     def for_weights(self, of_4_bits: Iterable[str]) -> QualityRule:
         """Return the rule for a model of which these variants keep the 4 bits that the weights were stored with."""
