@@ -31,7 +31,7 @@ import structured_tables
 from results_tables import RESULTS, percent, table
 
 OURS, BOUND, TRUNCATE, SKIP_NEXT = 'quality', 'oracle', 'TRUNCATE', 'SKIP_NEXT'
-ENGINES = (OURS, 'paper', BOUND)  # methods that promise: they run live
+ENGINES = (OURS, 'in_place', 'paper', BOUND)  # methods that promise: they run live
 NONE = ('No results of these benches are committed yet. [quality.md](quality.md#the-papers-tables-and-figures) has the '
         'commands.')
 
@@ -176,6 +176,14 @@ def by_family(rows: list[dict]) -> str:
                                    for method in dict.fromkeys(row['method'] for row in own)])
 
 
+def reversible(data: dict) -> str:
+    """Return what evictions that can be taken back change, over all budgets and at each."""
+    mean = {row['strategy']: row for row in data['over_budgets']}['all']
+    told = interval(mean['difference'], mean['difference_lo'], mean['difference_hi'], sign='+')
+    return (f'Mean score over the budgets and both strategies, each task beside itself: `{OURS}` - `{mean["other"]}` = '
+            f'{told}.\n\n{of_one_bed(data, data["rows"])}')
+
+
 def k_sweep(data: dict) -> str:
     """Return score and completion by pessimistic factor, beside what is adapted."""
     rows = [row for row in data['rows'] if row['family'] == 'all']
@@ -232,6 +240,7 @@ SECTIONS = (
     Section('real_model', 'A real model at five budgets', 'timebill bench budgets --model smollm2 --tasks FILE',
             real_model),
     Section('k_sweep', 'The pessimistic factor', 'timebill bench k-sweep', k_sweep, 'k_sweep.png'),
+    Section('reversible', 'Evictions that can be taken back', 'timebill bench reversible', reversible),
     Section('wcet', 'Estimated worst cases', 'timebill bench wcet --model smollm2 --tasks FILE', wcet, 'wcet.png'),
     Section('speed', 'Speed beside other runtimes', 'timebill bench decode --speed smollm2 --only-speed --gguf FILE',
             lambda data: f'{speed_tables.speed(data["model"])}\n\n{where(data["machine"])}.'),

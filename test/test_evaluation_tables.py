@@ -107,6 +107,15 @@ def test_a_real_model_without_an_oracle_and_without_live_answers(made, tmp_path)
     assert 'promised' not in text and 'live answers' not in text and len(tables(text)) == 3
 
 
+def test_evictions_that_can_be_taken_back(made, tmp_path):
+    rows, facts = budgets(('vanilla', 'quality', 'in_place'), ('TRUNCATE', 'KILL'))
+    mean = {'strategy': 'all', 'other': 'in_place', 'difference': 0.01, 'difference_lo': -0.02, 'difference_hi': 0.03}
+    write(tmp_path, 'reversible', {**facts, 'rows': rows, 'over_budgets': [mean]})
+    text = made.evaluation(tmp_path)
+    assert '`quality` - `in_place` = +0.010 (-0.020 to +0.030).' in text and columns_agree(text)
+    assert any(table[0][6:10] == ['in_place: promised', 'missed', 'late', 'evicted'] for table in tables(text))
+
+
 def test_the_pessimistic_factor(made, tmp_path):
     methods = {'vanilla': None, 'quality': None, 'paper_k1': 1, 'paper_k5': 5}
     rows = [row(method, 'KILL', quantile, k=k, score=0.1 * (k or 2))
