@@ -19,7 +19,7 @@ import torch
 from timebill_ros.inference import packed_int4
 from timebill_ros.inference.int8_linear import Int8Linear
 from timebill_ros.inference.packed_int4 import GROUP, PackedInt4Linear, dequantized, packs, quantized
-from timebill_ros.inference.variants import Int4Linear, make
+from timebill_ros.inference.variants import Int4Linear, make, would_keep_4_bits
 
 needs_product = pytest.mark.skipif(not packed_int4.is_available(), reason='this PyTorch has no packed product')
 
@@ -123,6 +123,8 @@ def test_weights_that_were_stored_with_4_bits_keep_them_in_int8_too(kind, rows):
              for kind, made in (('4 bits', kept), ('8 bits', Int8Linear(layer)))}
     alone = torch.nn.Sequential(layer)
     alone.dtype = torch.float32
+    assert would_keep_4_bits(alone) and not would_keep_4_bits(torch.nn.Sequential(linear(rows, 96)))
+    assert not would_keep_4_bits(torch.nn.Sequential()) and not would_keep_4_bits(torch.nn.Sequential(linear(65, 97)))
     assert make(alone, 'int8', torch.device('cpu')).timebill_of_4_bits
     assert not make(alone, 'int4', torch.device('cpu')).timebill_of_4_bits, 'a table has its own curve for int4'
     assert error['4 bits'] < 0.01 and error['4 bits'] < error['8 bits']

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from timebill_ros.inference import int8_linear, torchao_weights
-from timebill_ros.inference.packed_int4 import PackedInt4Linear, lies_on_grid, packs
+from timebill_ros.inference.packed_int4 import SAMPLE_ROWS, PackedInt4Linear, lies_on_grid, packs
 
 HALVES = ('bfloat16', 'float16')
 QUANTIZED = ('int8', 'int4')
@@ -71,6 +71,14 @@ def quantize(model: nn.Module, precision: str, device: torch.device) -> nn.Modul
     if device.type == 'cpu':
         return _with_linears(model, LINEARS[precision])
     return _quantized_by_torchao(model, precision)
+
+
+def would_keep_4_bits(model: nn.Module) -> bool:
+    """Whether `make(model, 'int8')` would keep the 4 bits of most layers, as the first rows of a few of them tell."""
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    some = linears[::max(1, len(linears) // 5)]
+    found = [packs(linear) and lies_on_grid(linear.weight[:SAMPLE_ROWS]) for linear in some]
+    return 2 * sum(found) > len(found)
 
 
 def as_stored(model: nn.Module) -> tuple[nn.Module, str]:

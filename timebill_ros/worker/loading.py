@@ -27,6 +27,7 @@ from pathlib import Path
 import transformers
 
 from timebill_ros import disk_cache
+from timebill_ros.inference import variants
 from timebill_ros.inference.grammars.compiler import grammars_of
 from timebill_ros.inference.hub import is_here, look_once
 from timebill_ros.inference.model import CausalLM
@@ -90,6 +91,10 @@ def _load_parts(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Ch
                          compiled_steps=None if settings['compile_step'] == 'never' else
                          steps_directory(settings['cache_dir']),
                          compiles=settings['compile_step'] == 'auto')
+    if settings['planner'] == 'quality' and not settings['variants'] and model.device.type == 'cpu' \
+            and variants.would_keep_4_bits(model.model):
+        log.info('the weights were stored with 4 bits: with the parameter variants int8, decode steps read half as '
+                 'much or less and answers stay as good')
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     this_start.begin(CHUNKS)
     chunk = chunk or tuning.chunk_tokens(model, tuned)
