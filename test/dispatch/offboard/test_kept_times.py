@@ -143,6 +143,37 @@ def test_a_user_may_have_it_forgotten(tmp_path, caplog):
     assert file_in(tmp_path) is None
 
 
+def test_what_was_being_written_while_a_user_had_it_forgotten_is_gone(tmp_path):
+    harness = answered(node(tmp_path))
+    harness.now += EVERY_S
+    answered(harness, 1)
+    kept = harness.dispatcher.tier._kept
+    kept._writer.join(10.0)
+    path, text = file_in(tmp_path), file_in(tmp_path).read_text()
+    forget(tmp_path)
+    path.write_text(text)  # by a write that had begun before, and that ends before the node looks
+    harness.ask()
+    harness.sync()
+    assert file_in(tmp_path) is None
+    kept._write(text, 0)  # by one that ends after that
+    assert file_in(tmp_path) is None
+    path.write_text('what another node has learned since')
+    kept._remove(text)
+    assert path.exists()
+    harness.dispatcher.close()
+
+
+def test_what_could_not_be_written_is_tried_again(tmp_path):
+    (tmp_path / 'state').write_text('no folder')
+    harness = answered(node(tmp_path))
+    harness.now += EVERY_S
+    answered(harness, 1)
+    harness.dispatcher.tier._kept._writer.join(10.0)
+    (tmp_path / 'state').unlink()
+    harness.dispatcher.close()  # with nothing learned since
+    assert file_in(tmp_path) is not None
+
+
 def test_a_folder_that_cannot_be_written_to_is_told_once(tmp_path, caplog):
     (tmp_path / 'state').write_text('no folder')
     harness = answered(node(tmp_path))

@@ -22,6 +22,7 @@ Each address and each model that is asked for there have a file of their own, in
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -49,7 +50,8 @@ class KeptTimes:
         self._is_kept = bool(settings.get('keep_state'))
         self._forgetting, self._clock = Forgetting(cache), clock
         self._next_s = clock() + EVERY_S
-        self._written = ''  # what the file holds, or is about to
+        self._written = ''  # what the file holds, or is about to; empty: that is not known
+        self._forgotten = 0  # how often a user has asked to forget
         self._writer: threading.Thread | None = None
         self._told = False
 
@@ -85,8 +87,16 @@ class KeptTimes:
         """Return whether a user has asked to forget since this was asked last; what was learned is then not kept."""
         if not self._forgetting.asked():
             return False
+        self._forgotten += 1
+        self._remove(self._written)  # a write that was under way may have ended behind the removal
         self._written = self._text(ServedTimes())
         return True
+
+    def _remove(self, text: str) -> None:
+        """Remove the file where it holds `text`; another node may have written other lessons there."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._path.read_text() == text:
+                self._path.unlink()
 
     def save(self, times: ServedTimes, *, ends: bool = False) -> None:
         """Write down `times` where that is due, without waiting for the disk; where the node `ends`, at once."""
@@ -101,7 +111,8 @@ class KeptTimes:
         if text == self._written:
             return
         self._written = text
-        self._writer = threading.Thread(target=self._write, args=(text,), name='kept_times', daemon=True)
+        self._writer = threading.Thread(target=self._write, args=(text, self._forgotten),
+                                        name='kept_times', daemon=True)
         self._writer.start()
         if ends:
             self._writer.join(END_S)
@@ -109,10 +120,14 @@ class KeptTimes:
     def _text(self, times: ServedTimes) -> str:
         return json.dumps({'format': FORMAT, 'offboard': self._of, 'times': times.state()})
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str, forgotten: int) -> None:
+        """Write `text`, which was learned after `forgotten` demands to forget."""
         try:
             write_whole(self._path, text)
         except OSError as error:
+            self._written = ''  # so that it is tried again
             log.log(logging.DEBUG if self._told else logging.WARNING,
                     'what the server of offboard_url taught could not be saved in cache_dir: %s', error)
             self._told = True
+        if forgotten != self._forgotten:
+            self._remove(text)
