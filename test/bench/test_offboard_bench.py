@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip('httpx')
-from faulty_server import ANSWER, FaultyServer  # noqa: E402
+from faulty_server import ANSWER, WORDS, FaultyServer  # noqa: E402
 
 from timebill_ros.bench import fault_proxy, llama_server  # noqa: E402
 from timebill_ros.bench.fault_proxy import FAULTS, NONE, SLOW, FaultProxy  # noqa: E402
@@ -71,6 +71,7 @@ def test_every_fault_is_what_it_is_called(upstream, monkeypatch, fault):
     else:
         assert end['event'] == ('ended' if fault in ('silent', 'stalls') else 'error')
         assert text != ANSWER and ANSWER.startswith(text)
+        assert fault != 'cuts' or text == ''.join(WORDS[:3]), 'all that came before the cut'
     assert len(upstream.questions) - asked == (fault not in ('gone', 'silent', 'nonsense', 'busy'))
 
 

@@ -17,7 +17,8 @@ import pytest
 
 pytest.importorskip('httpx')
 
-from timebill_ros.dispatch.offboard.call import LONGEST_KEY, NotAsked, client_for, read_key  # noqa: E402
+from timebill_ros.dispatch.offboard.call import LONGEST_KEY, NotAsked, ServerCall, client_for, read_key  # noqa: E402
+from timebill_ros.request import Request  # noqa: E402
 
 
 @pytest.fixture
@@ -58,3 +59,25 @@ def test_other_addresses_are_refused(url):
     with pytest.raises(NotAsked, match='offboard_url') as refused:
         client_for(url, '', 4)
     assert 'u:p' not in str(refused.value)
+
+
+@pytest.mark.parametrize('end', ['ended', 'error'])
+def test_what_has_come_is_told_before_an_end_that_is_none(end):
+    """Text is sent on at intervals, and a client may keep what came since the last one."""
+    told = []
+    call = ServerCall(None, 'large', Request('goal', 0.0, 1.0, prompt='hi'), told.append)
+    for piece in ('one ', 'two ', 'three'):
+        call._take(piece, '')
+    call._end(end)
+    assert ''.join(message.get('delta', '') for message in told) == 'one two three'
+    assert told[-1] == {'event': end, 'id': 'goal'} and told[-2]['n'] == 3
+
+
+def test_nothing_is_told_twice_where_an_answer_is_over():
+    told = []
+    call = ServerCall(None, 'large', Request('goal', 0.0, 1.0, prompt='hi'), told.append)
+    for piece, finish in (('one ', ''), ('two', 'stop')):
+        call._take(piece, finish)
+    call._end('ended')
+    assert [message['event'] for message in told] == ['text', 'done', 'ended']
+    assert ''.join(message.get('delta', '') for message in told) == 'one two'

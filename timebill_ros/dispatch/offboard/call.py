@@ -102,7 +102,7 @@ class ServerCall:
 
     def __init__(self, client, model: str, request: Request, send: Callable[[dict], object]):
         self._client, self._model, self._request, self._send = client, model, request, send
-        self._n, self._unsent, self._sent_s, self._first_s = 0, '', 0.0, 0.0
+        self._n, self._unsent, self._sent_s, self._first_s, self._last_s = 0, '', 0.0, 0.0, 0.0
         self._is_over = False
 
     async def run(self, until_s: float) -> None:
@@ -119,6 +119,9 @@ class ServerCall:
             self._end('error', message=f'{type(error).__name__}: {error}', fault=True)
 
     def _end(self, event: str, **more) -> None:
+        if event != 'done' and self._unsent and not self._is_over:  # what has come so far, a client may keep
+            self._tell('text', delta=self._unsent, n=self._n, first_s=self._first_s, at_s=self._last_s)
+            self._unsent = ''
         if event == 'ended' or not self._is_over:
             self._tell(event, **more)
         self._is_over = True
@@ -146,7 +149,7 @@ class ServerCall:
     def _take(self, text: str, finish: str) -> None:
         """Account for one piece of an answer."""
         now = time.monotonic()
-        self._first_s = self._first_s or now
+        self._first_s, self._last_s = self._first_s or now, now
         self._n += 1 if text or not finish else 0
         self._unsent += text
         if finish:
