@@ -14,11 +14,15 @@
 
 """The bench of a server besides: the proxy's faults, the goals, the rows, and all of it as small as it gets."""
 import asyncio
+import io
 import json
 import sys
+import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,6 +141,30 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(llama_server, 'NEEDED', ('no_such_package',))
     assert main(['bench', 'offboard', '--gguf', str(tmp_path / 'no.gguf')]) == 1
     assert 'takes no_such_package, which are not installed' in capsys.readouterr().err
+
+
+def test_a_server_that_was_started_is_asked_without_a_proxy(tmp_path, monkeypatch):
+    class Models(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    monkeypatch.setattr(llama_server, 'NEEDED', ())
+    monkeypatch.setattr(llama_server, 'START_S', 10.0)
+    monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')
+    for name in ('no_proxy', 'NO_PROXY'):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / 'model.gguf').touch()
+    server = llama_server.LlamaServer(tmp_path / 'model.gguf', threads=1, n_context=64)
+    with HTTPServer(('127.0.0.1', 0), Models) as listening:
+        threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True).start()
+        server.url = f'http://127.0.0.1:{listening.server_port}/v1'
+        server._process, server._log = SimpleNamespace(poll=lambda: None), io.BytesIO()
+        server._wait()  # or it raises OSError
+        listening.shutdown()
 
 
 @pytest.mark.slow

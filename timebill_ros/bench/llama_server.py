@@ -64,9 +64,10 @@ class LlamaServer:
 
     def _wait(self) -> None:
         until_s = time.monotonic() + START_S
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says: it is here
         while self._process.poll() is None and time.monotonic() < until_s:
             try:
-                with urllib.request.urlopen(f'{self.url}/models', timeout=5.0):
+                with direct.open(f'{self.url}/models', timeout=5.0):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)

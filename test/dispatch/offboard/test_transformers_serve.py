@@ -75,7 +75,11 @@ def served(tmp_path_factory):
         yield f'http://127.0.0.1:{port}/v1'
     finally:
         process.terminate()
-        process.wait(WAIT_S)
+        try:
+            process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:  # nobody else would end it
+            process.kill()
+            process.wait()
         log.close()
 
 
