@@ -83,8 +83,11 @@ REFUSED = [  # changes to a good request -> the offending value in the sentence
         ('{"type": {}}', '.type must be one of object, array, string, integer, number, boolean, null, or a list of '
                          'these, got {}'),
         ('{"type": []}', '.type must be'), ('{"type": ["null", "any"]}', '.type must be'),
-        ('{"enum": [1, {}], "type": {}}', '.type must be'), ('{"enum": 5}', '.enum must be a list of values, got 5'),
+        ('{"enum": [1, {}], "type": {}}', '.type must be'),
+        ('{"enum": 5}', '.enum must be a list of one or more values, got 5'),
         ('{"enum": []}', '.enum must be a list of one or more values, got []'),
+        ('{"anyOf": [{"enum": []}, {"type": "null"}]}', '.anyOf[0].enum must be a list of one or more values, got []'),
+        ('{"properties": {"a": {"enum": []}}}', '.properties.a.enum must be a list of one or more values, got []'),
         ('{"properties": 5}', '.properties must be an object that has a schema for each name, got 5'),
         ('{"properties": {"type": 5}}', '.properties.type must be a schema, which is an object, true or false, got 5'),
         ('{"$defs": {"a": {"items": [{"maxItems": "x"}]}}}', '.$defs.a.items[0].maxItems must be a whole number, 0 or '
@@ -134,7 +137,7 @@ def test_too_many_characters(changes):
     {'response_schema': '{"type": "object"}'},
     {'response_schema': '{"properties": {"type": {"enum": [{"type": 5}]}, "enum": {}, "b": true}}'},
     {'response_schema': '{"default": {"type": 5}, "const": {"anyOf": 5}, "allOf": [], "prefixItems": []}'},
-    {'response_schema': '{"anyOf": [{"enum": []}, {"type": ["null", "string"]}], "items": [{}], "required": []}'},
+    {'response_schema': '{"anyOf": [{"enum": [[]]}, {"type": ["null", "string"]}], "items": [{}], "required": []}'},
     {'response_schema': '{"items": ' * 500 + '{"maximum": 1.5, "maxItems": 3}' + '}' * 500},
     {'choices': ['a' * MAX_CHOICE_CHARACTERS] * MAX_CHOICES},
     {'regex': 'a' * MAX_REGEX_CHARACTERS},

@@ -192,8 +192,6 @@ def _check_keywords(schema: dict) -> None:
                 left += [(part, (here, f'[{index}]')) for index, part in enumerate(value)]
             elif keyword in _SCHEMA:
                 left.append((value, here))
-    if schema.get('enum') == []:
-        raise _wrong(((), '.enum'), 'a list of one or more values', [])
 
 
 def _needed(keyword: str, value) -> str:
@@ -205,11 +203,11 @@ def _needed(keyword: str, value) -> str:
     if keyword in _OF_NAMES:
         return '' if isinstance(value, dict) else 'an object that has a schema for each name'
     if keyword in _OF_SCHEMAS:
-        some = keyword in ('anyOf', 'oneOf')  # an empty one of these allows nothing, of the others anything
+        some = keyword in ('anyOf', 'oneOf')  # an empty one of these, or of enum, allows nothing; others anything
         fits = isinstance(value, list) and (value or not some)
         return '' if fits else f'a list of {"one or more " if some else ""}schemas'
     if keyword == 'enum':
-        return '' if isinstance(value, list) else 'a list of values'
+        return '' if isinstance(value, list) and value else 'a list of one or more values'
     if keyword == 'required':
         fits = isinstance(value, list) and all(isinstance(name, str) for name in value)
         return '' if fits else 'a list of names'
