@@ -89,6 +89,8 @@ def test_only_so_many_schemas_are_looked_at():
 
     assert longest_instance(wide(MOST_SCHEMAS - 1)) == 'null'
     assert longest_instance(wide(MOST_SCHEMAS)) is None
+    assert longest_instance({'enum': [1] * (MOST_SCHEMAS - 1)}) == '1'
+    assert longest_instance({'enum': [1] * MOST_SCHEMAS}) is None, 'its values are looked at too'
     shared: dict = {'type': 'null'}
     for _ in range(12):
         shared = {'anyOf': [shared] * 12}

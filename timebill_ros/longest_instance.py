@@ -23,7 +23,7 @@ from timebill_ros.request import Request
 LONGEST = 8192  # characters; a longer one says nothing of answers that come
 INDENTED = 8 * LONGEST  # of these with the white space of their indentation
 DEEPEST = 16  # schemas within schemas
-MOST_SCHEMAS = 2000  # of one form that are looked at: a millisecond or two
+MOST_SCHEMAS = 2000  # of one form that are looked at, values of enumerations too: a few milliseconds
 KEPT = 64  # forms whose answer is kept: a planner sends the same one again and again
 WORD = 'lorem '  # texts of a bounded length are about as many tokens as these words
 # Keywords whose schemas are looked into; any other that restricts or widens makes the answer 'not known'.
@@ -104,6 +104,9 @@ class _Search:
             _bounded(_size(schema['const']))
             return schema['const']
         if isinstance(schema.get('enum'), list):
+            self._left -= len(schema['enum'])
+            if self._left < 0:
+                raise _NotKnown
             return self._longer(schema['enum'])
         for keyword in ('anyOf', 'oneOf'):
             if isinstance(schema.get(keyword), list) and schema.keys() <= {keyword, *_NOTES} - {'type'}:
