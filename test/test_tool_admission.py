@@ -43,6 +43,7 @@ def test_what_is_well_formed_is_taken():
     assert refusal(tools=TOOLS_TEXT) == ''
     assert refusal(tools=TOOLS_TEXT, tool_choice=ToolChoice.REQUIRED) == ''
     assert refusal(messages=CALLED) == '', 'a conversation may hold calls of tools that are no longer offered'
+    assert refusal(messages=[*[{'role': 'assistant', 'content': '', 'tool_calls': [CALL] * 128}] * 8, *ASKED]) == ''
     bare = [{'type': 'function', 'function': {'name': 'stop'}}]
     assert refusal(tools=json.dumps(bare)) == ''
 
@@ -80,7 +81,9 @@ def test_tools_need_a_template_and_a_choice_needs_tools():
     ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [{**CALL, 'arguments': '{'}]}, *ASKED], 'is no JSON'),
     ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [{**CALL, 'name': ''}]}, *ASKED], "got ''"),
     ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [{**CALL, 'id': 'x' * 129}]}, *ASKED], '129'),
-    ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [CALL] * 129}, *ASKED], '129 tool_calls')])
+    ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [CALL] * 129}, *ASKED], '129 tool_calls'),
+    ([*[{'role': 'assistant', 'content': '', 'tool_calls': [CALL] * 100}] * 11, *ASKED],
+     'the messages hold 1100 tool_calls; at most 1024 are taken')])
 def test_calls_that_are_none_are_refused_with_their_value(messages, told):
     assert told in refusal(messages=messages)
 

@@ -24,6 +24,7 @@ from timebill_ros.request import Request
 MAX_TOOLS = 128
 MAX_TOOLS_CHARACTERS = 65536
 MAX_CALLS = 128  # of one message
+MAX_ALL_CALLS = 1024  # of a conversation, which has no more messages that could answer them
 MAX_ID_CHARACTERS = 128
 _NAME = re.compile(r'[A-Za-z0-9_.\-]{1,64}')
 
@@ -76,6 +77,9 @@ def _check_tool(tool, where: str) -> str:
 
 def check_calls(messages: list[dict]) -> None:
     """Raise GoalError, with the offending value, unless a conversation's calls, and what they gave, are in order."""
+    n = sum(len(message.get('tool_calls', ())) for message in messages)
+    if n > MAX_ALL_CALLS:  # the dispatcher's thread looks at each
+        raise _invalid(f'the messages hold {n} tool_calls; at most {MAX_ALL_CALLS} are taken')
     for index, message in enumerate(messages):
         where, calls = f'messages[{index}]', message.get('tool_calls', [])
         if calls and message['role'] != 'assistant':

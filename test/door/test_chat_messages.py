@@ -73,6 +73,8 @@ def test_many_such_fields_take_no_time():
     ([{'role': 'assistant', 'tool_calls': [{'function': {'name': 'a', 'arguments': {}}}]}],
      'messages[0].tool_calls[0].function.arguments', 'got {}'),
     ([{'role': 'assistant', 'content': 'x', 'audio': {'id': 1}}], 'messages[0].audio', 'not served'),
+    ([{'role': 'assistant', 'tool_calls': [None] * 1000}, 5, {'role': 'assistant', 'tool_calls': [None] * 25}],
+     'messages', 'messages has 1025 tool_calls: at most 1024 are served'),
 ])
 def test_what_is_no_conversation_is_refused_by_name(messages, param, told):
     with pytest.raises(Refusal) as error:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from timebill_ros.admission import MAX_MESSAGES
 from timebill_ros.door.refusal import of_field
 from timebill_ros.msg import ChatMessage, ToolCall
+from timebill_ros.tool_admission import MAX_ALL_CALLS
 
 ROLES = {'system': 'system', 'developer': 'system', 'user': 'user', 'assistant': 'assistant', 'tool': 'tool'}
 TEXTS = {'text': 'text', 'refusal': 'refusal'}  # kinds of content parts, and where their text is
@@ -31,6 +32,9 @@ def turns(messages, ignored: list[str]) -> list[ChatMessage]:
         raise of_field('messages', 'messages must be a list of at least one message with "role" and "content"')
     if len(messages) > MAX_MESSAGES:  # which takes the node no time to say, and the door a second
         raise of_field('messages', f'messages has {len(messages)} entries: at most {MAX_MESSAGES} are served')
+    n_calls = sum(map(_n_calls, messages))
+    if n_calls > MAX_ALL_CALLS:
+        raise of_field('messages', f'messages has {n_calls} tool_calls: at most {MAX_ALL_CALLS} are served')
     left_out = dict.fromkeys(ignored)  # in order, and a message may have 100,000 fields
     found = [_turn(message, f'messages[{index}]', left_out) for index, message in enumerate(messages)]
     ignored[:] = left_out
@@ -83,6 +87,11 @@ def _part(part, name: str) -> str:
         raise of_field(name, f'{name} is of the type {kind!r:.80}: the model reads text alone, so give parts of '
                        'the type text')
     return string(part.get(TEXTS[kind]), f'{name}.{TEXTS[kind]}')
+
+
+def _n_calls(message) -> int:
+    calls = message.get('tool_calls') if isinstance(message, dict) else None
+    return len(calls) if isinstance(calls, list) else 0
 
 
 def _calls(calls, name: str) -> list[ToolCall]:
