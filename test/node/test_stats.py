@@ -191,6 +191,6 @@ def test_a_refused_goal_has_all_that_it_named(node):
     status = wait_until(lambda: next((m for m in node.statuses if m.request_id == late.id), None))
     assert status.deadline.sec + status.deadline.nanosec * 1e-9 == pytest.approx(5.0, abs=0.01)
     assert (status.priority, status.strategy) == (9, 1)
-    assert status.time_budget_s == 0 and status.slack_s < -1e9, 'a deadline that had passed leaves no time'
+    assert status.time_budget_s == 0 and -30 < status.slack_s < 0, 'a deadline that had passed leaves no time'
     assert 0 < status.tardiness_s == status.response_time_s < 30, 'and the answer to that is late since its release'
     assert abs(status.header.stamp.sec - status.release.sec) <= 5 and (status.wcet_s, status.eviction_ratio) == (0, 0)

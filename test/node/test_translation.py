@@ -254,6 +254,15 @@ def test_status_of_a_running_request():
     assert message.release == Time(sec=998, nanosec=500_000_000)
 
 
+def test_the_slack_of_a_deadline_that_had_passed_counts_from_the_release():
+    outcome = Outcome(ErrorCode.INFEASIBLE, 'why', '', FinishReason.ERROR, Timing(tardiness_s=1.5))
+    for time_left_s, age_s, slack_s in ((-1.8e9, 1.5, -1.5), (-1.0, 1.5, -1.0), (-1.0, math.nan, -1.0)):
+        message = translation.to_status('ff', Phase.DONE, outcome.timing, ros_now_s=2e9, time_left_s=time_left_s,
+                                        age_s=age_s, remaining_s=(0.0, 0.0), outcome=outcome)
+        assert message.slack_s == slack_s and message.tardiness_s == 1.5
+    assert message.deadline.sec == 2e9 - 1
+
+
 def test_status_of_what_is_unknown():
     message = translation.to_status('ff', Phase.QUEUED, Timing(), ros_now_s=1000.0)
     assert (message.deadline, message.predicted_finish) == (Time(), Time())

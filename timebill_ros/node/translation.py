@@ -157,7 +157,8 @@ def to_status(request_id: str, phase: Phase, timing: Timing, *, ros_now_s: float
         request_id=request_id, phase=int(phase), verdict=int(timing.verdict), strategy=int(strategy), priority=priority,
         queue_position=queue_position, release=stamp(ros_now_s - pace * age_s), time_budget_s=timing.time_budget_s,
         deadline=stamp(ros_now_s + pace * time_left_s), predicted_finish=stamp(ros_now_s + pace * expected_s),
-        slack_s=time_left_s - worst_s, wcet_s=timing.wcet_s, response_time_s=timing.response_time_s,
+        # As for time_budget_s: a plot has no place for the years since a deadline that had passed at the release.
+        slack_s=max(time_left_s, -age_s) - worst_s, wcet_s=timing.wcet_s, response_time_s=timing.response_time_s,
         tardiness_s=-time_left_s if late else timing.tardiness_s, eviction_ratio=timing.eviction_ratio,
         predicted_tokens=timing.predicted_tokens, pessimistic_tokens=timing.pessimistic_tokens,
         generated_tokens=timing.generated_tokens, reused_tokens=timing.reused_tokens, timing_factor=timing_factor,
