@@ -141,6 +141,9 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(llama_server, 'NEEDED', ('no_such_package',))
     assert main(['bench', 'offboard', '--gguf', str(tmp_path / 'no.gguf')]) == 1
     assert 'takes no_such_package, which are not installed' in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, 'httpx', None)
+    assert main(['bench', 'offboard', '--server-url', 'http://127.0.0.1:9/v1', '--server-model', 'large']) == 1
+    assert 'has no httpx' in capsys.readouterr().err
 
 
 def test_a_server_that_was_started_is_asked_without_a_proxy(tmp_path, monkeypatch):
