@@ -227,7 +227,7 @@ class Engine:
         saved_s = answer.account(timing, n - thought, self.times.step(n_kv),
                                  lambda width: self.times.beyond(n_kv, width)) if answer else 0.0
         # The lengths that are learned are those of answers, without what was thought before them.
-        self._learn(alone, plan, timing, n - thought, reason, promised=first.verdict, decode_s=ended - planned,
+        self._learn(alone, plan, timing, n - thought, reason, first=first, thought=thought, decode_s=ended - planned,
                     decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s)
         self.lengths.observe(expected, n - thought, whole=reason in (FinishReason.EOS, FinishReason.STOP),
                              remaining=remaining)
@@ -292,19 +292,23 @@ class Engine:
         return answer_parts.ended(self.model.tokenizer, self.model.chat, request, control.tokens[:n], reason,
                                   answer=prepared.answer, thought=thought)
 
-    def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, promised: Verdict,
-               decode_s: float, decode_profiled_s: float) -> None:
-        """Tell the tracker what this request showed, by an answer of `n` tokens."""
+    def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, first: Plan,
+               thought: int, decode_s: float, decode_profiled_s: float) -> None:
+        """Tell the tracker what this request showed, by an answer of `n` tokens behind `thought` others.
+
+        `first`: the plan that promised, or did not.
+        """
         self.tracker.observe(Feedback(
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
             prefill_profiled_s=0.0 if timing.preemptions else self.times.prefill(plan.n_x, timing.reused_tokens),
             decode_s=decode_s, decode_profiled_s=decode_profiled_s,
             distribution=known.distribution, max_tokens=known.n_goal,
             # What a promise came to that others had precedence over says nothing of its bounds.
-            kept=reason.is_natural if promised.is_promise and reason is not FinishReason.CANCELED and
+            kept=reason.is_natural if first.verdict.is_promise and reason is not FinishReason.CANCELED and
             not timing.preemptions else None,
             factor=plan.timing_factor, sampling=known.sampling, prompt_tokens=plan.n_x,
-            capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED)))
+            capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED),
+            fitting_tokens=max(0, first.fitting_tokens - thought)))
 
     # -- what the node asks for besides ------------------------------------------------------------------------------
 

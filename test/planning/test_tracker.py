@@ -49,6 +49,17 @@ def test_both_bounds_share_one_level():
     assert t.length.pessimistic(LENGTHS, 500) <= lengths and t.time_bound <= times and t.level.value > 0.5
 
 
+@pytest.mark.parametrize(('fits', 'raises'), [(500, False), (12, True), (None, True)])
+def test_goals_with_time_to_spare_do_not_lower_the_bounds_of_others(fits, raises):
+    t = tracker(miss_rate=0.2)
+    nominal = t.length.pessimistic(LENGTHS, 500)
+    assert 12 < nominal == t.length.at_miss_rate(LENGTHS, 500) < 500
+    for _ in range(300):
+        t.observe(replace(seen(t, kept=True), fitting_tokens=fits))
+    assert (t.level.value > 0.3) == raises
+    assert raises or t.level.value == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize(('noise', 'is_uncertain', 'larger'), [(0.5, False, 'times'), (0.0, True, 'lengths')])
 def test_the_bound_that_is_uncertain_gets_the_larger_share(noise, is_uncertain, larger):
     rng, t = random.Random(1), tracker()

@@ -150,8 +150,16 @@ class Adaptive(PessimisticLength):
 
     def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0,
                     prompt_tokens: int = 0) -> int:
+        return self._exceeded_with(self.level.of_lengths, distribution, n_max, generated, prompt_tokens)
+
+    def at_miss_rate(self, distribution: LengthDistribution, n_max: int, prompt_tokens: int = 0) -> int:
+        """Return N_W were the level at the miss rate, of which lengths have half."""
+        return self._exceeded_with(self.level.miss_rate / 2, distribution, n_max, 0, prompt_tokens)
+
+    def _exceeded_with(self, probability: float, distribution: LengthDistribution, n_max: int, generated: int,
+                       prompt_tokens: int) -> int:
         runs_on = self.run_ons.is_likely(kind_of(distribution, prompt_tokens))
-        bound = math.inf if runs_on else self.scores.bound(self.level.of_lengths)
+        bound = math.inf if runs_on else self.scores.bound(probability)
         return _within(distribution, bound, n_max, generated)
 
     def observe(self, distribution: LengthDistribution, n: int, *, n_max: int, ended: bool, capped: bool = False,

@@ -47,6 +47,10 @@ class PromiseLevel:
     `miss_rate * T` and `log(HIGHEST / (LOWEST * miss_rate)) / step` more, whatever lengths and times do; and where
     promises could be missed more often, they approach that rate.
 
+    Only promises that needed a level above the miss rate raise it further. One that would have been made at the miss
+    rate too shows nothing of what such promises come to, and raises the level to the miss rate at the most. Otherwise a
+    client that gives its goals hours would have others promised what they hardly get.
+
     At the floor nothing can be said, and the bounds are infinite: nothing but the longest answers is promised. There
     goals without a promise count too: as many as make up for one miss let one more promise be tried. A level below the
     miss rate also comes back with time, as what lowered it may be over; so a restart or an idle hour locks nothing out.
@@ -88,11 +92,16 @@ class PromiseLevel:
         """The probability with which a time may exceed its bound; 0: the bound is infinite."""
         return min(self.value * (1 - self.length_share), HIGHEST_EACH)
 
-    def observe(self, kept: bool | None) -> None:
-        """Account for a goal: whether its promise was kept, or None where nothing was promised."""
+    def observe(self, kept: bool | None, *, needed: bool = True) -> None:
+        """Account for a goal: whether its promise was kept, or None where nothing was promised.
+
+        `needed`: whether the promise would not have been made at a level of the miss rate.
+        """
         self.come_back()
         is_silent = self.value == 0
-        if kept is not None:
+        if kept and not needed:
+            self._log = max(self._log, min(self._log + self.step * self.miss_rate, math.log(self.miss_rate)))
+        elif kept is not None:
             self._log += self.step * (self.miss_rate - (not kept))
         elif is_silent:
             just_above = self._floor + 1e-6

@@ -62,7 +62,14 @@ class TimeBound:
         """The bound that the next request is planned with."""
         if self._seen.forget():
             self._replay()
-        probability = self.level.of_times
+        return self._exceeded_with(self.level.of_times)
+
+    @property
+    def at_miss_rate(self) -> float:
+        """The bound were the level at the miss rate, of which times have half."""
+        return self._exceeded_with(self.level.miss_rate / 2)
+
+    def _exceeded_with(self, probability: float) -> float:
         return limited(self._window.bound(probability), self._window.top(probability))
 
     def observe(self, ratio: float) -> None:

@@ -68,6 +68,7 @@ class Feedback:
     sampling: str = 'greedy'  # how tokens were drawn (Sampling.kind)
     prompt_tokens: int = 0  # N_x
     capped: bool = False  # it ran to a limit: the goal's own, the context's or the plan's
+    fitting_tokens: int | None = None  # N_fit of the plan that promised; None: not known
 
 
 class Tracker:
@@ -140,6 +141,7 @@ class Tracker:
 
     def observe(self, seen: Feedback) -> None:
         """Account for one finished or cut request."""
+        needed = not self._fits_at_miss_rate(seen)
         self.prefill.observe(seen.prefill_s, seen.prefill_profiled_s)
         if seen.decode_profiled_s >= SHORTEST_S:
             self.steps.observe(seen.sampling, seen.decode_s, seen.decode_profiled_s)
@@ -151,8 +153,16 @@ class Tracker:
         if seen.distribution is not None and seen.generated_tokens > 0:
             self.length.observe(seen.distribution, seen.generated_tokens, n_max=seen.max_tokens, ended=seen.ended,
                                 capped=seen.capped, prompt_tokens=seen.prompt_tokens)
-        self.level.observe(seen.kept)
+        self.level.observe(seen.kept, needed=needed)
         self._share_level(seen)
+
+    def _fits_at_miss_rate(self, seen: Feedback) -> bool:
+        """Return whether the request would have been promised with the level at the miss rate too."""
+        if seen.kept is None or seen.fitting_tokens is None or seen.distribution is None or seen.max_tokens < 1 \
+                or self._times is None:
+            return False
+        n_w = self.length.at_miss_rate(seen.distribution, seen.max_tokens, seen.prompt_tokens)
+        return n_w <= seen.fitting_tokens * min(1.0, self._times.value / self._times.at_miss_rate)
 
     def _share_level(self, seen: Feedback) -> None:
         """Share the level anew between lengths and times, now and then: by the bounds of the last requests."""
