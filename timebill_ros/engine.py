@@ -169,7 +169,7 @@ class Engine:
         alone = self._situation(request, prepared, expected)  # what is known of the answer itself
         known = self._planned_from(prepared, alone)
         room, thought, thinking_s = self.model.max_context - n_x, 0, 0.0
-        left = control.deadline.remaining() - control.margin_s
+        left = first_left = control.deadline.remaining() - control.margin_s
         plan = first = self.planner.plan(known, left)
         timing.set_plan(plan)
         if prepared.thinks:
@@ -227,7 +227,7 @@ class Engine:
         saved_s = answer.account(timing, n - thought, self.times.step(n_kv),
                                  lambda width: self.times.beyond(n_kv, width)) if answer else 0.0
         # The lengths that are learned are those of answers, without what was thought before them.
-        self._learn(alone, plan, timing, n - thought, reason, first=first, thought=thought, decode_s=ended - planned,
+        self._learn(alone, plan, timing, n - thought, reason, first=first, left_s=first_left, decode_s=ended - planned,
                     decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s)
         self.lengths.observe(expected, n - thought, whole=reason in (FinishReason.EOS, FinishReason.STOP),
                              remaining=remaining)
@@ -293,10 +293,10 @@ class Engine:
                                   answer=prepared.answer, thought=thought)
 
     def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, first: Plan,
-               thought: int, decode_s: float, decode_profiled_s: float) -> None:
-        """Tell the tracker what this request showed, by an answer of `n` tokens behind `thought` others.
+               left_s: float, decode_s: float, decode_profiled_s: float) -> None:
+        """Tell the tracker what this request showed, by an answer of `n` tokens.
 
-        `first`: the plan that promised, or did not.
+        `first`: the plan that promised, or did not, when `left_s` were left.
         """
         self.tracker.observe(Feedback(
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
@@ -308,7 +308,7 @@ class Engine:
             not timing.preemptions else None,
             factor=plan.timing_factor, sampling=known.sampling, prompt_tokens=plan.n_x,
             capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED),
-            fitting_tokens=max(0, first.fitting_tokens - thought)))
+            spare=left_s / max(first.decode_wcet_s, 1e-3)))
 
     # -- what the node asks for besides ------------------------------------------------------------------------------
 

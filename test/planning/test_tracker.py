@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from timebill_ros.length.length_distribution import LengthDistribution
-from timebill_ros.planning.tracker import Feedback, Tracker
+from timebill_ros.planning.tracker import AMPLE, Feedback, Tracker
 from timebill_ros.settings import POLICIES
 
 SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]
@@ -49,13 +49,14 @@ def test_both_bounds_share_one_level():
     assert t.length.pessimistic(LENGTHS, 500) <= lengths and t.time_bound <= times and t.level.value > 0.5
 
 
-@pytest.mark.parametrize(('fits', 'raises'), [(500, False), (12, True), (None, True)])
-def test_goals_with_time_to_spare_do_not_lower_the_bounds_of_others(fits, raises):
+@pytest.mark.parametrize(('spare', 'raises'), [(AMPLE, False), (0.9 * AMPLE, True), (None, True)])
+def test_goals_with_time_to_spare_do_not_lower_the_bounds_of_others(spare, raises):
     t = tracker(miss_rate=0.2)
     nominal = t.length.pessimistic(LENGTHS, 500)
     assert 12 < nominal == t.length.at_miss_rate(LENGTHS, 500) < 500
     for _ in range(300):
-        t.observe(replace(seen(t, kept=True), fitting_tokens=fits))
+        longer = t.length.at_miss_rate(LENGTHS, 500) / t.length.pessimistic(LENGTHS, 500)
+        t.observe(replace(seen(t, kept=True), spare=spare and spare * longer))
     assert (t.level.value > 0.3) == raises
     assert raises or t.level.value == pytest.approx(0.2)
 

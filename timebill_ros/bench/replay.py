@@ -128,7 +128,7 @@ def run_one(method: Method, tracker: Tracker, device: Device, recording: Recordi
         prefill_profiled_s=device.times.prefill(recording.n_x), decode_s=spent, decode_profiled_s=profiled,
         distribution=recording.distribution, max_tokens=n_max, kept=in_time if plan.verdict.is_promise else None,
         factor=factor, prompt_tokens=recording.n_x, capped=in_time and not recorded.ended,
-        fitting_tokens=plan.fitting_tokens))
+        spare=budget_s / plan.decode_wcet_s if plan.decode_wcet_s > 0 else None))
     return Outcome(plan, plan.verdict.is_promise, in_time, n, budget_s - spent if in_time else -(recorded.n - n) *
                    times.step(plan.n_keep) * slowdown, factor, bound, recording)
 

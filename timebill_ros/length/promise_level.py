@@ -47,9 +47,9 @@ class PromiseLevel:
     `miss_rate * T` and `log(HIGHEST / (LOWEST * miss_rate)) / step` more, whatever lengths and times do; and where
     promises could be missed more often, they approach that rate.
 
-    Only promises that needed a level above the miss rate raise it further. One that would have been made at the miss
-    rate too shows nothing of what such promises come to, and raises the level to the miss rate at the most. Otherwise a
-    client that gives its goals hours would have others promised what they hardly get.
+    Promises of goals with time to spare (tracker.py says which) raise it to the miss rate at the most: they are kept
+    whatever the level, and show nothing of what others come to. Otherwise a client that gives its goals hours would
+    have others promised what they hardly get.
 
     At the floor nothing can be said, and the bounds are infinite: nothing but the longest answers is promised. There
     goals without a promise count too: as many as make up for one miss let one more promise be tried. A level below the
@@ -95,7 +95,7 @@ class PromiseLevel:
     def observe(self, kept: bool | None, *, needed: bool = True) -> None:
         """Account for a goal: whether its promise was kept, or None where nothing was promised.
 
-        `needed`: whether the promise would not have been made at a level of the miss rate.
+        `needed`: whether the goal had no time to spare.
         """
         self.come_back()
         is_silent = self.value == 0

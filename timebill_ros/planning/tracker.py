@@ -46,6 +46,7 @@ from timebill_ros.timing.profile import Profile
 
 SHORTEST_S = 0.005  # estimated decoding: a shorter one is mostly fixed costs, and its ratio says nothing of steps
 FIXED_STEPS = 20  # steps whose time is the scale of the noise that every request has, whatever its length
+AMPLE = 3.0  # times the worst case: a goal with more time than that shows nothing of the level
 RECENT = 8  # requests whose bounds say how the level is shared, and after which it is shared anew
 # Ratios to start from where nothing was measured: such as a quiet device shows.
 PRIOR_RATIOS = tuple(1.0 + 0.05 * (i / 40) ** 3 for i in range(41))
@@ -68,7 +69,7 @@ class Feedback:
     sampling: str = 'greedy'  # how tokens were drawn (Sampling.kind)
     prompt_tokens: int = 0  # N_x
     capped: bool = False  # it ran to a limit: the goal's own, the context's or the plan's
-    fitting_tokens: int | None = None  # N_fit of the plan that promised; None: not known
+    spare: float | None = None  # how many times the first plan's worst case fitted its time; None: not known
 
 
 class Tracker:
@@ -141,7 +142,7 @@ class Tracker:
 
     def observe(self, seen: Feedback) -> None:
         """Account for one finished or cut request."""
-        needed = not self._fits_at_miss_rate(seen)
+        needed = not self._had_time_to_spare(seen)
         self.prefill.observe(seen.prefill_s, seen.prefill_profiled_s)
         if seen.decode_profiled_s >= SHORTEST_S:
             self.steps.observe(seen.sampling, seen.decode_s, seen.decode_profiled_s)
@@ -156,13 +157,14 @@ class Tracker:
         self.level.observe(seen.kept, needed=needed)
         self._share_level(seen)
 
-    def _fits_at_miss_rate(self, seen: Feedback) -> bool:
-        """Return whether the request would have been promised with the level at the miss rate too."""
-        if seen.kept is None or seen.fitting_tokens is None or seen.distribution is None or seen.max_tokens < 1 \
-                or self._times is None:
+    def _had_time_to_spare(self, seen: Feedback) -> bool:
+        """Return whether AMPLE times the worst case fitted, were the level at the miss rate."""
+        if seen.spare is None or seen.distribution is None or seen.max_tokens < 1 or self._times is None:
             return False
-        n_w = self.length.at_miss_rate(seen.distribution, seen.max_tokens, seen.prompt_tokens)
-        return n_w <= seen.fitting_tokens * min(1.0, self._times.value / self._times.at_miss_rate)
+        about = seen.distribution, seen.max_tokens
+        lengths = (self.length.at_miss_rate(*about, prompt_tokens=seen.prompt_tokens)
+                   / self.length.pessimistic(*about, prompt_tokens=seen.prompt_tokens))
+        return seen.spare >= AMPLE * lengths * self._times.at_miss_rate / self._times.value
 
     def _share_level(self, seen: Feedback) -> None:
         """Share the level anew between lengths and times, now and then: by the bounds of the last requests."""
