@@ -108,10 +108,11 @@ class Client:
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self._node = rclpy.create_node('client', namespace=namespace, context=self._context)
-        # Deep, because the default keeps only the last 10 results that this client has not yet taken.
+        # Deep, because the default keeps only the last 10 messages that this client has not yet taken.
         deep = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
         self.actions = ActionClient(self._node, Generate, 'timebill/generate', goal_service_qos_profile=deep,
-                                    result_service_qos_profile=deep, cancel_service_qos_profile=deep)
+                                    result_service_qos_profile=deep, cancel_service_qos_profile=deep,
+                                    feedback_sub_qos_profile=deep)
         self._node.create_subscription(RequestStatus, 'timebill/status', self.statuses.append, 50)
         self._node.create_subscription(DiagnosticArray, 'diagnostics', lambda message:
                                        self.diagnostics.append((time.monotonic(), message)), 10)

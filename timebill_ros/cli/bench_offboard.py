@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def _run(options: argparse.Namespace) -> int:
     from timebill_ros.bench.offboard import run
     if not (options.gguf or options.server_url and options.server_model):
         raise ValueError('name a server: a file by --gguf, or --server-url and --server-model')
-    import httpx  # noqa: F401  (said before a node is started, and waited for, that cannot ask the server)
+    if importlib.util.find_spec('httpx') is None:  # said before a node is waited for that cannot ask the server
+        raise ModuleNotFoundError("No module named 'httpx'", name='httpx')
     values = model_settings(options)
     with contextlib.ExitStack() as stack:
         url, model = options.server_url, options.server_model
