@@ -127,8 +127,8 @@ def test_default_time_budget(node, changed):
                                               ('skip_next', SUCCEEDED)])
 def test_default_overrun_strategy(node, changed, strategy, status):
     changed('default_overrun_strategy', strategy, 'truncate')
-    ended, result = node.ask(make_goal(budget_s=0.6, max_new_tokens=2000))
-    assert ended == status and (result.timing.tardiness_s > 0) == (strategy == 'skip_next')
+    ended, result = node.ask(make_goal(budget_s=0.6, max_new_tokens=6000))  # more than a quick machine writes by then
+    assert ended == status and (result.timing.tardiness_s > 0) == (strategy == 'skip_next'), result
 
 
 def test_closing_text_and_line_end_make_a_truncated_answer_usable(node):

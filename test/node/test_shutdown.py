@@ -63,7 +63,7 @@ def test_a_signal_ends_every_goal_with_a_result_within_two_seconds(number, send)
         send(node, number)
         for sent in (running, *waiting):
             status, result = sent.result(10.0)
-            assert (status, result.error_code) == (ABORTED, Result.INACTIVE)
+            assert (status, result.error_code) == (ABORTED, Result.INACTIVE), result
             assert 'shut down' in result.error_msg
             assert sent.arrived_s - started < 2.0
         assert running.result()[1].text.startswith(running.text[:20])
