@@ -18,7 +18,14 @@ import torch
 
 from timebill_ros.inference import packed_int4
 from timebill_ros.inference.int8_linear import Int8Linear
-from timebill_ros.inference.packed_int4 import GROUP, PackedInt4Linear, dequantized, packs, quantized
+from timebill_ros.inference.packed_int4 import (
+    GROUP,
+    PackedInt4Linear,
+    dequantized,
+    levels_of_grid,
+    packs,
+    quantized,
+)
 from timebill_ros.inference.variants import Int4Linear, make, would_keep_4_bits
 
 needs_product = pytest.mark.skipif(not packed_int4.is_available(), reason='this PyTorch has no packed product')
@@ -122,9 +129,34 @@ def test_weights_that_were_stored_with_4_bits_keep_them_in_int8_too(kind, rows):
     error = {kind: float((made(x) - layer(x)).norm() / layer(x).norm())
              for kind, made in (('4 bits', kept), ('8 bits', Int8Linear(layer)))}
     alone = torch.nn.Sequential(layer)
-    alone.dtype = torch.float32
+    alone.dtype, alone.timebill_quantized = torch.float32, ''
     assert would_keep_4_bits(alone) and not would_keep_4_bits(torch.nn.Sequential(linear(rows, 96)))
+    alone.timebill_quantized = 'bitsandbytes'
+    assert not would_keep_4_bits(alone), 'they may be laid out in any way'
+    alone.timebill_quantized = ''
     assert not would_keep_4_bits(torch.nn.Sequential()) and not would_keep_4_bits(torch.nn.Sequential(linear(65, 97)))
     assert make(alone, 'int8', torch.device('cpu')).timebill_of_4_bits
     assert not make(alone, 'int4', torch.device('cpu')).timebill_of_4_bits, 'a table has its own curve for int4'
     assert error['4 bits'] < 0.01 and error['4 bits'] < error['8 bits']
+
+
+@needs_product
+def test_one_huge_weight_a_row_makes_no_grid_of_the_others():
+    layer = linear(64, 576)
+    layer.weight.copy_(torch.randn(64, 576, generator=torch.Generator().manual_seed(2)))
+    layer.weight[:, 5] = 2000.0
+    assert levels_of_grid(layer.weight) is None
+    model = torch.nn.Sequential(layer)
+    model.dtype = torch.float32
+    made = make(model, 'int8', torch.device('cpu'))
+    assert isinstance(made[0], Int8Linear) and not made.timebill_of_4_bits
+
+
+def test_levels_are_looked_for_in_parts_and_are_the_same(monkeypatch):
+    weight = stored_with_4_bits(100, 64, 'Q4_0').float()
+    whole = levels_of_grid(weight)
+    monkeypatch.setattr(packed_int4, 'AT_ONCE', 20 * 64)
+    parts = levels_of_grid(weight)
+    assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
+    weight[90:] = torch.randn(10, 64)
+    assert levels_of_grid(weight) is None

@@ -30,6 +30,8 @@ GROUP = 32  # neighbouring weights of a row that share a scale and a zero
 TILES = 2  # of PyTorch's layout; any of its choices (2, 4, 8) gives the same numbers
 STEPS = (15, 14, 13, 12, 11, 10, 9, 8)  # between the least and the largest weight of a group, as it may have been made
 SAMPLE_ROWS = 16
+AT_ONCE = 1 << 22  # weights whose levels are looked for at a time
+MOST_GROUPS = 0.9  # of a weight that was stored with 4 bits meet their levels, whatever half precision made of some
 MET = 0.1  # of a step: weights that lie anywhere are 0.29 of one away from a level, root mean square
 MULTIPLE = 64  # rows of the weight, [N, K]: N is a multiple of this on every processor that PyTorch packs for
 
@@ -43,9 +45,10 @@ class PackedInt4Linear(nn.Module):
 
     computes_in = torch.bfloat16
 
-    def __init__(self, linear: nn.Linear):
+    def __init__(self, linear: nn.Linear, found: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None):
+        """Pack the weights of `linear`. `found`: what `quantized` makes of them, where that is known."""
         super().__init__()
-        levels, scale, zero = quantized(linear.weight.detach().to(torch.float32))
+        levels, scale, zero = found or quantized(linear.weight.detach().to(torch.float32))
         self.register_buffer('weight', torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels, TILES))
         # [K / GROUP, N, 2], as the product wants it
         self.register_buffer('scales_and_zeros', torch.stack([scale, zero], dim=2).transpose(0, 1).contiguous())
@@ -66,9 +69,7 @@ def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
     one sign in the middle (Q4_0) mostly do not use the highest levels: their groups are spanned in as many steps as
     they were made with.
     """
-    some = weight[:SAMPLE_ROWS]
-    steps = STEPS if _is_nearer_than_8_bits(_spanned(some, STEPS), some) else STEPS[:1]
-    return _spanned(weight, steps)
+    return levels_of_grid(weight) or _spanned(weight, STEPS[:1])
 
 
 def _spanned(weight: torch.Tensor, all_steps: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -113,17 +114,35 @@ def dequantized(levels: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -
     return _weights_of(levels.view(len(levels), -1, GROUP), scale, zero).flatten(1)
 
 
-def lies_on_grid(weight: torch.Tensor) -> bool:
-    """Whether 4 bits a weight, as here, are nearer to `weight` [N, K] than 8 bits with one scale a row.
+def levels_of_grid(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+    """Return what `quantized` returns where `weight` [N, K] was stored with 4 bits in groups of GROUP; otherwise None.
 
-    So it is for weights that were stored with 4 bits in groups of GROUP, as those of Q4_0 and Q4_1 in GGUF files: their
-    groups have sixteen levels at most, and these levels are found again. K is a multiple of GROUP.
+    So are those of Q4_0 and Q4_1 in GGUF files: their groups have sixteen levels at most, which are found again. Then 4
+    bits are nearer to the weights than 8 with one scale a row. K is a multiple of GROUP.
     """
-    for part in (weight[:SAMPLE_ROWS], weight):  # most weights are known by their first rows
-        part = part.detach().to(torch.float32)
-        if not _is_nearer_than_8_bits(quantized(part), part):
-            return False
-    return True
+    if not lies_on_grid(weight):
+        return None
+    found = []
+    for rows in weight.detach().split(max(SAMPLE_ROWS, AT_ONCE // weight.shape[1])):  # which bounds the memory
+        made = _spanned(rows.to(torch.float32), STEPS)
+        if not _is_grid(made, rows.to(torch.float32)):
+            return None
+        found.append(made)
+    levels, scale, zero = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return levels, scale, zero
+
+
+def lies_on_grid(weight: torch.Tensor) -> bool:
+    """Whether the first rows of `weight` were stored with 4 bits in groups of GROUP, as `levels_of_grid` has it."""
+    some = weight[:SAMPLE_ROWS].detach().to(torch.float32)
+    return _is_grid(_spanned(some, STEPS), some)
+
+
+def _is_grid(found: tuple[torch.Tensor, torch.Tensor, torch.Tensor], weight: torch.Tensor) -> bool:
+    levels, scale, zero = found
+    met = _meets((levels.view(-1, GROUP), scale.flatten(), zero.flatten()), weight.reshape(-1, GROUP))
+    # Beside one huge weight a row, 8 bits are far from the others, and so are 4: hence both.
+    return float(met.float().mean()) >= MOST_GROUPS and _is_nearer_than_8_bits(found, weight)
 
 
 def _is_nearer_than_8_bits(found: tuple[torch.Tensor, torch.Tensor, torch.Tensor], weight: torch.Tensor) -> bool:

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from timebill_ros.inference import int8_linear, torchao_weights
-from timebill_ros.inference.packed_int4 import SAMPLE_ROWS, PackedInt4Linear, lies_on_grid, packs
+from timebill_ros.inference.packed_int4 import PackedInt4Linear, levels_of_grid, lies_on_grid, packs
 
 HALVES = ('bfloat16', 'float16')
 QUANTIZED = ('int8', 'int4')
@@ -75,9 +75,11 @@ def quantize(model: nn.Module, precision: str, device: torch.device) -> nn.Modul
 
 def would_keep_4_bits(model: nn.Module) -> bool:
     """Whether `make(model, 'int8')` would keep the 4 bits of most layers, as the first rows of a few of them tell."""
+    if getattr(model, 'timebill_quantized', ''):  # other libraries' weights, which no variant is made of
+        return False
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     some = linears[::max(1, len(linears) // 5)]
-    found = [packs(linear) and lies_on_grid(linear.weight[:SAMPLE_ROWS]) for linear in some]
+    found = [packs(linear) and lies_on_grid(linear.weight) for linear in some]
     return 2 * sum(found) > len(found)
 
 
@@ -185,7 +187,8 @@ def _in_int8(linear: nn.Linear) -> nn.Module:
 
     Eight bits with one scale a row miss the levels that such weights lie on; int4 finds them again.
     """
-    return PackedInt4Linear(linear) if packs(linear) and lies_on_grid(linear.weight) else int8_linear.of(linear)
+    found = levels_of_grid(linear.weight) if packs(linear) else None
+    return PackedInt4Linear(linear, found) if found else int8_linear.of(linear)
 
 
 LINEARS = {

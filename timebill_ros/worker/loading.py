@@ -94,7 +94,7 @@ def _load_parts(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Ch
     if settings['planner'] == 'quality' and not settings['variants'] and model.device.type == 'cpu' \
             and variants.would_keep_4_bits(model.model):
         log.info('the weights were stored with 4 bits: with the parameter variants int8, decode steps read half as '
-                 'much or less and answers stay as good')
+                 'much or less and answers stay as good, for up to a byte of memory a weight and a longer first start')
     tuned = cache_directory(settings['cache_dir']) / 'tuning'
     this_start.begin(CHUNKS)
     chunk = chunk or tuning.chunk_tokens(model, tuned)
