@@ -60,9 +60,9 @@ _WHAT_TO_DO = {
 _NO_NODE = 'no node {server} was found: is it running, under this name and with the same ROS_DOMAIN_ID?'
 PATIENCE_S = 5.0  # how long after its budget an answer is waited for: a node that hangs is told, a slow network borne
 ESTIMATE_AGAIN_S = 6.0  # the node itself may take 5 s for an estimate
-# As the node has it. ROS's default keeps 10 messages and drops the oldest: a program that sends 60 goals before it
-# takes a response would have 10 acceptances.
-SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+# As deep as the node. ROS's default keeps 10 messages and drops the oldest: a program that sends 60 goals before it
+# takes a response would have 10 acceptances, and one that is slow to take feedback would lose parts of texts.
+DEEP_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def check_server(server: str) -> None:
@@ -103,8 +103,9 @@ class TimebillClient(Connection):
 
     def _create_interfaces(self, server: str) -> None:
         self.actions = ActionClient(
-            self.node, Generate, f'{server}/generate', goal_service_qos_profile=SERVICE_QOS,
-            result_service_qos_profile=SERVICE_QOS, cancel_service_qos_profile=SERVICE_QOS)
+            self.node, Generate, f'{server}/generate', goal_service_qos_profile=DEEP_QOS,
+            result_service_qos_profile=DEEP_QOS, cancel_service_qos_profile=DEEP_QOS,
+            feedback_sub_qos_profile=DEEP_QOS)
         self.destroyed_first.append(self.actions)
         self._estimates = self.node.create_client(EstimateTime, f'{server}/estimate_time')
         self._preparing = self.node.create_client(Prepare, f'{server}/prepare')

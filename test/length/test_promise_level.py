@@ -76,20 +76,20 @@ def test_goals_without_a_promise_leave_it():
     assert level.value == before, 'easy goals that were not promised do not pay for a missed promise'
 
 
-def test_promises_that_needed_no_raised_level_raise_it_to_the_miss_rate_alone():
+def test_promises_of_goals_with_time_to_spare_raise_it_to_the_miss_rate_alone():
     level = frozen()
     level.observe(False)
     for _ in range(1000):
-        level.observe(True, needed=False)
+        level.observe(True, ample=True)
     assert level.value == pytest.approx(0.05)
     for _ in range(10):
         level.observe(True)
     raised = level.value
     assert raised == pytest.approx(0.05 * math.exp(10 * level.step * 0.05))
-    level.observe(True, needed=False)
+    level.observe(True, ample=True)
     assert level.value == raised, 'nor do they lower it'
-    level.observe(False, needed=False)
-    assert level.value == pytest.approx(raised * math.exp(-level.step * 0.95)), 'a miss counts whoever needed what'
+    level.observe(False, ample=True)
+    assert level.value == pytest.approx(raised * math.exp(-level.step * 0.95)), 'a miss counts with any time'
 
 
 def test_it_has_a_ceiling_and_so_has_each_bound():

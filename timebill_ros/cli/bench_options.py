@@ -34,8 +34,7 @@ def add_answer_options(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument('--out', type=out_file, default=FOLDER / f'{name.replace("-", "_")}.json')
     command.add_argument('--answers', type=out_file, metavar='FILE', help='finished answers, from which a stopped run '
                          'goes on; budgets, deadlines, k-sweep and reversible of the same tasks can share one '
-                         '(default: beside '
-                         '--out)')
+                         '(default: beside --out)')
     command.add_argument('--finished', action='store_true', help='answer nothing: write the results of the tasks that '
                          'are finished, also while another process goes on with the others')
     command.add_argument('--live-limit', type=whole(0), default=100, metavar='N', help='tasks that the planners answer')

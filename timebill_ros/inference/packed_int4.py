@@ -124,8 +124,9 @@ def levels_of_grid(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, to
         return None
     found = []
     for rows in weight.detach().split(max(SAMPLE_ROWS, AT_ONCE // weight.shape[1])):  # which bounds the memory
-        made = _spanned(rows.to(torch.float32), STEPS)
-        if not _is_grid(made, rows.to(torch.float32)):
+        some = rows.to(torch.float32)
+        made = _spanned(some, STEPS)
+        if not _is_grid(made, some):
             return None
         found.append(made)
     levels, scale, zero = (torch.cat(parts) for parts in zip(*found, strict=True))

@@ -92,14 +92,14 @@ class PromiseLevel:
         """The probability with which a time may exceed its bound; 0: the bound is infinite."""
         return min(self.value * (1 - self.length_share), HIGHEST_EACH)
 
-    def observe(self, kept: bool | None, *, needed: bool = True) -> None:
+    def observe(self, kept: bool | None, *, ample: bool = False) -> None:
         """Account for a goal: whether its promise was kept, or None where nothing was promised.
 
-        `needed`: whether the goal had no time to spare.
+        `ample`: whether the goal had time to spare.
         """
         self.come_back()
         is_silent = self.value == 0
-        if kept and not needed:
+        if kept and ample:
             self._log = max(self._log, min(self._log + self.step * self.miss_rate, math.log(self.miss_rate)))
         elif kept is not None:
             self._log += self.step * (self.miss_rate - (not kept))

@@ -142,7 +142,7 @@ class Tracker:
 
     def observe(self, seen: Feedback) -> None:
         """Account for one finished or cut request."""
-        needed = not self._had_time_to_spare(seen)
+        ample = self._had_time_to_spare(seen)
         self.prefill.observe(seen.prefill_s, seen.prefill_profiled_s)
         if seen.decode_profiled_s >= SHORTEST_S:
             self.steps.observe(seen.sampling, seen.decode_s, seen.decode_profiled_s)
@@ -154,7 +154,7 @@ class Tracker:
         if seen.distribution is not None and seen.generated_tokens > 0:
             self.length.observe(seen.distribution, seen.generated_tokens, n_max=seen.max_tokens, ended=seen.ended,
                                 capped=seen.capped, prompt_tokens=seen.prompt_tokens)
-        self.level.observe(seen.kept, needed=needed)
+        self.level.observe(seen.kept, ample=ample)
         self._share_level(seen)
 
     def _had_time_to_spare(self, seen: Feedback) -> bool:
