@@ -57,11 +57,14 @@ def test_answers_do_not_depend_on_the_number_of_processes(trained, tokenizer, mo
     texts = [prompt.text for prompt in prompts(tokenizer, 4)]
     options = {'device': 'cpu', 'max_new_tokens': 8, 'temperature': 1.0, 'samples': 2, 'seed': 3}
     done: list[int] = []
-    alone = length_labels.answer_all(trained[0] / 'model', texts, on_progress=done.append, **options)
-    assert done == [1, 2, 3, 4] and all(len(row) == 2 for row in alone)
+    alone = length_labels.answer_all(trained[0] / 'model', texts, **options,
+                                     on_answer=lambda number, row: done.append(number))
+    assert done == [0, 1, 2, 3] and all(len(row) == 2 for row in alone)
     monkeypatch.setattr(length_labels, '_PROMPTS_PER_PROCESS', 2)
     monkeypatch.setattr(length_labels, 'available_cores', lambda: 2)
     assert length_labels.answer_all(trained[0] / 'model', texts, **options) == alone
+    numbered = length_labels.answer_all(trained[0] / 'model', texts[2:], numbers=(2, 3), **options)
+    assert numbered == alone[2:], 'a prompt is seeded by its number, whatever was answered before'
 
 
 def test_batches_hold_every_prompt_once_and_keep_to_their_size():

@@ -15,12 +15,15 @@
 """The length predictor's training script: from prompts to a predictor that loads, stopped and gone on with."""
 import json
 import math
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import tiny_models
 import torch
 from tiny_training import TINY_PREDICTOR, train_predictor
+from transformers import AutoConfig
 
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.length import length_predictor
@@ -29,17 +32,19 @@ from timebill_ros.tasks.site_log import generate
 from timebill_ros.tasks.site_log_scores import write_jsonl
 from timebill_ros.training import train_length_predictor
 from timebill_ros.training.length_baselines import Baselines
+from timebill_ros.training.predictor_training import PredictorTraining
 
 
 def test_length_predictor_training_from_start_to_a_loadable_predictor(trained, tmp_path):
     model = trained[0] / 'model'
-    facts = train_predictor(TINY_PREDICTOR, model, tmp_path, baselines=True, save_every=5)
+    facts = train_predictor(TINY_PREDICTOR, model, tmp_path, baselines=True, checkpoint_every_s=0.0)
     history = facts.pop('losses')
     assert len(history) == facts['training']['steps'] > 20
     predictor = length_predictor.load(tmp_path / 'length_predictor')
     assert predictor.facts == facts
     assert predictor.n_buckets == math.ceil(24 / 4) and predictor.max_input_tokens == 128
-    responses = [json.loads(line)['responses'] for line in (tmp_path / 'responses.jsonl').read_text().splitlines()]
+    _, *lines = (tmp_path / 'responses.jsonl').read_text().splitlines()
+    responses = [json.loads(line)['responses'] for line in lines]
     assert len(responses) == 24 and all(len(row) == 2 for row in responses)
     baselines = Baselines.load(tmp_path / 'length_predictor')
     assert set(baselines.predict(torch.zeros(32))) == {'regression', '3 buckets', '2 buckets', '1 buckets',
@@ -56,6 +61,51 @@ def test_length_predictor_training_goes_on_from_a_checkpoint_as_if_it_had_not_st
     first = train_predictor(TINY_PREDICTOR, model, tmp_path / 'b', steps=13)['losses']
     second = train_predictor(TINY_PREDICTOR, model, tmp_path / 'b')['losses']
     assert len(first) == 13 and first + second == pytest.approx(whole, rel=1e-4)
+    with pytest.raises(ValueError, match='baselines False, not baselines True: remove it, or choose another --out'):
+        train_predictor(TINY_PREDICTOR, model, tmp_path / 'b', baselines=True)
+
+
+def test_ctrl_c_loses_no_step(trained, tmp_path, monkeypatch):
+    model = trained[0] / 'model'
+    whole = train_predictor(TINY_PREDICTOR, model, tmp_path / 'a')['losses']
+    step = PredictorTraining.train_step
+    first: list[float] = []
+
+    def interrupted(run, examples, rate):
+        if run.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        parts = step(run, examples, rate)
+        first.append(parts['length'])
+        return parts
+
+    monkeypatch.setattr(PredictorTraining, 'train_step', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_predictor(TINY_PREDICTOR, model, tmp_path / 'b')
+    assert len(first) == 7, 'the step that it came in is finished'
+    monkeypatch.setattr(PredictorTraining, 'train_step', step)
+    second = train_predictor(TINY_PREDICTOR, model, tmp_path / 'b')['losses']
+    assert first + second == pytest.approx(whole, rel=1e-4)
+
+
+def test_by_default_the_first_layers_of_the_target_learn_from_greedy_answers(tmp_path, capsys):
+    target = tiny_models.build(tmp_path / 'target', 'llama')
+    (tmp_path / 'prompts.jsonl').write_text(''.join(json.dumps({'prompt': f'word {i}'}) + '\n' for i in range(12)))
+    arguments = ['--target', str(target), '--prompts', str(tmp_path / 'prompts.jsonl'), '--device', 'cpu',
+                 '--max-new-tokens', '16']
+    train_length_predictor.main([*arguments, '--states', '--out', str(tmp_path / 'labels.safetensors')])
+    answers = tmp_path / 'labels.answers.jsonl'
+    before = answers.read_bytes()
+    train_length_predictor.main([*arguments, '--out', str(tmp_path / 'out'), '--answers', str(answers)])
+    assert answers.read_bytes() == before, 'the answers that gave the labels are used, and none is made again'
+    predictor = length_predictor.load(tmp_path / 'out' / 'length_predictor')
+    n_layers = AutoConfig.from_pretrained(target).num_hidden_layers
+    training = predictor.facts['training']
+    assert predictor.backbone.config.num_hidden_layers == training['layers'] == max(1, round(n_layers / 4)) < n_layers
+    assert training['config']['max_new_tokens'] == 16 and predictor.n_buckets == 2
+    assert 0.0 <= training['share_cut'] <= 1.0
+    assert {'validation_crps', 'validation_log_loss', 'validation_crps_of_marginal'} <= set(training)
+    told = [json.loads(line) for line in (tmp_path / 'out' / 'log.jsonl').read_text().splitlines()]
+    assert [line['done'] == line['of'] for line in told if line['phase'] == 'labels'][-1]
 
 
 def test_length_predictor_training_on_a_prompt_file(trained, tmp_path):
@@ -93,7 +143,7 @@ def test_a_small_language_model_predicts_for_a_target_of_another_architecture(tm
     target_dir = tiny_models.build(tmp_path / 'target', 'llama')
     backbone = tiny_models.build(tmp_path / 'backbone', 'qwen2')
     (tmp_path / 'prompts.jsonl').write_text(''.join(json.dumps({'prompt': f'word {i}'}) + '\n' for i in range(12)))
-    config = json.loads(train_length_predictor.PAPER_CONFIG.read_text())
+    config = json.loads(Path(train_length_predictor.__file__).with_name('length_predictor_paper.json').read_text())
     assert (config['bucket_size'], config['max_new_tokens'] // config['bucket_size']) == (16, 512)
     config.update(max_new_tokens=32, autocast='float32', batch_tokens=300)
     (tmp_path / 'config.json').write_text(json.dumps(config))

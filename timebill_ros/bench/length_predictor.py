@@ -126,7 +126,7 @@ class _SiteLog:
             self._target_dir, self._texts(chosen), device=self._device, max_new_tokens=self.limit,
             temperature=self.config['temperature'], samples=samples, seed=seed,
             expected=[task.n_answer_tokens for task in chosen],
-            on_progress=lambda done: progress.update(bar, completed=done))
+            on_answer=lambda number, row: progress.advance(bar))
         found = [[(len(ids), ids[-1] in self._model.eos_ids) for ids in row] for row in responses]
         journal.add({'what': what, 'responses': found})
         return found

@@ -66,6 +66,15 @@ def collate(examples: list[Example], pad_id: int, bucket_size: int, n_buckets: i
             torch.tensor([len(e.prompt) + len(e.response) for e in examples]))
 
 
+def split(examples: list[Example], max_tokens: float) -> Iterator[list[Example]]:
+    """Yield the examples of a batch in parts of similar length, which `collate` makes tensors of.
+
+    A part has at most `max_tokens` tokens, padding included, or is a single longer example.
+    """
+    for some in length_sorted_batches([len(e.prompt) + len(e.response) for e in examples], max_tokens):
+        yield [examples[i] for i in some]
+
+
 def batches(lengths: list[int], batch_tokens: int, epochs: int, seed: int) -> Iterator[list[int]]:
     """Yield the indices of `lengths` in batches of similar length, in another random order each epoch.
 

@@ -28,8 +28,10 @@ from timebill_ros.training.parallel import spread
 
 _PROMPTS_PER_PROCESS = 50  # at least, because starting a process takes seconds
 
+OnAnswer = Callable[[int, list[list[int]]], None]
 
-def length_sorted_batches(lengths: list[int], max_tokens: int) -> Iterator[list[int]]:
+
+def length_sorted_batches(lengths: list[int], max_tokens: float) -> Iterator[list[int]]:
     """Yield the indices of `lengths` in batches of similar length, longest first.
 
     A batch has at most `max_tokens` tokens, padding included, or is a single longer item.
@@ -48,7 +50,7 @@ def length_sorted_batches(lengths: list[int], max_tokens: int) -> Iterator[list[
 def generate_responses(
     target: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_new_tokens: int,
     temperature: float = 0.0, samples: int = 1, seed: int = 0, expected: Sequence[int] = (),
-    max_batch_tokens: int = 60_000, on_progress: Callable[[int], None] = lambda done: None,
+    max_batch_tokens: int = 60_000, on_answer: OnAnswer = lambda number, responses: None,
 ) -> list[list[list[int]]]:
     """Generate token ids of the target's responses: for each prompt, `samples` lists. Their lengths are the labels.
 
@@ -58,7 +60,7 @@ def generate_responses(
     expected:          rough lengths of the responses in tokens, where they are known. A batch runs until its longest
                        response ends, so prompts with responses of similar length share a batch.
     max_batch_tokens:  tokens of a batch at most, responses and padding included.
-    on_progress:       called with the number of prompts answered so far.
+    on_answer:         called with the number of a prompt and its responses, as soon as they are there.
     """
     torch.manual_seed(seed)
     prompts = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
@@ -69,7 +71,6 @@ def generate_responses(
     if temperature == 0:
         samples = 1
     responses: list[list[list[int]]] = [[] for _ in texts]
-    done = 0
     for batch in _batches([len(ids) for ids in prompts], expected, max_new_tokens, max_batch_tokens // samples):
         width = max(len(prompts[i]) for i in batch)
         ids = torch.full((len(batch), width), pad)
@@ -81,34 +82,38 @@ def generate_responses(
                               max_new_tokens=max_new_tokens, pad_token_id=pad, num_return_sequences=samples, **sampling)
         for row, ids_out in enumerate(out[:, width:].tolist()):
             responses[batch[row // samples]].append(_until_end(ids_out, ends))
-        done += len(batch)
-        on_progress(done)
+        for i in batch:
+            on_answer(i, responses[i])
     return responses
 
 
 def answer_all(
     target_dir: Path, texts: list[str], *, device: str, max_new_tokens: int, temperature: float, samples: int,
-    seed: int, expected: Sequence[int] = (), on_progress: Callable[[int], None] = lambda done: None,
+    seed: int, expected: Sequence[int] = (), numbers: Sequence[int] = (),
+    on_answer: OnAnswer = lambda number, responses: None,
 ) -> list[list[list[int]]]:
     """Generate the responses of the model in a directory, in the way that suits the device; see `generate_responses`.
+
+    numbers: what to seed each prompt by, and to call `on_answer` with; otherwise its place in `texts`.
 
     A GPU answers large batches. On a CPU a batch would save little, because every sequence's key-value cache is read
     from memory, while that of a single short sequence stays in the CPU's caches. So on a CPU each core answers one
     prompt after another, seeded by the prompt's number.
     """
     options = {'max_new_tokens': max_new_tokens, 'temperature': temperature, 'samples': samples}
+    numbers = numbers or range(len(texts))
     if torch.device(device).type != 'cpu':
         target, tokenizer = _load(target_dir, device)
-        return generate_responses(target, tokenizer, texts, seed=seed, expected=expected, on_progress=on_progress,
-                                  **options)
+        return generate_responses(target, tokenizer, texts, seed=seed, expected=expected,
+                                  on_answer=lambda i, row: on_answer(numbers[i], row), **options)
     share = partial(_answer_share, target_dir=target_dir, seed=seed, options=options)
-    numbered = list(enumerate(texts))
+    numbered = list(zip(numbers, texts, strict=True))
     processes = min(available_cores(), len(texts) // _PROMPTS_PER_PROCESS)
     responses: dict[int, list[list[int]]] = {}
     for number, row in (spread(share, numbered, processes) if processes > 1 else share(numbered)):
         responses[number] = row
-        on_progress(len(responses))
-    return [responses[i] for i in range(len(texts))]
+        on_answer(number, row)
+    return [responses[number] for number in numbers]
 
 
 def _load(target_dir: Path, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

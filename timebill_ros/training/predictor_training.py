@@ -14,8 +14,8 @@
 
 """A length predictor in training: its network, its losses, and one optimizer step at a time.
 
-The backbone is a small language model of its own, or a copy of the target. A copy can already read the prompt, and
-auxiliary losses keep that ability:
+The backbone is a small language model of its own, or a copy of the target or of its first layers. A copy can already
+read the prompt, and auxiliary losses keep that ability:
 
     length          cross-entropy over the length buckets at the last token of the prompt (TimeBill, arXiv 2512.21859);
                     several responses to a prompt make a soft label
@@ -25,6 +25,9 @@ auxiliary losses keep that ability:
     baselines       of the heads that the predictor is compared with (length_baselines.py)
 
 The configuration weighs them: `remaining_weight` (also for partial), `language_model_weight`, `baselines_weight`.
+
+A step's gradient is summed over parts of the batch with at most `micro_batch_tokens` tokens each, so that memory does
+not grow with `batch_tokens`. A part counts by its examples.
 """
 
 import math
@@ -34,13 +37,14 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM
 
+from timebill_ros.inference.devices import computes_in_bfloat16, is_emulated
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.length.length_distribution import LengthDistribution, bucket_of
 from timebill_ros.length.length_predictor import LengthPredictor, compress
+from timebill_ros.training.backbone import load_backbone
 from timebill_ros.training.length_baselines import Baselines
-from timebill_ros.training.length_examples import Example, collate
+from timebill_ros.training.length_examples import Example, collate, split
 from timebill_ros.training.prompts import Prompt
 
 
@@ -51,10 +55,11 @@ class PredictorTraining:
     target_dir:    the model whose responses are predicted.
     out:           directory for checkpoints.
     backbone_dir:  a small language model to start from; None starts from a copy of the target.
+    layers:        of the backbone, the first so many; None: all of them.
     """
 
     def __init__(self, config: dict, target_dir: Path, out: Path, device: str = 'cpu',
-                 backbone_dir: Path | None = None):
+                 backbone_dir: Path | None = None, layers: int | None = None):
         torch.manual_seed(config['seed'])
         self.config, self.out, self.device, self.target_dir = config, out, device, target_dir
         self.backbone_dir = backbone_dir or target_dir
@@ -62,8 +67,9 @@ class PredictorTraining:
         self.tokenizer = load_tokenizer(self.backbone_dir)
         # Responses are kept as the target's tokens, which another backbone cannot read.
         self.reads_responses = backbone_dir is None and (config['language_model_weight'] or config['remaining_weight'])
-        # Trained in float32, whatever the precision of the stored weights.
-        self.lm = AutoModelForCausalLM.from_pretrained(self.backbone_dir, dtype=torch.float32, use_safetensors=True)
+        self.lm = load_backbone(self.backbone_dir, layers)
+        self.n_layers = self.lm.config.get_text_config(decoder=True).num_hidden_layers
+        self.autocast = _autocast(config['autocast'], torch.device(device))
         n_buckets = math.ceil(config['max_new_tokens'] / config['bucket_size'])
         uniform = LengthDistribution(config['bucket_size'], [1 / n_buckets] * n_buckets)
         self.predictor = LengthPredictor(
@@ -84,8 +90,12 @@ class PredictorTraining:
         self.parameters += list(self.baselines.parameters())
         self.optimizer.add_param_group({'params': list(self.baselines.parameters())})
 
-    def example(self, prompt: Prompt, responses: list[list[int]]) -> Example:
-        """Make an example of a prompt, compressed as the node would, and of responses in the target's tokens."""
+    def example(self, prompt: Prompt, lengths: list[int], response: list[int]) -> Example:
+        """Make an example of a prompt, compressed as the node would, and of its responses.
+
+        lengths:   of the responses, in tokens.
+        response:  one of them, in the target's tokens; it may be empty where the training does not read it.
+        """
         encoding = self.tokenizer(prompt.text, add_special_tokens=False, return_offsets_mapping=bool(prompt.partial),
                                   verbose=False)
         whole = encoding['input_ids']
@@ -97,7 +107,7 @@ class PredictorTraining:
             tail = len(ids) // 2 if len(ids) < len(whole) else 0
             partial = [(ends[at] - len(whole) + len(ids), n) for at, n in prompt.partial]
             partial = [(at, n) for at, n in partial if at >= tail]
-        return Example(ids, responses[0] if self.reads_responses else [], [len(r) for r in responses], tuple(partial))
+        return Example(ids, response if self.reads_responses else [], lengths, tuple(partial))
 
     def reference_response(self, prompt: Prompt) -> list[int]:
         """Return the prompt's reference answer in the target's tokens, with the end token."""
@@ -107,16 +117,21 @@ class PredictorTraining:
     def train_step(self, examples: list[Example], learning_rate: float) -> dict[str, float]:
         """Take one optimizer step. Return the parts of the loss by name, without their weights."""
         started = time.perf_counter()
-        parts, weights = self._losses(examples)
         for group in self.optimizer.param_groups:
             group['lr'] = learning_rate
         self.optimizer.zero_grad()
-        sum(weights[name] * part for name, part in parts.items()).backward()
+        found: dict[str, float] = {}
+        for some in split(examples, self.config.get('micro_batch_tokens', math.inf)):
+            parts, weights = self._losses(some)
+            share = len(some) / len(examples)
+            (share * sum(weights[name] * part for name, part in parts.items())).backward()
+            for name, part in parts.items():
+                found[name] = found.get(name, 0.0) + share * part.item()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.step += 1
         self.seconds += time.perf_counter() - started
-        return {name: part.item() for name, part in parts.items()}
+        return found
 
     def _losses(self, examples: list[Example]) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """Return the parts of the loss and their weights, by name."""
@@ -124,8 +139,7 @@ class PredictorTraining:
         batch = collate(examples, self.tokenizer.pad_token_id or 0, self.predictor.bucket_size,
                         self.predictor.n_buckets)
         ids, remaining, last, labels, ends = (t.to(self.device) for t in batch)
-        dtype = getattr(torch, config['autocast'])
-        with torch.autocast(self.device, dtype=dtype, enabled=dtype != torch.float32):
+        with torch.autocast(ids.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
             # Padding is on the right, where no real token attends to it, so no attention mask is needed.
             hidden = self.predictor.backbone(input_ids=ids, use_cache=False).last_hidden_state  # [batch, S, hidden]
         rows = torch.arange(len(ids), device=ids.device)
@@ -153,22 +167,43 @@ class PredictorTraining:
             weights['baselines'] = config['baselines_weight']
         return parts, weights
 
+    def _shape(self) -> dict:
+        """Return what a checkpoint must agree with."""
+        return {'backbone': self.backbone_dir.name, 'layers': self.n_layers, 'buckets': self.predictor.n_buckets,
+                'bucket size': self.predictor.bucket_size, 'baselines': self.baselines is not None}
+
     def save_checkpoint(self) -> None:
         """Write `out`/checkpoint.pt, whole or not at all."""
         part = self.out / 'checkpoint.part'
-        torch.save({'lm': self.lm.state_dict(), 'head': self.predictor.head.state_dict(),
+        torch.save({'shape': self._shape(), 'lm': self.lm.state_dict(), 'head': self.predictor.head.state_dict(),
                     'baselines': self.baselines.state_dict() if self.baselines else {},
                     'optimizer': self.optimizer.state_dict(), 'step': self.step, 'seconds': self.seconds}, part)
         part.replace(self.out / 'checkpoint.pt')
 
     def resume(self) -> None:
-        """Go on from the checkpoint in `out`, if there is one."""
+        """Go on from the checkpoint in `out`, if there is one. ValueError where it is of another predictor."""
         path = self.out / 'checkpoint.pt'
         if path.exists():
             state = torch.load(path, map_location=self.device, weights_only=True)
+            was, now = state.get('shape', {}), self._shape()
+            if other := [name for name in now if was.get(name) != now[name]]:
+                raise ValueError(f'{path} is of a predictor with {_told(was, other)}, not {_told(now, other)}: remove '
+                                 'it, or choose another --out')
             self.lm.load_state_dict(state['lm'])
             self.predictor.head.load_state_dict(state['head'])
             if self.baselines:
                 self.baselines.load_state_dict(state['baselines'])
             self.optimizer.load_state_dict(state['optimizer'])
             self.step, self.seconds = state['step'], state['seconds']
+
+
+def _autocast(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision to compute in; `auto`: bfloat16 where the hardware has it."""
+    if name != 'auto':
+        return getattr(torch, name)
+    has = computes_in_bfloat16(device) if device.type == 'cuda' else not is_emulated(torch.bfloat16)
+    return torch.bfloat16 if has else torch.float32
+
+
+def _told(shape: dict, names: list[str]) -> str:
+    return ', '.join(f'{name} {shape.get(name, "unknown")}' for name in names)

@@ -22,14 +22,15 @@ r"""Train the length predictor of a target model on the lengths that the target 
 
 With `--states` no network is trained: see state_labelling.py. Otherwise:
 
-1. The target answers the prompts, several times each at the temperature of use. The lengths of its responses are the
-   labels (length_labels.py).
+1. The target answers the prompts, at the temperature of use and cut where goals will be. The lengths of its responses
+   are the labels (target_responses.py).
 2. Where prompts come with reference answers, the predictor first learns the references' lengths: they cost nothing to
    make.
 3. The predictor learns the target's lengths (TimeBill, arXiv 2512.21859; predictor_training.py has the losses).
 4. A share of the prompts, held out of training, gives the validation error and the calibration scores.
 
-Responses and a checkpoint are kept in `--out`, so the same command goes on where it stopped.
+Every response and, twice a minute at most, a checkpoint are kept in `--out`, so the same command goes on where it
+stopped. Ctrl-C ends it after the step that it is in. `log.jsonl` there tells how far it is (run_files.py).
 """
 
 import argparse
@@ -37,11 +38,11 @@ import json
 import math
 import sys
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 import torch
 from rich.progress import Progress
-from transformers import logging
+from transformers import AutoConfig, logging
 
 from timebill_ros.inference.model_directory import ModelError, fingerprint
 from timebill_ros.inference.named_models import NAMED_MODELS, find_named
@@ -49,127 +50,138 @@ from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.length.calibration import SCORES_FILE, save_scores, surprise
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.state_file import SUFFIX
-from timebill_ros.training import length_labels, state_labelling
+from timebill_ros.training import state_labelling, target_responses
+from timebill_ros.training.backbone import usual_layers
 from timebill_ros.training.hardware import hardware
-from timebill_ros.training.length_estimates import interpolated_quantile
 from timebill_ros.training.length_examples import batches
+from timebill_ros.training.length_scores import MEASURES, mean_of, score, score_of_point
 from timebill_ros.training.predictor_training import PredictorTraining
 from timebill_ros.training.prompts import Prompt, read_dataset, read_prompts, some_of
+from timebill_ros.training.run_files import CHECKPOINT_EVERY_S, Checkpoints, ProgressFile, end_after_step
 from timebill_ros.training.site_log_prompts import site_log_prompts
+from timebill_ros.training.target_responses import ANSWERS_FILE, RESPONSES_FILE, Responses
 
 SITE_LOG_CONFIG = Path(__file__).with_name('length_predictor.json')
-PAPER_CONFIG = Path(__file__).with_name('length_predictor_paper.json')
+DEFAULT_CONFIG = Path(__file__).with_name('length_predictor_default.json')
 _TOKENIZER_FILES = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json')
 
 
 def train(
     config: dict, target_dir: Path, out: Path, references: list[Prompt], labelled: list[Prompt], *,
-    backbone_dir: Path | None = None, baselines: bool = False, device: str = 'cpu', save_every: int = 200,
-    steps: int | None = None,
+    backbone_dir: Path | None = None, layers: int | None = None, baselines: bool = False, device: str = 'cpu',
+    answers: Path | None = None, checkpoint_every_s: float = CHECKPOINT_EVERY_S, steps: int | None = None,
 ) -> dict:
     """Run the whole training and save the predictor to `out`/length_predictor.
 
-    config:        see length_predictor.json and length_predictor_paper.json.
+    config:        see length_predictor_default.json, length_predictor.json (site log) and length_predictor_paper.json.
     references:    prompts with reference answers, whose lengths are learned first.
     labelled:      prompts for the target to answer; a share of them is held out for validation and calibration.
     backbone_dir:  a small language model to start from instead of the target.
+    layers:        of the backbone, the first so many; None: all of them.
     baselines:     also train the heads that the predictor is compared with, and save them beside it.
-    save_every:    steps between checkpoints.
+    answers:       the journal of greedy answers, which another command may have begun; in `out` where None.
     steps:         stop after so many further steps; the same call goes on from there.
 
     Returns the training facts, with the length loss of every step of this call under 'losses' (which is not saved).
+    KeyboardInterrupt at Ctrl-C, once the step that it came in is kept. ValueError where the target takes none of the
+    prompts.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run = PredictorTraining(config, target_dir, out, device, backbone_dir)
-    n_held_out = max(1, round(len(labelled) * config['validation_share']))
+    run = PredictorTraining(config, target_dir, out, device, backbone_dir, layers)
+    told = ProgressFile(out)
     history: list[float] = []
     with Progress() as progress:
-        responses = _responses(run, labelled, progress)
-        answered = list(zip(labelled, responses, strict=True))
+        responses = _responses(run, labelled, answers or out / ANSWERS_FILE, progress, told)
+        answered = [(prompt, given) for prompt, given in zip(labelled, responses, strict=True) if given is not None]
+        if not answered:
+            raise ValueError(f'none of the {len(labelled)} prompts fits the context of {target_dir}')
+        n_held_out = max(1, round(len(answered) * config['validation_share']))
         held_out, learned = answered[:n_held_out], answered[n_held_out:] or answered
-        lengths = [len(ids) for _, rows in learned for ids in rows]
+        lengths = [n for _, given in learned for n in given.lengths]
         if baselines:
             run.compare_with_baselines(lengths)
         run.resume()
-        answers = [(prompt, [run.reference_response(prompt)]) for prompt in references]
+        checkpoints = Checkpoints(run.save_checkpoint, checkpoint_every_s)
+        answers_given = [(prompt, _reference(run, prompt)) for prompt in references]
         first = 0
         for name, pairs, epochs, top_rate in (
-                ('references', answers, config['epochs_on_references'], config['learning_rate']),
+                ('references', answers_given, config['epochs_on_references'], config['learning_rate']),
                 ('labels', learned, config['epochs_on_labels'], config['label_learning_rate'])):
-            examples = [run.example(prompt, rows) for prompt, rows in pairs] if epochs else []
+            examples = [run.example(prompt, given.lengths, given.tokens) for prompt, given in pairs] if epochs else []
             plan = list(batches([len(e.prompt) + len(e.response) for e in examples], config['batch_tokens'], epochs,
                                 config['seed']))
             bar = progress.add_task(name, total=len(plan))
-            for i, batch in enumerate(plan):
-                if steps is not None and len(history) >= steps:
-                    break
-                if first + i >= run.step:  # earlier steps were done before a resume
-                    rate = top_rate * min((i + 1) / config['warmup_steps'],
-                                          0.05 + 0.95 * (1 + math.cos(math.pi * i / len(plan))) / 2)
-                    parts = run.train_step([examples[k] for k in batch], rate)
-                    history.append(parts['length'])
-                    progress.update(bar, description=' '.join(f'{k} {v:.2f}' for k, v in parts.items()))
-                    _log(run, name, first + len(plan), parts)
-                    if run.step % save_every == 0:
-                        run.save_checkpoint()
-                progress.update(bar, completed=i + 1)
+            with end_after_step() as is_to_end:
+                for i, batch in enumerate(plan):
+                    if steps is not None and len(history) >= steps:
+                        break
+                    if first + i >= run.step:  # earlier steps were done before a resume
+                        rate = top_rate * min((i + 1) / config['warmup_steps'],
+                                              0.05 + 0.95 * (1 + math.cos(math.pi * i / len(plan))) / 2)
+                        parts = run.train_step([examples[k] for k in batch], rate)
+                        history.append(parts['length'])
+                        progress.update(bar, description=' '.join(f'{k} {v:.2f}' for k, v in parts.items()))
+                        told.tell(name, i + 1, len(plan), seconds=round(run.seconds, 1),
+                                  **{part: round(loss, 4) for part, loss in parts.items()})
+                        checkpoints.write_if_due()
+                    progress.update(bar, completed=i + 1)
+                    if is_to_end():
+                        checkpoints.write()
+                        raise KeyboardInterrupt
             first += len(plan)
         run.save_checkpoint()
         facts = _finish(run, held_out, lengths)
     return {**facts, 'losses': history}
 
 
-def _log(run: PredictorTraining, phase: str, of: int, parts: dict[str, float]) -> None:
-    """Add a line to `out`/log.jsonl every 20 steps. `of`: steps in all up to the end of this phase."""
-    if run.step % 20 == 0:
-        with open(run.out / 'log.jsonl', 'a') as log:
-            log.write(json.dumps({'phase': phase, 'step': run.step, 'of': of, 'seconds': round(run.seconds, 1),
-                                  **{name: round(part, 4) for name, part in parts.items()}}) + '\n')
+def _reference(run: PredictorTraining, prompt: Prompt) -> Responses:
+    ids = run.reference_response(prompt)
+    return Responses([len(ids)], ids)
 
 
-def _responses(run: PredictorTraining, prompts: list[Prompt], progress: Progress) -> list[list[list[int]]]:
-    """Return the target's responses to each prompt, from `out`/responses.jsonl where they were made before.
-
-    ValueError where that file belongs to other prompts.
-    """
-    path, config = run.out / 'responses.jsonl', run.config
-    texts = [prompt.text for prompt in prompts]
-    if path.exists():
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        if [row['text'] for row in rows] != texts:
-            raise ValueError(f'{path} belongs to other prompts: remove it, or choose another --out')
-        return [row['responses'] for row in rows]
+def _responses(run: PredictorTraining, prompts: list[Prompt], answers: Path, progress: Progress,
+               told: ProgressFile) -> list[Responses | None]:
+    """Return the target's responses to each prompt, None where it cannot take one, as far as possible from `out`."""
+    config, texts = run.config, [prompt.text for prompt in prompts]
     bar = progress.add_task(f'responses at temperature {config["temperature"]}', total=len(texts))
+
+    def on_progress(done: int) -> None:
+        progress.update(bar, completed=done)
+        told.tell('responses', done, len(texts))
+
+    if not config['temperature'] and not run.reads_responses:
+        return target_responses.greedy(run.target_dir, texts, answers, device=run.device,
+                                       max_new_tokens=config['max_new_tokens'], on_progress=on_progress)
     expected = [len(run.reference_response(prompt)) for prompt in prompts if prompt.answer is not None]
-    responses = length_labels.answer_all(
-        run.target_dir, texts, device=run.device, max_new_tokens=config['max_new_tokens'],
+    return target_responses.drawn(
+        run.target_dir, texts, run.out / RESPONSES_FILE, device=run.device, max_new_tokens=config['max_new_tokens'],
         temperature=config['temperature'], samples=config['samples'], seed=config['seed'],
-        expected=expected if len(expected) == len(texts) else (),
-        on_progress=lambda done: progress.update(bar, completed=done))
-    part = path.with_suffix('.part')
-    part.write_text(''.join(json.dumps({'text': text, 'responses': row}) + '\n'
-                            for text, row in zip(texts, responses, strict=True)))
-    part.replace(path)
-    return responses
+        expected=expected if len(expected) == len(texts) else (), on_progress=on_progress)
 
 
-def _finish(run: PredictorTraining, held_out: list[tuple[Prompt, list[list[int]]]], lengths: list[int]) -> dict:
+def _finish(run: PredictorTraining, held_out: list[tuple[Prompt, Responses]], lengths: list[int]) -> dict:
     """Measure the predictor on the held-out prompts, save it with its facts and calibration scores, return the facts.
 
-    held_out: prompts with the token ids of their responses; lengths: of the training responses, in tokens.
+    held_out: prompts with their responses; lengths: of the training responses, in tokens.
     """
     config, predictor = run.config, run.predictor.eval()
     predictor.set_marginal(LengthDistribution.from_lengths(lengths, config['bucket_size'], predictor.n_buckets))
-    predicted = [(predictor.predict(prompt.text), [len(ids) for ids in rows]) for prompt, rows in held_out]
-    pairs = [(interpolated_quantile(distribution, 0.5), n) for distribution, ns in predicted for n in ns]
-    middle = median(lengths)
+    predicted = [(predictor.predict(prompt.text), given.lengths) for prompt, given in held_out]
+    pairs = [(distribution, n) for distribution, ns in predicted for n in ns]
+    limit, middle = config['max_new_tokens'], median(lengths)
+    own = mean_of([score(distribution, n, limit) for distribution, n in pairs])
+    marginal = mean_of([score(predictor.marginal(), n, limit) for _, n in pairs])
+    constant = mean_of([score_of_point(middle, n, limit) for _, n in pairs])
     facts = {
         'target': {'name': run.target_dir.name, 'fingerprint': fingerprint(str(run.target_dir))},
         'training': {
-            'config': config, 'backbone': run.backbone_dir.name, 'steps': run.step, 'seconds': round(run.seconds),
-            'hardware': hardware(run.device), 'validation_prompts': len(held_out),
-            'validation_mae': round(fmean(abs(given - n) for given, n in pairs), 2),
-            'validation_mae_of_constant_median': round(fmean(abs(middle - n) for _, n in pairs), 2),
+            'config': config, 'backbone': run.backbone_dir.name, 'layers': run.n_layers, 'steps': run.step,
+            'seconds': round(run.seconds), 'hardware': hardware(run.device), 'validation_prompts': len(held_out),
+            'share_cut': round(sum(n >= limit for n in lengths) / len(lengths), 3),
+            **{f'validation_{name}': round(getattr(own, field), 2) for name, field in MEASURES.items()},
+            'validation_mae_of_constant_median': round(constant.absolute_error, 2),
+            **{f'validation_{name}_of_marginal': round(getattr(marginal, MEASURES[name]), 2)
+               for name in ('crps', 'log_loss')},
         },
     }
     predictor.facts = facts
@@ -211,7 +223,8 @@ def _make_labels(options: argparse.Namespace, config: dict, tokenizer) -> None:
     """Answer the prompts and write the labels of their hidden states."""
     prompts = site_log_prompts(config, tokenizer)[1][:options.limit] if options.site_log else \
         _read(options, config, tokenizer)
-    target = state_labelling.Target(str(options.target), options.device, max_new_tokens=options.max_new_tokens)
+    target = state_labelling.Target(str(options.target), options.device,
+                                    **({'max_new_tokens': options.max_new_tokens} if options.max_new_tokens else {}))
     with Progress() as progress:
         bar = progress.add_task('answers', total=min(len(prompts), state_labelling.CAPACITY))
         labels = state_labelling.labels_of(target, [prompt.text for prompt in prompts], options.out,
@@ -230,6 +243,13 @@ def _directory_of(target: Path) -> Path:
     return found
 
 
+def _layers(options: argparse.Namespace, config: Path) -> int | None:
+    """Return how many layers of the backbone are trained; None: all of them."""
+    if options.layers is None and config == DEFAULT_CONFIG and options.backbone is None:
+        return usual_layers(AutoConfig.from_pretrained(options.target))
+    return options.layers or None
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run `timebill train-length-predictor`."""
     parser = argparse.ArgumentParser(prog='timebill train-length-predictor', description=__doc__.splitlines()[0])
@@ -237,10 +257,15 @@ def main(arguments: list[str] | None = None) -> None:
                         f'name of one in the cache: {", ".join(NAMED_MODELS)}')
     parser.add_argument('--states', action='store_true', help='make the labels that length_predictor takes instead of '
                         'a network: hidden states with lengths, in the file --out (.safetensors)')
-    parser.add_argument('--max-new-tokens', type=int, default=256, metavar='N', help='with --states: where an answer '
-                        'is cut, as goals will be (default: %(default)s)')
+    parser.add_argument('--max-new-tokens', type=int, metavar='N', help='where an answer is cut, as goals will be '
+                        '(default: as --config says, 256 with --states)')
     parser.add_argument('--backbone', type=Path, help='directory of a small language model to start from '
-                        '(default: a copy of the target)')
+                        '(default: the target itself)')
+    parser.add_argument('--layers', type=int, metavar='N', help='the first so many of the backbone, 0: all '
+                        '(default: all of a --backbone or with --config, otherwise a quarter of the target, so that '
+                        'predictions take less time than prefill)')
+    parser.add_argument('--answers', type=Path, metavar='FILE', help='greedy answers that were kept, and will be: what '
+                        '--states leaves beside its labels serves (default: in --out)')
     prompts = parser.add_mutually_exclusive_group(required=True)
     prompts.add_argument('--prompts', type=Path, help='JSONL file, gzipped or not, each line with "prompt" or '
                          '"messages"')
@@ -249,8 +274,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--split', default='train', help='of the data set')
     parser.add_argument('--column', help='of the data set: text or a conversation (default: messages or prompt)')
     parser.add_argument('--limit', type=int, help='prompts at most')
-    parser.add_argument('--config', type=Path, help="JSON file (default: the embedded model's with --site-log, the "
-                        "paper's otherwise)")
+    parser.add_argument('--config', type=Path, help="JSON file (default: the embedded model's with --site-log, "
+                        'otherwise greedy answers as a node gives them)')
     parser.add_argument('--bucket-size', type=int, help='B, in tokens, instead of the configuration\'s')
     parser.add_argument('--baselines', action='store_true', help='train the heads of other papers beside it, for '
                         '`timebill bench length-predictor`')
@@ -259,17 +284,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--steps', type=int, help='stop after so many more; run again to go on')
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
-    path = options.config or (SITE_LOG_CONFIG if options.site_log else PAPER_CONFIG)
+    path = options.config or (SITE_LOG_CONFIG if options.site_log else DEFAULT_CONFIG)
     config = json.loads(path.read_text(encoding='utf-8'))
     if options.bucket_size:
         config['bucket_size'] = options.bucket_size
+    if options.max_new_tokens is not None and options.max_new_tokens < 1:
+        parser.error(f'an answer has at least one token, got --max-new-tokens {options.max_new_tokens}')
+    if options.max_new_tokens:
+        config['max_new_tokens'] = options.max_new_tokens
     options.target = _directory_of(options.target)
     tokenizer = load_tokenizer(options.target)
     if options.states:
         if options.out.suffix != SUFFIX:
             parser.error(f'--out must end with {SUFFIX} with --states, got {options.out}')
-        if options.max_new_tokens < 1:
-            parser.error(f'an answer has at least one token, got --max-new-tokens {options.max_new_tokens}')
         _make_labels(options, config, tokenizer)
         return
     if options.site_log:
@@ -279,7 +306,8 @@ def main(arguments: list[str] | None = None) -> None:
         references = [prompt for prompt in labelled[max(1, round(len(labelled) * config['validation_share'])):]
                       if prompt.answer is not None]
     facts = train(config, options.target, options.out, references, labelled, backbone_dir=options.backbone,
-                  baselines=options.baselines, device=options.device, steps=options.steps)
+                  layers=_layers(options, path), baselines=options.baselines, device=options.device,
+                  answers=options.answers, steps=options.steps)
     print(json.dumps(facts['training'], indent=2))
     if sentence := warning(facts['training']):
         print(f'warning: {sentence}', file=sys.stderr)
