@@ -222,6 +222,21 @@ def wcet(data: dict) -> str:
     return f'{data["tasks"]}; {where(data["machine"])}.\n\n{table(["", ""], rows)}'
 
 
+def other_lengths(data: dict) -> str:
+    """Return how well a profile foretold times at other lengths, and how much visits of one length differ."""
+    rows = []
+    for row in data['rows']:
+        by_length: dict[int, list[float]] = {}
+        for n, ratio in row['ratios']:
+            by_length.setdefault(n, []).append(ratio)
+        spread = sorted(max(ratios) / min(ratios) for ratios in by_length.values())
+        rows.append((row['kind'], str(row['lengths']), percent(row['mape'], 1), f'{row["residual_p50"]:.2f}',
+                     f'{row["residual_p99"]:.2f}', f'{spread[len(spread) // 2]:.2f}'))
+    return (f'The profile was measured by another process just before. {where(data["machine"])}.\n\n'
+            + table(['', 'lengths', 'mean error', 'measured / estimated, p50', 'p99',
+                     'slowest / quickest visit of a length, median'], rows))
+
+
 def parallel(data: dict) -> str:
     """Return the time from a prompt to its predicted length: a row for each way, a column for each prompt length."""
     lengths = sorted({row['n_x'] for row in data['rows']})
@@ -242,6 +257,8 @@ SECTIONS = (
     Section('k_sweep', 'The pessimistic factor', 'timebill bench k-sweep', k_sweep, 'k_sweep.png'),
     Section('reversible', 'Evictions that can be taken back', 'timebill bench reversible', reversible),
     Section('wcet', 'Estimated worst cases', 'timebill bench wcet --model smollm2 --tasks FILE', wcet, 'wcet.png'),
+    Section('execution_time_smollm2', 'Times at lengths that are not those of the profile',
+            'timebill bench execution-time --model smollm2', other_lengths),
     Section('speed', 'Speed beside other runtimes', 'timebill bench decode --speed smollm2 --only-speed --gguf FILE',
             lambda data: f'{speed_tables.speed(data["model"])}\n\n{where(data["machine"])}.'),
     Section('parallel', 'Prediction beside prefill', 'timebill bench parallel', parallel, 'parallel.png'),
