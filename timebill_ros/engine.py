@@ -159,7 +159,8 @@ class Engine:
             return Ended(FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE)
         phase('wait for the prediction')
         state = self.model.prompt_state.read() if self.lengths.states is not None else None
-        expected = self.lengths.expected(future, self.tracker.lengths, n_x, prepared.n_goal, state=state)
+        expected = self.lengths.expected(future, self.tracker.lengths, n_x, prepared.n_goal, state=state,
+                                         left_s=control.deadline.remaining() - control.margin_s)
         if expected.prediction is not None:
             timing.prediction_s = expected.prediction.seconds
             timing.hidden_prediction_s = expected.prediction.hidden_s(prefill_started, prefill_finished)

@@ -24,6 +24,7 @@ from mock_model import TIMES, FakeClock, MockPredictions
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.observed_lengths import ObservedLengths
 from timebill_ros.length.state_learner import StatePrediction
+from timebill_ros.planning import length_source
 from timebill_ros.planning.length_source import LengthSource
 
 N_X, N_GOAL = 100, 64
@@ -70,6 +71,16 @@ def test_a_predictor_that_is_late_or_fails_is_replaced_by_its_marginal(options, 
     source = LengthSource(MockPredictions(FakeClock(), **options), wait_s=0.01)
     found = expect(source)
     assert (found.distribution.median(), found.prediction is not None, found.known) == (median, predicted, True)
+
+
+@pytest.mark.parametrize(('left_s', 'waited_s'), [(math.inf, 0.02), (1.0, 0.02), (0.05, 0.005), (-0.1, 0.0)])
+def test_a_late_prediction_costs_a_tenth_of_the_time_left_at_most(left_s, waited_s, monkeypatch):
+    waits = []
+    monkeypatch.setattr(length_source, 'collect', lambda started, wait_s: waits.append(wait_s))
+    source = LengthSource(MockPredictions(FakeClock(), late=True), wait_s=0.02)
+    expect(source, left_s=left_s)
+    expect(source, left_s=left_s, wait_s=5.0)
+    assert waits == [pytest.approx(waited_s), 5.0], 'an estimate waits as long as it says'
 
 
 def test_a_state_that_was_read_predicts_and_is_told_how_long_the_answer_was():

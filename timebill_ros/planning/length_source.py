@@ -21,6 +21,7 @@ prefill leaves (length/state_learner.py), or neither: responses to earlier goals
 from __future__ import annotations
 
 import logging
+import math
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ if TYPE_CHECKING:  # the engine also runs where safetensors is not installed
     from timebill_ros.length.state_learner import StateLearner, StatePrediction
 
 log = logging.getLogger(__name__)
+
+WAIT_SHARE = 0.1  # of the time left: a wait that took more would cost more of the answer than a prediction saves
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,18 @@ class LengthSource:
         return self.predictor.submit(prompt, bound)
 
     def expected(self, started: Future[Prediction] | None, observed: ObservedLengths, n_x: int, n_goal: int, *,
-                 state: np.ndarray | None = None, wait_s: float | None = None) -> ExpectedLength:
+                 state: np.ndarray | None = None, left_s: float = math.inf, wait_s: float | None = None
+                 ) -> ExpectedLength:
         """Return what is expected of a goal of at most `n_goal` tokens, once its prompt has been read.
 
         started:  what `start` returned. Where it is late or fails, the marginal of the predictor's training stands in.
         state:    hidden state [H] of the prompt's last token; None: the prompt was not read.
+        left_s:   time left of the budget; a late prediction is waited for a tenth of it at most.
         wait_s:   how long to wait for a prediction that was started, where not as the parameter says.
         """
         if started is not None:
-            prediction = collect(started, self.wait_s if wait_s is None else wait_s)
+            longest_s = min(self.wait_s, WAIT_SHARE * max(0.0, left_s))
+            prediction = collect(started, longest_s if wait_s is None else wait_s)
             distribution = prediction.distribution if prediction is not None else self.predictor.marginal()
             return ExpectedLength(distribution, True, prediction)
         without, known = observed.distribution(n_x, n_goal), observed.are_known(n_x, n_goal)
