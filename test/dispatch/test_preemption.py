@@ -137,3 +137,16 @@ def test_a_goal_that_finds_no_place_to_wait_preempts(harness):
     newcomer = harness.submit(12.0)
     assert is_stopped(harness, running) and newcomer.outcome is None
     assert not any(job.outcome for job in waiting)
+
+
+@both
+def test_a_goal_is_not_given_up_while_another_one_stops_for_it(harness):
+    """The running goal would have taken longer than the other one, which is lost where it is cut, can wait."""
+    finished(harness, decode_s=0.5)
+    running = promised(harness, worst_s=20.0)
+    newcomer = harness.submit(2.8, priority=1, strategy=Strategy.KILL)  # 1.8 s for its prompt, 0.5 s for its answer
+    assert is_stopped(harness, running) and newcomer.outcome is None
+    assert newcomer.timing.verdict is Verdict.AT_RISK  # the running goal has 2 s for stopping, and takes none usually
+    harness.worker.done(running, '', FinishReason.CANCELED, error_code=ErrorCode.CANCELED)
+    harness.sync()
+    assert harness.worker.ids('run')[-1] == newcomer.request.request_id

@@ -178,10 +178,12 @@ class Blocking:
 def blocked_by(running: Job, now: float, times: ServiceTimes) -> Blocking:
     """Return when the running goal makes room: by its plan, or before there is one, by what goals usually take.
 
-    A goal that thinks may do so until just the time for its answer is left.
+    A goal that thinks may do so until just the time for its answer is left. One that was told to stop does so at once.
     """
     expected_s, worst_s = running.remaining_s(now)
-    if running.plan is None or running.thinks:
+    if running.stop_by_s < math.inf:
+        expected_s, worst_s = times.pause_s(running), math.inf
+    elif running.plan is None or running.thinks:
         usual_s = times.usual_s(running.request) - running.ran_s(now)
         expected_s, worst_s = usual_s if running.plan is None else max(expected_s, usual_s), math.inf
     limit = max(now, running.guard_s())
