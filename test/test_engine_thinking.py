@@ -163,6 +163,14 @@ def test_skip_next_thinks_no_longer_for_running_over():
     assert outcome.text == ANSWER.decode() and bench.lateness_s <= 0
 
 
+def test_a_section_is_written_with_the_weights_that_it_was_planned_with():
+    """The request before has left others in use."""
+    found = []
+    bench = ThinkingBench(on_step=lambda n: found.append(bench.model.in_use))
+    bench.model.in_use, bench.model.use_variant = 'int8', lambda name: setattr(bench.model, 'in_use', name)
+    assert bench.run(4.0).text == ANSWER.decode() and set(found) == {'float32'}
+
+
 def test_a_cancel_while_it_thinks():
     bench = ThinkingBench(on_step=lambda n: setattr(bench.control, 'canceled', n == 30))
     outcome = bench.run(10.0)

@@ -189,6 +189,7 @@ class Engine:
 
         if prepared.thinks:
             phase('thinking')
+            self.model.use_variant(plan.variant)  # the request before may have left another in use
             timing.time_to_first_token_s = clock() - request.release_s
             control.thinks = True
             control.on_phase(Phase.DECODE)
