@@ -153,3 +153,12 @@ def test_what_became_of_a_promise(budget_s, canceled, slowness, kept):
     outcome = bench.run(budget_s + (slowness - 1) * TIMES.prefill(N_X))
     assert seen[0].kept is kept
     assert outcome.timing.verdict.is_promise == (budget_s != 0.50)
+
+
+def test_a_promise_is_missed_by_a_whole_answer_that_comes_late():
+    """SKIP_NEXT lets it go on after the deadline."""
+    bench = Bench(predictions={}, slowness=1.4)
+    seen = told(bench)
+    outcome = bench.run(0.70 + 0.4 * TIMES.prefill(N_X), strategy=Strategy.SKIP_NEXT, max_overrun_s=5.0)
+    assert outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.EOS and bench.lateness_s > 0
+    assert seen[0].ended and seen[0].kept is False

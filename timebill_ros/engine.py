@@ -230,7 +230,8 @@ class Engine:
                                  lambda width: self.times.beyond(n_kv, width)) if answer else 0.0
         # The lengths that are learned are those of answers, without what was thought before them.
         self._learn(alone, plan, timing, n - thought, reason, first=first, left_s=first_left, decode_s=ended - planned,
-                    decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s)
+                    decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s,
+                    is_late=control.deadline.remaining() < 0)
         self.lengths.observe(expected, n - thought, whole=reason in (FinishReason.EOS, FinishReason.STOP),
                              remaining=remaining)
         if reason is FinishReason.ERROR:
@@ -295,10 +296,10 @@ class Engine:
                                   answer=prepared.answer, thought=thought)
 
     def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, first: Plan,
-               left_s: float, decode_s: float, decode_profiled_s: float) -> None:
+               left_s: float, decode_s: float, decode_profiled_s: float, is_late: bool) -> None:
         """Tell the tracker what this request showed, by an answer of `n` tokens.
 
-        `first`: the plan that promised, or did not, when `left_s` were left.
+        `first`: the plan that promised, or did not, when `left_s` were left. `is_late`: the deadline has passed.
         """
         self.tracker.observe(Feedback(
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
@@ -306,8 +307,8 @@ class Engine:
             decode_s=decode_s, decode_profiled_s=decode_profiled_s,
             distribution=known.distribution, max_tokens=known.n_goal,
             # What a promise came to that others had precedence over says nothing of its bounds.
-            kept=reason.is_natural if first.verdict.is_promise and reason is not FinishReason.CANCELED and
-            not timing.preemptions else None,
+            kept=reason.is_natural and not is_late if first.verdict.is_promise and
+            reason is not FinishReason.CANCELED and not timing.preemptions else None,
             factor=plan.timing_factor, sampling=known.sampling, prompt_tokens=plan.n_x,
             capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED),
             spare=left_s / max(first.decode_wcet_s, 1e-3)))
