@@ -197,6 +197,15 @@ def test_choices(choices):
         assert outcome.timing.length_cap <= 1 + max(map(len, choices))
 
 
+def test_choices_teach_nothing_of_the_lengths_of_other_answers():
+    bench = FormBench()
+    learned, bench.engine.lengths.observe = [], lambda *seen, **options: learned.append(seen)
+    bench.run(choices=['left', 'right', 'stop'])
+    assert not learned and bench.engine.tracker.lengths.state() == []
+    bench.run(response_schema=TEXTS['enums'], sampling=Sampling(masked=True))
+    assert len(learned) == len(bench.engine.tracker.lengths.state()) == 1
+
+
 def test_forced_tokens_at_the_end_take_no_time():
     """The only choice is there with its first token, however long it is and whatever little time is left."""
     text = 'kitchen, then the hall and the office'

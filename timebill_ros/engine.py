@@ -228,12 +228,14 @@ class Engine:
         evicting_s = self.times.eviction(n_x) if n_kv < n_x else 0.0
         saved_s = answer.account(timing, n - thought, self.times.step(n_kv),
                                  lambda width: self.times.beyond(n_kv, width)) if answer else 0.0
-        # The lengths that are learned are those of answers, without what was thought before them.
+        # The lengths that are learned are those of answers, without what was thought before them. Choices teach none.
+        is_choice = answer is not None and bool(answer.bounds.lengths)
         self._learn(alone, plan, timing, n - thought, reason, first=first, left_s=first_left, decode_s=ended - planned,
                     decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s,
-                    is_late=control.deadline.remaining() < 0)
-        self.lengths.observe(expected, n - thought, whole=reason in (FinishReason.EOS, FinishReason.STOP),
-                             remaining=remaining)
+                    is_late=control.deadline.remaining() < 0, is_choice=is_choice)
+        if not is_choice:
+            self.lengths.observe(expected, n - thought, whole=reason in (FinishReason.EOS, FinishReason.STOP),
+                                 remaining=remaining)
         if reason is FinishReason.ERROR:
             raise overrun.infeasible(replanner.plan, control.deadline.remaining() - control.margin_s, request, n)
         return self._ended(request, control, prepared, reason, thought)
@@ -296,7 +298,7 @@ class Engine:
                                   answer=prepared.answer, thought=thought)
 
     def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, first: Plan,
-               left_s: float, decode_s: float, decode_profiled_s: float, is_late: bool) -> None:
+               left_s: float, decode_s: float, decode_profiled_s: float, is_late: bool, is_choice: bool) -> None:
         """Tell the tracker what this request showed, by an answer of `n` tokens.
 
         `first`: the plan that promised, or did not, when `left_s` were left. `is_late`: the deadline has passed.
@@ -311,7 +313,7 @@ class Engine:
             reason is not FinishReason.CANCELED and not timing.preemptions else None,
             factor=plan.timing_factor, sampling=known.sampling, prompt_tokens=plan.n_x,
             capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED),
-            spare=left_s / max(first.decode_wcet_s, 1e-3)))
+            spare=left_s / max(first.decode_wcet_s, 1e-3), tells_length=not is_choice))
 
     # -- what the node asks for besides ------------------------------------------------------------------------------
 

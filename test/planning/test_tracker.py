@@ -49,6 +49,16 @@ def test_both_bounds_share_one_level():
     assert t.length.pessimistic(LENGTHS, 500) <= lengths and t.time_bound <= times and t.level.value > 0.5
 
 
+@pytest.mark.parametrize(('tells_length', 'shorter'), [(True, True), (False, False)])
+def test_goals_that_name_all_answers_do_not_shorten_what_is_feared_of_others(tells_length, shorter):
+    """The answers that they name are alike in length, so that none ever surprises."""
+    t = tracker(miss_rate=0.2)
+    before = t.length.pessimistic(LENGTHS, 500)
+    for _ in range(300):
+        t.observe(replace(seen(t, n=2), distribution=LengthDistribution.point(2), tells_length=tells_length))
+    assert (t.length.pessimistic(LENGTHS, 500) < before) == shorter
+
+
 @pytest.mark.parametrize(('spare', 'raises'), [(AMPLE, False), (0.9 * AMPLE, True), (None, True)])
 def test_goals_with_time_to_spare_do_not_lower_the_bounds_of_others(spare, raises):
     t = tracker(miss_rate=0.2)

@@ -70,6 +70,7 @@ class Feedback:
     prompt_tokens: int = 0  # N_x
     capped: bool = False  # it ran to a limit: the goal's own, the context's or the plan's
     spare: float | None = None  # how many times the first plan's worst case fitted its time; None: not known
+    tells_length: bool = True  # False: the goal itself named all answers, whose lengths say nothing of others
 
 
 class Tracker:
@@ -149,9 +150,10 @@ class Tracker:
         if self._times is not None and seen.decode_profiled_s > 0:
             ratio = (seen.decode_s + self.fixed_s) / (seen.decode_profiled_s * seen.factor + self.fixed_s)
             self._times.observe(ratio)
-        self.lengths.observe(seen.prompt_tokens, seen.max_tokens, seen.generated_tokens,
-                             whole=seen.ended and not seen.capped)
-        if seen.distribution is not None and seen.generated_tokens > 0:
+        if seen.tells_length:
+            self.lengths.observe(seen.prompt_tokens, seen.max_tokens, seen.generated_tokens,
+                                 whole=seen.ended and not seen.capped)
+        if seen.tells_length and seen.distribution is not None and seen.generated_tokens > 0:
             self.length.observe(seen.distribution, seen.generated_tokens, n_max=seen.max_tokens, ended=seen.ended,
                                 capped=seen.capped, prompt_tokens=seen.prompt_tokens)
         self.level.observe(seen.kept, ample=ample)
