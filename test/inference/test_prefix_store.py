@@ -224,3 +224,35 @@ def test_prompts_are_found_again_whose_blocks_lie_scattered():
     numbers = [block.number for block in bench.store.find(A)]
     assert len(numbers) == 25 and sum(b != a + 1 for a, b in zip(numbers, numbers[1:], strict=False)) > 5
     assert bench.read(A) == 68 and bench.read(B) == 68
+
+
+def without_memory(patch, store):
+    """Have copies into the store fail."""
+    copy = store._copy
+
+    def fail(numbers, *arguments, **options):
+        if numbers and not options.get('back'):
+            raise MemoryError
+        copy(numbers, *arguments, **options)
+    patch.setattr(store, '_copy', fail)
+
+
+@pytest.mark.parametrize('method', ['put', 'lend', 'hold'])
+@pytest.mark.parametrize('known', [3, 10, 50])
+def test_where_a_copy_fails_nothing_is_found_that_is_not_there(method, known):
+    bench, ids = Bench(n_blocks=30), A[:50]
+    bench.read(B)
+    bench.read(ids[:known])
+    bench.cache.reset()
+    bench.fill(ids)
+    with pytest.MonkeyPatch.context() as patch:
+        without_memory(patch, bench.store)
+        if method == 'put' and known == 50:
+            assert bench.store.put(ids) == 48  # there is nothing to copy
+        else:
+            with pytest.raises(MemoryError):
+                getattr(bench.store, method)(*(() if method == 'lend' else (ids,)))
+    bench.store.check()
+    assert bench.store.held(ids) <= known and bench.store.lendable == 30 * UNIT
+    assert not bench.store._lent and not bench.store._holds
+    assert bench.read(ids) <= known and bench.read(B) > 0  # with the right states

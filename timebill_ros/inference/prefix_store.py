@@ -31,6 +31,7 @@ is not dropped for other prompts, but where a sequence that gives way finds no o
 """
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -133,7 +134,13 @@ class PrefixStore:
         self._touch(blocks)
         new = self._add(ids, blocks)
         first, end = self.unit * len(blocks), self.unit * (len(blocks) + len(new))
-        self._copy([block.number for block in new], [end] * len(self._areas), first=first)
+        try:
+            self._copy([block.number for block in new], [end] * len(self._areas), first=first)
+        except BaseException:  # no memory, for instance: what is not there must not be found
+            for block in new:
+                del self._known[block.key]
+                heapq.heappush(self._free, block.number)
+            raise
         blocks += new
         self._touch(blocks)
         if pin:
@@ -200,7 +207,10 @@ class PrefixStore:
                 self.let_go(self._holds[0])
         places = [heapq.heappop(self._free) for _ in range(needed)]
         self._lent.update(places)
-        self._copy(places, self._cache.lengths)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.give_back, places)
+            self._copy(places, self._cache.lengths)
+            undo.pop_all()
         return places
 
     @torch.inference_mode()
@@ -231,18 +241,20 @@ class PrefixStore:
         blocks = self.find(ids)
         held = Held(frozenset(block.name for block in blocks))
         self._holds.append(held)
-        if border < n:
-            if not self._free and (oldest := self._oldest()) is not None:
-                self._drop(oldest)
-            if not self._free:
-                self.let_go(held)
-                return None
-            held.places.append(heapq.heappop(self._free))
-            self._lent.update(held.places)
-            self._copy(held.places, [n] * len(self._areas), first=border)
-        places = torch.tensor([block.number for block in blocks] + held.places, device=self._cache.device)
-        offsets = torch.arange(self.unit, device=places.device)
-        held.rows = (places[:, None] * self.unit + offsets).flatten()[:n]
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.let_go, held)
+            if border < n:
+                if not self._free and (oldest := self._oldest()) is not None:
+                    self._drop(oldest)
+                if not self._free:
+                    return None
+                held.places.append(heapq.heappop(self._free))
+                self._lent.update(held.places)
+                self._copy(held.places, [n] * len(self._areas), first=border)
+            places = torch.tensor([block.number for block in blocks] + held.places, device=self._cache.device)
+            offsets = torch.arange(self.unit, device=places.device)
+            held.rows = (places[:, None] * self.unit + offsets).flatten()[:n]
+            undo.pop_all()
         return held
 
     def let_go(self, held: Held) -> None:
