@@ -109,6 +109,11 @@ def test_the_pieces_of_a_stream():
     assert spent['choices'] == [] and spent['usage']['total_tokens'] == 8
 
 
+def test_no_client_finds_the_end_of_a_line_within_a_piece():
+    piece = writer().text('Gr\u00fc\u00dfe\u0085one\u2028two\u2029three \U0001f916')
+    assert json.loads(as_text(piece)) == piece and len(as_text(piece).splitlines()) == 1
+
+
 def test_the_pieces_of_a_completions_stream():
     pieces = writer(is_chat=False)
     assert pieces.text('two')['choices'][0] == {'index': 0, 'finish_reason': None, 'logprobs': None, 'text': 'two'}

@@ -21,6 +21,7 @@ from timebill_ros.door.event_stream import rest_of
 @pytest.mark.parametrize(('whole', 'shown', 'rest'), [
     ('two three', '', 'two three'), ('two three', 'two ', 'three'), ('two', 'two', ''), ('two', 'two \n', ''),
     ('two', '\n two ', ''), ('', '\n', ''), ('', '', ''), ('three', 'two', None), ('', 'two', None),
-    ('two three', 'two x', None)])
+    ('two three', 'two x', None), ('two three', '\n two', ' three'), ('two\nthree', 'two\n\n', 'three'),
+    ('two\nthree', ' two\n\n', 'three'), ('two three', ' three', None)])
 def test_what_is_left_to_be_shown_of_an_answer(whole, shown, rest):
     assert rest_of(whole, shown) == rest

@@ -84,6 +84,11 @@ def test_what_a_goal_is_about_may_stand_in_headers_and_the_body_goes_first():
     assert read(headers, deadline_ms=200).deadline_s == 0.2
 
 
+def test_null_means_left_out_within_an_option_too():
+    assert not read(stream=True, stream_options={'include_usage': None}).include_usage
+    assert read(stream=True, stream_options={'include_usage': True}).include_usage
+
+
 def test_a_model_that_was_not_named_is_not_ignored():
     question = fields.read({'messages': HI}, {}, is_chat=True, default_deadline_s=1.0, model='m')
     assert question.ignored == []

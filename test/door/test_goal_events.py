@@ -15,15 +15,19 @@
 """A goal as events for asyncio: in order, with its text whole, and canceled where nobody listens any more."""
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 from answering_node import AnsweringNode
 from node_client import WAIT_S
 
+from timebill_ros.action import Generate
 from timebill_ros.asking.goals import make_goal
+from timebill_ros.asking.pending_goal import Answer
 from timebill_ros.client import Client, ServerUnavailable
-from timebill_ros.codes import Verdict
+from timebill_ros.codes import Phase, Verdict
 from timebill_ros.door.goal_events import Ended, GoalEvents, Planned, Written
+from timebill_ros.msg import RequestStatus
 
 
 @pytest.fixture(scope='module')
@@ -50,6 +54,26 @@ def test_plan_text_and_end(client):
     texts = [event for event in before if isinstance(event, Written)]
     assert texts and all(text.part == 0 for text in texts)
     assert end.answer.text.startswith(''.join(text.text for text in texts).rstrip())
+
+
+def test_what_is_told_of_a_goal_that_waits_is_no_plan():
+    class Pending:
+        is_over = True
+
+        async def statuses(self):
+            yield RequestStatus(phase=int(Phase.QUEUED), verdict=int(Verdict.AT_RISK))
+            yield RequestStatus(phase=int(Phase.PREFILL), verdict=int(Verdict.UNKNOWN))
+            yield RequestStatus(phase=int(Phase.PREFILL), verdict=int(Verdict.FITS), slack_s=1.5)
+
+        def __await__(self):
+            return asyncio.sleep(0.05, Answer(Generate.Result(), 4, 0.0, 0.0)).__await__()
+
+    async def run():
+        client = SimpleNamespace(send=lambda *arguments, **options: Pending())
+        return [event async for event in GoalEvents(client, None, WAIT_S).events()]
+
+    planned, ended = asyncio.run(run())
+    assert (planned.status.verdict, planned.status.slack_s) == (Verdict.FITS, 1.5) and isinstance(ended, Ended)
 
 
 def test_who_listens_no_more_cancels_the_goal(node, client):

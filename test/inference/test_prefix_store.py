@@ -18,9 +18,10 @@ import random
 import pytest
 import torch
 
+from timebill_ros.inference.block_copies import copy_back, copy_blocks
 from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.kv_cache import SlotCache
-from timebill_ros.inference.prefix_store import PrefixStore, block_bytes, copy_back, copy_blocks
+from timebill_ros.inference.prefix_store import PrefixStore, block_bytes
 
 UNIT, CONTEXT = 4, 256
 A, B, C = (list(range(start, start + 100)) for start in (0, 1000, 2000))
@@ -256,3 +257,23 @@ def test_where_a_copy_fails_nothing_is_found_that_is_not_there(method, known):
     assert bench.store.held(ids) <= known and bench.store.lendable == 30 * UNIT
     assert not bench.store._lent and not bench.store._holds
     assert bench.read(ids) <= known and bench.read(B) > 0  # with the right states
+
+
+def test_a_prompt_is_forgotten_but_for_what_others_need():
+    bench = Bench()
+    for ids in (A, A[:40] + B[:30], C[:20]):
+        bench.read(ids)
+    bench.store.forget(A)
+    assert (bench.store.held(A), bench.store.held(A[:40] + B[:30]), bench.store.held(C[:20])) == (40, 68, 20)
+    bench.store.forget(A[:40] + B[:30])
+    assert bench.store.held(A) == 0 and bench.store.held(C[:20]) == 20
+    bench.cache.reset()
+    bench.fill(A[:50])
+    assert bench.store.put(A[:20], pin=True) == 20
+    held = bench.store.hold(A[:50])
+    bench.store.forget(A[:50])
+    assert bench.store.held(A[:50]) == 48, 'a goal may need it'
+    bench.store.let_go(held)
+    bench.store.forget(A[:50])
+    assert bench.store.held(A[:50]) == 20
+    bench.store.check()

@@ -95,6 +95,26 @@ def test_a_prompt_that_was_stopped_is_not_kept(model):
     assert logits is None and known == 0 and model.prefixes.held(PROMPTS[0]) == 0
 
 
+@pytest.mark.parametrize('model', ['qwen2'], indirect=True)
+@pytest.mark.parametrize('ahead', [False, True])
+def test_what_came_to_nothing_is_not_gone_on_with(model, ahead):
+    """The model computes NaN once."""
+    weights = model.model.get_input_embeddings().weight
+    asked, ids = request(), tiny_models.prompt_ids(200, 7)
+    number = weights[ids[150], 0].item()
+    with torch.no_grad():
+        weights[ids[150], 0] = float('nan')
+        if ahead:
+            assert read_ahead(model, asked, chunk_tokens=CHUNK) == (200, ids.index(ids[150]) // CHUNK * CHUNK)
+        else:
+            assert not read_prompt(model, ids, chunk_tokens=CHUNK)[0].isfinite().any()
+            assert model.prefixes.held(ids) == 0
+        weights[ids[150], 0] = number
+    logits, _ = read_prompt(model, ids, chunk_tokens=CHUNK)
+    assert logits.isfinite().all() and model.prefixes.held(ids) == 200 // model.unit * model.unit
+    model.check()
+
+
 def request(n=200, **fields):
     return Request('p', 0.0, 1e9, **(fields or {'prompt': ' '.join(f'w{i}' for i in tiny_models.prompt_ids(n, 7))}))
 

@@ -37,8 +37,8 @@ _PLANNED = ('slack_s', 'wcet_s', 'eviction_ratio', 'predicted_tokens', 'pessimis
 
 
 def as_text(value: dict) -> str:
-    """Return compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(',', ':'))
+    """Return compact JSON in ASCII: some clients take U+0085 and U+2028 for the end of a line of a stream."""
+    return json.dumps(value, separators=(',', ':'))
 
 
 def deadline_facts(question: Question) -> dict:

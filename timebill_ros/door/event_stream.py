@@ -33,11 +33,16 @@ DONE = b'data: [DONE]\n\n'
 def rest_of(whole: str, shown: str) -> str | None:
     """Return what of `whole` is still to be shown; None where `shown` is no beginning of it.
 
-    White space at the ends of what was streamed may be missing in the whole.
+    White space at the ends of what was streamed may be missing in the whole, which may go on behind it: that is so
+    beside calls of tools.
     """
     if whole.startswith(shown):
         return whole[len(shown):]
-    return '' if whole.strip() == shown.strip() else None
+    said, left = shown.strip(), whole.lstrip()
+    if not left.startswith(said):
+        return None
+    rest = left[len(said):]
+    return rest.lstrip() if shown[-1:].isspace() else rest
 
 
 class EventStream:

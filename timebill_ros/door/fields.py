@@ -160,10 +160,10 @@ def _one_of(given: dict, name: str, known: Mapping[str, int]) -> int | None:
 
 
 def _flag(given: dict, name: str) -> bool:
-    value = given.get(name, False)
-    if not isinstance(value, bool):
+    value = given.get(name)
+    if not isinstance(value, bool | None):
         raise of_field(name, f'{name} must be true or false, got {value!r:.80}')
-    return value
+    return bool(value)
 
 
 def _deadline_s(given: dict) -> float | None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from timebill_ros.asking.failures import ServerUnavailable
 from timebill_ros.asking.pending_goal import Answer
-from timebill_ros.codes import ErrorCode, Verdict
+from timebill_ros.codes import ErrorCode, Phase, Verdict
 from timebill_ros.msg import RequestStatus
 
 CLOSED = 'timebill serve was ended (Ctrl-C or SIGTERM) before the answer was complete'
@@ -30,7 +30,10 @@ CLOSED = 'timebill serve was ended (Ctrl-C or SIGTERM) before the answer was com
 
 @dataclass(frozen=True)
 class Planned:
-    """The node has a plan: the first status that has a verdict."""
+    """The node has a plan: the first status with a verdict of a goal that does not wait.
+
+    Of one that waits, a verdict says no more than whether it will start early enough.
+    """
 
     status: RequestStatus
 
@@ -94,7 +97,7 @@ class GoalEvents:
     async def _plan(self) -> None:
         with contextlib.suppress(ServerUnavailable):  # which _end tells
             async for status in self.pending.statuses():
-                if status.verdict != Verdict.UNKNOWN:
+                if status.verdict != Verdict.UNKNOWN and status.phase != Phase.QUEUED:
                     self._events.put_nowait(Planned(status))
                     return
 

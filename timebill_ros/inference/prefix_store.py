@@ -33,12 +33,13 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from timebill_ros.inference.block_copies import area_like, copy_back, copy_blocks
 from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.inference.held_prompt import Held, bring_back
 from timebill_ros.inference.kv_cache import SlotCache
@@ -65,7 +66,7 @@ class PrefixStore:
         self.turns: TurnsWatch | None = None  # looks at conversations of which little is known, see turns_watch.py
         self._cache = cache
         with torch.inference_mode(False):
-            self._areas = [tuple(_area(states, unit * n_blocks) for states in (layer.keys, layer.values))
+            self._areas = [tuple(area_like(states, unit * n_blocks) for states in (layer.keys, layer.values))
                            for layer in cache.layers]
         self._n_named = 0
         self._lent: set[int] = set()
@@ -149,6 +150,15 @@ class PrefixStore:
                     self._pinned[block.name] = block
         return self.unit * len(blocks)
 
+    def forget(self, ids: Sequence[int]) -> None:
+        """Drop a prompt from its end on, up to what is pinned or held, or the beginning of another one too."""
+        followers = Counter(block.key[0] for block in self._known.values())
+        for block in reversed(self.find(ids)):
+            if followers[block.name] or block.name in self._pinned or self._is_held(block):
+                break
+            self._drop(block)
+            followers[block.key[0]] -= 1
+
     def _add(self, ids: Sequence[int], blocks: list[Block]) -> list[Block]:
         """Make room for the blocks of a prompt that follow `blocks`, and name them."""
         new: list[Block] = []
@@ -172,8 +182,10 @@ class PrefixStore:
 
         Whoever holds a block holds those before it. So no block is left without them.
         """
-        return next((block for block in self._by_age.values()
-                     if not any(block.name in held.names for held in self._holds)), None)
+        return next((block for block in self._by_age.values() if not self._is_held(block)), None)
+
+    def _is_held(self, block: Block) -> bool:
+        return any(block.name in held.names for held in self._holds)
 
     def _drop(self, block: Block) -> None:
         del self._by_age[block.name], self._known[block.key]
@@ -316,35 +328,3 @@ def block_bytes(cache: SlotCache, unit: int) -> int:
     """Return the bytes of a block of `unit` tokens in all layers of a cache that has its slots."""
     return sum(unit * states[0, :, 0].numel() * states.element_size()
                for layer in cache.layers for states in (layer.keys, layer.values))
-
-
-def _area(states: torch.Tensor, n_tokens: int) -> torch.Tensor:
-    """Return room for `n_tokens` states like these, [1, H_kv, N, D]. It is written to, so that the memory is there."""
-    _, heads, _, width = states.shape
-    return torch.empty(1, heads, n_tokens, width, dtype=states.dtype, device=states.device).zero_()
-
-
-def copy_blocks(slots: torch.Tensor, area: torch.Tensor, places: torch.Tensor, unit: int, *, by_head: bool) -> None:
-    """Copy slots [H, n * unit, D] to the n blocks `places` of an area [H, N, D]; each head of both is in one piece.
-
-    `by_head`: head by head, where a CPU copies blocks whole and not number by number. A GPU takes all heads at once.
-    """
-    if by_head:
-        for head, kept in zip(slots, area, strict=True):
-            _in_blocks(kept, unit).index_copy_(0, places, _in_blocks(head, unit))
-    else:
-        area.unflatten(1, (-1, unit)).index_copy_(1, places, slots.unflatten(1, (-1, unit)))
-
-
-def copy_back(slots: torch.Tensor, area: torch.Tensor, places: torch.Tensor, unit: int, *, by_head: bool) -> None:
-    """Fill slots [H, n * unit, D] with the n blocks `places` of an area, as `copy_blocks` has copied them."""
-    if by_head:  # into the slots: nothing is allocated
-        for head, kept in zip(slots, area, strict=True):
-            torch.index_select(_in_blocks(kept, unit), 0, places, out=_in_blocks(head, unit))
-    else:
-        slots.copy_(area.unflatten(1, (-1, unit)).index_select(1, places).flatten(1, 2))
-
-
-def _in_blocks(states: torch.Tensor, unit: int) -> torch.Tensor:
-    """Return a view of states [n * unit, D] that lie in one piece: [n, unit * D]."""
-    return states.view(len(states) // unit, unit * states.shape[1])

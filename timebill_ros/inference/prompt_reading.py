@@ -52,6 +52,8 @@ def read_prompt(model, ids: list[int], *, chunk_tokens: int, should_stop: Callab
             break
     if logits is not None and store is not None:
         store.put(ids)
+        if not logits.max().isfinite():  # no prompt that begins alike is to go on from what came to nothing
+            store.forget(ids)
         if store.turns is not None:
             store.turns.observe(messages, ids, first)
     return logits, first
@@ -67,8 +69,9 @@ def read_ahead(model, request: Request, *, chunk_tokens: int, should_stop: Calla
                pin: bool = False) -> tuple[int, int]:
     """Read a prompt for the store alone -> (its tokens, how many of them are there then); `pin`: for good.
 
-    Every chunk is kept as soon as it is read, so a prompt that `should_stop` ends is there in part. Tokens are 0 where
-    that came before they were counted. GoalError for a prompt that the model cannot take, or where none is kept.
+    Every chunk is kept as soon as it is read, so a prompt that `should_stop` ends is there in part, as is one for which
+    the model computes NaN or infinity. Tokens are 0 where a stop came before they were counted. GoalError for a prompt
+    that the model cannot take, or where none is kept.
     """
     store = model.prefixes
     if store is None:
@@ -83,7 +86,8 @@ def read_ahead(model, request: Request, *, chunk_tokens: int, should_stop: Calla
         end = store.take(ids)
         while end < len(ids):
             first, end = end, min(len(ids), (end // chunk_tokens + 1) * chunk_tokens)
-            if model.prefill(ids[:end], chunk_tokens=chunk_tokens, should_stop=should_stop, first=first) is None:
+            logits = model.prefill(ids[:end], chunk_tokens=chunk_tokens, should_stop=should_stop, first=first)
+            if logits is None or not logits.max().isfinite():
                 break
             store.put(ids[:end], pin=pin)
         model.reset()

@@ -17,7 +17,14 @@ import json
 
 import pytest
 
-from timebill_ros.dispatch.offboard.answer_stream import FEWEST_CHARACTERS, LONGEST_LINE, AnswerStream, Nonsense, Piece
+from timebill_ros.dispatch.offboard.answer_stream import (
+    FEWEST_CHARACTERS,
+    LONGEST_LINE,
+    MOST_CHARACTERS,
+    AnswerStream,
+    Nonsense,
+    Piece,
+)
 
 
 def line(delta=None, finish=None, **more):
@@ -50,6 +57,12 @@ def test_a_completion():
 
 def test_what_comes_behind_the_end_is_not_read():
     assert read(line('a', 'stop') + b'data: rubbish\n' + b'data: [DONE]\n') == [Piece('a', 'stop')]
+
+
+def test_a_goal_without_a_limit_of_its_own_takes_no_endless_answer():
+    piece = line('a' * (1 << 19))
+    with pytest.raises(Nonsense, match='more text'):
+        read(*[piece] * (MOST_CHARACTERS // (1 << 19) + 1), most_tokens=2 ** 32 - 1)
 
 
 def test_halves_of_a_character_are_put_together():

@@ -13,6 +13,10 @@
 # limitations under the License.
 
 """The client that asks the server: what it is made of, and what it refuses. test_main.py has it ask."""
+import asyncio
+import contextlib
+import time
+
 import pytest
 
 pytest.importorskip('httpx')
@@ -54,7 +58,8 @@ def test_paths_are_below_the_address(url, monkeypatch):
     assert 'authorization' not in client.headers and not client.follow_redirects and not client.trust_env
 
 
-@pytest.mark.parametrize('url', ['', 'host', 'host:8000', 'ftp://host', 'http://', 'http://host:port/', 'http://u:p@host'])
+@pytest.mark.parametrize('url', ['', 'host', 'host:8000', 'ftp://host', 'http://', 'http://host:port/', 'http://u:p@host',
+                                 'ftp://u:p@host', 'http://u:p@host:port/', 'http://host/v1?key=u:p'])
 def test_other_addresses_are_refused(url):
     with pytest.raises(NotAsked, match='offboard_url') as refused:
         client_for(url, '', 4)
@@ -71,6 +76,36 @@ def test_what_has_come_is_told_before_an_end_that_is_none(end):
     call._end(end)
     assert ''.join(message.get('delta', '') for message in told) == 'one two three'
     assert told[-1] == {'event': end, 'id': 'goal'} and told[-2]['n'] == 3
+
+
+class Stalling:
+    """Stands for httpx: sends three pieces at once, and then nothing."""
+
+    status_code, headers = 200, {'content-type': 'text/event-stream'}
+
+    @contextlib.asynccontextmanager
+    async def stream(self, method, path, json):
+        yield self
+
+    async def aiter_raw(self):
+        yield b''.join(b'data: {"choices": [{"text": "%s"}]}\n\n' % text for text in (b'one ', b'two ', b'three'))
+        await asyncio.sleep(60.0)
+
+
+def test_what_comes_soon_after_what_was_sent_is_told_though_the_server_stalls():
+    async def run():
+        told = []
+        call = ServerCall(Stalling(), 'large', Request('goal', 0.0, 1.0, prompt='hi'), told.append)
+        asking = asyncio.create_task(call.run(time.monotonic() + 60.0))
+        until = time.monotonic() + 30.0
+        while len(told) < 2 and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        texts = [(message['event'], message['delta'], message['n']) for message in told]
+        asking.cancel()
+        await asking
+        return texts, told[2:]
+
+    assert asyncio.run(run()) == ([('text', 'one ', 1), ('text', 'two three', 3)], [{'event': 'ended', 'id': 'goal'}])
 
 
 def test_nothing_is_told_twice_where_an_answer_is_over():

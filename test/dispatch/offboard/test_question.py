@@ -30,6 +30,7 @@ def request(**fields):
     ({}, True), ({'allow_offboard': False}, False), ({'regex': 'a+'}, False), ({'choices': ['a']}, False),
     ({'response_schema': '{}'}, False), ({'tools': '[]'}, False), ({'thinking': Thinking.ON}, False),
     ({'thinking': Thinking.OFF}, True), ({'prompt': '', 'messages': [TURN]}, True),
+    ({'prompt': '', 'messages': [TURN, {'role': 'assistant', 'content': 'The way'}]}, False),
 ])
 def test_which_goals_it_is_asked_for(fields, asked):
     assert suits(request(**fields)) is asked

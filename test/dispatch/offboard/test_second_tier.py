@@ -236,12 +236,12 @@ def test_a_server_that_fails_is_left_alone_and_tried_again(harness, caplog):
     assert harness.ask(100.0).is_contested
 
 
-def test_a_request_that_the_server_does_not_take_speaks_not_against_it(harness):
+def test_a_request_that_the_server_does_not_take_speaks_not_against_it(harness, caplog):
     for _ in range(FAILURES):
         job = harness.ask()
         harness.server_fails(job, 'HTTP 400: too long', fault=False)
         harness.on_board_ends(job)
-    assert harness.dispatcher.tier.state == ASKED
+    assert harness.dispatcher.tier.state == ASKED and caplog.text.count('HTTP 400: too long') == 1, 'told once'
 
 
 @pytest.mark.parametrize('answer', ['', '  \n'])

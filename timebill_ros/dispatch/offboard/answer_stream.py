@@ -25,6 +25,7 @@ from typing import NamedTuple
 LONGEST_LINE = 1 << 20  # bytes
 CHARACTERS_PER_TOKEN = 64  # longest text that is taken, for each token that was asked for
 FEWEST_CHARACTERS = 4096
+MOST_CHARACTERS = 1 << 22  # of an answer, whatever number of tokens a goal allows: the node holds them
 FINISHED = ('stop', 'length')  # what a whole answer ends with
 
 
@@ -43,7 +44,7 @@ class AnswerStream:
     """Takes a stream as it comes. `most_tokens`: of the goal. Every method raises Nonsense for what is no answer."""
 
     def __init__(self, most_tokens: int):
-        self._left = max(FEWEST_CHARACTERS, CHARACTERS_PER_TOKEN * most_tokens)
+        self._left = min(MOST_CHARACTERS, max(FEWEST_CHARACTERS, CHARACTERS_PER_TOKEN * most_tokens))
         self._bytes = b''  # of a line that has not ended
         self._high = ''  # the first half of a character beyond U+FFFF, whose second half is still to come
         self.is_finished = False

@@ -76,14 +76,15 @@ def client_for(url: str, key_file: str, goals: int):
     except ImportError as error:
         raise NotAsked('offboard_url needs the library httpx where worker_python is: pip install '
                        f'"timebill_ros[offboard]" or httpx ({error})') from error
+    if set(url) & set('@?#'):  # before any message shows it
+        raise NotAsked('offboard_url must hold no user and no password, nor a query, which logs would show: name '
+                       'offboard_key_file')
     try:
         address = httpx.URL(url.rstrip('/') + '/')
     except httpx.InvalidURL as error:
         raise NotAsked(f'offboard_url {url!r} is no address: {error}') from error
     if address.scheme not in ('http', 'https') or not address.host:
         raise NotAsked(f'offboard_url {url!r} must be an address as http://192.168.1.20:8000/v1')
-    if address.userinfo:
-        raise NotAsked('offboard_url must hold no user and no password, which logs would show: name offboard_key_file')
     key = read_key(key_file)
     headers = {'accept-encoding': 'identity', 'user-agent': 'timebill_ros',
                **({'authorization': f'Bearer {key}'} if key else {})}
@@ -103,6 +104,7 @@ class ServerCall:
     def __init__(self, client, model: str, request: Request, send: Callable[[dict], object]):
         self._client, self._model, self._request, self._send = client, model, request, send
         self._n, self._unsent, self._sent_s, self._first_s, self._last_s = 0, '', 0.0, 0.0, 0.0
+        self._timer: asyncio.TimerHandle | None = None  # for text that has come soon after what was sent
         self._is_over = False
 
     async def run(self, until_s: float) -> None:
@@ -119,12 +121,18 @@ class ServerCall:
             self._end('error', message=f'{type(error).__name__}: {error}', fault=True)
 
     def _end(self, event: str, **more) -> None:
-        if event != 'done' and self._unsent and not self._is_over:  # what has come so far, a client may keep
-            self._tell('text', delta=self._unsent, n=self._n, first_s=self._first_s, at_s=self._last_s)
-            self._unsent = ''
+        if event != 'done':  # what has come so far, a client may keep
+            self._tell_rest()
         if event == 'ended' or not self._is_over:
             self._tell(event, **more)
         self._is_over = True
+
+    def _tell_rest(self) -> None:
+        """Send the text that has come since some was sent."""
+        self._timer = None
+        if self._unsent and not self._is_over:
+            self._tell('text', delta=self._unsent, n=self._n, first_s=self._first_s, at_s=self._last_s)
+            self._unsent, self._sent_s = '', self._last_s
 
     def _tell(self, event: str, **more) -> None:
         self._send({'event': event, 'id': self._request.request_id, **more})
@@ -144,6 +152,8 @@ class ServerCall:
                     with contextlib.suppress(Exception):
                         await asyncio.wait_for(_drain(data), DRAIN_S)
                     return
+                if self._unsent and self._timer is None:  # nothing may follow it
+                    self._timer = asyncio.get_running_loop().call_later(TEXT_S, self._tell_rest)
         raise Nonsense('the connection ended in the middle of an answer')
 
     def _take(self, text: str, finish: str) -> None:

@@ -23,9 +23,13 @@ def suits(request: Request) -> bool:
     """Whether the server may be asked for this goal: it allows it, and asks for nothing that only the node can hold.
 
     The node cannot say of a server's text whether it has the form of a schema or a regular expression, and calls of
-    tools and thinking sections are spelled by each server in its own way. Such goals are answered on board.
+    tools and thinking sections are spelled by each server in its own way. Where the last message begins the
+    answer, most servers begin another one. Such goals are answered on board.
     """
-    return request.allow_offboard and not (request.has_form or request.tools or request.thinking is Thinking.ON)
+    last = request.messages[-1] if request.messages else {'role': '', 'content': ''}
+    is_begun = last['role'] == 'assistant' and bool(last['content'].strip())
+    return request.allow_offboard and not (request.has_form or request.tools or request.thinking is Thinking.ON
+                                           or is_begun)
 
 
 def question(request: Request, model: str) -> tuple[str, dict]:

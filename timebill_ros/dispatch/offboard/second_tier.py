@@ -65,6 +65,7 @@ class SecondTier:
         self._races: dict[str, Race] = {}  # by request id
         self._heard_s = -math.inf  # when the server said something last
         self._n_hopeless = 0
+        self._is_refusal_told = False  # since the server answered last
         self.asked = 0
         self.configure = self._line.configure
 
@@ -205,6 +206,10 @@ class SecondTier:
         if kind == 'done':
             self._complete(race, event)
         elif kind == 'error':
+            if not event['fault'] and not self._is_refusal_told:
+                self._is_refusal_told = True  # it may be so with all goals, and then nothing else would say it
+                log.warning('the server of offboard_url does not take a goal, which is answered on board alone: %s',
+                            event['message'])
             self._lose(race, event['message'], fault=event['fault'])
         elif kind == 'ended':
             self._lose(race, 'it was out of time', fault=False)
@@ -231,6 +236,7 @@ class SecondTier:
         race.finish = ENDS[event['finish']]
         self._times.tokens(race.n, seconds - race.first_s)
         self._times.complete(race.n, seconds, at_limit=race.finish is FinishReason.LENGTH)
+        self._is_refusal_told = False
         if self._breaker.succeeded():
             log.info('the server of offboard_url answers again')
         answer = race.answer(job.timing)
@@ -266,11 +272,12 @@ class SecondTier:
 
     def _learn_of_silence(self, race: Race, waited_s: float) -> None:
         """Learn from an answer that was waited for so long, and is not any more."""
+        began = not math.isnan(race.first_s)
+        if began:  # one that is only slow is known by its pace: next time it is not expected
+            self._times.tokens(race.n, race.last_s - race.asked_s - race.first_s)
         if race.asked_s + waited_s >= race.due_s and race.is_expected_in_time:
             self._blame(race, f'no whole answer within {waited_s:.3f} s')
             return
         self._breaker.dropped(race.is_try)
-        if math.isnan(race.first_s):
+        if not began:
             self._times.none_came(race.job.request.characters, race.silence_s, waited_s)
-        else:
-            self._times.tokens(race.n, race.last_s - race.asked_s - race.first_s)
