@@ -238,6 +238,28 @@ def test_a_lost_worker_ends_what_was_answered_in_part_and_the_rest_waits_for_the
     assert harness.submit().phase is Phase.PREFILL
 
 
+def test_a_goal_that_was_canceled_is_not_answered_anew_by_the_next_worker(harness):
+    """It was told to give way, canceled, and has given way when the worker is lost."""
+    job = running(harness, text='')
+    harness.submit(30.0, priority=1)
+    harness.dispatcher.cancel(job)
+    harness.sync()
+    gives_way(harness, job)
+    harness.worker.die()
+    harness.sync()
+    assert job.ended.is_set() and harness.worker.ids('run') == []
+
+
+@pytest.mark.parametrize(('harness', 'stops'), [({'scheduling': 'edf'}, True), ({'scheduling': 'fcfs'}, False)],
+                         indirect=['harness'])
+def test_a_goal_gives_way_only_where_it_does_not_go_on_before_the_other(harness, stops):
+    """First come, first served: one that does not stop it comes before the one that would."""
+    running(harness)
+    harness.submit(30.0)
+    harness.submit(30.0, priority=1)
+    assert (harness.worker.ids('pause') == ['goal 0']) == stops
+
+
 def test_all_of_them_end_when_the_node_is_deactivated(harness):
     first, second = put_aside(harness)
     third = harness.submit(30.0, priority=2)

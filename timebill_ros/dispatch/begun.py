@@ -88,7 +88,7 @@ class BegunGoals:
 
     def starts_anew(self, job: Job) -> bool:
         """Return whether a goal of a lost worker can be answered anew: its client was told no text. Then forget it."""
-        if not job.is_aside or job.n_tokens:
+        if not job.is_aside or job.n_tokens or job.canceled:
             return False
         self.aside.remove(job)
         job.start_anew()

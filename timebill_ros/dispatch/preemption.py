@@ -28,7 +28,9 @@ from timebill_ros.request import Request
 
 def takes_over(job: Job, running: Job, waiting: WaitingGoals, times: ServiceTimes, now: float, preempt: str) -> bool:
     """Tell whether `job`, which waits or has just come, stops `running`; `preempt`: the parameter."""
-    if running.preempted_by or not preempts(job.request, running.request, preempt):
+    # First come, first served: others may be before it that do not stop the running one, which would go on before them.
+    first = waiting.in_order((job,))[0]
+    if running.preempted_by or not all(preempts(one.request, running.request, preempt) for one in (job, first)):
         return False
     if not _is_feasible(job, running, waiting, times, now):
         return False
