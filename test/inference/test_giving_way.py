@@ -113,14 +113,18 @@ def test_one_that_cannot_be_kept_is_canceled_and_says_why(clock, has_store):
     assert len(reasons) == 1 and ('no room' if has_store else 'prefix_cache_mib') in reasons[0]
 
 
-def test_what_fails_while_others_run_leaves_nothing_behind(clock):
+@pytest.mark.parametrize('saves', [True, False])
+def test_what_fails_while_others_run_leaves_nothing_behind(clock, saves):
     model = Journal(clock)
     gives_way, control, _ = made(clock, model)
 
     def fails():
         raise OSError('the pipe')
 
-    control.on_pause = fails
+    if saves:
+        control.on_pause = fails
+    else:
+        model.save = fails
     with pytest.raises(OSError, match='the pipe'):
         gives_way(model)
     assert model.happened[-1] == 'let go'

@@ -55,8 +55,8 @@ class GivingWay:
             control.canceled = True
             control.on_refused(str(error))
             return False
-        row = chain.save() if chain is not None else None
         try:
+            row = chain.save() if chain is not None else None
             control.on_pause()
             self.is_over = control.canceled
             if not self.is_over:
