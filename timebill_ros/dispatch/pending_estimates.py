@@ -110,7 +110,8 @@ class Estimates:
         future, request = self._preparing.pop(event['tag'], (None, None))
         if future is None:
             return
-        self._on_prepared(request)
+        if event.get('ready_tokens'):
+            self._on_prepared(request)
         try:
             if 'error_code' in event:
                 raise ReadInPart(ErrorCode(event['error_code']), event['error_msg'],
