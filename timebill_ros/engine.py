@@ -147,14 +147,14 @@ class Engine:
         prefill_started = (worked := gives_way.clock)()
         logits, timing.reused_tokens = read_prompt(self.model, prepared.ids, chunk_tokens=self.prefill_chunk_tokens,
                                                    should_stop=control.should_stop, goes_on=gives_way,
-                                                   messages=request.messages)
+                                                   messages=() if prepared.dropped else request.messages)
         self.model.synchronize()
         prefill_finished = worked()
         timing.prefill_s = prefill_finished - prefill_started
+        profiled_s = 0.0 if timing.preemptions else self.times.prefill(n_x, timing.reused_tokens)  # part was read twice
         if logits is None:
             if control.canceled and not gives_way.is_over:
                 keep_part(self.model, prepared.ids)
-            profiled_s = self.times.prefill(n_x, timing.reused_tokens)
             if not control.canceled and timing.prefill_s > profiled_s * self.tracker.prefill.value:
                 self.tracker.prefill.observe(timing.prefill_s, profiled_s)  # the whole would have taken even longer
             return Ended(FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE)
@@ -182,7 +182,7 @@ class Engine:
         # A mere prior of lengths says nothing against the goal.
         drops = known.lengths_known and overrun.drops(request, self.drop_infeasible)
         if drops and plan.verdict is Verdict.INFEASIBLE:
-            self.tracker.prefill.observe(timing.prefill_s, self.times.prefill(n_x, timing.reused_tokens))
+            self.tracker.prefill.observe(timing.prefill_s, profiled_s)
             as_profiled = replace(known, bounds=replace(known.bounds, timing_factor=1.0))
             if self.planner.plan(as_profiled, left).verdict is not Verdict.INFEASIBLE:
                 self.tracker.steps.refused(known.sampling)
