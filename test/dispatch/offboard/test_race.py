@@ -48,7 +48,10 @@ def race(text='', finish=None, plan_quality=1.0, expected_s=math.nan, **request)
     (WHOLE, 'the ser', None, 2.0, 1.0, 'on board', Tier.NONE),
     (CUT, 'the ser', None, 2.0, 1.0, 'on bo', Tier.NONE),
     (FAILED, 'the ser', None, 2.0, 1.0, 'the ser', Tier.OFFBOARD),
-    (FAILED, '', None, 2.0, 1.0, '', Tier.NONE),
+    (FAILED, '', None, 2.0, 1.0, '', Tier.NONE), (FAILED, ' \n', None, 2.0, 1.0, '', Tier.NONE),
+    (FAILED, 'the \ufffd', None, 2.0, 1.0, 'the ', Tier.OFFBOARD),
+    (FAILED, 'the \ufffd', FinishReason.LENGTH, 2.0, 1.0, 'the ', Tier.OFFBOARD),
+    (FAILED, 'the \ufffd', FinishReason.EOS, 2.0, 1.0, 'the \ufffd', Tier.OFFBOARD),
 ])
 def test_the_better_answer(on_board, text, finish, quality, plan_quality, better, tier):
     found = race(text, finish, plan_quality).better(on_board, quality)

@@ -78,14 +78,19 @@ class Race:
         """Return the better one of `outcome`, the end on board, and what the server has said by now."""
         if self.finish is not None:
             return self.answer(outcome.timing) if (WHOLE, quality) >= rank(outcome, self.job) else outcome
-        if not outcome.error_code or not self.text:
+        if not outcome.error_code or not self.text.strip():
             return outcome
-        cut = overrun.settle(self.job.request, FinishReason.DEADLINE, self.text, self.timing(outcome.timing))
+        cut = self._settled(FinishReason.DEADLINE, outcome.timing)
         return outcome if cut.error_code else cut
 
     def answer(self, timing: Timing) -> Outcome:
         """Return the server's complete answer as an outcome; `timing`: the account of what ran on board."""
-        return overrun.settle(self.job.request, self.finish, self.text, self.timing(timing))
+        return self._settled(self.finish, timing)
+
+    def _settled(self, reason: FinishReason, timing: Timing) -> Outcome:
+        # Where an answer is cut within a character, some servers send U+FFFD for the half of it.
+        text = self.text.rstrip('\ufffd') if reason is not FinishReason.EOS else self.text
+        return overrun.settle(self.job.request, reason, text, self.timing(timing))
 
     def timing(self, on_board: Timing) -> Timing:
         """Return the account of a goal that is answered with the server's text."""
