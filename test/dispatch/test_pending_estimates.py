@@ -112,6 +112,14 @@ def test_an_estimate_hangs_nobody(harness):
     assert caught.value.code is ErrorCode.INACTIVE and str(caught.value)
 
 
+def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_question(harness):
+    for _ in range(20):
+        estimate(harness)  # whose future is freed, and its place in memory used again
+        harness.advance(ESTIMATE_TIMEOUT_S)
+    tags = [message['tag'] for message in harness.worker.sent if message['op'] == 'estimate']
+    assert len(set(tags)) == len(tags) == 20
+
+
 # -- prompts that are read ahead -------------------------------------------------------------------------------------
 
 def prepare(harness):

@@ -20,6 +20,7 @@ ESTIMATE_TIMEOUT_S at the latest.
 """
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable
@@ -56,6 +57,7 @@ class Estimates:
         self._clock, self._waiting, self._on_prepared = clock, waiting, on_prepared
         self._open: dict[int, tuple[Future, Request, float]] = {}  # by tag: (who waits, for what, until when)
         self._preparing: dict[int, tuple[Future, Request]] = {}  # by tag: (who waits, for which prompt)
+        self._tags = itertools.count(1)  # never used twice: an answer may come after its question was given up
         self._costs: Costs | None = None
         self._learned: dict = {}
 
@@ -73,7 +75,7 @@ class Estimates:
         if not is_idle or self._preparing:
             self.answer_now(request, future)
             return None
-        tag = id(future)
+        tag = next(self._tags)
         self._open[tag] = (future, request, self._clock() + ESTIMATE_TIMEOUT_S)
         return {'op': 'estimate', 'tag': tag, 'request': to_dict(request)}
 
@@ -82,8 +84,9 @@ class Estimates:
         if not is_idle:
             future.set_exception(GoalError(ErrorCode.BUSY, 'a goal runs or waits, or the inference process starts'))
             return None
-        self._preparing[id(future)] = (future, request)
-        return {'op': 'prepare', 'tag': id(future), 'request': to_dict(request)}
+        tag = next(self._tags)
+        self._preparing[tag] = (future, request)
+        return {'op': 'prepare', 'tag': tag, 'request': to_dict(request)}
 
     def answer_now(self, request: Request, future: Future) -> None:
         """Answer from what the worker has said earlier, without asking it."""
