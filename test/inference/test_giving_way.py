@@ -87,6 +87,21 @@ def test_what_others_change_is_saved_and_put_back(clock):
     assert 'restore what was save' not in model.happened[7:], 'there is no chain while a prompt is read'
 
 
+def test_pauses_do_not_say_when_prefill_will_look_again(clock):
+    """It gives way twice, with one look between; a deadline that comes later than another pause ends nothing."""
+    model = Journal(clock)
+    gives_way, control, _ = made(clock, model, others_s=4.0)
+    control.deadline.at_s, control.pausing = clock.now + 14.0, False
+    for pausing in (False, False, True, True, False, False):
+        clock.now += 0.1
+        control.pausing = pausing
+        assert control.should_stop() is pausing
+        assert gives_way() is pausing
+    assert control.deadline.remaining() < 4.0
+    clock.now = control.deadline.at_s - 0.09
+    assert control.should_stop()
+
+
 @pytest.mark.parametrize('canceled', [False, True])
 def test_nobody_has_asked_for_it(clock, canceled):
     model = Journal(clock)

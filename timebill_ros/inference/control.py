@@ -70,3 +70,7 @@ class Control:
         gaps_s = (self._gap_s, self._left_s - left_s)
         self._left_s, self._gap_s = left_s, gaps_s[1]
         return self.canceled or self.pausing or left_s <= max(0.0, min(gaps_s))
+
+    def gave_way(self, seconds: float) -> None:
+        """Take note that others ran for so long since the latest look: that says nothing of when the next one comes."""
+        self._left_s -= seconds

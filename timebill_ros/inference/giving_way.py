@@ -67,5 +67,7 @@ class GivingWay:
         finally:
             asides.let_go(aside)
         self._timing.preemptions += 1
-        self._timing.paused_s += self._clock() - started
+        paused_s = self._clock() - started
+        self._timing.paused_s += paused_s
+        control.gave_way(paused_s)
         return not control.canceled
