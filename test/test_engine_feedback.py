@@ -155,6 +155,20 @@ def test_what_became_of_a_promise(budget_s, canceled, slowness, kept):
     assert outcome.timing.verdict.is_promise == (budget_s != 0.50)
 
 
+@pytest.mark.parametrize(('left_s', 'kept'), [(0.04, False), (0.2, None)])
+def test_a_promise_is_missed_where_the_node_ends_a_goal_that_stalls(left_s, kept):
+    """It does so half of the delivery margin before the deadline; a cancel before that margin is the client's."""
+    def stalls(i):
+        if i == 4:
+            bench.clock.now, bench.control.canceled = bench.control.deadline.at_s - left_s, True
+
+    bench = Bench(predictions={}, on_step=stalls)
+    seen = told(bench)
+    outcome = bench.run(10.0, delivery_margin_s=0.1)
+    assert outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.CANCELED
+    assert seen[0].kept is kept and not seen[0].ended
+
+
 def test_a_promise_is_missed_by_a_whole_answer_that_comes_late():
     """SKIP_NEXT lets it go on after the deadline."""
     bench = Bench(predictions={}, slowness=1.4)

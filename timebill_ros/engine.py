@@ -233,7 +233,7 @@ class Engine:
         is_choice = answer is not None and bool(answer.bounds.lengths)
         self._learn(alone, plan, timing, n - thought, reason, first=first, left_s=first_left, decode_s=ended - planned,
                     decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s,
-                    is_late=control.deadline.remaining() < 0, is_choice=is_choice)
+                    control=control, is_choice=is_choice)
         if not is_choice:
             self.lengths.observe(expected, n - thought, whole=reason in (FinishReason.EOS, FinishReason.STOP),
                                  remaining=remaining)
@@ -299,19 +299,20 @@ class Engine:
                                   answer=prepared.answer, thought=thought)
 
     def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, first: Plan,
-               left_s: float, decode_s: float, decode_profiled_s: float, is_late: bool, is_choice: bool) -> None:
+               left_s: float, decode_s: float, decode_profiled_s: float, control: Control, is_choice: bool) -> None:
         """Tell the tracker what this request showed, by an answer of `n` tokens.
 
-        `first`: the plan that promised, or did not, when `left_s` were left. `is_late`: the deadline has passed.
+        `first`: the plan that promised, or did not, when `left_s` were left. A cancel in the margin is the node's.
         """
+        is_late = control.deadline.remaining() < (control.margin_s if reason is FinishReason.CANCELED else 0.0)
         self.tracker.observe(Feedback(
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
             prefill_profiled_s=0.0 if timing.preemptions else self.times.prefill(plan.n_x, timing.reused_tokens),
             decode_s=decode_s, decode_profiled_s=decode_profiled_s,
             distribution=known.distribution, max_tokens=known.n_goal,
             # What a promise came to that others had precedence over says nothing of its bounds.
-            kept=reason.is_natural and not is_late if first.verdict.is_promise and
-            reason is not FinishReason.CANCELED and not timing.preemptions else None,
+            kept=reason.is_natural and not is_late if first.verdict.is_promise and not timing.preemptions and (
+                is_late or reason is not FinishReason.CANCELED) else None,
             factor=plan.timing_factor, sampling=known.sampling, prompt_tokens=plan.n_x,
             capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED),
             spare=left_s / max(first.decode_wcet_s, 1e-3), tells_length=not is_choice))
