@@ -82,7 +82,8 @@ class LengthSource:
             return None
         # N_p, the predictor's longest input: as much as prefill hides, unless the parameter says otherwise.
         bound = self.max_tokens or max(times.predictor_bound(n_x, reused), 2 * MAX_WINDOW)
-        return self.predictor.submit(prompt, bound) if times.prediction(min(bound, n_x)) <= left_s else None
+        too_slow = times.prediction(min(bound, n_x)) > max(0.0, left_s)
+        return None if too_slow else self.predictor.submit(prompt, bound)
 
     def expected(self, started: Future[Prediction] | None, observed: ObservedLengths, n_x: int, n_goal: int, *,
                  state: np.ndarray | None = None, left_s: float = math.inf, wait_s: float | None = None
