@@ -166,6 +166,10 @@ PARAMETERS = (
               'while configuring, beside the KV cache; where it lacks, configure fails and says what would fit. 0: '
               'nothing is kept. -1: 256, or less where two prompts as long as the context take less, or where a tenth '
               'of the free memory is less.', 'MiB', -1, 1 << 20),
+    Parameter('exact_prefixes', True, 'Whether, on a CPU, a prompt that begins like an earlier one is read on from '
+              'there only where that changes no bit of its answer. Where a processor rounds by how many tokens are '
+              'read at once, as with AMX, that is at the ends of chunks (prefill_chunk_tokens). false: at every 32 '
+              'tokens in any case, as on a GPU, where rounding may change a token.'),
     Parameter('pinned_prefixes', '', 'Files with beginnings of prompts that are read while configuring and never '
               'dropped, comma-separated: a JSON list of messages (.json), as [{"role": "system", "content": "..."}], '
               'or plain text. Empty: none.'),

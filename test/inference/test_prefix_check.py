@@ -66,6 +66,17 @@ def test_attention_that_depends_on_the_chunk_is_noticed(monkeypatch):
     assert getattr(next(iter(load('qwen2')._attentions.values())), 'timebill_tiles', None) is None
 
 
+def test_where_nearly_the_same_is_enough_attention_may_depend_on_the_chunk(monkeypatch):
+    attend = PromptTiles.attend
+
+    def depends(self, query, *others):
+        return attend(self, query, *others) * (1 + 1e-6 * (query.shape[2] % 7))
+
+    monkeypatch.setattr(PromptTiles, 'attend', depends)
+    way, why = prefix_check.choose_way(load('qwen2'), 64, exact=False)
+    assert way == 'near' and 'tiles: ' in why and prefix_check.unit_of(way, 64) == TILE
+
+
 def test_a_model_that_never_gives_the_same_twice_reads_every_prompt_from_its_beginning(monkeypatch):
     prefill = CausalLM.prefill
 

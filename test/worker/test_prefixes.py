@@ -92,6 +92,22 @@ def test_a_size_that_holds_nothing_is_refused(tmp_path, measured, monkeypatch):
         load(tmp_path, prefix_cache_mib=1)
 
 
+def test_exactness_is_asked_for_and_a_choice_without_it_is_kept_apart(tmp_path, measured, monkeypatch, caplog):
+    asked = []
+
+    def try_ways(model, chunk_tokens, exact):
+        asked.append(exact)
+        return {'chosen': 'chunks' if exact else 'near', 'seconds': {}, 'why': 'tiles: differ'}
+
+    monkeypatch.setattr(prefixes, '_try_ways', try_ways)
+    caplog.set_level('INFO')
+    assert load(tmp_path).engine.model.prefixes.unit == CHUNK
+    assert 'exact_prefixes: false' in caplog.text
+    assert load(tmp_path, exact_prefixes=False).engine.model.prefixes.unit == 32
+    assert load(tmp_path).engine.model.prefixes.unit == CHUNK
+    assert asked == [True, False]
+
+
 def test_how_prompts_go_on_is_tried_once(tmp_path, measured, monkeypatch):
     load(tmp_path)
     monkeypatch.setattr(prefixes, '_try_ways', None)

@@ -21,7 +21,8 @@ tokens a known beginning may end.
 
     tiles    every TILE tokens, with the attention of prompt_tiles.py; on a CPU, where the linear layers give a row the
              same bits in chunks of any length from TILE on
-    near     every TILE tokens, with PyTorch's attention; on a GPU, where only equal greedy tokens are asked for
+    near     every TILE tokens, with PyTorch's attention; on a GPU, where only equal greedy tokens are asked for, and on
+             a CPU where the user asks for no more (AMX, for one, gives a row other bits in a chunk of another length)
     chunks   at the borders of prefill's chunks: then the same chunks are computed, whatever was known before
     none     nowhere: every prompt is read from its beginning
 """
@@ -51,11 +52,14 @@ def use_way(model, way: str) -> None:
     model.use_tiles(PromptTiles(model.max_context) if way == 'tiles' else None)
 
 
-def choose_way(model, chunk_tokens: int) -> tuple[str, str]:
-    """Try the WAYS on a CausalLM with a cache of ours -> (the first that holds, why none before it does)."""
+def choose_way(model, chunk_tokens: int, *, exact: bool = True) -> tuple[str, str]:
+    """Try the WAYS on a CausalLM with a cache of ours -> (the first that holds, why none before it does).
+
+    exact: on a CPU no bit may change.
+    """
     refused: list[str] = []
     for way in WAYS[:-1]:
-        why = _unfit(model, way, chunk_tokens)
+        why = _unfit(model, way, chunk_tokens, exact=exact)
         if not why:
             this_start.tell(way)
             use_way(model, way)
@@ -67,10 +71,10 @@ def choose_way(model, chunk_tokens: int) -> tuple[str, str]:
     return 'none', '; '.join(refused)
 
 
-def _unfit(model, way: str, chunk_tokens: int) -> str:
+def _unfit(model, way: str, chunk_tokens: int, *, exact: bool) -> str:
     """Return why a way need not be tried; empty: it is to be tried."""
     on_cpu = model.device.type == 'cpu'
-    if way == 'tiles' and not on_cpu or way == 'near' and on_cpu:
+    if way == 'tiles' and not on_cpu or way == 'near' and on_cpu and exact:
         return f'not on {model.device.type}'
     if way in ('tiles', 'near') and chunk_tokens % TILE:
         return f'chunks of {chunk_tokens} tokens are no multiple of {TILE}'

@@ -62,7 +62,10 @@ def add_store(settings: dict, model: CausalLM, chunk_tokens: int, directory: Pat
         return
     facts = [model.fingerprint, model.variant, str(model.dtype), device_name(model.device), str(model.prefill_threads),
              str(chunk_tokens), str(model.max_context), *library_versions().values()]
-    found = tuning.kept(directory, 'prefixes', facts, prefix_check.WAYS, lambda: _try_ways(model, chunk_tokens))
+    exact = settings['exact_prefixes']
+    if not exact:
+        facts.append('near')
+    found = tuning.kept(directory, 'prefixes', facts, prefix_check.WAYS, lambda: _try_ways(model, chunk_tokens, exact))
     way = found['chosen']
     prefix_check.use_way(model, way)
     unit = prefix_check.unit_of(way, chunk_tokens)
@@ -78,12 +81,15 @@ def add_store(settings: dict, model: CausalLM, chunk_tokens: int, directory: Pat
         log.info('prompts are kept up to %d tokens (%s), and may be gone on with at every %d tokens%s', n_blocks * unit,
                  size(n_blocks * block_bytes(model.cache, unit)), unit,
                  f' (not: {found["why"]})' if found.get('why') else '')
+        if exact and way == 'chunks' and model.device.type == 'cpu':
+            log.info('with exact_prefixes: false they may be gone on with at every %d tokens here, where rounding may '
+                     'change a token of an answer', prefix_check.TILE)
 
 
-def _try_ways(model: CausalLM, chunk_tokens: int) -> dict:
+def _try_ways(model: CausalLM, chunk_tokens: int, exact: bool) -> dict:
     this_start.begin(READING_ON)
     started = time.perf_counter()
-    way, why = prefix_check.choose_way(model, chunk_tokens)
+    way, why = prefix_check.choose_way(model, chunk_tokens, exact=exact)
     return {'chosen': way, 'seconds': {way: time.perf_counter() - started}, 'why': why}
 
 
