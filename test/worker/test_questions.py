@@ -81,6 +81,17 @@ def test_a_goal_that_comes_stops_it_and_the_rest_is_read_when_asked_again(asked,
     assert asked(steering)['ready_tokens'] == 96
 
 
+def test_a_goal_that_comes_once_all_was_read_changes_nothing(asked, monkeypatch):
+    steering, held = Steering(), asked.model.prefixes.held
+
+    def comes(ids):
+        steering.goals_read = 1
+        return held(ids)
+
+    monkeypatch.setattr(asked.model.prefixes, 'held', comes)
+    assert asked(steering) == {'event': 'prepared', 'tag': 7, 'prompt_tokens': 100, 'ready_tokens': 96}
+
+
 @pytest.mark.parametrize(('fields', 'code', 'words'), [
     ({'prompt': 'w9 ' * 600}, ErrorCode.PROMPT_TOO_LONG, '600 tokens'),
     ({'messages': [{'role': 'tool', 'content': 'w9'}]}, ErrorCode.INVALID_GOAL, 'role tool')])

@@ -55,14 +55,15 @@ def prepare(engine: Engine, message: dict, steering: Steering, streamer: Streame
 
     def should_stop() -> bool:
         control.looks += 1
-        return steering.goals_waiting > 0
+        control.canceled = steering.goals_waiting > 0
+        return control.canceled
 
     def found() -> dict:
         with streamer.streaming(engine.model.tokenizer, request, control):
             n_x, ready = read_ahead(engine.model, request, chunk_tokens=engine.prefill_chunk_tokens,
                                     should_stop=should_stop)
         answer = {'prompt_tokens': n_x, 'ready_tokens': ready}
-        if should_stop():
+        if control.canceled:  # not by a goal that came once all was read
             told = f'a goal came: {ready} of {n_x} tokens are kept' if n_x else 'a goal came'
             answer |= {'error_code': ErrorCode.BUSY, 'error_msg': told}
         return answer
