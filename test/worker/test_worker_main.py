@@ -15,6 +15,7 @@
 """The inference process without a node: what it streams, and what it says when something is wrong."""
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -32,13 +33,15 @@ from worker_listener import Listener
 
 from timebill_ros import settings
 from timebill_ros.codes import ErrorCode, FinishReason
+from timebill_ros.deadline import Deadline
 from timebill_ros.dispatch.channel import Channel
 from timebill_ros.dispatch.worker_process import WorkerProcess
 from timebill_ros.inference.chat_facts import NO_CHAT
+from timebill_ros.inference.control import Control
 from timebill_ros.planning.length_source import LengthSource
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Outcome, Request, Timing, to_dict
-from timebill_ros.worker.main import Worker
+from timebill_ros.worker.main import SAVE_EVERY, Worker
 
 
 @pytest.fixture(scope='module')
@@ -189,6 +192,18 @@ def test_an_outcome_is_sent_with_what_the_tracker_has_learned():
     event, _ = answered(good)
     outcome = Outcome.from_dict(event['outcome'])
     assert repr(outcome) == repr(good(None, None)) and event['tracked']['timing_factor'] == 1.0
+
+
+@pytest.mark.parametrize(('aside', 'saves'), [(False, 1), (True, 0)])
+def test_a_goal_that_gave_way_does_not_wait_for_the_disk(aside, saves, monkeypatch):
+    saved, worker = [], Worker(Sent())
+    monkeypatch.setattr(worker, '_save_state', lambda: saved.append(worker._unsaved))
+    with worker._steering.running('aside', Control(Deadline(1e9))) if aside else contextlib.nullcontext():
+        for _ in range(SAVE_EVERY):
+            answered(good, worker=worker)
+    assert len(saved) == saves
+    answered(good, worker=worker)
+    assert saved[saves:] == [SAVE_EVERY + 1]
 
 
 def test_an_account_that_contradicts_itself_costs_no_answer(caplog):

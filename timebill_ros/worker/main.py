@@ -260,7 +260,7 @@ class Worker:
         self.engine.lengths.learn()
         if self.commands.empty() and self._steering.is_idle:
             self._tidy()
-        if self._unsaved >= SAVE_EVERY:
+        if self._unsaved >= SAVE_EVERY and self._steering.is_idle:  # a goal that gave way is not to wait for a disk
             self._save_state()
 
     def _fatal(self) -> str:
