@@ -141,8 +141,7 @@ class Engine:
         self._refuse_long_prefill(request, timing, left, prepared.reused)
 
         # Prefill and prediction start together, on separate executors.
-        left -= self.times.prefill(n_x, prepared.reused) * self.tracker.prefill_factor
-        future = self.lengths.start(prepared.prompt, n_x, self.times, prepared.reused, left_s=left)
+        future = self.lengths.start(prepared.prompt, n_x, self.times, prepared.reused)
         phase('prefill')
         prefill_started = (worked := gives_way.clock)()
         logits, timing.reused_tokens = read_prompt(self.model, prepared.ids, chunk_tokens=self.prefill_chunk_tokens,
@@ -160,8 +159,7 @@ class Engine:
             return Ended(FinishReason.CANCELED if control.canceled else FinishReason.DEADLINE)
         phase('wait for the prediction')
         state = self.model.prompt_state.read() if self.lengths.states is not None else None
-        expected = self.lengths.expected(future, self.tracker.lengths, n_x, prepared.n_goal, state=state,
-                                         left_s=control.deadline.remaining() - control.margin_s)
+        expected = self.lengths.expected(future, self.tracker.lengths, n_x, prepared.n_goal, state=state)
         if expected.prediction is not None:
             timing.prediction_s = expected.prediction.seconds
             timing.hidden_prediction_s = expected.prediction.hidden_s(prefill_started, prefill_finished)
@@ -326,11 +324,11 @@ class Engine:
         GoalError for a request that could not run. The length predictor does run: this takes as long as a prediction.
         """
         prepared = prepare(self.model, request, lambda: False)
+        future = self.lengths.start(prepared.prompt, prepared.n_x, self.times, prepared.reused)
+        expected = self.lengths.expected(future, self.tracker.lengths, prepared.n_x, prepared.n_goal, wait_s=5.0)
         prefill_s = self.times.prefill(prepared.n_x, prepared.reused) * self.tracker.prefill_factor
         left = request.time_budget_s - request.delivery_margin_s
         left -= prefill_s + prepared.closing_s(left, self.times.step(prepared.n_x))
-        future = self.lengths.start(prepared.prompt, prepared.n_x, self.times, prepared.reused, left_s=left)
-        expected = self.lengths.expected(future, self.tracker.lengths, prepared.n_x, prepared.n_goal, wait_s=5.0)
         known = replace(self._planned_from(prepared, self._situation(request, prepared, expected)), may_cap=False)
         whole = replace(known, n_min=known.n_x)
         return self.planner.plan(known, left), self.planner.plan(whole, left), known.n_x, prefill_s, prepared.reused

@@ -150,8 +150,7 @@ PARAMETERS = (
               'beginning and the end. 0: as much as it can read while prefill runs, according to the profile.',
               'tokens', 0, 1 << 20),
     Parameter('prediction_wait_s', 0.02, 'How long the plan waits for a prediction that is not there when prefill '
-              'ends, a tenth of the time left at most. After that the plan takes the lengths of earlier goals, and '
-              'until there are some, of all answers that the predictor was trained on.', 's',
+              'ends. After that the plan takes the distribution of all lengths that the predictor was trained on.', 's',
               0.0, 10.0, live=True),
     # Cache, prefill and decode steps.
     Parameter('max_context_tokens', 0, 'Size of the KV cache, which is allocated while configuring: the longest '

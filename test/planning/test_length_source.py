@@ -21,11 +21,9 @@ import numpy as np
 import pytest
 from mock_model import TIMES, FakeClock, MockPredictions
 
-from timebill_ros.inference.conventions import MAX_WINDOW
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.observed_lengths import ObservedLengths
 from timebill_ros.length.state_learner import StatePrediction
-from timebill_ros.planning import length_source
 from timebill_ros.planning.length_source import LengthSource
 
 N_X, N_GOAL = 100, 64
@@ -68,35 +66,10 @@ def test_with_nothing_that_reads_prompts_lengths_are_those_of_earlier_goals():
 
 @pytest.mark.parametrize(('options', 'median', 'predicted'), [
     ({'length': 20}, 20, True), ({'late': True}, 50, False), ({'error': RuntimeError('broken')}, 50, False)])
-def test_the_marginal_replaces_a_predictor_that_is_late_or_fails_until_goals_tell_more(options, median, predicted):
+def test_a_predictor_that_is_late_or_fails_is_replaced_by_its_marginal(options, median, predicted):
     source = LengthSource(MockPredictions(FakeClock(), **options), wait_s=0.01)
     found = expect(source)
     assert (found.distribution.median(), found.prediction is not None, found.known) == (median, predicted, True)
-    observed = ObservedLengths()
-    for _ in range(20):
-        observed.observe(N_X, N_GOAL, 9, whole=True)
-    found = expect(source, observed=observed)
-    assert found.distribution.median() == (median if predicted else 9), 'this robot knows better by now'
-
-
-@pytest.mark.parametrize(('times_left', 'started'), [(1.01, True), (0.99, False), (-1.0, False)])
-def test_no_prediction_is_made_that_takes_longer_than_what_prefill_leaves(times_left, started):
-    source = LengthSource(MockPredictions(FakeClock(), length=20))
-    takes_s = TIMES.prediction(min(N_X, max(TIMES.predictor_bound(N_X), 2 * MAX_WINDOW)))
-    future = source.start('a prompt', N_X, TIMES, left_s=times_left * takes_s)
-    assert (future is not None) == started
-    found = source.expected(future, ObservedLengths(), N_X, N_GOAL)
-    assert found.known and found.distribution.median() == (20 if started else 50), 'the marginal of its training'
-
-
-@pytest.mark.parametrize(('left_s', 'waited_s'), [(math.inf, 0.02), (1.0, 0.02), (0.05, 0.005), (-0.1, 0.0)])
-def test_a_late_prediction_costs_a_tenth_of_the_time_left_at_most(left_s, waited_s, monkeypatch):
-    waits = []
-    monkeypatch.setattr(length_source, 'collect', lambda started, wait_s: waits.append(wait_s))
-    source = LengthSource(MockPredictions(FakeClock(), late=True), wait_s=0.02)
-    expect(source, left_s=left_s)
-    expect(source, left_s=left_s, wait_s=5.0)
-    assert waits == [pytest.approx(waited_s), 5.0], 'an estimate waits as long as it says'
 
 
 def test_a_state_that_was_read_predicts_and_is_told_how_long_the_answer_was():

@@ -24,7 +24,7 @@ class KnownLengths(LengthSource):
 
     tokens = 1
 
-    def start(self, *_, **__) -> None:
+    def start(self, *_) -> None:
         """Start nothing: nothing has to be predicted."""
 
     def expected(self, started, observed, n_x, n_goal, **_) -> ExpectedLength:

@@ -122,7 +122,7 @@ PARTS: tuple[tuple[str, Callable[[Bench], object], float], ...] = (
     ('ends', _ends, 0.05))
 BESIDE_LLAMA = {'cases', 'goals'}  # parts in which llama.cpp takes part
 # What a result has to have in common with a run that goes on with it.
-SAME = ('device', 'dtype', 'fingerprint', 'threads', 'chunk_tokens', 'unit', 'rounds', 'minutes', 'only')
+SAME = ('device', 'dtype', 'fingerprint', 'threads', 'chunk_tokens', 'unit', 'exact', 'rounds', 'minutes', 'only')
 
 
 def run(values: dict, out: Path, amount: Amount, *, gguf: Path | None = None, only: tuple[str, ...] = ()) -> int:
@@ -138,6 +138,7 @@ def run(values: dict, out: Path, amount: Amount, *, gguf: Path | None = None, on
     wanted = [part for part in PARTS if not only or part[0] in only]
     result = _begun(out, {**machine.describe(model), 'fingerprint': model.fingerprint, 'threads': model.prefill_threads,
                           'chunk_tokens': engine.prefill_chunk_tokens, 'unit': model.prefixes.unit,
+                          'exact': values['exact_prefixes'],
                           'rounds': amount.rounds, 'minutes': amount.minutes, 'only': list(only)}, wanted)
     shares = sum(share for _, _, share in wanted)
     with ExitStack() as stack:

@@ -49,6 +49,8 @@ def add_to(benches, parser: Callable) -> None:
                          'context holds)')
     command.add_argument('--gguf', type=Path, help="the model's weights as a GGUF file, which llama.cpp requantizes "
                          '(default: MODEL, where that is one, or the file of a named model in the cache)')
+    command.add_argument('--near', action='store_true', help='with exact_prefixes: false; answers may then differ by '
+                         'rounding, and how many do is told')
     command.set_defaults(run=_run)
 
 
@@ -58,4 +60,5 @@ def _run(options: argparse.Namespace) -> int:
     said = {'minutes': options.minutes, 'rounds': options.rounds, 'n_goals': options.goals,
             'n_promises': options.promises, 'longest': options.longest}
     amount = replace(amount, **{name: value for name, value in said.items() if value is not None})
-    return run(model_settings(options), options.out, amount, gguf=options.gguf, only=tuple(options.only))
+    return run({**model_settings(options), 'exact_prefixes': not options.near}, options.out, amount, gguf=options.gguf,
+               only=tuple(options.only))

@@ -21,7 +21,6 @@ prefill leaves (length/state_learner.py), or neither: responses to earlier goals
 from __future__ import annotations
 
 import logging
-import math
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -41,8 +40,6 @@ if TYPE_CHECKING:  # the engine also runs where safetensors is not installed
     from timebill_ros.length.state_learner import StateLearner, StatePrediction
 
 log = logging.getLogger(__name__)
-
-WAIT_SHARE = 0.1  # of the time left: a wait that took more would cost more of the answer than a prediction saves
 
 
 @dataclass(frozen=True)
@@ -70,40 +67,30 @@ class LengthSource:
     max_tokens: int = 0
     clock: Clock = time.monotonic
 
-    def start(self, prompt: str, n_x: int, times: ExecutionTimes, reused: int = 0, *,
-              left_s: float = math.inf) -> Future[Prediction] | None:
+    def start(self, prompt: str, n_x: int, times: ExecutionTimes, reused: int = 0) -> Future[Prediction] | None:
         """Start what predicts beside prefill of the rendered prompt; None where nothing does.
 
-        The prompt has `n_x` tokens, and the first `reused` of them are known. `left_s`: what will be left of the budget
-        when prefill ends. Where a prediction takes longer than that there is none: beside it prefill is slower, which
-        costs more of so short an answer than knowing its length saves.
+        The prompt has `n_x` tokens, and the first `reused` of them are known.
         """
         if self.predictor is None:
             return None
         # N_p, the predictor's longest input: as much as prefill hides, unless the parameter says otherwise.
         bound = self.max_tokens or max(times.predictor_bound(n_x, reused), 2 * MAX_WINDOW)
-        too_slow = times.prediction(min(bound, n_x)) > max(0.0, left_s)
-        return None if too_slow else self.predictor.submit(prompt, bound)
+        return self.predictor.submit(prompt, bound)
 
     def expected(self, started: Future[Prediction] | None, observed: ObservedLengths, n_x: int, n_goal: int, *,
-                 state: np.ndarray | None = None, left_s: float = math.inf, wait_s: float | None = None
-                 ) -> ExpectedLength:
+                 state: np.ndarray | None = None, wait_s: float | None = None) -> ExpectedLength:
         """Return what is expected of a goal of at most `n_goal` tokens, once its prompt has been read.
 
-        started:  what `start` returned. Where nothing was started, or it is late or fails, the lengths of earlier goals
-                  stand in, and until there are some, those that a predictor was trained on.
+        started:  what `start` returned. Where it is late or fails, the marginal of the predictor's training stands in.
         state:    hidden state [H] of the prompt's last token; None: the prompt was not read.
-        left_s:   time left of the budget; a late prediction is waited for a tenth of it at most.
         wait_s:   how long to wait for a prediction that was started, where not as the parameter says.
         """
         if started is not None:
-            longest_s = min(self.wait_s, WAIT_SHARE * max(0.0, left_s))
-            prediction = collect(started, longest_s if wait_s is None else wait_s)
-            if prediction is not None:
-                return ExpectedLength(prediction.distribution, True, prediction)
+            prediction = collect(started, self.wait_s if wait_s is None else wait_s)
+            distribution = prediction.distribution if prediction is not None else self.predictor.marginal()
+            return ExpectedLength(distribution, True, prediction)
         without, known = observed.distribution(n_x, n_goal), observed.are_known(n_x, n_goal)
-        if self.predictor is not None:
-            return ExpectedLength(without if known else self.predictor.marginal(), True)
         by_state, begun = None, self.clock()
         if self.states is not None and state is not None:
             try:
