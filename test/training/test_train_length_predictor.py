@@ -87,6 +87,7 @@ def test_ctrl_c_loses_no_step(trained, tmp_path, monkeypatch):
     assert first + second == pytest.approx(whole, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_by_default_the_first_layers_of_the_target_learn_from_greedy_answers(tmp_path, capsys):
     target = tiny_models.build(tmp_path / 'target', 'llama')
     (tmp_path / 'prompts.jsonl').write_text(''.join(json.dumps({'prompt': f'word {i}'}) + '\n' for i in range(12)))
