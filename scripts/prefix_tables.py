@@ -21,8 +21,8 @@ from results_tables import percent, table
 def prefix(data: dict, where: str) -> str:
     """Return how quickly prompts are read on, and what comes of goals that reuse them. `where`: it was measured."""
     exact = '' if data.get('exact', True) else ', with `exact_prefixes: false`'
-    parts = [f'{where}. Prompts go on at every {data["unit"]} tokens{exact}. Prefill of random tokens, of which all but '
-             'the new ones are known; llama.cpp reads on from its own sequence, with the same weights:',
+    parts = [f'{where}. Prompts go on at every {data["unit"]} tokens{exact}. Prefill of random tokens, of which all '
+             'but the new ones are known; llama.cpp reads on from its own sequence, with the same weights:',
              cases(data['cases'])]
     if 'goals' in data:
         parts += ['Goals through the engine. Some are answered from nothing too, and texts are compared:',

@@ -154,14 +154,14 @@ def test_prompts_that_begin_alike(made, tmp_path):
             'measured_over_estimated': 1.1, 'llama': [], 'rows': []}
     whole = {**MACHINE, 'cases': [case, {**case, 'evicted_quicker': 7.4}, {**case, 'evicted_quicker': 7.4,
                                                                          'evicted_bar': 0.0}],
-             'goals': [goal], 'left_out': []}
+             'goals': [goal], 'left_out': [], 'unit': 512}
     write(tmp_path, 'prefix', {**whole, 'left_out': ['llama.cpp: it is not installed'], 'ends': None})
     text = made.evaluation(tmp_path)
     cases, goals = tables(text)
     assert cases[2][5:7] == ['8.4 (6.5)', ''] and cases[2][8] == '18 of 18' and columns_agree(text)
     assert (cases[3][6], cases[4][6]) == ('7.4 (5)', '7.4') and cases[2][9:] == ['3500.0 (F16)', '250.0 (F16)']
     assert goals[2] == ['a chat', '10', '500 to 1,500', '90 %', '200.0', '1000.0', '5.0', '1.10', '9 of 9', '']
-    assert text.endswith('Left out: llama.cpp: it is not installed.')
+    assert text.endswith('Left out: llama.cpp: it is not installed.') and 'go on at every 512 tokens. ' in text
     pauses = {'long_budget_s': 3.0, 'short_budget_s': 0.3, 'rounds': 5, 'preemptions': 10, 'wanted': 10,
               'long_on_time': 5, 'short_on_time': 9, 'short_goals': 10, 'same_texts': 5, 'alone_s': 1.6,
               'interrupted_s': 2.0}
@@ -179,3 +179,6 @@ def test_prompts_that_begin_alike(made, tmp_path):
     assert 'would add 150 %' in text and 'From 32 computed tokens on' in text and columns_agree(text)
     assert '- Met: at least 6.5 times as quick (8.4).\n- Missed: the same texts (0.9).' in text
     assert tables(text)[-1][2] == ['1', '47.5', '32.0', '200.0', '150.0']
+    write(tmp_path, 'prefix_near', {**MACHINE, 'cases': [case], 'left_out': [], 'unit': 32, 'exact': False})
+    text = made.evaluation(tmp_path)
+    assert 'go on at every 32 tokens, with `exact_prefixes: false`. ' in text and columns_agree(text)
