@@ -167,6 +167,8 @@ class TimebillClient(Connection):
                 except ServerUnavailable:  # or the service was found just as the node started or ended
                     found = f'{self.server} does not tell its state: it is being configured, or its process hangs'
                 time.sleep(min(0.1, max(left_s, 0.0)))
+            else:
+                found = _NO_NODE.format(server=self.server)  # or no longer: what it said before holds no more
             if left_s <= 0:
                 raise ServerUnavailable(f'{self.server} is not active after {time.monotonic() - began:.1f} s: {found}')
         raise ServerUnavailable(f'{self.server} has ended')

@@ -15,7 +15,9 @@
 """What a training run leaves while it goes on."""
 import json
 
-from timebill_ros.training.run_files import LOG_FILE, Checkpoints, ProgressFile
+import pytest
+
+from timebill_ros.training.run_files import LOG_FILE, Checkpoints, ProgressFile, alone_in
 
 
 class Clock:
@@ -52,3 +54,10 @@ def test_progress_is_a_line_now_and_then_and_one_at_the_end_of_a_phase(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / LOG_FILE).read_text().splitlines()]
     assert [line['done'] for line in lines] == [1, 4, 5]
     assert lines[0] == {'phase': 'labels', 'done': 1, 'of': 5, 'length': 0.5}
+
+
+def test_one_run_at_a_time_works_in_a_directory(tmp_path):
+    with alone_in(tmp_path), pytest.raises(ValueError, match='another training is at work in'), alone_in(tmp_path):
+        pass
+    with alone_in(tmp_path):
+        pass

@@ -38,7 +38,8 @@ from timebill_ros.training.predictor_training import PredictorTraining
 def test_length_predictor_training_from_start_to_a_loadable_predictor(trained, tmp_path):
     model = trained[0] / 'model'
     facts = train_predictor(TINY_PREDICTOR, model, tmp_path, baselines=True, checkpoint_every_s=0.0)
-    history = facts.pop('losses')
+    history, left = facts.pop('losses'), facts.pop('left')
+    assert left == 0
     assert len(history) == facts['training']['steps'] > 20
     predictor = length_predictor.load(tmp_path / 'length_predictor')
     assert predictor.facts == facts
@@ -58,7 +59,9 @@ def test_length_predictor_training_from_start_to_a_loadable_predictor(trained, t
 def test_length_predictor_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(trained, tmp_path):
     model = trained[0] / 'model'
     whole = train_predictor(TINY_PREDICTOR, model, tmp_path / 'a')['losses']
-    first = train_predictor(TINY_PREDICTOR, model, tmp_path / 'b', steps=13)['losses']
+    stopped = train_predictor(TINY_PREDICTOR, model, tmp_path / 'b', steps=13)
+    first = stopped['losses']
+    assert stopped['left'] == len(whole) - 13
     second = train_predictor(TINY_PREDICTOR, model, tmp_path / 'b')['losses']
     assert len(first) == 13 and first + second == pytest.approx(whole, rel=1e-4)
     with pytest.raises(ValueError, match='baselines False, not baselines True: remove it, or choose another --out'):
@@ -157,10 +160,30 @@ def test_a_small_language_model_predicts_for_a_target_of_another_architecture(tm
     assert predictor.predict('word 3').n_buckets == 2
 
 
+def test_ctrl_c_says_what_is_kept_and_wrong_options_are_refused_early(tmp_path, monkeypatch, capsys):
+    prompts = tmp_path / 'prompts.jsonl'
+    prompts.write_text('{"prompt": "a word"}\n')
+    arguments = ['--target', str(tmp_path), '--prompts', str(prompts), '--out', str(tmp_path / 'out')]
+
+    def stopped(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_length_predictor, '_run', stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train_length_predictor.main(arguments)
+    assert 'the same command goes on' in capsys.readouterr().err
+    for wrong in (['--steps', '-3'], ['--limit', '0'], ['--prompts', str(tmp_path / 'none.jsonl')], ['--states']):
+        with pytest.raises(SystemExit):
+            train_length_predictor.main([*arguments, *wrong])
+        assert wrong[0] in capsys.readouterr().err
+
+
 def test_a_target_may_be_named(monkeypatch, tmp_path):
     monkeypatch.setattr(train_length_predictor, 'find_named', lambda name, cache: tmp_path)
     assert train_length_predictor._directory_of(Path('smollm2')) == tmp_path
-    assert train_length_predictor._directory_of(Path('some/model')) == Path('some/model')
+    assert train_length_predictor._directory_of(tmp_path) == tmp_path
+    with pytest.raises(ModelError, match='there is no directory some/model: .*smollm2'):
+        train_length_predictor._directory_of(Path('some/model'))
     monkeypatch.setattr(train_length_predictor, 'find_named', lambda name, cache: None)
     with pytest.raises(ModelError, match='timebill get-model smollm2'):
         train_length_predictor._directory_of(Path('smollm2'))

@@ -112,7 +112,7 @@ def _expected_errors(options: argparse.Namespace) -> tuple[type[BaseException], 
 
         from timebill_ros.client import ServerUnavailable
         expected += (ServerUnavailable, RCLError)
-    elif options.command in ('profile', 'bench', 'get-model'):
+    elif options.command in ('profile', 'bench', 'get-model', train_length_predictor.NAME):
         from timebill_ros.inference.model_directory import ModelError
         expected += (ModelError,)
     return expected

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import signal
 import threading
@@ -23,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-LOG_FILE = 'log.jsonl'
+LOG_FILE, LOCK_FILE = 'log.jsonl', '.lock'
 EVERY_S = 10.0  # between lines
 CHECKPOINT_EVERY_S = 30.0  # at least; longer where writing one takes more than the share below
 WRITING_SHARE = 20  # one second of writing in so many of training
@@ -65,6 +66,18 @@ class Checkpoints:
         self._write()
         self._last_s = self._clock()
         self._took_s = self._last_s - began
+
+
+@contextlib.contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Keep other runs out of a directory. ValueError where one is at work there."""
+    with open(directory / LOCK_FILE, 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f'another training is at work in {directory}: wait for it, or choose another --out'
+                             ) from error
+        yield
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ from timebill_ros.training.length_examples import batches
 from timebill_ros.training.length_scores import MEASURES, mean_of, score, score_of_point
 from timebill_ros.training.predictor_training import PredictorTraining
 from timebill_ros.training.prompts import Prompt, read_dataset, read_prompts, some_of
-from timebill_ros.training.run_files import CHECKPOINT_EVERY_S, Checkpoints, ProgressFile, end_after_step
+from timebill_ros.training.run_files import CHECKPOINT_EVERY_S, Checkpoints, ProgressFile, alone_in, end_after_step
 from timebill_ros.training.site_log_prompts import site_log_prompts
 from timebill_ros.training.target_responses import ANSWERS_FILE, RESPONSES_FILE, Responses
 
@@ -82,7 +82,8 @@ def train(
     answers:       the journal of greedy answers, which another command may have begun; in `out` where None.
     steps:         stop after so many further steps; the same call goes on from there.
 
-    Returns the training facts, with the length loss of every step of this call under 'losses' (which is not saved).
+    Returns the training facts, and besides what is not saved: the length loss of every step of this call under
+    'losses', and under 'left' how many steps are still to be done.
     KeyboardInterrupt at Ctrl-C, once the step that it came in is kept. ValueError where the target takes none of the
     prompts.
     """
@@ -110,7 +111,7 @@ def train(
             examples = [run.example(prompt, given.lengths, given.tokens) for prompt, given in pairs] if epochs else []
             plan = list(batches([len(e.prompt) + len(e.response) for e in examples], config['batch_tokens'], epochs,
                                 config['seed']))
-            bar = progress.add_task(name, total=len(plan))
+            bar = progress.add_task(name, total=len(plan), visible=bool(plan))
             with end_after_step() as is_to_end:
                 for i, batch in enumerate(plan):
                     if steps is not None and len(history) >= steps:
@@ -131,7 +132,7 @@ def train(
             first += len(plan)
         run.save_checkpoint()
         facts = _finish(run, held_out, lengths)
-    return {**facts, 'losses': history}
+    return {**facts, 'losses': history, 'left': first - run.step}
 
 
 def _reference(run: PredictorTraining, prompt: Prompt) -> Responses:
@@ -234,8 +235,11 @@ def _make_labels(options: argparse.Namespace, config: dict, tokenizer) -> None:
 
 
 def _directory_of(target: Path) -> Path:
-    """Return the directory of a target, which may be the name of a model. ModelError where that is not in the cache."""
+    """Return the directory of a target, which may be the name of a model. ModelError where there is none."""
     if str(target) not in NAMED_MODELS:
+        if not target.is_dir():
+            raise ModelError(f'there is no directory {target}: name that of the target model, or one of the models '
+                             f'that "timebill get-model" takes: {", ".join(NAMED_MODELS)}')
         return target
     found = find_named(str(target), '')
     if found is None:
@@ -250,14 +254,21 @@ def _layers(options: argparse.Namespace, config: Path) -> int | None:
     return options.layers or None
 
 
+def _count(text: str) -> int:
+    """Parse an option that is a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a whole number from 1 on, got {text}')
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run `timebill train-length-predictor`."""
+    """Run `timebill train-length-predictor`. KeyboardInterrupt after a sentence where it was stopped."""
     parser = argparse.ArgumentParser(prog='timebill train-length-predictor', description=__doc__.splitlines()[0])
     parser.add_argument('--target', type=Path, required=True, help='directory of the target model, or the '
                         f'name of one in the cache: {", ".join(NAMED_MODELS)}')
     parser.add_argument('--states', action='store_true', help='make the labels that length_predictor takes instead of '
                         'a network: hidden states with lengths, in the file --out (.safetensors)')
-    parser.add_argument('--max-new-tokens', type=int, metavar='N', help='where an answer is cut, as goals will be '
+    parser.add_argument('--max-new-tokens', type=_count, metavar='N', help='where an answer is cut, as goals will be '
                         '(default: as --config says, 256 with --states)')
     parser.add_argument('--backbone', type=Path, help='directory of a small language model to start from '
                         '(default: the target itself)')
@@ -273,30 +284,39 @@ def main(arguments: list[str] | None = None) -> None:
     prompts.add_argument('--site-log', action='store_true', help="generate prompts of the embedded model's task")
     parser.add_argument('--split', default='train', help='of the data set')
     parser.add_argument('--column', help='of the data set: text or a conversation (default: messages or prompt)')
-    parser.add_argument('--limit', type=int, help='prompts at most')
+    parser.add_argument('--limit', type=_count, help='prompts at most')
     parser.add_argument('--config', type=Path, help="JSON file (default: the embedded model's with --site-log, "
                         'otherwise greedy answers as a node gives them)')
-    parser.add_argument('--bucket-size', type=int, help='B, in tokens, instead of the configuration\'s')
+    parser.add_argument('--bucket-size', type=_count, help='B, in tokens, instead of the configuration\'s')
     parser.add_argument('--baselines', action='store_true', help='train the heads of other papers beside it, for '
                         '`timebill bench length-predictor`')
     parser.add_argument('--out', type=Path, required=True, help='directory for responses, checkpoints, the predictor')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--steps', type=int, help='stop after so many more; run again to go on')
+    parser.add_argument('--steps', type=_count, help='stop after so many more; run again to go on')
     options = parser.parse_args(arguments)
+    if options.prompts and not options.prompts.is_file():
+        parser.error(f'there is no file {options.prompts} (--prompts)')
+    if options.states and options.out.suffix != SUFFIX:
+        parser.error(f'--out must end with {SUFFIX} with --states, got {options.out}')
     logging.disable_progress_bar()
+    try:
+        _run(options)
+    except KeyboardInterrupt:
+        print(f'stopped: what was done is kept beside or in {options.out}, and the same command goes on',
+              file=sys.stderr)
+        raise
+
+
+def _run(options: argparse.Namespace) -> None:
     path = options.config or (SITE_LOG_CONFIG if options.site_log else DEFAULT_CONFIG)
     config = json.loads(path.read_text(encoding='utf-8'))
     if options.bucket_size:
         config['bucket_size'] = options.bucket_size
-    if options.max_new_tokens is not None and options.max_new_tokens < 1:
-        parser.error(f'an answer has at least one token, got --max-new-tokens {options.max_new_tokens}')
     if options.max_new_tokens:
         config['max_new_tokens'] = options.max_new_tokens
     options.target = _directory_of(options.target)
     tokenizer = load_tokenizer(options.target)
     if options.states:
-        if options.out.suffix != SUFFIX:
-            parser.error(f'--out must end with {SUFFIX} with --states, got {options.out}')
         _make_labels(options, config, tokenizer)
         return
     if options.site_log:
@@ -305,10 +325,17 @@ def main(arguments: list[str] | None = None) -> None:
         labelled = _read(options, config, tokenizer)
         references = [prompt for prompt in labelled[max(1, round(len(labelled) * config['validation_share'])):]
                       if prompt.answer is not None]
-    facts = train(config, options.target, options.out, references, labelled, backbone_dir=options.backbone,
-                  layers=_layers(options, path), baselines=options.baselines, device=options.device,
-                  answers=options.answers, steps=options.steps)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with alone_in(options.out):
+        facts = train(config, options.target, options.out, references, labelled, backbone_dir=options.backbone,
+                      layers=_layers(options, path), baselines=options.baselines, device=options.device,
+                      answers=options.answers, steps=options.steps)
     print(json.dumps(facts['training'], indent=2))
+    directory = options.out / 'length_predictor'
+    told = f'written to {directory}: start the node with length_predictor:={directory}'
+    if facts.get('left'):
+        told = f'{facts["left"]} steps are left: the same command goes on; what was learned so far is in {directory}'
+    print(told, file=sys.stderr)
     if sentence := warning(facts['training']):
         print(f'warning: {sentence}', file=sys.stderr)
 
