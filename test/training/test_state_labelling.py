@@ -93,7 +93,7 @@ def test_the_command_says_what_the_states_are_worth(target, tmp_path, capsys):
     arguments[arguments.index('24')] = '0'
     with pytest.raises(SystemExit):
         train_length_predictor.main([*arguments, str(tmp_path / 'labels.safetensors')])
-    assert '--max-new-tokens 0' in capsys.readouterr().err
+    assert '--max-new-tokens: expected a whole number from 1 on, got 0' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('n', 'differ', 'words'), [
