@@ -172,7 +172,8 @@ def test_ctrl_c_says_what_is_kept_and_wrong_options_are_refused_early(tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         train_length_predictor.main(arguments)
     assert 'the same command goes on' in capsys.readouterr().err
-    for wrong in (['--steps', '-3'], ['--limit', '0'], ['--prompts', str(tmp_path / 'none.jsonl')], ['--states']):
+    for wrong in (['--steps', '-3'], ['--layers', '-1'], ['--limit', '0'], ['--states'],
+                  ['--prompts', str(tmp_path / 'none.jsonl')]):
         with pytest.raises(SystemExit):
             train_length_predictor.main([*arguments, *wrong])
         assert wrong[0] in capsys.readouterr().err

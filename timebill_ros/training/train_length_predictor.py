@@ -37,6 +37,7 @@ import argparse
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -144,13 +145,15 @@ def _responses(run: PredictorTraining, prompts: list[Prompt], answers: Path, pro
                told: ProgressFile) -> list[Responses | None]:
     """Return the target's responses to each prompt, None where it cannot take one, as far as possible from `out`."""
     config, texts = run.config, [prompt.text for prompt in prompts]
-    bar = progress.add_task(f'responses at temperature {config["temperature"]}', total=len(texts))
+    are_greedy = not config['temperature'] and not run.reads_responses
+    total = len(set(texts) if are_greedy else texts)  # one that comes twice is answered greedily once
+    bar = progress.add_task(f'responses at temperature {config["temperature"]}', total=total)
 
     def on_progress(done: int) -> None:
         progress.update(bar, completed=done)
-        told.tell('responses', done, len(texts))
+        told.tell('responses', done, total)
 
-    if not config['temperature'] and not run.reads_responses:
+    if are_greedy:
         return target_responses.greedy(run.target_dir, texts, answers, device=run.device,
                                        max_new_tokens=config['max_new_tokens'], on_progress=on_progress)
     expected = [len(run.reference_response(prompt)) for prompt in prompts if prompt.answer is not None]
@@ -225,7 +228,7 @@ def _make_labels(options: argparse.Namespace, config: dict, tokenizer) -> None:
     prompts = site_log_prompts(config, tokenizer)[1][:options.limit] if options.site_log else \
         _read(options, config, tokenizer)
     target = state_labelling.Target(str(options.target), options.device,
-                                    **({'max_new_tokens': options.max_new_tokens} if options.max_new_tokens else {}))
+                                    max_new_tokens=options.max_new_tokens or state_labelling.Target.max_new_tokens)
     with Progress() as progress:
         bar = progress.add_task('answers', total=min(len(prompts), state_labelling.CAPACITY))
         labels = state_labelling.labels_of(target, [prompt.text for prompt in prompts], options.out,
@@ -254,10 +257,10 @@ def _layers(options: argparse.Namespace, config: Path) -> int | None:
     return options.layers or None
 
 
-def _count(text: str) -> int:
-    """Parse an option that is a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'expected a whole number from 1 on, got {text}')
+def _count(text: str, least: int = 1) -> int:
+    """Parse an option that is a whole number of at least `least`."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f'expected a whole number from {least} on, got {text}')
     return int(text)
 
 
@@ -272,8 +275,8 @@ def main(arguments: list[str] | None = None) -> None:
                         '(default: as --config says, 256 with --states)')
     parser.add_argument('--backbone', type=Path, help='directory of a small language model to start from '
                         '(default: the target itself)')
-    parser.add_argument('--layers', type=int, metavar='N', help='the first so many of the backbone, 0: all '
-                        '(default: all of a --backbone or with --config, otherwise a quarter of the target, so that '
+    parser.add_argument('--layers', type=partial(_count, least=0), metavar='N', help='the first so many of the '
+                        'backbone, 0: all (default: all of a --backbone or with --config, otherwise a quarter of the target, so that '
                         'predictions take less time than prefill)')
     parser.add_argument('--answers', type=Path, metavar='FILE', help='greedy answers that were kept, and will be: what '
                         '--states leaves beside its labels serves (default: in --out)')
@@ -302,8 +305,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         _run(options)
     except KeyboardInterrupt:
-        print(f'stopped: what was done is kept beside or in {options.out}, and the same command goes on',
-              file=sys.stderr)
+        print('stopped: what was done is kept, and the same command goes on', file=sys.stderr)
         raise
 
 
