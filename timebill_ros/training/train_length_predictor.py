@@ -276,8 +276,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--backbone', type=Path, help='directory of a small language model to start from '
                         '(default: the target itself)')
     parser.add_argument('--layers', type=partial(_count, least=0), metavar='N', help='the first so many of the '
-                        'backbone, 0: all (default: all of a --backbone or with --config, otherwise a quarter of the target, so that '
-                        'predictions take less time than prefill)')
+                        'backbone, 0: all (default: all of a --backbone or with --config, otherwise a quarter of the '
+                        'target, so that predictions take less time than prefill)')
     parser.add_argument('--answers', type=Path, metavar='FILE', help='greedy answers that were kept, and will be: what '
                         '--states leaves beside its labels serves (default: in --out)')
     prompts = parser.add_mutually_exclusive_group(required=True)
