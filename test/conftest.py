@@ -81,6 +81,23 @@ def _children() -> list[int]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def _graph_as_before():
+    """Put the ROS graph's variables back after each test.
+
+    A command that a test runs in this process keeps itself to a domain of its own; a client of a later test would
+    never find a node that was there before.
+    """
+    names = ('ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE', 'ROS_LOCALHOST_ONLY')
+    before = {name: os.environ.get(name) for name in names}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _logging_as_before():
     """Put this package's logging back after each file: a node that is made in this process bridges it to ROS."""

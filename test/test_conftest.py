@@ -24,6 +24,7 @@ from node_client import wait_until
 from node_process import process_exists
 
 SCRIPT = """
+import os
 import subprocess
 import pytest
 
@@ -51,6 +52,19 @@ def test_waits(held):
 def test_signals():
     code = 'import signal; print(*(signal.getsignal(n) is not signal.SIG_IGN for n in (signal.SIGINT, signal.SIGHUP)))'
     subprocess.run(['python3', '-c', code], check=True)
+
+class TestGraph:
+    domains = []
+
+    def test_a_command_keeps_to_itself(self):
+        from timebill_ros.cli.isolation import isolate
+        self.domains.append(os.environ['ROS_DOMAIN_ID'])
+        os.environ['ROS_DOMAIN_ID'] = '0'
+        isolate()
+        assert os.environ['ROS_DOMAIN_ID'] != '0'
+
+    def test_the_next_one(self):
+        print('same domain:', [os.environ['ROS_DOMAIN_ID']] == self.domains)
 """
 
 
@@ -74,6 +88,10 @@ def rest(process: subprocess.Popen) -> str:
 def started(process: subprocess.Popen) -> int:
     """Return the number of the process that the run has started."""
     return next(int(line.split()[-1]) for line in process.stdout if 'started' in line)
+
+
+def test_a_command_that_keeps_to_itself_moves_no_later_test_to_its_domain(tmp_path):
+    assert 'same domain: True' in rest(run(tmp_path, 'TestGraph'))
 
 
 def test_what_tests_start_hears_signals_that_the_run_ignores(tmp_path):
