@@ -42,8 +42,7 @@ OF_THE_SYSTEM = {'cd', 'git', 'rosdep', 'colcon', 'source', 'export', 'kill', 'n
 ROS2_COMMANDS = {'security', 'service', 'lifecycle', 'topic', 'param', 'action'}
 KNOWN = {parameter.name for parameter in settings.PARAMETERS}
 HOLE, SHARE = 'PLACEHOLDER', '/SHARE'
-TRAINING = {'train-length-predictor': 'timebill_ros/training/train_length_predictor.py',
-            'timebill_ros.training.train_target': 'timebill_ros/training/train_target.py'}
+SCRIPTS = {'timebill_ros.training.train_target': 'timebill_ros/training/train_target.py'}
 
 
 def blocks(runs: bool | None = None) -> list[tuple[str, str]]:
@@ -110,7 +109,7 @@ def check_python(*rest: str) -> None:
     elif rest[1] == 'timebill_ros.node.main':
         check_ours('timebill_node', rest[2:])
     elif rest[1].startswith('timebill_ros'):
-        check_options(TRAINING[rest[1]], rest[2:])
+        check_options(SCRIPTS[rest[1]], rest[2:])
     else:
         assert rest[1] in ('venv', 'pip', 'pytest'), rest
 
@@ -125,8 +124,6 @@ def check_ours(name: str, words) -> None:
     """Check the arguments of `timebill` and `timebill_node`."""
     if name == 'timebill_node':
         check_node(list(words))
-    elif words[0] in TRAINING:
-        check_options(TRAINING[words[0]], words[1:])
     else:
         parser().parse_args(list(words))  # SystemExit for wrong ones
 
@@ -174,7 +171,7 @@ def check_inline(words: list[str]) -> None:
     """Fail for a subcommand or an option that does not exist."""
     if words[0] == 'timebill':
         words = ['.venv/bin/timebill', *words[1:]]  # README.md says what it stands for
-    if words[0] != '.venv/bin/timebill' or words[1] in TRAINING:
+    if words[0] != '.venv/bin/timebill':
         check(words)
         return
     found = parser()

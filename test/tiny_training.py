@@ -19,6 +19,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from timebill_ros.cli.main import main
+from timebill_ros.cli.train_length_predictor import NAME
 from timebill_ros.inference.tokenizer import load_tokenizer
 from timebill_ros.training import train_length_predictor, train_target
 from timebill_ros.training.site_log_prompts import site_log_prompts
@@ -52,6 +54,11 @@ def trained() -> tuple[Path, list[float]]:
     out = Path(tempfile.mkdtemp(prefix='timebill_target_'))
     atexit.register(shutil.rmtree, out, ignore_errors=True)
     return out, train_target.train(TINY_TARGET, out, save_every=10)
+
+
+def train_command(arguments: list[str]) -> int:
+    """Run `timebill train-length-predictor` in this process; return its exit status."""
+    return main([NAME, *arguments])
 
 
 def train_predictor(config: dict, target_dir: Path, out: Path, **options) -> dict:

@@ -18,10 +18,11 @@ import json
 import numpy as np
 import pytest
 import tiny_models
+from tiny_training import train_command
 
 from timebill_ros.length.state_file import facts_of
 from timebill_ros.length.state_labels import StateLabels
-from timebill_ros.training import state_labelling, train_length_predictor
+from timebill_ros.training import state_labelling
 from timebill_ros.training.answering import Answer, Target, answers_to
 from timebill_ros.training.journal import beside
 from timebill_ros.training.state_labelling import chosen_labels, labels_of
@@ -84,16 +85,15 @@ def test_the_command_says_what_the_states_are_worth(target, tmp_path, capsys):
     prompts.write_text(''.join(json.dumps({'prompt': text}) + '\n' for text in TEXTS))
     arguments = ['--states', '--target', target.name, '--prompts', str(prompts), '--max-new-tokens', '24', '--device',
                  'cpu', '--limit', '10', '--out']
-    train_length_predictor.main([*arguments, str(tmp_path / 'labels.safetensors')])
+    assert train_command([*arguments, str(tmp_path / 'labels.safetensors')]) == 0
     told = capsys.readouterr().out
     assert '\n10 labels: ' in told and f'length_predictor:={tmp_path / "labels.safetensors"}' in told
-    with pytest.raises(SystemExit):
-        train_length_predictor.main([*arguments, str(tmp_path / 'labels')])
+    assert train_command([*arguments, str(tmp_path / 'labels')]) == 1
     assert '.safetensors' in capsys.readouterr().err
     arguments[arguments.index('24')] = '0'
     with pytest.raises(SystemExit):
-        train_length_predictor.main([*arguments, str(tmp_path / 'labels.safetensors')])
-    assert '--max-new-tokens: expected a whole number from 1 on, got 0' in capsys.readouterr().err
+        train_command([*arguments, str(tmp_path / 'labels.safetensors')])
+    assert "--max-new-tokens: '0' is no whole number from 1 up" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('n', 'differ', 'words'), [

@@ -22,9 +22,11 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
-from tiny_training import TINY_PREDICTOR, train_predictor
+from tiny_training import TINY_PREDICTOR, train_command, train_predictor
 from transformers import AutoConfig
 
+from timebill_ros.cli import train_length_predictor as command
+from timebill_ros.cli.termination import Terminated, termination_as_interrupt
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
@@ -33,6 +35,7 @@ from timebill_ros.tasks.site_log_scores import write_jsonl
 from timebill_ros.training import train_length_predictor
 from timebill_ros.training.length_baselines import Baselines
 from timebill_ros.training.predictor_training import PredictorTraining
+from timebill_ros.training.run_files import end_after_step
 
 
 def test_length_predictor_training_from_start_to_a_loadable_predictor(trained, tmp_path):
@@ -90,16 +93,28 @@ def test_ctrl_c_loses_no_step(trained, tmp_path, monkeypatch):
     assert first + second == pytest.approx(whole, rel=1e-4)
 
 
+@pytest.mark.parametrize(('number', 'expected'), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_has_its_usual_effect_once_the_step_is_done(number, expected):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with termination_as_interrupt(), pytest.raises(expected) as raised, end_after_step() as is_to_end:
+            os.kill(os.getpid(), number)
+            assert is_to_end()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert raised.type is expected
+
+
 @pytest.mark.slow
 def test_by_default_the_first_layers_of_the_target_learn_from_greedy_answers(tmp_path, capsys):
     target = tiny_models.build(tmp_path / 'target', 'llama')
     (tmp_path / 'prompts.jsonl').write_text(''.join(json.dumps({'prompt': f'word {i}'}) + '\n' for i in range(12)))
     arguments = ['--target', str(target), '--prompts', str(tmp_path / 'prompts.jsonl'), '--device', 'cpu',
                  '--max-new-tokens', '16']
-    train_length_predictor.main([*arguments, '--states', '--out', str(tmp_path / 'labels.safetensors')])
+    assert train_command([*arguments, '--states', '--out', str(tmp_path / 'labels.safetensors')]) == 0
     answers = tmp_path / 'labels.answers.jsonl'
     before = answers.read_bytes()
-    train_length_predictor.main([*arguments, '--out', str(tmp_path / 'out'), '--answers', str(answers)])
+    assert train_command([*arguments, '--out', str(tmp_path / 'out'), '--answers', str(answers)]) == 0
     assert answers.read_bytes() == before, 'the answers that gave the labels are used, and none is made again'
     predictor = length_predictor.load(tmp_path / 'out' / 'length_predictor')
     n_layers = AutoConfig.from_pretrained(target).num_hidden_layers
@@ -116,9 +131,9 @@ def test_length_predictor_training_on_a_prompt_file(trained, tmp_path):
     write_jsonl([generate(i, n_tokens=50) for i in range(12)], tmp_path / 'prompts.jsonl')
     config = {**TINY_PREDICTOR, 'epochs_on_references': 0, 'epochs_on_labels': 1}
     (tmp_path / 'config.json').write_text(json.dumps(config))
-    train_length_predictor.main(['--target', str(trained[0] / 'model'), '--prompts', str(tmp_path / 'prompts.jsonl'),
-                                 '--config', str(tmp_path / 'config.json'), '--out', str(tmp_path / 'out'),
-                                 '--bucket-size', '8', '--device', 'cpu'])
+    assert train_command(['--target', str(trained[0] / 'model'), '--prompts', str(tmp_path / 'prompts.jsonl'),
+                          '--config', str(tmp_path / 'config.json'), '--out', str(tmp_path / 'out'),
+                          '--bucket-size', '8', '--device', 'cpu']) == 0
     distribution = length_predictor.load(tmp_path / 'out' / 'length_predictor').predict('log :')
     assert (distribution.n_buckets, distribution.bucket_size) == (3, 8)
     scores = load_scores(tmp_path / 'out' / 'length_predictor' / SCORES_FILE)
@@ -132,8 +147,8 @@ def test_a_predictor_no_better_than_the_constant_median_is_said_so(own, warned, 
     training = {'validation_prompts': 20, 'validation_mae': own, 'validation_mae_of_constant_median': 4.0}
     monkeypatch.setattr(train_length_predictor, 'train', lambda *args, **options: {'training': training})
     write_jsonl([generate(i, n_tokens=50) for i in range(4)], tmp_path / 'prompts.jsonl')
-    train_length_predictor.main(['--target', str(trained[0] / 'model'), '--prompts', str(tmp_path / 'prompts.jsonl'),
-                                 '--out', str(tmp_path / 'out'), '--device', 'cpu'])
+    assert train_command(['--target', str(trained[0] / 'model'), '--prompts', str(tmp_path / 'prompts.jsonl'),
+                          '--out', str(tmp_path / 'out'), '--device', 'cpu']) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == training, 'standard output stays JSON'
     if warned:
@@ -151,9 +166,9 @@ def test_a_small_language_model_predicts_for_a_target_of_another_architecture(tm
     assert (config['bucket_size'], config['max_new_tokens'] // config['bucket_size']) == (16, 512)
     config.update(max_new_tokens=32, autocast='float32', batch_tokens=300)
     (tmp_path / 'config.json').write_text(json.dumps(config))
-    train_length_predictor.main([
+    assert train_command([
         '--target', str(target_dir), '--backbone', str(backbone), '--prompts', str(tmp_path / 'prompts.jsonl'),
-        '--config', str(tmp_path / 'config.json'), '--out', str(tmp_path / 'out'), '--device', 'cpu'])
+        '--config', str(tmp_path / 'config.json'), '--out', str(tmp_path / 'out'), '--device', 'cpu']) == 0
     predictor = length_predictor.load(tmp_path / 'out' / 'length_predictor')
     assert predictor.backbone.config.model_type == 'qwen2'
     assert predictor.facts['training']['backbone'] == 'backbone' and predictor.facts['target']['name'] == 'target'
@@ -168,23 +183,23 @@ def test_ctrl_c_says_what_is_kept_and_wrong_options_are_refused_early(tmp_path, 
     def stopped(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_length_predictor, '_run', stopped)
-    with pytest.raises(KeyboardInterrupt):
-        train_length_predictor.main(arguments)
+    monkeypatch.setattr(command, '_run', stopped)
+    assert train_command(arguments) == 130
     assert 'the same command goes on' in capsys.readouterr().err
-    for wrong in (['--steps', '-3'], ['--layers', '-1'], ['--limit', '0'], ['--states'],
-                  ['--prompts', str(tmp_path / 'none.jsonl')]):
+    assert train_command([*arguments, '--states']) == 1
+    assert '--out must end with .safetensors with --states' in capsys.readouterr().err
+    for wrong in (['--steps', '-3'], ['--layers', '-1'], ['--limit', '0'], ['--prompts', str(tmp_path / 'no.jsonl')]):
         with pytest.raises(SystemExit):
-            train_length_predictor.main([*arguments, *wrong])
+            train_command([*arguments, *wrong])
         assert wrong[0] in capsys.readouterr().err
 
 
 def test_a_target_may_be_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(train_length_predictor, 'find_named', lambda name, cache: tmp_path)
-    assert train_length_predictor._directory_of(Path('smollm2')) == tmp_path
-    assert train_length_predictor._directory_of(tmp_path) == tmp_path
+    monkeypatch.setattr(command, 'find_named', lambda name, cache: tmp_path)
+    assert command._directory_of(Path('smollm2')) == tmp_path
+    assert command._directory_of(tmp_path) == tmp_path
     with pytest.raises(ModelError, match='there is no directory some/model: .*smollm2'):
-        train_length_predictor._directory_of(Path('some/model'))
-    monkeypatch.setattr(train_length_predictor, 'find_named', lambda name, cache: None)
+        command._directory_of(Path('some/model'))
+    monkeypatch.setattr(command, 'find_named', lambda name, cache: None)
     with pytest.raises(ModelError, match='timebill get-model smollm2'):
-        train_length_predictor._directory_of(Path('smollm2'))
+        command._directory_of(Path('smollm2'))

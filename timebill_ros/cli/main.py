@@ -64,10 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status; an error that a user can act on is a sentence and status 1."""
     wait_briefly()  # as in the worker, so that what is measured here holds there
     process_tuning.keep_freed_memory()
-    options, rest = parser().parse_known_args(arguments)
-    if rest and options.command != train_length_predictor.NAME:
-        parser().error(f'unrecognized arguments: {" ".join(rest)}')
-    options.rest = rest
+    options = parser().parse_args(arguments)
     expected: tuple[type[BaseException], ...] = ()
     try:
         expected = _expected_errors(options)

@@ -82,7 +82,10 @@ def alone_in(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def end_after_step() -> Iterator[Callable[[], bool]]:
-    """Yield what tells whether Ctrl-C or SIGTERM has come, which ends the run after its step; a second one at once."""
+    """Yield what tells whether Ctrl-C or SIGTERM has come, which ends the run after its step; a second one at once.
+
+    At the end of the block the signal has the effect that it has outside of it.
+    """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield lambda: False
@@ -101,3 +104,5 @@ def end_after_step() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if asked:
+        signal.raise_signal(asked[0])

@@ -12,15 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-r"""Train the length predictor of a target model on the lengths that the target itself generates.
-
-    timebill train-length-predictor --target <model directory> --prompts prompts.jsonl --out build/rlp
-    timebill train-length-predictor --target <model directory> --backbone <directory of a small language model> \
-        --dataset <file, directory or hub name> --out build/rlp
-    timebill train-length-predictor --target build/target/model --site-log --out build/rlp
-    timebill train-length-predictor --states --target <model> --prompts prompts.jsonl --out build/labels.safetensors
-
-With `--states` no network is trained: see state_labelling.py. Otherwise:
+"""Train the length predictor of a target model on the lengths that the target itself generates.
 
 1. The target answers the prompts, at the temperature of use and cut where goals will be. The lengths of its responses
    are the labels (target_responses.py).
@@ -29,37 +21,27 @@ With `--states` no network is trained: see state_labelling.py. Otherwise:
 3. The predictor learns the target's lengths (TimeBill, arXiv 2512.21859; predictor_training.py has the losses).
 4. A share of the prompts, held out of training, gives the validation error and the calibration scores.
 
-Every response and, twice a minute at most, a checkpoint are kept in `--out`, so the same command goes on where it
-stopped. Ctrl-C ends it after the step that it is in. `log.jsonl` there tells how far it is (run_files.py).
+Every response and, twice a minute at most, a checkpoint are kept in `out`, so the same call goes on where it stopped.
+Ctrl-C ends it after the step that it is in. `log.jsonl` there tells how far it is (run_files.py).
 """
+from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
-from functools import partial
 from pathlib import Path
 from statistics import median
 
-import torch
 from rich.progress import Progress
-from transformers import AutoConfig, logging
 
-from timebill_ros.inference.model_directory import ModelError, fingerprint
-from timebill_ros.inference.named_models import NAMED_MODELS, find_named
-from timebill_ros.inference.tokenizer import load_tokenizer
+from timebill_ros.inference.model_directory import fingerprint
 from timebill_ros.length.calibration import SCORES_FILE, save_scores, surprise
 from timebill_ros.length.length_distribution import LengthDistribution
-from timebill_ros.length.state_file import SUFFIX
-from timebill_ros.training import state_labelling, target_responses
-from timebill_ros.training.backbone import usual_layers
+from timebill_ros.training import target_responses
 from timebill_ros.training.hardware import hardware
 from timebill_ros.training.length_examples import batches
 from timebill_ros.training.length_scores import MEASURES, mean_of, score, score_of_point
 from timebill_ros.training.predictor_training import PredictorTraining
-from timebill_ros.training.prompts import Prompt, read_dataset, read_prompts, some_of
-from timebill_ros.training.run_files import CHECKPOINT_EVERY_S, Checkpoints, ProgressFile, alone_in, end_after_step
-from timebill_ros.training.site_log_prompts import site_log_prompts
+from timebill_ros.training.prompts import Prompt
+from timebill_ros.training.run_files import CHECKPOINT_EVERY_S, Checkpoints, ProgressFile, end_after_step
 from timebill_ros.training.target_responses import ANSWERS_FILE, RESPONSES_FILE, Responses
 
 SITE_LOG_CONFIG = Path(__file__).with_name('length_predictor.json')
@@ -129,7 +111,9 @@ def train(
                     progress.update(bar, completed=i + 1)
                     if is_to_end():
                         checkpoints.write()
-                        raise KeyboardInterrupt
+                        break
+            if is_to_end():
+                raise KeyboardInterrupt  # where the signal is ignored otherwise
             first += len(plan)
         run.save_checkpoint()
         facts = _finish(run, held_out, lengths)
@@ -214,133 +198,3 @@ def warning(training: dict) -> str:
             f'prompts that were held out is {own} tokens, that of the constant median {constant}. It does not tell '
             'short answers from long ones. Train it longer, with more prompts, or on prompts whose answers differ in '
             'length.')
-
-
-def _read(options: argparse.Namespace, config: dict, tokenizer) -> list[Prompt]:
-    """Return the prompts of a file or data set, shuffled."""
-    found = read_prompts(options.prompts, tokenizer) if options.prompts else \
-        read_dataset(options.dataset, tokenizer, split=options.split, column=options.column, limit=options.limit)
-    return some_of(found, options.limit, config['seed'])
-
-
-def _make_labels(options: argparse.Namespace, config: dict, tokenizer) -> None:
-    """Answer the prompts and write the labels of their hidden states."""
-    prompts = site_log_prompts(config, tokenizer)[1][:options.limit] if options.site_log else \
-        _read(options, config, tokenizer)
-    target = state_labelling.Target(str(options.target), options.device,
-                                    max_new_tokens=options.max_new_tokens or state_labelling.Target.max_new_tokens)
-    with Progress() as progress:
-        bar = progress.add_task('answers', total=min(len(prompts), state_labelling.CAPACITY))
-        labels = state_labelling.labels_of(target, [prompt.text for prompt in prompts], options.out,
-                                           on_progress=lambda done: progress.update(bar, completed=done))
-    print(state_labelling.account(labels))
-    print(f'written to {options.out}: start the node with length_predictor:={options.out}')
-
-
-def _directory_of(target: Path) -> Path:
-    """Return the directory of a target, which may be the name of a model. ModelError where there is none."""
-    if str(target) not in NAMED_MODELS:
-        if not target.is_dir():
-            raise ModelError(f'there is no directory {target}: name that of the target model, or one of the models '
-                             f'that "timebill get-model" takes: {", ".join(NAMED_MODELS)}')
-        return target
-    found = find_named(str(target), '')
-    if found is None:
-        raise ModelError(f'model {target} is not in the cache: "timebill get-model {target}" takes it')
-    return found
-
-
-def _layers(options: argparse.Namespace, config: Path) -> int | None:
-    """Return how many layers of the backbone are trained; None: all of them."""
-    if options.layers is None and config == DEFAULT_CONFIG and options.backbone is None:
-        return usual_layers(AutoConfig.from_pretrained(options.target))
-    return options.layers or None
-
-
-def _count(text: str, least: int = 1) -> int:
-    """Parse an option that is a whole number of at least `least`."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f'expected a whole number from {least} on, got {text}')
-    return int(text)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run `timebill train-length-predictor`. KeyboardInterrupt after a sentence where it was stopped."""
-    parser = argparse.ArgumentParser(prog='timebill train-length-predictor', description=__doc__.splitlines()[0])
-    parser.add_argument('--target', type=Path, required=True, help='directory of the target model, or the '
-                        f'name of one in the cache: {", ".join(NAMED_MODELS)}')
-    parser.add_argument('--states', action='store_true', help='make the labels that length_predictor takes instead of '
-                        'a network: hidden states with lengths, in the file --out (.safetensors)')
-    parser.add_argument('--max-new-tokens', type=_count, metavar='N', help='where an answer is cut, as goals will be '
-                        '(default: as --config says, 256 with --states)')
-    parser.add_argument('--backbone', type=Path, help='directory of a small language model to start from '
-                        '(default: the target itself)')
-    parser.add_argument('--layers', type=partial(_count, least=0), metavar='N', help='the first so many of the '
-                        'backbone, 0: all (default: all of a --backbone or with --config, otherwise a quarter of the '
-                        'target, so that predictions take less time than prefill)')
-    parser.add_argument('--answers', type=Path, metavar='FILE', help='greedy answers that were kept, and will be: what '
-                        '--states leaves beside its labels serves (default: in --out)')
-    prompts = parser.add_mutually_exclusive_group(required=True)
-    prompts.add_argument('--prompts', type=Path, help='JSONL file, gzipped or not, each line with "prompt" or '
-                         '"messages"')
-    prompts.add_argument('--dataset', help='file, directory or hub name, read with the datasets library')
-    prompts.add_argument('--site-log', action='store_true', help="generate prompts of the embedded model's task")
-    parser.add_argument('--split', default='train', help='of the data set')
-    parser.add_argument('--column', help='of the data set: text or a conversation (default: messages or prompt)')
-    parser.add_argument('--limit', type=_count, help='prompts at most')
-    parser.add_argument('--config', type=Path, help="JSON file (default: the embedded model's with --site-log, "
-                        'otherwise greedy answers as a node gives them)')
-    parser.add_argument('--bucket-size', type=_count, help='B, in tokens, instead of the configuration\'s')
-    parser.add_argument('--baselines', action='store_true', help='train the heads of other papers beside it, for '
-                        '`timebill bench length-predictor`')
-    parser.add_argument('--out', type=Path, required=True, help='directory for responses, checkpoints, the predictor')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--steps', type=_count, help='stop after so many more; run again to go on')
-    options = parser.parse_args(arguments)
-    if options.prompts and not options.prompts.is_file():
-        parser.error(f'there is no file {options.prompts} (--prompts)')
-    if options.states and options.out.suffix != SUFFIX:
-        parser.error(f'--out must end with {SUFFIX} with --states, got {options.out}')
-    logging.disable_progress_bar()
-    try:
-        _run(options)
-    except KeyboardInterrupt:
-        print('stopped: what was done is kept, and the same command goes on', file=sys.stderr)
-        raise
-
-
-def _run(options: argparse.Namespace) -> None:
-    path = options.config or (SITE_LOG_CONFIG if options.site_log else DEFAULT_CONFIG)
-    config = json.loads(path.read_text(encoding='utf-8'))
-    if options.bucket_size:
-        config['bucket_size'] = options.bucket_size
-    if options.max_new_tokens:
-        config['max_new_tokens'] = options.max_new_tokens
-    options.target = _directory_of(options.target)
-    tokenizer = load_tokenizer(options.target)
-    if options.states:
-        _make_labels(options, config, tokenizer)
-        return
-    if options.site_log:
-        references, labelled = site_log_prompts(config, tokenizer)
-    else:
-        labelled = _read(options, config, tokenizer)
-        references = [prompt for prompt in labelled[max(1, round(len(labelled) * config['validation_share'])):]
-                      if prompt.answer is not None]
-    options.out.mkdir(parents=True, exist_ok=True)
-    with alone_in(options.out):
-        facts = train(config, options.target, options.out, references, labelled, backbone_dir=options.backbone,
-                      layers=_layers(options, path), baselines=options.baselines, device=options.device,
-                      answers=options.answers, steps=options.steps)
-    print(json.dumps(facts['training'], indent=2))
-    directory = options.out / 'length_predictor'
-    told = f'written to {directory}: start the node with length_predictor:={directory}'
-    if facts.get('left'):
-        told = f'{facts["left"]} steps are left: the same command goes on; what was learned so far is in {directory}'
-    print(told, file=sys.stderr)
-    if sentence := warning(facts['training']):
-        print(f'warning: {sentence}', file=sys.stderr)
-
-
-if __name__ == '__main__':
-    main()
