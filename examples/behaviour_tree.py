@@ -25,6 +25,7 @@ import time
 import py_trees
 import rclpy
 from py_trees.common import Access, Status
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
 from timebill_ros.behaviours import Ask
@@ -52,7 +53,8 @@ def main() -> None:
     """Tick the tree until it has an answer or has stopped."""
     rclpy.init()
     node = Node('behaviour_tree')
-    budget_s = node.declare_parameter('budget_s', 2.0).value
+    # dynamic_typing: so budget_s:=2 is taken too.
+    budget_s = node.declare_parameter('budget_s', 2.0, ParameterDescriptor(dynamic_typing=True)).value
     server = node.declare_parameter('server', '/timebill').value
     board = py_trees.blackboard.Client(name='main')
     for key, access in (('messages', Access.WRITE), ('budget_s', Access.WRITE), ('answer', Access.READ)):
