@@ -177,6 +177,14 @@ def test_a_mere_prior_refuses_nothing():
     assert chosen(CLIFF, -0.1, (FULL,), lengths_known=False).verdict is Verdict.INFEASIBLE, 'not even one token'
 
 
+@pytest.mark.parametrize('n', [28, 64, 200, 496])
+def test_an_answer_whose_expected_length_just_fits_is_at_risk(n):
+    """The lengths that choices reach are about right, and may say one token less."""
+    plan = chosen(CLIFF, FULL.steps.decode(WHOLE, n), (FULL,), distribution=LengthDistribution.point(n), n_min=WHOLE,
+                  n_max=1024)
+    assert (plan.verdict, plan.fitting_tokens) == (Verdict.AT_RISK, n)
+
+
 # -- later evictions ---------------------------------------------------------------------------------------------------
 
 SHORT_OR_LONG = LengthDistribution(10, [0.0, 0.9, *[0.0] * 7, 0.1])  # 20 tokens, rarely 100

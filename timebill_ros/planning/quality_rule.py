@@ -249,7 +249,8 @@ class _Case:
             verdict = Verdict.FITS if way.n_keep == known.n_x else Verdict.FITS_WITH_EVICTION
         else:
             capped = self.caps and worst_fit > self.written and worth >= LEAST_WORTH
-            hopeless = longest_fit < n_hat and (known.lengths_known or longest_fit < 1) and not capped
+            fit = max(longest_fit, worst_fit)  # that of choices is about right, and may be a little less
+            hopeless = fit < n_hat and (known.lengths_known or fit < 1) and not capped
             verdict = Verdict.INFEASIBLE if hopeless else Verdict.AT_RISK
         cap = worst_fit if self.caps and not verdict.is_promise and 0 < worst_fit < known.n_max else known.n_max
         wcet_s = known.bounds.reserve_s + self._slow_stand(self.caution).decode_s(
