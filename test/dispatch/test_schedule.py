@@ -119,10 +119,26 @@ def test_chances_count_what_blocks_and_the_reading_of_the_prompt(blocking, verdi
 
 @pytest.mark.parametrize(('drops', 'second'), [(True, Verdict.UNKNOWN), (False, Verdict.INFEASIBLE)])
 def test_goals_ahead_block_too_unless_they_are_dropped(drops, second):
-    # The usual time is 2 + 2 s; the first cannot make it.
-    jobs = [Job(request(3.0)), Job(request(8.0))]
+    # The first cannot make it once the worker is free, but would last until 4.7 s all the same.
+    jobs = [Job(request(4.5 - MARGIN_S, max_overrun_s=0.35, strategy=Strategy.SKIP_NEXT)), Job(request(4.8))]
     found = [chance.verdict for _, chance in chances(jobs, free_at(0.0, 4.0, 4.0), learned(), lambda request: drops)]
     assert found == [Verdict.INFEASIBLE, second]
+
+
+def test_a_goal_ahead_blocks_no_longer_than_it_can_last_itself():
+    jobs = [Job(request(6.0)), Job(request(7.0))]  # the usual time is 2 + 2 s, and the first has 1.95 s
+    (_, first), (_, second) = chances(jobs, free_at(0.0, 4.0, 4.5), learned(), lambda request: False)
+    assert (first.verdict, first.starts_s) == (Verdict.UNKNOWN, 4.0)
+    assert (second.verdict, second.starts_s) == (Verdict.UNKNOWN, pytest.approx(5.95))
+
+
+def test_a_goal_that_gave_way_and_goes_on_behind_others_lasts_no_longer_than_its_time_either():
+    aside = Job(request(8.0), plan=Plan(Verdict.UNKNOWN, decode_expected_s=4.0, decode_wcet_s=5.0))
+    aside.give_way(0.0)
+    jobs = [Job(request(20.0, 9)), aside, Job(request(9.5))]  # the first takes from 1 to 5
+    (_, first), (_, last) = chances(jobs, free_at(0.0, 1.0, 1.5), learned(), lambda request: False)
+    assert first.starts_s == 1.0
+    assert (last.verdict, last.starts_s) == (Verdict.UNKNOWN, pytest.approx(7.95))
 
 
 def test_last_start():

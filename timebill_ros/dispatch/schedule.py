@@ -197,6 +197,13 @@ def after(aside: Job, blocking: Blocking, times: ServiceTimes) -> Blocking:
                     blocked_by(aside, blocking.worst_s, times).worst_s + pause_s)
 
 
+def behind(ahead: Request, blocking: Blocking, times: ServiceTimes) -> Blocking:
+    """Return when the next goal can start if one that waits runs first, for the usual time and not beyond its end."""
+    usual_s, end_s = times.usual_s(ahead), ahead.deadline_s + ahead.max_overrun_s - ahead.delivery_margin_s / 2
+    expected_s, worst_s = (max(at_s, min(at_s + usual_s, end_s)) for at_s in (blocking.expected_s, blocking.worst_s))
+    return Blocking(blocking.least_s, expected_s, worst_s)
+
+
 @dataclass(frozen=True)
 class Chance:
     """What a waiting goal may hope for."""
@@ -220,16 +227,14 @@ def chances(waiting: Iterable, blocking: Blocking, times: ServiceTimes,
     As in a plan, AT_RISK means that the goal starts in time as expected but not in the worst case, and INFEASIBLE that
     it does not even as expected. UNKNOWN promises nothing.
     """
-    ahead = 0.0
     for job in waiting:
         if job.is_aside:
             blocking = after(job, blocking, times)
             continue
         request = job.request
         due = last_start_s(request, times)
-        starts = blocking.expected_s + ahead
-        verdict = Verdict.INFEASIBLE if starts > due else \
-            Verdict.AT_RISK if blocking.worst_s + ahead > due else Verdict.UNKNOWN
-        yield job, Chance(verdict, blocking.least_s >= due, starts)
+        verdict = Verdict.INFEASIBLE if blocking.expected_s > due else \
+            Verdict.AT_RISK if blocking.worst_s > due else Verdict.UNKNOWN
+        yield job, Chance(verdict, blocking.least_s >= due, blocking.expected_s)
         if not (verdict is Verdict.INFEASIBLE and drops(request)):
-            ahead += times.usual_s(request)
+            blocking = behind(request, blocking, times)
