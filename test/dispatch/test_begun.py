@@ -177,6 +177,29 @@ def test_a_late_goal_goes_on_and_those_that_come_meanwhile_are_skipped(harness):
     assert harness.worker.ids('resume') == ['goal 0']
 
 
+def test_a_goal_that_a_late_one_would_make_way_for_is_not_skipped_while_it_does_so_for_another(harness):
+    job = running(harness, budget_s=5.0, strategy=SKIP_NEXT, max_overrun_s=20.0)
+    harness.advance(6.0)
+    urgent = harness.submit(priority=1)
+    others = [harness.submit(priority=1)]  # the late goal is still to give way
+    gives_way(harness, job)
+    others.append(harness.submit(priority=1))
+    assert job.is_late and end_of(harness.submit())[0] is ErrorCode.SKIPPED
+    assert harness.dispatcher.held() == [urgent, *others, job]
+
+
+def test_a_goal_whose_deadline_moves_ahead_again_is_not_late(harness):
+    job = harness.job(5.0, strategy=SKIP_NEXT, max_overrun_s=20.0)
+    job.ros_deadline_s = 50.0
+    harness.dispatcher.submit(job)
+    harness.advance(6.0)
+    assert job.is_late
+    harness.dispatcher.renew_deadlines(lambda at_s: START_S + 7.0, 0)
+    assert harness.submit().outcome is None and not job.is_late
+    harness.advance(1.5)
+    assert job.is_late and end_of(harness.submit())[0] is ErrorCode.SKIPPED
+
+
 def test_a_goal_that_gave_way_is_canceled_at_once(harness):
     job, urgent = put_aside(harness)
     harness.dispatcher.cancel(job)

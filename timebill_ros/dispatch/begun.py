@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator
 
 from timebill_ros.deadline import Clock
 from timebill_ros.dispatch.job import Job
-from timebill_ros.request import to_dict
+from timebill_ros.dispatch.schedule import preempts
+from timebill_ros.request import Request, to_dict
 
 
 class BegunGoals:
@@ -42,10 +43,13 @@ class BegunGoals:
         """Return the goal of this id."""
         return next((job for job in self if job.request.request_id == request_id), None)
 
-    @property
-    def late(self) -> Job | None:
-        """A goal that goes on after its deadline."""
-        return next((job for job in self if job.is_late), None)
+    def late_for(self, request: Request, preempt: str) -> Job | None:
+        """Return a goal that goes on after its deadline, so that `request`, which comes now, is skipped.
+
+        Not one that has made way for others already, or is about to, where it would for this one too (see preempts).
+        """
+        return next((job for job in self if job.is_late and not (
+            job.preempted_by and preempts(request, job.request, preempt))), None)
 
     def next_timer_s(self) -> float:
         """Return the instant at which the next one is late, or ends because the worker has not ended it."""
@@ -95,6 +99,7 @@ class BegunGoals:
         return True
 
     def move_deadline(self, job: Job) -> None:
-        """Tell the worker that the deadline of one of these has moved."""
+        """Tell the worker that the deadline of one of these has moved. It may lie ahead again."""
         request = job.request
+        job.is_late = job.is_late and self._clock() >= request.deadline_s
         self._send({'op': 'deadline', 'id': request.request_id, 'deadline_s': request.deadline_s})

@@ -217,8 +217,8 @@ class Dispatcher:
         request, running, stops_it = job.request, self._begun.running, self._takes_over(job)
         if not self._supervisor.is_coming:
             self._end(job, endings.refused(job, ErrorCode.INACTIVE, 'no worker is configured'))
-        elif self._begun.late and not stops_it:
-            self._end(job, endings.skipped(job, self._begun.late, self._clock()))
+        elif (late := self._begun.late_for(request, self.settings['preempt'])) and not stops_it:
+            self._end(job, endings.skipped(job, late, self._clock()))
         elif stops_it or self._has_room(request):
             if stops_it:
                 self._preempt(running, request)
