@@ -61,7 +61,10 @@ def test_a_measurement_that_is_over_leaves_no_file(interrupted):
 @pytest.mark.parametrize('content', [
     '', '{', '[]', '{"visits": 3}', '{"visits": [3]}', '{"visits": [{"n": 64, "seconds": 1.0, "points": {}}]}',
     '{"visits": [{"n": 64, "seconds": 0, "points": {"prefill": [[64, 1.0]]}}]}',
-    '{"visits": [{"n": 64, "seconds": 1.0, "points": {"prefill": [[64]]}}]}'])
+    '{"visits": [{"n": 64, "seconds": 1.0, "points": {"prefill": [[64]]}}]}',
+    '{"visits": [{"n": 64, "seconds": 1.0, "points": {"prefill": [[64, 1.0]], "step": [[64, 0.0]]}}]}',
+    '{"visits": [{"n": 64, "seconds": 1.0, "points": {"prefill": [[64, NaN]]}}]}',
+    '{"visits": [{"n": 64, "seconds": 1.0, "points": {"prefill": [[64, 1.0]], "step": []}}]}'])
 def test_a_file_that_cannot_be_used_is_ignored(interrupted, content):
     interrupted.write_text(content)
     journal = ProfileJournal(interrupted)

@@ -23,6 +23,7 @@ unknown is left out. No torch, no rclpy.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -119,7 +120,8 @@ class Profile:
             return Profile(identity, times, str(data.get('date', '')), dict(data.get('versions') or {}),
                            dict(data.get('fit_errors') or {}), dict(data.get('held_out_errors') or {}),
                            dict(data.get('residuals') or {}),
-                           [float(ratio) for ratio in data.get('run_ratios') or []], dict(data.get('points') or {}))
+                           [_positive(float(ratio)) for ratio in data.get('run_ratios') or []],
+                           _points(data.get('points') or {}))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ProfileError(f'profile {path} is corrupt: {error}') from error
 
@@ -140,3 +142,20 @@ class Profile:
         pairs = [(name, getattr(self.identity, name), getattr(expected, name)) for name in CIRCUMSTANCES]
         return ', '.join(f'{name} {mine!r} (now {wanted!r})' for name, mine, wanted in pairs
                          if mine and wanted and mine != wanted)
+
+
+def _positive(value: float) -> float:
+    """Return a number. ValueError unless it is positive and finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(f'a measured time or ratio is {value!r}')
+    return value
+
+
+def _points(found: dict) -> dict[str, list[list[float]]]:
+    """Return measured points, see `Profile`. ValueError, TypeError or AttributeError for anything else."""
+    for measured in found.values():
+        for n, seconds in measured:
+            if not 0 <= n < math.inf:
+                raise ValueError(f'a measured length is {n!r}')
+            _positive(seconds)
+    return dict(found)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -72,8 +73,15 @@ class ProfileJournal:
 
 def _checked(visit: dict) -> dict:
     """Return a visit as it was written. ValueError, TypeError, KeyError or AttributeError for anything else."""
-    points = {str(kind): [[int(n), float(seconds)] for n, seconds in measured]
+    points = {str(kind): [[int(n), _positive(seconds)] for n, seconds in measured]
               for kind, measured in visit['points'].items()}
-    if not points['prefill'] or not float(visit['seconds']) > 0:
+    if not points['prefill'] or not all(points.values()):
         raise ValueError('no visit')
-    return {'n': int(visit['n']), 'seconds': float(visit['seconds']), 'points': points}
+    return {'n': int(visit['n']), 'seconds': _positive(visit['seconds']), 'points': points}
+
+
+def _positive(seconds: float) -> float:
+    """Return seconds. ValueError unless they are positive and finite, as a fit needs them."""
+    if not 0 < float(seconds) < math.inf:
+        raise ValueError(f'{seconds!r} is no time')
+    return float(seconds)
