@@ -43,8 +43,11 @@ def surprise(distribution: LengthDistribution, n: int) -> float:
 
 
 def save_scores(path: Path, scores: Sequence[float], **facts) -> None:
-    """Write the scores of calibration prompts as JSON, with `facts` about them, such as where they come from."""
-    data = {'format': SCORES_FORMAT, **facts, 'scores': [round(float(score), 5) for score in scores]}
+    """Write the scores of calibration prompts as JSON, with `facts` about them, such as where they come from.
+
+    They are rounded upwards: a bound made of one rounded down would leave out the very length that had this score.
+    """
+    data = {'format': SCORES_FORMAT, **facts, 'scores': [math.ceil(float(score) * 1e5) / 1e5 for score in scores]}
     path.write_text(json.dumps(data) + '\n', encoding='utf-8')
 
 
