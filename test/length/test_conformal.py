@@ -19,7 +19,7 @@ import random
 import numpy as np
 import pytest
 
-from timebill_ros.length.conformal import ScoreWindow, censored_quantile, conformal_quantile, thinned
+from timebill_ros.length.conformal import ScoreWindow, censored_quantile, conformal_quantile, interleaved, thinned
 
 SCORES = [-math.log((i + 0.5) / 200) for i in range(200)]  # those of a predictor whose distributions are right
 
@@ -81,7 +81,8 @@ def test_cutting_answers_does_not_make_the_bound_smaller():
 
 def test_the_bound_is_the_quantile_of_the_scores_that_are_kept():
     rng, window = random.Random(2), ScoreWindow(0.05, SCORES)
-    kept = sorted(SCORES)
+    kept = list(window.scores)
+    assert sorted(kept) == sorted(SCORES)
     for i in range(400):
         score, cut = rng.expovariate(0.5), i % 7 == 0
         window.observe(score, cut=cut)
@@ -90,6 +91,15 @@ def test_the_bound_is_the_quantile_of_the_scores_that_are_kept():
     assert list(window.scores) == kept[-300:], 'the oldest ones are forgotten'
     cuts = [i % 7 == 0 for i in range(400)][-300:]
     assert window.bound(0.2) == censored_quantile(kept[-300:], cuts, 0.2)
+
+
+def test_later_scores_push_out_small_and_large_ones_alike():
+    """The same scores come again. Were the smallest of the first ones forgotten first, the bound would rise to 3.7."""
+    scores = [-math.log((i + 0.5) / 300) for i in range(300)]
+    window = ScoreWindow(0.05, scores)
+    for score in interleaved(scores[::-1]):
+        window.observe(score)
+        assert window.bound(0.05) == pytest.approx(math.log(20), rel=0.07)
 
 
 def test_where_the_scores_name_no_quantile_every_factor_of_e_stretches_the_bound():

@@ -71,6 +71,12 @@ def thinned(scores: Iterable[float], n: int) -> list[float]:
     return [ordered[int((i + 0.5) * len(ordered) / n)] for i in range(n)]
 
 
+def interleaved(ordered: Sequence[float]) -> list[float]:
+    """Return ascending scores in an order in which the last ones, however many, are distributed as all of them are."""
+    golden = (math.sqrt(5) - 1) / 2  # whose multiples fill the unit interval evenly
+    return [ordered[i] for i in sorted(range(len(ordered)), key=lambda i: i * golden % 1)]
+
+
 class ScoreWindow:
     """The last scores, and the bound that the next one exceeds with a given probability.
 
@@ -79,7 +85,8 @@ class ScoreWindow:
     still. So the bound outgrows scores which grow. Fewer than 1 / miss_rate - 1 scores cannot carry that: then the
     bound is infinite.
 
-    scores:     to start from, all of them whole; more than the window holds are thinned.
+    scores:     to start from, all of them whole; more than the window holds are thinned. Later ones push out small and
+                large ones alike.
     miss_rate:  the smallest probability that is asked for in the long run; it says how many scores are kept.
 
     Raises ValueError for a miss rate outside (0, 1).
@@ -90,7 +97,7 @@ class ScoreWindow:
             raise ValueError(f'miss rate must be above 0 and below 1, got {miss_rate}')
         window = min(max(math.ceil(PER_MISS / miss_rate), WINDOW), LARGEST_WINDOW)
         self.miss_rate = miss_rate
-        self.scores: deque[float] = deque(thinned(scores, window), maxlen=window)
+        self.scores: deque[float] = deque(interleaved(thinned(scores, window)), maxlen=window)
         self._cut = deque([False] * len(self.scores), maxlen=window)  # whether the score is only a lower bound
         self._known = (math.nan, math.nan)  # a probability and its bound: asked for again and again while one decodes
 
