@@ -65,8 +65,9 @@ def test_a_smoothed_cdf_is_one_and_leaves_what_is_beyond_the_edges_there(width):
 
 
 def test_what_survived_some_edges_ends_later():
-    found = conditional(np.array([[0.2, 0.6, 0.8], [0.2, 0.6, 0.8], [1.0, 1.0, 1.0]]), np.array([0, 2, 1]))
-    np.testing.assert_allclose(found, [[0.2, 0.6, 0.8], [0, 0, 0.5], [0, 0, 0]])
+    cdf = np.array([[0.2, 0.6, 0.8]] * 3 + [[1.0, 1.0, 1.0], [0.2, 0.6, 0.8]])
+    found = conditional(cdf, np.array([0, 2, 1, 1, 3]), np.array([0, 0, 0.5, 0, 0.5]))
+    np.testing.assert_allclose(found, [[0.2, 0.6, 0.8], [0, 0, 0.5], [0, 1 / 3, 2 / 3], [0, 0, 0], [0, 0, 0]])
 
 
 @pytest.mark.parametrize(('n', 'whole', 'survived'), [(1, True, 0), (10, True, 0), (11, True, 1), (10, False, 1),
@@ -90,6 +91,16 @@ def test_the_marginal_is_that_of_kaplan_and_meier():
     np.testing.assert_allclose(found[:4], [1 / 3, 1 / 3, 1, 1], atol=1e-3)
     few = labels([5]).marginal()
     assert few[-1] < 1 and few[0] == pytest.approx((1 + 3 / (EDGES + 1)) / 4)
+
+
+def test_answers_that_a_budget_cuts_outlive_those_that_end_before_in_the_same_bucket():
+    """A hundred end after 31 tokens, 900 are cut after 39, and few go on for long: a tenth ends by 40, no more."""
+    some = labels([31] * 100 + [39] * 900 + [300] * 20, [True] * 100 + [False] * 900 + [True] * 20)
+    marginal = some.marginal()
+    assert marginal[3] == pytest.approx(100 / 1020, abs=0.01)
+    filled = some.filled(np.tile(marginal, (1020, 1)))
+    assert filled[500, 3] < 0.02 and some.marginal_without(filled)[0, 3] == pytest.approx(100 / 1020, abs=0.02)
+    assert some.likelihood(np.tile(marginal, (1020, 1)))[500] == pytest.approx(1 - 0.9 * marginal[3], abs=0.01)
 
 
 def test_the_marginal_without_a_label_is_that_of_the_others():
@@ -116,7 +127,7 @@ def test_crps_by_hand():
 def test_likelihood_by_hand():
     cdf = np.tile(np.concatenate([[0.2, 0.5], np.full(EDGES - 2, 0.9)]), (4, 1))
     found = labels([5, 15, 15, 9999], [True, True, False, True]).likelihood(cdf)
-    np.testing.assert_allclose(found, [0.2, 0.3, 0.8, 0.1])
+    np.testing.assert_allclose(found, [0.2, 0.3, 0.65, 0.1], err_msg='half of the second bucket is outlived')
 
 
 def test_a_distribution_goes_on_another_grid_and_back():

@@ -60,6 +60,19 @@ def test_a_cut_answer_says_only_that_it_was_longer():
     assert observed(*[20] * 50, whole=False).distribution(500, 256).median() > 100
 
 
+def test_answers_that_were_all_cut_early_leave_the_length_unknown():
+    """Or goals with more time would be refused for the middle of the prior, and nothing would ever correct that."""
+    found = observed(*[5] * 30, whole=False)
+    assert found.distribution(500, 256).median() > 100 and not found.are_known(500, 256)
+    for _ in range(5):
+        found.observe(500, 256, 10, whole=True)
+    assert found.are_known(500, 256), 'none of those that came further was cut'
+    for _ in range(10):
+        found.observe(500, 256, 20, whole=False)
+    assert not found.are_known(500, 256), 'most go on after 10 tokens, for nobody knows how long'
+    assert observed(*[256] * 30, whole=False).are_known(500, 256), 'these came to the limit'
+
+
 def test_an_answer_that_ran_to_this_goals_limit_is_as_long_as_that_and_no_longer():
     found = observed(*[256] * 30, whole=False)
     assert found.distribution(500, 256).median() == 256
@@ -108,14 +121,24 @@ def test_the_distribution_is_that_of_weights_handed_on_to_longer_answers():
     for n_x, n_goal, n, whole in rows:
         found.observe(n_x, n_goal, n, whole=whole)
     n_goal, size = 250, 4
-    ended, cut = np.full(63, 3.0 / 63), np.zeros(63)
-    for (_, _, n, whole), weight in zip(rows, found._weights(300, n_goal), strict=True):
-        (ended if whole or n >= n_goal else cut)[min((n - 1) // size, 62)] += weight
-    for bucket in range(62):
-        later = ended[bucket + 1:].sum() + cut[bucket + 1:].sum()
-        ended[bucket + 1:] *= 1 + cut[bucket] / later
-        cut[bucket + 1:] *= 1 + cut[bucket] / later
-    ended[62] += cut[62]
+    edges = [size * (bucket + 1) for bucket in range(63)]
+    came = [[min(n, n_goal), not (whole or n >= n_goal), weight]
+            for (_, _, n, whole), weight in zip(rows, found._weights(300, n_goal), strict=True)]
+    came = sorted(came + [[edge, False, 3.0 / 63] for edge in edges])  # of equal lengths, the cut ones last
+    for i, (_, is_cut, weight) in enumerate(came):
+        if is_cut:
+            beyond = sum(later for _, _, later in came[i + 1:])
+            for later in came[i + 1:]:
+                later[2] *= 1 + weight / beyond
+    ended = [sum(weight for n, is_cut, weight in came if not is_cut and edge - size < n <= edge) for edge in edges]
     distribution = found.distribution(300, n_goal)
     assert (distribution.bucket_size, distribution.n_buckets) == (size, 63)
-    np.testing.assert_allclose(distribution.probabilities, ended / ended.sum(), atol=1e-12)
+    np.testing.assert_allclose(distribution.probabilities, np.array(ended) / sum(ended), atol=1e-12)
+
+
+def test_an_answer_that_was_cut_early_says_little_of_a_wide_bucket():
+    """Nine of ten are cut after 10 tokens, the others end after 30: most of all end in the first bucket, by 64."""
+    found = ObservedLengths()
+    for i in range(200):
+        found.observe(500, 4096, 30 if i % 10 == 0 else 10, whole=i % 10 == 0)
+    assert found.distribution(500, 4096).probabilities[0] > 0.7

@@ -16,7 +16,8 @@
 
 With K edges, edge j at (j + 1) * bucket_size tokens, a CDF is [K] values: the probability that a response ends by each
 edge. Longer responses lie beyond the last edge, in an open bucket. A response that was cut after c tokens says of the
-edges up to c that it has not ended by then, and of the others nothing.
+edges up to c that it has not ended by then, and of the others nothing. The part of its bucket that it outlived counts
+too: a budget cuts all answers after about as many tokens, and those that end just before would stand for them.
 """
 from __future__ import annotations
 
@@ -52,12 +53,41 @@ def proper(cdf: np.ndarray) -> np.ndarray:
     return (rising + falling) / 2
 
 
-def conditional(cdf: np.ndarray, survived: np.ndarray) -> np.ndarray:
-    """Return CDFs [n, K] of responses that have not ended by their first `survived` [n] edges."""
-    before = np.take_along_axis(np.concatenate([np.zeros((len(cdf), 1)), cdf], axis=1), survived[:, None], axis=1)
+def survival(lengths: np.ndarray, whole: np.ndarray, weights: np.ndarray, edges: np.ndarray,
+             prior: float = PRIOR_WEIGHT) -> np.ndarray:
+    """Return the share [k] of responses that go on after each of the ascending `edges` [k], in tokens.
+
+    lengths, whole, weights [n]: of responses, see `Labels`. `prior` more are spread evenly over the buckets, and end at
+    their edges. One that was cut hands its weight on to all that came further (Kaplan and Meier, 1958).
+    """
+    at, ends = np.concatenate([lengths, edges]), np.concatenate([whole, np.ones(len(edges), dtype=bool)])
+    shares = np.concatenate([weights, np.full(len(edges), prior / len(edges))])
+    order = np.lexsort((~ends, at))  # of equal lengths, the cut ones last: they are longer
+    at, ends, shares = at[order], ends[order], shares[order]
+    at_risk = np.cumsum(shares[::-1])[::-1]
+    goes_on = np.cumprod(1 - np.divide(shares, at_risk, out=np.zeros(len(at)), where=ends & (shares > 0)))
+    return goes_on[np.searchsorted(at, edges, side='right') - 1]
+
+
+def conditional(cdf: np.ndarray, survived: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return CDFs [n, K] of responses that have not ended by their first `survived` [n] edges.
+
+    part [n]: how much of the bucket behind these edges they have outlived besides, from 0 to 1.
+    """
+    before = _reached(cdf, survived, part)[:, None]
     left = 1 - before
     after = np.where(left > 1e-9, (cdf - before) / np.maximum(left, 1e-9), 0.0)
     return np.clip(after, 0.0, 1.0)
+
+
+def _reached(cdf: np.ndarray, survived: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return what CDFs [n, K] have reached after `survived` [n] edges and a `part` [n] of the next bucket.
+
+    Lengths in a bucket count as evenly spread. Of the open bucket no part counts.
+    """
+    padded = np.concatenate([np.zeros((len(cdf), 1)), cdf, cdf[:, -1:]], axis=1)
+    rows = np.arange(len(cdf))
+    return (1 - part) * padded[rows, survived] + part * padded[rows, survived + 1]
 
 
 def smoothing(width: float) -> np.ndarray:
@@ -136,6 +166,9 @@ class Labels:
         lengths = np.asarray(lengths)
         # Of the edges that a response has not ended by, how many there are.
         self.survived = np.minimum(np.where(self.whole, lengths - 1, lengths) // bucket_size, EDGES)
+        self._lengths = lengths
+        # Of the bucket behind them, the part that a cut one has outlived.
+        self._outlived = np.where(self.whole, 0.0, np.minimum(lengths / bucket_size - self.survived, 1.0))
         edges = np.arange(EDGES)
         self._known = self.whole[:, None] | (edges < self.survived[:, None])
         self._ended = self.whole[:, None] & (edges >= self.survived[:, None])
@@ -146,26 +179,21 @@ class Labels:
     def part(self, which: slice) -> Labels:
         """Return some of the labels."""
         found = copy.copy(self)
-        for name in ('whole', 'weights', 'survived', '_known', '_ended'):
+        for name in ('whole', 'weights', 'survived', '_lengths', '_outlived', '_known', '_ended'):
             setattr(found, name, getattr(self, name)[which])
         return found
 
     def marginal(self) -> np.ndarray:
         """Return the CDF [K] of all labels (Kaplan and Meier, 1958) and PRIOR_WEIGHT labels that are spread evenly."""
-        buckets = np.arange(EDGES + 1)
-        ends = np.bincount(self.survived[self.whole], self.weights[self.whole], minlength=EDGES + 1)
-        last = np.where(self.whole, self.survived, self.survived - 1)  # the last bucket that it is seen through or in
-        seen = np.bincount(last[last >= 0], self.weights[last >= 0], minlength=EDGES + 1)
-        at_risk = np.cumsum(seen[::-1])[::-1] + PRIOR_WEIGHT * (1 - buckets / (EDGES + 1))
-        hazard = (ends + PRIOR_WEIGHT / (EDGES + 1)) / at_risk
-        return 1 - np.cumprod(1 - np.clip(hazard[:EDGES], 0.0, 1.0))
+        edges = np.arange(1, EDGES + 2) * self.bucket_size  # that of the open bucket too
+        return 1 - survival(self._lengths, self.whole, self.weights, edges)[:EDGES]
 
     def filled(self, cdf: np.ndarray) -> np.ndarray:
         """Return whether each response ends by each edge [n, K]: 0 or 1, and where a cut hides it, its probability.
 
         cdf [n, K]: what is expected of each response.
         """
-        return np.where(self._known, self._ended, conditional(cdf, self.survived))
+        return np.where(self._known, self._ended, conditional(cdf, self.survived, self._outlived))
 
     def marginal_without(self, filled: np.ndarray, prior: float = PRIOR_WEIGHT) -> np.ndarray:
         """Return for each label the marginal CDF [n, K] of all others, and of `prior` labels that are spread evenly.
@@ -187,7 +215,6 @@ class Labels:
 
     def likelihood(self, cdf: np.ndarray) -> np.ndarray:
         """Return the probability [n] that CDFs [n, K] give to the bucket, or where cut, to all that are left."""
-        padded = np.concatenate([np.zeros((len(cdf), 1)), cdf, np.ones((len(cdf), 1))], axis=1)
-        before = np.take_along_axis(padded, self.survived[:, None], axis=1)[:, 0]
-        after = np.take_along_axis(padded, self.survived[:, None] + 1, axis=1)[:, 0]
+        before = _reached(cdf, self.survived, self._outlived)
+        after = np.concatenate([cdf, np.ones((len(cdf), 1))], axis=1)[np.arange(len(cdf)), self.survived]
         return np.maximum(np.where(self.whole, after, 1.0) - before, 1e-9)

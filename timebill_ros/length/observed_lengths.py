@@ -25,11 +25,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from timebill_ros.length.label_grid import survival
 from timebill_ros.length.length_distribution import LengthDistribution
 
 KEPT = 256  # responses; the oldest one is forgotten
 HALF_LIFE = 64  # responses after which one counts half
-PRIOR_WEIGHT = 3.0  # the prior counts as so many responses
 BUCKETS = 64
 ENOUGH = 5.0  # similar responses, by weight, from which on lengths count as known
 MOST_TOKENS = 1 << 31  # that a kept state may name
@@ -57,8 +57,22 @@ class ObservedLengths:
         return np.exp(-0.5 * (factors ** 2).sum(axis=1)) * 0.5 ** (ages / HALF_LIFE)
 
     def are_known(self, prompt_tokens: int, n_goal: int) -> bool:
-        """Return whether enough similar goals were seen for their lengths to say something."""
-        return float(self._weights(prompt_tokens, n_goal).sum()) >= ENOUGH
+        """Return whether enough similar goals were seen for their lengths to say something.
+
+        Half of them must have ended, as far as that is known: the middle of answers that were all cut is the prior's.
+        """
+        weights = self._weights(prompt_tokens, n_goal)
+        if weights.sum() < ENOUGH:
+            return False
+        return float(survival(*self._came(n_goal), weights, np.array([n_goal]), prior=0.0)[0]) <= 0.5
+
+    def _came(self, n_goal: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lengths, at most `n_goal`, and whether each ended by then.
+
+        A response that came to its own limit would have gone on; so it does to the limit of this goal at least.
+        """
+        lengths = np.minimum(self._rows[:self._n, 2], n_goal)
+        return lengths, (self._rows[:self._n, 3] != 0) | (lengths >= n_goal)
 
     def distribution(self, prompt_tokens: int, n_goal: int) -> LengthDistribution:
         """Return the length distribution of a goal with a prompt of so many tokens and at most `n_goal` tokens.
@@ -67,14 +81,8 @@ class ObservedLengths:
         """
         bucket_size = max(1, math.ceil(n_goal / BUCKETS))
         n_buckets = math.ceil(n_goal / bucket_size)
-        lengths, weights = self._rows[:self._n, 2], self._weights(prompt_tokens, n_goal)
-        buckets = np.minimum((lengths - 1) // bucket_size, n_buckets - 1)
-        # A response that came to its own limit would have gone on; so it does to the limit of this goal at least.
-        ended = np.where((self._rows[:self._n, 3] != 0) | (lengths >= n_goal), weights, 0.0)
-        ends = np.bincount(buckets, ended, n_buckets) + PRIOR_WEIGHT / n_buckets
-        at_risk = np.cumsum((np.bincount(buckets, weights - ended, n_buckets) + ends)[::-1])[::-1]
-        goes_on = np.cumprod(1 - ends / at_risk)
-        goes_on[-1] = 0.0  # what is cut in the last bucket is as long as this goal allows
+        edges = np.arange(1, n_buckets + 1) * bucket_size
+        goes_on = survival(*self._came(n_goal), self._weights(prompt_tokens, n_goal), edges)
         return LengthDistribution(bucket_size, -np.diff(goes_on, prepend=1.0))
 
     def state(self) -> list[Sequence[int]]:
