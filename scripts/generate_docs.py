@@ -54,6 +54,7 @@ GROUPS = {
     'scheduling': 'Scheduling',
     'offboard_url': 'A server besides',
     'deadline_clock': 'Clocks',
+    'bond_topic': 'Lifecycle manager',
     'delivery_margin_s': 'Delivery and limits',
     'trust_remote_code': 'Trust',
 }
