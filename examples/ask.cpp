@@ -79,6 +79,9 @@ int ask(const rclcpp::Node::SharedPtr & node)
   options.feedback_callback =
     [&shown](rclcpp_action::ClientGoalHandle<Generate>::SharedPtr,
       const std::shared_ptr<const Generate::Feedback> feedback) {
+      if (feedback->part != Generate::Feedback::PART_TEXT) {
+        return;  // what a model thinks, and calls of tools, come here too
+      }
       shown += feedback->text_delta;
       std::cout << feedback->text_delta << std::flush;
     };
