@@ -265,27 +265,28 @@ def headline() -> str:
                 if (r['method'], r['epsilon']) == ('adaptive', promises['epsilon'])}
     tight = adaptive.pop('tight', None)  # results of earlier versions lack it
     missed, promised = ([r[name] for r in adaptive.values()] for name in ('miss_rate', 'share_promised'))
-    rare = '' if tight is None else (f' Of budgets so tight that only {percent(tight["share_promised"])} can be '
-                                     f'promised, {percent(tight["miss_rate"], 1)}.')
+    rare = '' if tight is None else (f' Where budgets are so tight that it can promise only '
+                                     f'{percent(tight["share_promised"])}, it missed {percent(tight["miss_rate"], 1)}.')
     ours = next(r for r in times['rows'] if r['method'] == 'timebill' and r['cache_tokens'] == 1000)
     right = {r['eviction_ratio']: r['step_accuracy'] for r in read('quality')['rows']
              if (r['scorer'], r['family']) == ('snapkv', 'all')}
     whole = real_text()
     return '\n'.join([
-        f'- [Demonstration](docs/results.md#budgets-from-generous-to-hopeless): {len(shown)} goals with budgets from '
-        f'generous to hopeless; {late or "none"} of them late.',
+        f'- [Demonstration](docs/results.md#budgets-from-generous-to-hopeless), the embedded model: {len(shown)} goals '
+        f'with budgets from generous to hopeless; {late or "none"} of them late.',
         *[whole] * bool(whole),
         f'- [Under load and faults](docs/results.md#deadlines-under-load): {found["goals"]:,} goals, the worker killed '
         f'{found["kills"]} times and hung {found["hangs"]} times; {found["lost"]} goals lost, {found["late"]} results '
         f'set late (by {1e3 * found["late_by_s"]["max"]:.0f} ms at most).',
-        f'- [Promises](docs/results.md#is-the-miss-rate-kept): 5 % of them may be missed. The node promised '
-        f'{100 * min(promised):.0f} to {percent(max(promised))} of the goals and missed {100 * min(missed):.1f} to '
-        f'{percent(max(missed), 1)} of its promises, also where prompts and times shift.{rare}',
-        f'- [Speed](docs/results.md#time-per-token): {ours["median_ms"]:.2f} ms per token over 1,000 cached tokens, '
-        f'{ours["speedup"]:.1f} times as fast as `model.generate`; the deadline guard takes '
+        f'- [Promises](docs/results.md#is-the-miss-rate-kept): 5 % of them may be missed. On recorded answers, '
+        f'replayed, the default promised {100 * min(promised):.0f} to {percent(max(promised))} of the goals and '
+        f'missed {100 * min(missed):.1f} to {percent(max(missed), 1)} of its promises, also where prompts and times '
+        f'shift.{rare}',
+        f'- [Speed](docs/results.md#time-per-token): the embedded model takes {ours["median_ms"]:.2f} ms a token over '
+        f'1,000 cached tokens, {ours["speedup"]:.1f} times as fast as with `model.generate`; the deadline guard takes '
         f'{times["loop_overhead"][0]["us_per_token"]:.0f} µs of it.',
-        f'- [Quality](docs/results.md#quality-after-eviction): {percent(right[0.0], 1)} of the steps are right with '
-        f'the whole cache, {percent(right[0.5], 1)} with half of it evicted.'])
+        f'- [Quality](docs/results.md#quality-after-eviction): {percent(right[0.0], 1)} of the steps of the embedded '
+        f"model's plans are right with the whole cache, {percent(right[0.5], 1)} with half of it evicted."])
 
 
 def real_text() -> str:
