@@ -39,7 +39,7 @@ def test_an_earlier_versions_state_is_told_in_a_sentence_and_left(tmp_path, capl
     assert json.loads(path.read_text()) == {'format': kept_state.FORMAT}
 
 
-@pytest.mark.parametrize('error', [ValueError, KeyError, TypeError, AttributeError])
+@pytest.mark.parametrize('error', [ValueError, KeyError, TypeError, AttributeError, OverflowError])
 def test_a_state_that_is_refused_is_set_aside(error, tmp_path, caplog):
     def refuse(state):
         raise error('bad')

@@ -50,7 +50,8 @@ def test_a_prompt_has_the_quality_of_its_class(tmp_path):
 
 @pytest.mark.parametrize('data', [
     document(classes=CLASSES[::-1]), document(classes=[{**CLASSES[0], 'prompt_tokens': [5, 5]}]),
-    document(classes=[{**CLASSES[0], 'prompt_tokens': [5]}]), document(classes=[CLASSES[0], {}]), document(classes=3),
+    document(classes=[{**CLASSES[0], 'prompt_tokens': [5]}]), document(classes=[{**CLASSES[0], 'prompt_tokens': [
+        5, float('inf')]}]), document(classes=[CLASSES[0], {}]), document(classes=3),
     document(classes=[{**CLASSES[0], 'variants': {'float32': [[0, 2], [1, 1]]}}]),
     [], {}, document(format=7), document(cut=[[0, 0]]), document(cut=[[1, 1], [0, 0]]), document(variants=3),
     document(variants={'float32': [[0.0, 1.5], [1, 0]]}), document(variants={'float32': [[0.0, 'x'], [1, 0]]}),

@@ -196,7 +196,7 @@ def broken(**changes):
     broken(factors={'prefill': [], 'step': {'greedy': [[1.7e9, 120.0, 1.0, -1.0]]}}), broken(length={}),
     broken(factors={'prefill': [], 'step': 7}), broken(time_bound=[[1.7e9, 600.0, 1.0, ['x']]]),
     broken(time_bound=[[1.7e9, 600.0, 1.0, [float('nan')]]]), broken(profile=None),
-    broken(promises={}), broken(promises=3),
+    broken(promises={}), broken(promises=3), broken(promises={'log_level': 10 ** 400}), '[' * 100_000,
     json.dumps({'format': 2}),
 ])
 def test_a_state_that_is_corrupt_is_set_aside_with_a_warning(text, tmp_path, caplog):

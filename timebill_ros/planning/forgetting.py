@@ -98,5 +98,5 @@ def describe(path: Path) -> str:
         name = state.get('model') or f'model {facts.get("model", "unknown")}'
         return (f'{name} on {facts.get("device", "an unknown device")} (profile of '
                 f'{profile.get("date", "an unknown day")}; {state["policy"]}, miss rate {state["miss_rate"]})')
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return 'of an earlier version, or damaged'

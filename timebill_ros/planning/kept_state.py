@@ -44,7 +44,7 @@ def load(path: Path, restore: Callable[[dict], bool]) -> bool:
     """Hand the kept state, if there is one, to `restore`, and return what that returns; False where there is none.
 
     A state of an earlier version is not used, and the log says so. A file that cannot be used is set aside, with a
-    warning. `restore` raises ValueError, KeyError, TypeError or AttributeError for such a one.
+    warning. `restore` raises ValueError, KeyError, TypeError, AttributeError or OverflowError for such a one.
     """
     try:
         state = json.loads(path.read_text())
@@ -56,7 +56,7 @@ def load(path: Path, restore: Callable[[dict], bool]) -> bool:
         return restore(state)
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         aside = path.with_name(path.name + '.corrupt')
         log.warning('tracked state %s cannot be used (%s: %s); set aside as %s', path, type(error).__name__, error,
                     aside.name)

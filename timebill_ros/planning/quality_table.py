@@ -126,7 +126,7 @@ class QualityTable:
             classes = tuple(PromptClass(*map(int, each['prompt_tokens']), _curves(each['variants']))
                             for each in data.get('classes', ()))
             return QualityTable(_curves(data['variants']), _curve(data['cut']), classes)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f'quality table {path} cannot be used: {type(error).__name__}: {error}') from error
 
     def to_dict(self) -> dict:

@@ -201,8 +201,8 @@ class Tracker:
         """Go on from what `state` returned; return whether any of its bounds hold for the promise of this tracker.
 
         Times are taken over only where they were learned relative to the same profile, and bounds only for the same
-        policy and miss rate. ValueError, KeyError, TypeError or AttributeError for anything but a state: nothing is
-        changed.
+        policy and miss rate. ValueError, KeyError, TypeError, AttributeError or OverflowError for anything but a state:
+        nothing is changed.
         """
         before = self.state()
         try:
