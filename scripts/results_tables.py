@@ -303,7 +303,8 @@ def real_text() -> str:
     name = re.sub('-[0-9a-f]{12}$', '', bed['machine']['model'])  # a converted file's key means nothing to a reader
     return (f'- [A real model](docs/results.md#what-a-deadline-leaves-of-answers), {name}, on real '
             f'text: {n:,} goals at five budgets, {late or "none"} late, {missed} of {promised} promises missed. The '
-            f'mean score, from 0 to 1, differs from that of plain generation, cut at the deadline, by {mean["difference"]:+.3f} '
+            f'mean score, from 0 to 1, differs from that of plain generation, cut at the deadline, by '
+            f'{mean["difference"]:+.3f} '
             f'({mean["difference_lo"]:+.3f} to {mean["difference_hi"]:+.3f}).')
 
 
