@@ -161,6 +161,27 @@ def test_a_fit_that_fails_leaves_the_head_as_it_was(learner, monkeypatch, caplog
     assert learner.heads[32] is head and 'could not be fitted' in caplog.text
 
 
+def test_a_head_is_fitted_to_the_newest_looks_however_many_there_are(learner, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(remaining_learner, 'CAPACITY', 20)
+    monkeypatch.setattr(remaining_learner, 'fit_looks', lambda states, width, labels: fitted.append(labels))
+    for left in range(1, 51):
+        learner.labels.add(32, np.ones(3 * H), left, whole=True)
+    learner.refit_if_due()
+    learner.wait()
+    assert [len(found) for found in fitted] == [20] and fitted[0].bucket_size == 2, 'those with 31 to 50 left'
+    assert learner.labels.at(32, 20)[1].tolist() == list(range(31, 51))
+
+
+def test_what_an_answer_was_planned_with_is_not_kept_until_its_end(learner):
+    robot = Robot(learner)
+    robot.ask(120)
+    base = LengthDistribution(8, np.full(32, 1 / 32))
+    answer = learner.of_answer(np.ones(H, np.float32), base, lambda: (np.ones(H), np.ones(H)))
+    assert answer(32) is not base and answer.looks[0].by_head
+    assert answer.looks[0].distribution is base and answer.looks[0].states is not None
+
+
 def test_forgetting_starts_anew(learner):
     Robot(learner).ask(150)
     learner.forget(LookLabels(3 * H))

@@ -92,13 +92,13 @@ class LookLabels:
             if n > at:
                 self.add(age_at(at), np.concatenate([prompt_state, states]), n - at, whole=whole)
 
-    def at(self, age: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def at(self, age: int, most: int = MOST_LOOKS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return copies of the looks at an age: states [n, S] (float16), tokens left [n], whether whole [n].
 
-        The oldest come first.
+        They are the newest, at most `most`. The oldest come first.
         """
         order = self._order()
-        rows = order[self._ages[order] == age]
+        rows = order[self._ages[order] == age][-most:]
         return self._states[rows], self._lengths[rows], self._whole[rows].astype(bool)
 
     def count(self, age: int) -> int:

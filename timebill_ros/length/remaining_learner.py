@@ -39,7 +39,7 @@ from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.look_head import fit_looks
 from timebill_ros.length.look_labels import AGES, LookLabels, age_at, joined
 from timebill_ros.length.refitting import RECENT, is_due, is_trusted
-from timebill_ros.length.state_labels import for_fitting
+from timebill_ros.length.state_labels import CAPACITY, for_fitting
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,8 @@ class RemainingLearner:
             if is_due(self.labels.seen[age] - self._fitted[age], self.labels.count(age)):
                 self._fitted[age] = self.labels.seen[age]
                 try:
-                    self._fits.append(self._executor.submit(self._fit_to, age, *self.labels.at(age)))
+                    # All looks may be at one age. A fit to so many takes the square of their number in memory.
+                    self._fits.append(self._executor.submit(self._fit_to, age, *self.labels.at(age, CAPACITY)))
                 except MemoryError:
                     log.warning('there is no memory to learn from %d looks at answers', len(self.labels))
 
@@ -180,7 +181,8 @@ class RemainingLength:
         look = self._learner.look(states, n, self._distribution)
         if look is not None:
             known = any(look.age == earlier.age for earlier in self.looks)
-            self.looks.append(replace(look, states=None) if known else look)
+            # What was planned with is not needed again, and is longer the longer the answer.
+            self.looks.append(replace(look, states=None if known else states, distribution=self._distribution))
         return look
 
     def observe(self, n: int, *, whole: bool) -> None:
