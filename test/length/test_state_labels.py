@@ -81,6 +81,8 @@ def damaged(path, what):
     facts = facts_of(path)
     if what == 'no safetensors':
         path.write_text('{')
+    elif what == 'nested':
+        path.write_bytes((4000).to_bytes(8, 'little') + b'[' * 4000)
     elif what == 'cut':
         path.write_bytes(path.read_bytes()[:-9])
     elif what == 'too large':
@@ -107,7 +109,7 @@ def damaged(path, what):
         save_file({'states': tensors['states'], 'whole': tensors['whole']}, path, facts)
 
 
-DAMAGES = ['no safetensors', 'cut', 'too large', 'another format', 'no facts', 'not finite', 'another width',
+DAMAGES = ['no safetensors', 'nested', 'cut', 'too large', 'another format', 'no facts', 'not finite', 'another width',
            'too many', 'no length', 'another type', 'a tensor short']
 
 

@@ -64,7 +64,8 @@ def test_a_measurement_that_is_over_leaves_no_file(interrupted):
     '{"visits": [{"n": 64, "seconds": 1.0, "points": {"prefill": [[64]]}}]}',
     '{"visits": [{"n": 64, "seconds": 1.0, "points": {"prefill": [[64, 1.0]], "step": [[64, 0.0]]}}]}',
     '{"visits": [{"n": 64, "seconds": 1.0, "points": {"prefill": [[64, NaN]]}}]}',
-    '{"visits": [{"n": 64, "seconds": 1.0, "points": {"prefill": [[64, 1.0]], "step": []}}]}'])
+    '{"visits": [{"n": 64, "seconds": 1.0, "points": {"prefill": [[64, 1.0]], "step": []}}]}',
+    '{"visits": [{"n": Infinity, "seconds": 1.0, "points": {"prefill": [[64, 1.0]]}}]}', '[' * 5000])
 def test_a_file_that_cannot_be_used_is_ignored(interrupted, content):
     interrupted.write_text(content)
     journal = ProfileJournal(interrupted)

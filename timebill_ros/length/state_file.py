@@ -28,4 +28,7 @@ def facts_of(path: Path) -> dict[str, str]:
         size = int.from_bytes(file.read(8), 'little')
         if size > HEADER_BYTES:
             raise ValueError(f'its header has {size} bytes')
-        return json.loads(file.read(size))['__metadata__']
+        try:
+            return json.loads(file.read(size))['__metadata__']
+        except RecursionError as error:
+            raise ValueError('its header is nested too deeply') from error

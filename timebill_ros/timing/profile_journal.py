@@ -40,7 +40,8 @@ class ProfileJournal:
         self._visits: list[dict] = []  # {'n': tokens, 'seconds': of the whole visit, 'points': by kind}
         self._left: list[dict] = []  # of an earlier measurement, not asked for yet
         if path is not None:
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError,
+                                     RecursionError):
                 if time.time() - path.stat().st_mtime < LONGEST_S:
                     self._left = [_checked(visit) for visit in json.loads(path.read_text())['visits']]
         self.n_found = len(self._left)
