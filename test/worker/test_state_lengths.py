@@ -214,6 +214,12 @@ def test_on_a_gpu_states_have_to_be_asked_for():
     assert not state_lengths.by_default(SimpleNamespace(device=SimpleNamespace(type='cuda')))
 
 
+def test_a_predictor_that_is_not_there_is_told_before_the_model_is_loaded(tmp_path, monkeypatch, measured):
+    monkeypatch.setattr(loading, 'CausalLM', lambda *args, **options: pytest.fail('the model was loaded'))
+    with pytest.raises(ModelError, match='length_predictor no/where cannot be used: it is not there'):
+        loading.load_model(chosen(tmp_path, length_predictor='no/where'))
+
+
 @pytest.mark.parametrize('what', ['missing', 'no labels', 'another model'])
 def test_a_file_of_labels_that_cannot_be_used_is_told_and_stays(what, tmp_path, measured):
     path = tmp_path / 'labels.safetensors'

@@ -49,7 +49,7 @@ from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, plan
 from timebill_ros.worker.model_choice import choose_model
 from timebill_ros.worker.prefixes import add_store, lacks_prefixes, pin_prefixes
 from timebill_ros.worker.profile_check import ProfileCheck
-from timebill_ros.worker.state_lengths import by_default, by_states, learner, watch_states
+from timebill_ros.worker.state_lengths import by_default, by_states, check_exists, learner, watch_states
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ def _load_parts(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Ch
     this_start.begin(MODEL)
     choice = choose_model(settings)
     name, wanted = choice.model, settings['length_predictor'] or choice.length_predictor
+    check_exists(wanted)
     revision = settings['model_revision']
     look_once(name, revision)
     with one_time_work() as work:

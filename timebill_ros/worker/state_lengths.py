@@ -26,7 +26,7 @@ from timebill_ros.inference.prompt_state import PromptState
 from timebill_ros.inference.steps.layer_calls import NotSplit
 from timebill_ros.length.state_file import SUFFIX, facts_of
 from timebill_ros.length.state_learner import StateLearner
-from timebill_ros.settings import STATES
+from timebill_ros.settings import NO_PREDICTOR, STATES
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,17 @@ def by_default(model: CausalLM) -> bool:
 def by_states(length_predictor: str) -> bool:
     """Whether this value of the parameter asks for lengths from hidden states: the word, or a file of labels."""
     return length_predictor == STATES or length_predictor.endswith(SUFFIX)
+
+
+def check_exists(length_predictor: str) -> None:
+    """Raise ModelError where the parameter names what is not there, before a model is loaded for it."""
+    path = Path(length_predictor)
+    if length_predictor in ('', STATES, NO_PREDICTOR) or (path.is_file() if by_states(length_predictor) else
+                                                         path.is_dir()):
+        return
+    raise ModelError(f'length_predictor {length_predictor} cannot be used: it is not there (a relative path begins in '
+                     f'{Path.cwd()}). Name what "timebill train-length-predictor" has made, a directory or with '
+                     f'--states a file of labels ({SUFFIX}), or "{STATES}" or "{NO_PREDICTOR}"')
 
 
 def learner(model: CausalLM, state: Path | None, length_predictor: str = STATES) -> StateLearner | None:
