@@ -17,7 +17,7 @@ from fake_worker import READY, START_S, end_of
 
 from timebill_ros.codes import ErrorCode, FinishReason
 from timebill_ros.dispatch.signs_of_life import PING_S, SECOND_LOOK_S, SILENCE_PAUSES, SILENCE_S
-from timebill_ros.dispatch.supervisor import KILL_WAIT_S
+from timebill_ros.dispatch.supervisor import BACKOFF_S, KILL_WAIT_S
 
 
 def test_a_worker_that_hangs_in_a_goal_is_replaced_long_before_the_deadline(harness):
@@ -79,3 +79,17 @@ def test_a_killed_worker_that_does_not_end_is_not_waited_for(harness):
     assert job.outcome is None and len(harness.workers) == 1 and not harness.dispatcher.is_ready
     harness.creep(KILL_WAIT_S)
     assert end_of(job)[0] is ErrorCode.WORKER_LOST and len(harness.workers) == 2 and harness.dispatcher.is_ready
+
+
+def test_a_worker_for_which_there_is_no_room_for_a_thread_is_tried_again(harness):
+    def refuse(on_event):
+        raise RuntimeError("can't start new thread")
+
+    supervisor, start = harness.dispatcher._supervisor, harness.dispatcher._supervisor._start_worker
+    supervisor._start_worker = refuse
+    harness.worker.die()
+    harness.sync()
+    assert not harness.dispatcher.is_ready and harness.submit(60.0).outcome is None, 'the next one may come in time'
+    supervisor._start_worker = start
+    harness.advance(BACKOFF_S[1])
+    assert harness.worker.ids('run') == ['goal 0'] and harness.dispatcher.is_ready

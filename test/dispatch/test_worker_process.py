@@ -19,9 +19,11 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import venv
 
 import pytest
@@ -66,6 +68,33 @@ def test_a_lost_worker_is_reported_with_its_reason():
     assert 'SIGKILL' in listener.wait('lost')['reason']
     process.send({'op': 'set', 'settings': {}})  # nobody hears it, and nothing happens
     process.close()
+
+
+def test_a_process_that_does_not_end_although_it_was_killed_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(worker_process, 'CLOSE_S', 0.05)
+    monkeypatch.setattr(worker_process, 'END_S', 0.05)
+    process = WorkerProcess('', Listener())
+    os.kill(process.pid, signal.SIGSTOP)
+    closing = threading.Thread(target=process.close, daemon=True)
+    with monkeypatch.context() as context:
+        context.setattr(process, 'kill', lambda: None)  # as where it is stuck in a driver
+        closing.start()
+        closing.join(10.0)
+        assert not closing.is_alive()
+    process.kill()
+
+
+def test_a_process_without_threads_to_hear_it_is_ended(monkeypatch, tmp_path):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    made, popen = [], subprocess.Popen
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    monkeypatch.setattr(subprocess, 'Popen', lambda *args, **fields: made.append(popen(*args, **fields)) or made[-1])
+    monkeypatch.setattr(threading.Thread, 'start', refuse)
+    with pytest.raises(RuntimeError, match='new thread'):
+        WorkerProcess('', Listener())
+    assert made[0].returncode is not None and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('end', ['closed', 'worker killed', 'node killed'])

@@ -53,7 +53,8 @@ class ShuttingDownError(RuntimeError):
 class Supervisor:
     """Starts, watches and replaces the worker of one dispatcher.
 
-    `start_worker(on_event)` returns a WorkerProcess or something like it, and raises OSError if it cannot.
+    `start_worker(on_event)` returns a WorkerProcess or something like it, and raises OSError or RuntimeError if it
+    cannot.
     `post(generation, event)` takes the worker's events to the dispatcher's thread, which hands them to `hears`.
     `on_health()` is called when `is_ready` has changed.
     """
@@ -262,7 +263,7 @@ class Supervisor:
         self._start.begin()
         try:
             self._worker = self._start_worker(lambda event: self._post(generation, event))
-        except OSError as error:
+        except (OSError, RuntimeError, MemoryError) as error:  # or there is no room for a thread
             self._fail(f'worker_python {self.settings["worker_python"]!r} cannot be started: {error}')
             return
         self._worker.send({'op': 'configure', 'settings': self.settings, 'restarts': self.restarts})

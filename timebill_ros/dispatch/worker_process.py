@@ -33,6 +33,9 @@ from timebill_ros.resources import PACKAGE
 
 log = logging.getLogger(__name__)
 
+CLOSE_S = 1.0  # a process whose pipe was closed has so long to end before it is killed
+END_S = 2.0  # for which a killed one is waited for when the node stops: one that is stuck in a driver does not end
+
 
 def worker_environment(python: str, path: str) -> dict[str, str]:
     """Return the environment variables of a worker on the interpreter `python`; `path`: the one folder of PYTHONPATH.
@@ -72,10 +75,10 @@ class WorkerProcess:
     """One inference process, in a session of its own so that a terminal's Ctrl-C does not reach it.
 
     `on_event` gets every message but log lines, which are logged here, and at the end {'event': 'lost', 'reason': ...},
-    from a thread of this object. The constructor raises OSError if the interpreter cannot be started. The process gets
-    a folder for temporary files (compiled steps are unpacked there), which is removed however the process ends. It logs
-    at the level that this package's loggers have when it starts. `module`: the program, as `python -m` names it.
-    `name`: of the process, for logs.
+    from a thread of this object. The constructor raises OSError if the interpreter cannot be started, and RuntimeError
+    if a thread cannot. The process gets a folder for temporary files (compiled steps are unpacked there), which is
+    removed however the process ends. It logs at the level that this package's loggers have when it starts. `module`:
+    the program, as `python -m` names it. `name`: of the process, for logs.
     """
 
     def __init__(self, python: str, on_event: Callable[[dict], None], *, module: str = 'timebill_ros.worker.main',
@@ -98,9 +101,16 @@ class WorkerProcess:
         self._channel = Channel(ours)
         self._on_event = on_event
         self._outgoing: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
-        threading.Thread(target=self._write, name=f'{name}-writer', daemon=True).start()
         self._reader = threading.Thread(target=self._read, name=f'{name}-reader', daemon=True)
-        self._reader.start()
+        try:
+            threading.Thread(target=self._write, name=f'{name}-writer', daemon=True).start()
+            self._reader.start()
+        except RuntimeError:  # there is no room for one more thread
+            self._outgoing.put(None)
+            self._channel.close()
+            self._kill_after(0.0, END_S)
+            self._scratch.cleanup()
+            raise
 
     @property
     def pid(self) -> int:
@@ -129,12 +139,14 @@ class WorkerProcess:
         reason = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
         self._on_event({'event': 'lost', 'reason': reason})
 
-    def _kill_after(self, seconds: float) -> None:
+    def _kill_after(self, seconds: float, end_s: float | None = None) -> None:
+        """Wait until the process has ended, which is killed after `seconds`, and then for `end_s` at most."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(end_s)
 
     def kill(self) -> None:
         """End the process and its children at once."""
@@ -142,8 +154,8 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the process by closing its pipe, by force after a second; return when it is gone."""
+        """End the process by closing its pipe, by force after CLOSE_S; return when it is gone, or does not end."""
         self._channel.close()
-        self._kill_after(1.0)
+        self._kill_after(CLOSE_S, END_S)
         if threading.current_thread() is not self._reader:
-            self._reader.join(2.0)
+            self._reader.join(END_S)

@@ -33,7 +33,8 @@ BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # wait before each restart since a
 class Line:
     """The node's line to that process. It has no thread and no lock; the dispatcher's thread calls it.
 
-    `start_process(on_event)` returns a WorkerProcess or something like it, and raises OSError if it cannot.
+    `start_process(on_event)` returns a WorkerProcess or something like it, and raises OSError or RuntimeError if it
+    cannot.
     `post(step, *arguments)` has the dispatcher's thread call `step`; `on_event(event)` gets there what is about goals,
     and {'event': 'lost', 'reason': ...} when the process has ended.
     """
@@ -109,7 +110,7 @@ class Line:
         self._restart_s, self._ready_by_s = math.inf, self._clock() + START_S
         try:
             self._process = self._start_process(lambda event: self._post(self._hear, generation, event))
-        except OSError as error:
+        except (OSError, RuntimeError, MemoryError) as error:  # or there is no room for a thread
             self._lose(f'worker_python {settings["worker_python"]!r} cannot be started: {error}')
             return
         self._process.send({'op': 'configure', 'url': settings['offboard_url'], 'model': settings['offboard_model'],
