@@ -21,7 +21,7 @@ import torch
 
 from timebill_ros.length import length_predictor
 from timebill_ros.length.length_distribution import LengthDistribution
-from timebill_ros.length.prediction import Prediction, PredictionExecutor
+from timebill_ros.length.prediction import Prediction, PredictionExecutor, collect
 
 LENGTHS = LengthDistribution.from_lengths([10, 30], 16, 4)
 
@@ -108,6 +108,19 @@ def test_it_runs_beside_the_calling_thread_and_one_at_a_time(run):
         future.result(timeout=30)
     assert [text for text, _ in predictor.calls] == [f'w{i}' for i in range(5)]
     assert len(set(threads)) == 1 and threads[0] is not threading.current_thread()
+
+
+def test_late_predictions_do_not_pile_up(run):
+    predictor = Predictor()
+    executor = run(predictor)
+    predictor.release.clear()
+    running = executor.submit('w0', 40)
+    assert predictor.started.wait(30)
+    assert [collect(executor.submit(f'w{i}', 40), 0.0) for i in range(1, 4)] == [None] * 3
+    assert collect(running, 0.0) is None and not running.cancelled(), 'one that has begun goes on'
+    predictor.release.set()
+    assert executor.submit('w4', 40).result(timeout=30).distribution is LENGTHS
+    assert [text for text, _ in predictor.calls] == ['w0', 'w4'], 'nothing waits for predictions that nobody wants'
 
 
 def test_a_failure_reaches_the_caller_and_the_next_prediction_works(run):

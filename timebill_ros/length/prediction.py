@@ -107,10 +107,14 @@ class PredictionExecutor:
 
 
 def collect(future: Future[Prediction], wait_s: float) -> Prediction | None:
-    """Wait for a prediction for `wait_s` seconds at most; None, and a line in the log, where it is late or failed."""
+    """Wait for a prediction for `wait_s` seconds at most; None, and a line in the log, where it is late or failed.
+
+    One that has not even begun by then is given up, so that the next one does not wait for it.
+    """
     try:
         return future.result(timeout=wait_s)
     except FutureTimeout:
+        future.cancel()
         log.info('the length prediction was late; planning with the marginal distribution')
     except Exception:
         log.exception('the length prediction failed; planning with the marginal distribution')
