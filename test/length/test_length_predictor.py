@@ -140,6 +140,7 @@ def test_a_broken_file_is_refused(copy, name):
 @pytest.mark.parametrize(('entry', 'value', 'message'), [
     ('format_version', 99, 'format version'),
     ('bucket_size', 0, 'bucket size'),
+    ('bucket_size', math.inf, 'infinity'),
     ('n_buckets', 5, 'n_buckets'),
     ('max_input_tokens', 1, 'max_input_tokens'),
     ('max_input_tokens', 'many', 'many'),

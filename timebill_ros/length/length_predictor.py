@@ -197,7 +197,7 @@ def _read_facts(path: Path) -> tuple[LengthDistribution, dict]:
             raise ValueError(f'max_input_tokens is {facts["max_input_tokens"]}, not a whole number from 2 up')
     except KeyError as error:
         raise ValueError(f'{path} lacks the entry {error}') from error
-    except (ValueError, TypeError, AttributeError) as error:  # a JSONDecodeError is a ValueError
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:  # a JSONDecodeError is a ValueError
         raise ValueError(f'{path} is not usable: {_first_line(error)}') from error
     return marginal, facts
 
