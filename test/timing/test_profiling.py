@@ -14,6 +14,7 @@
 
 """Measuring a profile: of a model that takes exactly known times on a fake clock, and of tiny real models."""
 import itertools
+import random
 import time
 from types import SimpleNamespace
 
@@ -140,6 +141,20 @@ def test_a_slow_model_spends_its_budget_on_long_prompts_and_foretells_longer_one
     for n in (802, 3002):
         assert times.prefill(n) == pytest.approx(model.times.prefill(n), rel=0.3)
         assert times.step(n) == pytest.approx(model.times.step(n), rel=0.05)
+
+
+def test_each_variant_goes_on_where_the_one_before_has_ended(bench):
+    model, behind = bench.model, []
+    model.variants, step = {'float32': None, 'int8': None, 'int4': None}, model.step
+
+    def noted(token, position):
+        behind.append(position - model.n_kv)
+        return step(token, position)
+
+    model.step = noted
+    points = profiling.visit(model, None, profiling.SHORTEST, CHUNK, random.Random(0))
+    assert behind == [0] * 3 * profiling.STEPS
+    assert [points[kind][0][0] - profiling.SHORTEST for kind in ('step', 'step:int8', 'step:int4')] == [6, 18, 30]
 
 
 def points_at(*lengths, prefill=TIMES.prefill, step=TIMES.step):

@@ -200,11 +200,12 @@ def _visit(model: CausalLM, predictor: PredictionExecutor | None, n: int, chunk_
     logits = _steps(model, sampler, logits, n, n, points, n_steps=n_steps)
     if with_draws:
         add(points, draws(logits, n))
+    n_generated = n_steps
     for variant in other_variants(model):
         model.use_variant(variant)
-        _steps(model, sampler, logits, n + n_steps, n + n_steps, points, f'step:{variant}', n_steps)
+        _steps(model, sampler, logits, n + n_generated, n + n_generated, points, f'step:{variant}', n_steps)
         model.use_variant(model.variant)
-    n_generated = n_steps * (1 + len(other_variants(model)))
+        n_generated += n_steps
     with Evictions(model, ids, reversible=True) as evictions:
         if model.supports_eviction and n > SHORTEST:
             n_keep = n // 8
