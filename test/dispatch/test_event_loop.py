@@ -40,3 +40,13 @@ def test_it_wakes_where_no_event_comes():
     assert woken.wait(10.0)
     loop.post(loop.stop)
     loop.join(10.0)
+
+
+def test_it_goes_on_where_it_cannot_be_said_how_long_to_wait(caplog):
+    woken = threading.Event()
+    loop = EventLoop('test', lambda: 1 / 0, (woken.set,))
+    loop.start()
+    assert woken.wait(10.0) and 'next timer' in caplog.text
+    loop.post(loop.stop)
+    loop.join(10.0)
+    assert not loop.is_running

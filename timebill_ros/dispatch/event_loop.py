@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 0.1  # wait where it cannot be said when the next timer is due
+
 
 def guarded(step: Callable, *arguments) -> None:
     """Run one step of a loop. A bug in it must take no goal down, nor keep the following steps from running."""
@@ -54,13 +56,21 @@ class EventLoop:
     def _run(self) -> None:
         while not self._stopping:
             try:
-                event = self._events.get(timeout=self._until_next_s())
+                event = self._events.get(timeout=self._wait_s())
             except queue.Empty:
                 event = None
             if event is not None:
                 guarded(*event)
             for follow_up in self._follow_ups:
                 guarded(follow_up)
+
+    def _wait_s(self) -> float:
+        """Return for how many seconds to wait, also where a bug keeps that from being found out."""
+        try:
+            return self._until_next_s()
+        except Exception:
+            log.exception('the next timer of the dispatcher is not known')
+            return RETRY_S
 
     @property
     def is_running(self) -> bool:
