@@ -107,6 +107,18 @@ def test_it_can_give_way_again(harness):
     assert harness.worker.ids('resume') == ['goal 0'] * 2 and job.timing.preemptions == 2
 
 
+def test_how_fast_it_is_decoded_does_not_count_what_it_gave_way_for(harness):
+    job = running(harness)
+    harness.advance(1.0)
+    harness.worker.text(job, 'more ', 13)
+    harness.sync()
+    urgent = harness.submit(30.0, priority=1)
+    gives_way(harness, job)
+    harness.advance(0.9)
+    ends(harness, urgent)
+    assert job.tokens_per_s == pytest.approx(10.0)
+
+
 def test_those_that_gave_way_last_go_on_first_and_before_all_that_would_not_have_stopped_them(harness):
     first, second = put_aside(harness, by=3)
     third = harness.submit(30.0, priority=5)

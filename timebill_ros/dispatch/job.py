@@ -133,6 +133,7 @@ class Job:
         self.started_s += away_s
         self.planned_s += away_s
         self.first_text = self.first_text[0] + away_s, self.first_text[1]
+        self.last_text_s += away_s
 
     def start_anew(self) -> None:
         """Account for a goal that gave way before it had any text, and whose worker was lost: it waits again."""
@@ -195,7 +196,7 @@ class Job:
     def complete(self, timing: Timing, now: float) -> None:
         """Fill in what the node knows better than the worker, of a goal that ends now."""
         request = self.request
-        if self.is_aside and timing is self.timing:
+        if self.is_aside and timing.paused_s == self.timing.paused_s:  # an account of the worker's has it already
             timing.paused_s += now - self.aside_since_s
         if self.promise is not Verdict.UNKNOWN:
             timing.verdict = self.promise

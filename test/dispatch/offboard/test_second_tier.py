@@ -328,11 +328,14 @@ def test_an_end_on_board_does_not_wait_for_a_server_that_is_not_expected_in_time
 
 def test_a_goal_that_gives_way_to_others_may_be_answered_by_the_server(harness):
     harness.dispatcher.settings['preempt'] = 'priority'
+    harness.dispatcher._times.pauses = [(0, 0.5)]
     aside = harness.ask(100.0)
+    harness.submit(100.0, priority=1)
     harness.worker.say({'event': 'paused', 'id': aside.request.request_id})
-    harness.sync()
+    harness.advance(2.0)
     harness.server_ends(aside)
     assert end_of(aside)[2] == 'the better answer' and aside.timing.tier is Tier.OFFBOARD
+    assert (aside.timing.preemptions, aside.timing.paused_s) == (1, 2.0)
 
 
 def test_a_late_goal_of_skip_next_goes_on_on_board_alone(harness):
