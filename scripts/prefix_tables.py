@@ -87,7 +87,20 @@ def promises(row: dict) -> str:
     return (f'Promises on {row["goals"]} goals of which {percent(row["reused_share"])} of the tokens were reused: '
             f'{row["promised"]} promised, {row["missed"]} of them missed ({percent(row["missed_share"], 1)}, 95 % '
             f'interval {percent(row["interval"][0], 1)} to {percent(row["interval"][1], 1)}; '
-            f'{percent(row["aimed_at"])} are aimed at), {row["beyond_wcet"]} beyond their estimated worst case.')
+            f'{percent(row["aimed_at"])} are aimed at). {row["beyond_wcet"]} of them took longer than the worst case '
+            'that was told with the promise: it is told at the [level](concepts.md#promises-and-misses) that kept '
+            'promises have raised, and what is planned anew while an answer grows makes up for it.')
+
+
+def load(data: dict, where: str) -> str:
+    """Return what thousands of goals of mixed prefixes leave of memory, invariants and answers."""
+    endings = ', '.join(f'{n:,} {name}' for name, n in data['endings'].items())
+    return (f'{where}. {data["goals"]:,} goals, one after the other, whose prompts share any beginning with any other, '
+            f'and a store of {data["store_tokens"]:,} tokens, too small for them: {percent(data["reused_share"])} of '
+            f'the tokens were reused. {data["preemptions"]:,} times a goal gave way. Cache and store were checked '
+            f'{data["checks"]:,} times, without a fault. {data["same"]} of {data["compared"]} answers, drawn at random, '
+            f'are those from nothing. Between the first and the last third of the run, without its first quarter, '
+            f'memory grew by {data["grown_mb"]:+.1f} MB. How answers ended: {endings}.')
 
 
 def ends(row: dict) -> str:
