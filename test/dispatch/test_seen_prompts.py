@@ -14,6 +14,7 @@
 
 """How much of a prompt the node takes for known, from texts alone."""
 import gc
+from collections import OrderedDict
 
 import pytest
 
@@ -75,3 +76,20 @@ def test_another_request_in_the_same_place_of_memory_is_another_prompt():
     seen.add(prompt(MAP))
     for i in range(50):  # a freed request's identity is soon another's
         assert seen.common(prompt(f'{i}' + MAP)) == 0 and seen.common(prompt(MAP)) == 4 * CHARACTERS
+
+
+def test_nothing_is_compared_again_until_another_prompt_was_seen():
+    """Every event asks for all goals that wait, however long their prompts are."""
+    class Counting(OrderedDict):
+        asked = 0
+
+        def __contains__(self, block):
+            Counting.asked += 1
+            return super().__contains__(block)
+
+    seen, request = SeenPrompts(), prompt(MAP)
+    seen._seen = Counting()
+    for blocks in (0, 4):
+        assert [seen.common(request) for _ in range(100)] == [blocks * CHARACTERS] * 100
+        seen.add(prompt(MAP + 'go'))
+    assert Counting.asked == 1 + 4

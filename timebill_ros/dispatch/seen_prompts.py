@@ -26,16 +26,26 @@ MOST_BLOCKS = 1 << 15
 MOST_CHAINS = 128  # requests whose hashes are at hand, because every event asks for all that wait
 
 
+class _Chain:
+    """The hashes of a prompt, and how much of it was seen when that was worked out last."""
+
+    def __init__(self, blocks: list[int]):
+        self.blocks = blocks
+        self.common, self.as_of = 0, -1  # characters; after how many prompts were added, -1: never
+
+
 class SeenPrompts:
     """Tells how much of a prompt was the beginning of an earlier one. No text is kept, only hashes of blocks."""
 
     def __init__(self):
         self._seen: OrderedDict[int, None] = OrderedDict()  # by hash of a block and all before it, the latest last
-        self._chains: OrderedDict[int, tuple[weakref.ref, list[int]]] = OrderedDict()  # by identity of a request
+        self._added = 0  # prompts
+        self._chains: OrderedDict[int, tuple[weakref.ref, _Chain]] = OrderedDict()  # by identity of a request
 
     def add(self, request: Request) -> None:
         """Take note of a prompt that the worker has read."""
-        for block in self._chain(request):
+        self._added += 1
+        for block in self._chain(request).blocks:
             self._seen[block] = None
             self._seen.move_to_end(block)
         while len(self._seen) > MOST_BLOCKS:
@@ -43,18 +53,17 @@ class SeenPrompts:
 
     def common(self, request: Request) -> int:
         """Return how many characters of a prompt, from its beginning, were seen before; at most its own."""
-        n = 0
-        for block in self._chain(request):
-            if block not in self._seen:
-                break
-            n += 1
-        return min(n * CHARACTERS, request.characters)
+        chain = self._chain(request)
+        if chain.as_of != self._added:  # otherwise nothing has changed, and every event asks for all that wait
+            n = next((n for n, block in enumerate(chain.blocks) if block not in self._seen), len(chain.blocks))
+            chain.common, chain.as_of = min(n * CHARACTERS, request.characters), self._added
+        return chain.common
 
-    def _chain(self, request: Request) -> list[int]:
+    def _chain(self, request: Request) -> _Chain:
         known = self._chains.get(id(request))
         if known is not None and known[0]() is request:
             return known[1]
-        chain = list(_hashes(request))
+        chain = _Chain(list(_hashes(request)))
         self._chains[id(request)] = weakref.ref(request), chain
         while len(self._chains) > MOST_CHAINS:
             self._chains.popitem(last=False)
