@@ -15,7 +15,7 @@
 """The outcomes that the node gives itself: each has a code, a sentence, and the text that the strategy keeps."""
 import pytest
 
-from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
+from timebill_ros.codes import ErrorCode, FinishReason, Part, Strategy, Verdict
 from timebill_ros.dispatch import endings
 from timebill_ros.dispatch.job import Job
 from timebill_ros.request import Outcome, Request
@@ -114,3 +114,18 @@ def test_a_goal_that_the_node_gives_up_keeps_its_text_whatever_the_strategy():
     outcome = endings.given_up(make_job(strategy=KILL), ErrorCode.INACTIVE, 'deactivated')
     assert (outcome.error_code, outcome.error_msg, outcome.text) == (ErrorCode.INACTIVE, 'deactivated', 'so far')
     assert outcome.timing.verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize('strategy', [KILL, TRUNCATE])
+def test_what_was_thought_is_kept_as_the_text_is(strategy):
+    job = make_job(strategy=strategy)
+    job.beside[Part.REASONING] = '\nhm, '
+    kept = 'hm,' if strategy is TRUNCATE else ''
+    for outcome in (endings.overdue(job, 1004.96), endings.lost(job, 'why'), endings.unreadable(job, ValueError('x'))):
+        assert outcome.reasoning == kept
+    assert endings.given_up(job, ErrorCode.INACTIVE, 'why').reasoning == 'hm,'
+    told = Outcome(ErrorCode.CANCELED, 'canceled', '', FinishReason.CANCELED, reasoning='hm, yes')
+    job.preempted_by = 'goal b took its place'
+    assert endings.stopped(job, told).reasoning == (kept and 'hm, yes') and endings.stopped(job).reasoning == kept
+    job.canceled = True
+    assert endings.stopped(job, told).reasoning == 'hm, yes' and endings.stopped(job).reasoning == 'hm,'

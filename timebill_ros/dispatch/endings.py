@@ -23,9 +23,9 @@ import logging
 from dataclasses import replace
 
 from timebill_ros import overrun
-from timebill_ros.codes import ErrorCode, FinishReason
+from timebill_ros.codes import ErrorCode, FinishReason, Part
 from timebill_ros.dispatch.job import Job
-from timebill_ros.request import Outcome, Request
+from timebill_ros.request import Outcome, Request, Timing
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +75,23 @@ def took_its_place(by: Request, now: float) -> str:
     return f'goal {by.request_id} of priority {by.priority}, due in {by.deadline_s - now:.3f} s, took its place'
 
 
+def _thought(job: Job) -> str:
+    """Return what was written so far in the goal's thinking section."""
+    return job.beside.get(Part.REASONING, '').strip()
+
+
+def _interrupted(job: Job, code: ErrorCode, message: str, text: str, timing: Timing, reasoning: str) -> Outcome:
+    outcome = overrun.interrupt(job.request, code, message, text, timing)
+    return outcome if overrun.of(job.request).cut_is_lost else replace(outcome, reasoning=reasoning)
+
+
 def stopped(job: Job, reported: Outcome | None = None) -> Outcome:
     """Return the outcome of a goal that was canceled or preempted; `reported`: the worker's account, if it came."""
-    text, timing = (reported.text, reported.timing) if reported else (job.text, job.timing)
+    text, timing, reasoning = (reported.text, reported.timing, reported.reasoning) if reported else \
+        (job.text, job.timing, _thought(job))
     if job.preempted_by and not job.canceled:
-        return overrun.interrupt(job.request, ErrorCode.PREEMPTED, job.preempted_by, text, timing)
-    outcome = overrun.settle(job.request, FinishReason.CANCELED, text, timing)
+        return _interrupted(job, ErrorCode.PREEMPTED, job.preempted_by, text, timing, reasoning)
+    outcome = overrun.settle(job.request, FinishReason.CANCELED, text, timing, reasoning=reasoning)
     return replace(outcome, error_msg=job.cancel_reason) if job.cancel_reason else outcome
 
 
@@ -96,25 +107,24 @@ def overdue(job: Job, now: float) -> Outcome:
         return left_aside(job)
     if now >= job.stop_by_s:
         return stopped(job)
-    return overrun.settle(job.request, FinishReason.DEADLINE, job.text, job.timing)
+    return overrun.settle(job.request, FinishReason.DEADLINE, job.text, job.timing, reasoning=_thought(job))
 
 
 def given_up(job: Job, code: ErrorCode, message: str) -> Outcome:
     """Return the outcome of a running goal that the node gives up, with the text so far."""
-    return Outcome(code, message, job.text, FinishReason.ERROR, job.timing)
+    return Outcome(code, message, job.text, FinishReason.ERROR, job.timing, reasoning=_thought(job))
 
 
 def lost(job: Job, reason: str) -> Outcome:
     """Return the outcome of a goal whose worker ended while the goal ran."""
-    return overrun.interrupt(job.request, ErrorCode.WORKER_LOST,
-                             f'the inference process ended ({reason}) after {job.n_tokens} tokens', job.text,
-                             job.timing)
+    message = f'the inference process ended ({reason}) after {job.n_tokens} tokens'
+    return _interrupted(job, ErrorCode.WORKER_LOST, message, job.text, job.timing, _thought(job))
 
 
 def unreadable(job: Job, error: Exception) -> Outcome:
     """Return the outcome of a goal that ended with a message of the worker that holds no outcome."""
-    return overrun.interrupt(job.request, ErrorCode.UNKNOWN, 'the inference process sent a result that cannot be: '
-                             f'{type(error).__name__}: {error}', job.text, job.timing)
+    return _interrupted(job, ErrorCode.UNKNOWN, 'the inference process sent a result that cannot be: '
+                        f'{type(error).__name__}: {error}', job.text, job.timing, _thought(job))
 
 
 def received(job: Job, event: dict) -> tuple[Outcome, float | None]:
