@@ -98,8 +98,8 @@ def load(data: dict, where: str) -> str:
     return (f'{where}. {data["goals"]:,} goals, one after the other, whose prompts share any beginning with any other, '
             f'and a store of {data["store_tokens"]:,} tokens, too small for them: {percent(data["reused_share"])} of '
             f'the tokens were reused. {data["preemptions"]:,} times a goal gave way. Cache and store were checked '
-            f'{data["checks"]:,} times, without a fault. {data["same"]} of {data["compared"]} answers, drawn at random, '
-            f'are those from nothing. Between the first and the last third of the run, without its first quarter, '
+            f'{data["checks"]:,} times, without a fault. {data["same"]} of {data["compared"]} answers, drawn at '
+            f'random, are those from nothing. Between the first and the last third of the run, without its first quarter, '
             f'memory grew by {data["grown_mb"]:+.1f} MB. How answers ended: {endings}.')
 
 
