@@ -99,8 +99,8 @@ def load(data: dict, where: str) -> str:
             f'and a store of {data["store_tokens"]:,} tokens, too small for them: {percent(data["reused_share"])} of '
             f'the tokens were reused. {data["preemptions"]:,} times a goal gave way. Cache and store were checked '
             f'{data["checks"]:,} times, without a fault. {data["same"]} of {data["compared"]} answers, drawn at '
-            f'random, are those from nothing. Between the first and the last third of the run, without its first quarter, '
-            f'memory grew by {data["grown_mb"]:+.1f} MB. How answers ended: {endings}.')
+            'random, are those from nothing. Between the first and the last third of the run, without its first '
+            f'quarter, memory grew by {data["grown_mb"]:+.1f} MB. How answers ended: {endings}.')
 
 
 def ends(row: dict) -> str:

@@ -13,6 +13,7 @@
 # limitations under the License.
 
 """Plans made again while decoding: on a device that slows down, for an answer that grows longer than predicted."""
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -20,11 +21,16 @@ from engine_bench import N_X, Bench
 from mock_model import TIMES
 
 from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
+from timebill_ros.deadline import Deadline
+from timebill_ros.inference.control import Control
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.planning import paper_rule, solver
 from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.quality_table import QualityTable
+from timebill_ros.planning.replan import Replanner
 from timebill_ros.planning.tracker import Tracker
+from timebill_ros.request import Plan, Timing
+from timebill_ros.timing.step_time import StepTime
 
 LONG = bytes(97 + i % 26 for i in range(80))  # 80 tokens, then the end of text
 TIGHT = 1.65  # 81 tokens take 1.57 s with the whole cache, prefill 0.11 s
@@ -203,3 +209,15 @@ def test_every_budget_is_kept_with_plans_made_again(strategy):
             outcome = bench.run(hundredths / 100, strategy=strategy)
             assert bench.lateness_s <= 0.021 * slow
             assert outcome.timing.kept_tokens >= 50
+
+
+def test_the_worst_case_that_is_told_leaves_out_the_time_for_which_others_ran():
+    plan = Plan(Verdict.FITS, 10, 10, 0.0, 20, 5, 8, 9, decode_wcet_s=2.0, decode_expected_s=1.0)
+    planner = SimpleNamespace(times_of=lambda *kind: SimpleNamespace(steps=StepTime(0.0, 0.01)),
+                              revise=lambda plan, *known: replace(plan, decode_wcet_s=3.0))
+    known = SimpleNamespace(look_tokens=8, sampling='greedy', bounds=SimpleNamespace(timing_factor=1.0))
+    control = Control(Deadline(100.0, lambda: 20.0))
+    look = Replanner(None, planner, known, plan=plan, timing=Timing(prompt_tokens=10, kept_tokens=10, paused_s=12.0),
+                     control=control, started_s=5.0, evictions=SimpleNamespace(most=0))
+    assert look(8, 17, 0.01) == 17
+    assert control.revised[1].wcet_s == 20.0 - 5.0 - 12.0 + 3.0

@@ -30,7 +30,7 @@ from timebill_ros.request import Plan, Timing
 class Replanner:
     """Looks at one request's plan again whenever the token loop calls it, and evicts, or brings back, as that says.
 
-    `started_s`: the instant from which the WCET is counted. `drops`: whether to set `control.dropped` where not even
+    `started_s`: the instant from which the WCET is counted, pauses left out. `drops`: whether to set `control.dropped` where not even
     the predicted length fits any more. A new plan is put into `control.revised`, for another thread to send.
     `remaining`: returns the distribution of the whole length after so many tokens, see RemainingLength; None: it stays
     what it was before the first one. `since`: the tokens when decoding began, the first of the answer included.
@@ -81,7 +81,7 @@ class Replanner:
         told = replace(timing)
         told.set_plan(revised)
         told.generated_tokens = n
-        told.wcet_s = control.deadline.clock() - self.started_s + revised.decode_wcet_s
+        told.wcet_s = control.deadline.clock() - timing.paused_s - self.started_s + revised.decode_wcet_s
         control.revised = (revised, told)
         return n_kv
 
