@@ -30,10 +30,10 @@ from timebill_ros.request import Plan, Timing
 class Replanner:
     """Looks at one request's plan again whenever the token loop calls it, and evicts, or brings back, as that says.
 
-    `started_s`: the instant from which the WCET is counted, pauses left out. `drops`: whether to set `control.dropped` where not even
-    the predicted length fits any more. A new plan is put into `control.revised`, for another thread to send.
-    `remaining`: returns the distribution of the whole length after so many tokens, see RemainingLength; None: it stays
-    what it was before the first one. `since`: the tokens when decoding began, the first of the answer included.
+    `started_s`: the instant from which the WCET is counted, pauses left out. `drops`: whether to set `control.dropped`
+    where not even the predicted length fits any more. A new plan is put into `control.revised`, for another thread to
+    send. `remaining`: returns the distribution of the whole length after so many tokens, see RemainingLength; None: it
+    stays what it was before the first one. `since`: the tokens when decoding began, the first of the answer included.
     `evictions`: the request's; None: what is evicted stays gone.
     """
 
