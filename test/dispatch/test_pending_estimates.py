@@ -16,7 +16,7 @@
 from concurrent.futures import Future
 
 import pytest
-from fake_worker import planned
+from fake_worker import READY, planned
 
 from timebill_ros.codes import ErrorCode, GoalError, Verdict
 from timebill_ros.dispatch.bound_estimate import Estimate
@@ -24,8 +24,8 @@ from timebill_ros.dispatch.pending_estimates import ESTIMATE_TIMEOUT_S
 from timebill_ros.request import to_dict
 
 
-def estimate(harness) -> Future:
-    future = harness.dispatcher.estimate(harness.job().request)
+def estimate(harness, *budget_s, **request) -> Future:
+    future = harness.dispatcher.estimate(harness.job(*budget_s, **request).request)
     harness.sync()
     return future
 
@@ -101,6 +101,19 @@ def test_an_estimate_delays_no_goal_and_is_made_in_the_node_meanwhile(harness, b
     assert made.verdict is not Verdict.INFEASIBLE or after is not silent
     assert made.wcet_without_eviction_s == pytest.approx(0.8 + 9.8)
     assert before is not None or after is lost or [m['op'] for m in harness.worker.sent].count('estimate') == 1
+
+
+def test_while_the_worker_restarts_nothing_is_said_to_fit_for_sure(harness):
+    """No start of it need be as quick as those before."""
+    restarting(harness)
+    harness.sync()
+    future, waiting = estimate(harness, 100.0, max_new_tokens=9), harness.submit(100.0)
+    assert (future.result(0).verdict, future.result(0).waiting_s) == (Verdict.AT_RISK, 0.0)
+    assert waiting.timing.verdict is Verdict.AT_RISK and waiting.outcome is None
+    harness.worker.say(READY)
+    harness.sync()
+    assert waiting.timing.verdict is Verdict.UNKNOWN, 'it runs'
+    assert estimate(harness, 1000.0, max_new_tokens=9).result(0).verdict is Verdict.FITS
 
 
 def test_an_estimate_hangs_nobody(harness):

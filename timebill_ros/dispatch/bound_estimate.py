@@ -63,7 +63,7 @@ class Estimate:
 
 
 class Waiting(NamedTuple):
-    """Seconds until a request could start: as expected, and in the worst case."""
+    """Seconds until a request could start: as expected, and in the worst case; infinite where nothing bounds that."""
 
     expected_s: float
     worst_s: float
@@ -253,4 +253,5 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting) ->
         n_keep = n_min if n_keep is None else n_keep
     return Estimate(verdict, n_x, n_hat, n_w, prefill_s + reserve_s + decode_s(n_x, n_w, caution),
                     prefill_s + reserve_s + decode_s(n_keep, n_w, caution), 1 - n_keep / n_x,
-                    waiting_s=waiting.worst_s, is_from_bound=True)
+                    waiting_s=waiting.worst_s if math.isfinite(waiting.worst_s) else waiting.expected_s,
+                    is_from_bound=True)

@@ -195,7 +195,7 @@ class Dispatcher:
         """Return when the running goal makes room."""
         if self._begun.running:
             return blocked_by(self._begun.running, self._clock(), self._times)
-        return Blocking.at(self._supervisor.free_from_s())
+        return Blocking.at(self._supervisor.free_from_s(), is_sure=self.is_ready)
 
     def _starts_now(self) -> bool:
         """Whether a goal may be given to the worker."""

@@ -170,9 +170,9 @@ class Blocking:
     worst_s: float
 
     @staticmethod
-    def at(instant_s: float) -> Blocking:
-        """Say that it can start at this instant."""
-        return Blocking(instant_s, instant_s, instant_s)
+    def at(instant_s: float, *, is_sure: bool = True) -> Blocking:
+        """Say that it can start at this instant, or where that is not sure, whenever after it in the worst case."""
+        return Blocking(instant_s, instant_s, instant_s if is_sure else math.inf)
 
 
 def blocked_by(running: Job, now: float, times: ServiceTimes) -> Blocking:
