@@ -62,15 +62,25 @@ def test_a_cut_answer_says_only_that_it_was_longer():
 
 def test_answers_that_were_all_cut_early_leave_the_length_unknown():
     """Or goals with more time would be refused for the middle of the prior, and nothing would ever correct that."""
-    found = observed(*[5] * 30, whole=False)
+    found, known = observed(*[5] * 30, whole=False), []
     assert found.distribution(500, 256).median() > 100 and not found.are_known(500, 256)
     for _ in range(5):
         found.observe(500, 256, 10, whole=True)
-    assert found.are_known(500, 256), 'none of those that came further was cut'
+        known.append(found.are_known(500, 256))
+    assert known == [False, False, True, True, True] and found.distribution(500, 256).median() <= 12
     for _ in range(10):
         found.observe(500, 256, 20, whole=False)
     assert not found.are_known(500, 256), 'most go on after 10 tokens, for nobody knows how long'
+    found.observe(500, 256, 100, whole=True)
+    assert not found.are_known(500, 256), 'a single one tells little of all those that were cut at 20'
     assert observed(*[256] * 30, whole=False).are_known(500, 256), 'these came to the limit'
+
+
+def test_where_none_was_cut_the_weight_of_similar_goals_decides():
+    draw = np.random.default_rng(1)
+    for n in (4, 5, 6, 12, 256):
+        found = observed(*draw.integers(1, 256, n).tolist())
+        assert found.are_known(500, 256) == (found._weights(500, 256).sum() >= ENOUGH) == (n > 5)
 
 
 def test_an_answer_that_ran_to_this_goals_limit_is_as_long_as_that_and_no_longer():

@@ -53,19 +53,29 @@ def proper(cdf: np.ndarray) -> np.ndarray:
     return (rising + falling) / 2
 
 
-def survival(lengths: np.ndarray, whole: np.ndarray, weights: np.ndarray, edges: np.ndarray,
-             prior: float = PRIOR_WEIGHT) -> np.ndarray:
+def product_limit(lengths: np.ndarray, whole: np.ndarray, weights: np.ndarray
+                  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return, for responses [n] in the order of their lengths, the length, the weight that came so far, and S.
+
+    S is the share that goes on after the response (Kaplan and Meier, 1958): one that was cut hands its weight on to all
+    that came further. lengths, whole, weights [n]: see `Labels`; the longest ones weigh something.
+    """
+    order = np.lexsort((~whole, lengths))  # of equal lengths, the cut ones last: they are longer
+    shares = weights[order]
+    at_risk = np.cumsum(shares[::-1])[::-1]
+    ended = np.where(whole[order], shares, 0.0)
+    return lengths[order], at_risk, np.cumprod(1 - ended / at_risk)
+
+
+def survival(lengths: np.ndarray, whole: np.ndarray, weights: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return the share [k] of responses that go on after each of the ascending `edges` [k], in tokens.
 
-    lengths, whole, weights [n]: of responses, see `Labels`. `prior` more are spread evenly over the buckets, and end at
-    their edges. One that was cut hands its weight on to all that came further (Kaplan and Meier, 1958).
+    lengths, whole, weights [n]: of responses, see `Labels`. PRIOR_WEIGHT more are spread evenly over the buckets, and
+    end at their edges.
     """
-    at, ends = np.concatenate([lengths, edges]), np.concatenate([whole, np.ones(len(edges), dtype=bool)])
-    shares = np.concatenate([weights, np.full(len(edges), prior / len(edges))])
-    order = np.lexsort((~ends, at))  # of equal lengths, the cut ones last: they are longer
-    at, ends, shares = at[order], ends[order], shares[order]
-    at_risk = np.cumsum(shares[::-1])[::-1]
-    goes_on = np.cumprod(1 - np.divide(shares, at_risk, out=np.zeros(len(at)), where=ends & (shares > 0)))
+    k = len(edges)
+    at, _, goes_on = product_limit(np.concatenate([lengths, edges]), np.concatenate([whole, np.ones(k, dtype=bool)]),
+                                   np.concatenate([weights, np.full(k, PRIOR_WEIGHT / k)]))
     return goes_on[np.searchsorted(at, edges, side='right') - 1]
 
 

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from timebill_ros.length.label_grid import survival
+from timebill_ros.length.label_grid import product_limit, survival
 from timebill_ros.length.length_distribution import LengthDistribution
 
 KEPT = 256  # responses; the oldest one is forgotten
@@ -59,12 +59,14 @@ class ObservedLengths:
     def are_known(self, prompt_tokens: int, n_goal: int) -> bool:
         """Return whether enough similar goals were seen for their lengths to say something.
 
-        Half of them must have ended, as far as that is known: the middle of answers that were all cut is the prior's.
+        Enough of them must have come to where half have ended. Where most were cut before, the middle is the prior's.
         """
         weights = self._weights(prompt_tokens, n_goal)
         if weights.sum() < ENOUGH:
             return False
-        return float(survival(*self._came(n_goal), weights, np.array([n_goal]), prior=0.0)[0]) <= 0.5
+        lengths, came_so_far, goes_on = product_limit(*self._came(n_goal), weights)
+        middle = lengths[goes_on <= 0.5]
+        return len(middle) > 0 and bool(came_so_far[lengths == middle[0]][0] >= ENOUGH / 2)
 
     def _came(self, n_goal: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the lengths, at most `n_goal`, and whether each ended by then.
