@@ -85,6 +85,21 @@ def test_service_times_follow_the_profile_and_finished_goals(characters, least_s
     assert times.usual_s(request(characters=characters)) == pytest.approx(usual_s)
 
 
+def test_what_a_template_writes_around_short_messages_is_not_taken_for_their_text():
+    def chat(characters):
+        return Request('id', 0.0, 10.0, messages=[{'role': 'user', 'content': 'x' * characters}])
+
+    times = ServiceTimes()
+    times.ready({'prefill': [(0, 0.0), (1000, 100.0)], 'costs': {'template_tokens': 30, 'message_tokens': 4}})
+    assert times.needed_s(chat(40), complete=True) == 0.0, 'nothing is known'
+    times.observe(chat(40), Outcome(finish_reason=FinishReason.EOS, timing=Timing(prompt_tokens=40, decode_s=2.0)))
+    assert times.usual_s(chat(40)) == pytest.approx(4.0 + 2.0)
+    assert times.least_s(chat(2000)) == pytest.approx(0.5 * 50.0)
+    assert times.usual_s(chat(2000)) == pytest.approx(50.0 + 3.0 + 2.0)
+    assert times.needed_s(chat(2000), complete=False) == pytest.approx(50.0 + 3.0)
+    assert times.usual_s(request(characters=2000)) == pytest.approx(50.0 + 2.0)
+
+
 def test_a_cut_answer_says_nothing_of_lengths():
     times = learned()
     times.observe(request(), Outcome(text='cut', finish_reason=FinishReason.DEADLINE,

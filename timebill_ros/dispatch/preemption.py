@@ -45,9 +45,8 @@ def _due_s(request: Request) -> float:
 
 def _is_feasible(job: Job, running: Job, waiting: WaitingGoals, times: ServiceTimes, now: float) -> bool:
     """Whether the goal could make its deadline if the running one stopped now."""
-    known = running.timing.prompt_tokens  # 0 before its plan
-    needed_s = times.needed_s(job.request, complete=overrun.of(job.request).cut_is_lost,
-                              tokens_per_character=known / max(1, running.request.characters))
+    known = times.per_character(running.request, running.timing.prompt_tokens)  # 0 before its plan
+    needed_s = times.needed_s(job.request, complete=overrun.of(job.request).cut_is_lost, tokens_per_character=known)
     return waiting.starts_s(job, now + times.pause_s(running)) + needed_s < _due_s(job.request)
 
 

@@ -51,7 +51,8 @@ class ServiceTimes:
 
     `prefill` is the profile's table of (prompt tokens, seconds), ascending. Tokens per character and the time to decode
     an answer (of goals of the same kind, see decode_times.py) are measured on the last `window` goals that finished.
-    Until one has, every estimate is 0.
+    Until one has, every estimate is 0. What the template writes around messages is no part of their tokens per
+    character: around short ones it is most of the prompt, and long ones have hardly more of it.
 
     A prompt that begins like an earlier one is read from where they differ, if the worker `reuses` what it has read.
     How much of the common beginning that came to is measured too; until it was, only `least_s` counts on it.
@@ -63,6 +64,7 @@ class ServiceTimes:
         self.prefill: Sequence[tuple[int, float]] = ()
         self.reuses = False
         self.pauses: Sequence[tuple[int, float]] = ()  # as `prefill`, see pause_s; empty: no goal can give way
+        self._template = (0, 0, 0)  # tokens that it writes, at most: once, for each message, around tools
         self._pinned = 0  # characters of the longest prompt that the worker never forgets
         self._seen = SeenPrompts()
         self._tokens: deque[float] = deque(maxlen=self.window)  # per character of the prompt
@@ -77,6 +79,8 @@ class ServiceTimes:
         self.prefill = [(n, seconds) for n, seconds in event['prefill']]
         self.reuses = event.get('reuses', False)
         self.pauses = [(n, seconds) for n, seconds in event.get('pauses', [])]
+        costs = event.get('costs', {})
+        self._template = tuple(costs.get(f'{name}_tokens', 0) for name in ('template', 'message', 'tools'))
         self._pinned = event.get('pinned_characters', 0)
         self._seen = SeenPrompts()  # a new worker has read nothing
 
@@ -88,7 +92,7 @@ class ServiceTimes:
         """Learn from a goal that has ended, if it got as far as its prefill or its natural end."""
         timing = outcome.timing
         if timing.prompt_tokens > 0:
-            self._tokens.append(timing.prompt_tokens / max(1, request.characters))
+            self._tokens.append(self.per_character(request, timing.prompt_tokens))
             self._fewest, self._usual = min(self._tokens), median(self._tokens)
         if timing.kept_tokens > 0 and self.reuses:  # the prompt was read as a whole
             if common := self._seen.common(request):
@@ -101,9 +105,24 @@ class ServiceTimes:
             self._whole.append(sum(filter(lambda seconds: seconds > 0, (timing.prefill_s, timing.eviction_s,
                                                                         timing.decode_s))))
 
+    def per_character(self, request: Request, prompt_tokens: int) -> float:
+        """Return how many tokens a character of a prompt's own texts has, at least, where the prompt has so many."""
+        return max(0, prompt_tokens - self._around(request)) / max(1, request.characters)
+
+    def _around(self, request: Request) -> int:
+        """Return how many tokens the template writes around the texts of a prompt, at most."""
+        once, each, tools = self._template
+        n = len(request.messages)
+        return once + each * (n - 1) + (tools if request.tools else 0) if n else 0
+
     def _new(self, request: Request, share: float) -> float:
         """Return the characters of a prompt that are to be read where this share of a common beginning is reused."""
         return request.characters - share * self._seen.common(request) if self.reuses else request.characters
+
+    def _prefill_s(self, request: Request, rate: float) -> float:
+        """Return the expected seconds of the prefill; `rate`: tokens per character."""
+        new = self._new(request, self._usual_reused) / max(1, request.characters)
+        return _interpolated(self.prefill, new * (rate * request.characters + self._around(request)))
 
     def least_s(self, request: Request) -> float:
         """Return a lower estimate of the prefill, in seconds; 0 while nothing is known.
@@ -118,8 +137,7 @@ class ServiceTimes:
         """Return the expected seconds of prefill and decoding together; 0 while nothing is known."""
         if not self._tokens:
             return 0.0
-        prefill_s = _interpolated(self.prefill, self._usual * self._new(request, self._usual_reused))
-        return prefill_s + self._decode.usual_s(request)
+        return self._prefill_s(request, self._usual) + self._decode.usual_s(request)
 
     @property
     def answer_s(self) -> float:
@@ -135,10 +153,10 @@ class ServiceTimes:
         """Return the seconds after which a goal can have an answer; 0 while nothing is known.
 
         These are the expected prefill and, where only a `complete` answer counts, the quickest decoding seen lately.
-        `tokens_per_character`: what to assume before a goal has finished.
+        `tokens_per_character`: what to assume before a goal has finished; 0: nothing is known.
         """
-        new = self._new(request, self._usual_reused)
-        prefill_s = _interpolated(self.prefill, (self._usual or tokens_per_character) * new)
+        rate = self._usual if self._tokens else tokens_per_character
+        prefill_s = self._prefill_s(request, rate) if self._tokens or rate else 0.0
         return prefill_s + (self._decode.quickest_s if complete else 0.0)
 
     def pause_s(self, job: Job) -> float:
