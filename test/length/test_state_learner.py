@@ -119,6 +119,14 @@ def test_the_last_goals_decide_once_enough_were_compared():
     assert learner.head_is_used
 
 
+def test_nothing_is_sure_where_most_answers_were_cut():
+    robot = Robot()
+    robot.ask(FEWEST + ENOUGH + 5, limit=14)
+    assert len(robot.learner._gains) >= ENOUGH and not robot.learner.is_sure
+    robot.ask(ENOUGH + 10)
+    assert robot.learner.is_sure
+
+
 def test_a_state_that_is_not_finite_predicts_nothing():
     learner = StateLearner(4, 1)
     assert learner.predict(np.array([1.0, np.nan, 0, 0]), LengthDistribution.point(5)) is None

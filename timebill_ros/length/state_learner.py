@@ -75,6 +75,7 @@ class StateLearner:
         self._path, self._model = path, model
         self._fitted = self._saved = 0  # of `labels.seen`
         self._gains: deque[float] = deque(maxlen=RECENT)  # tokens of CRPS by which the head was better
+        self._ended: deque[bool] = deque(maxlen=RECENT)  # whether the answers that this compares ended by themselves
         self._fit: Future | None = None
         # Made now, so that it gets neither a real-time priority that the worker takes later nor a request's time.
         self._executor = ThreadPoolExecutor(1, 'state-learner', initializer=_give_way)
@@ -89,8 +90,11 @@ class StateLearner:
 
     @property
     def is_sure(self) -> bool:
-        """Whether so many predictions were compared with the answers that goals may be refused for one."""
-        return len(self._gains) >= ENOUGH
+        """Whether so many predictions were compared with the answers that goals may be refused for one.
+
+        Where most answers were cut, nobody knows how long they are: all that was compared is that they are longer.
+        """
+        return len(self._gains) >= ENOUGH and 2 * sum(self._ended) >= len(self._ended)
 
     def predict(self, state: np.ndarray, marginal: LengthDistribution) -> StatePrediction | None:
         """Predict the length of the response to a prompt with the hidden state [H].
@@ -115,6 +119,7 @@ class StateLearner:
         if prediction.cdfs is not None:
             head, marginal = (crps_of(cdf, prediction.bucket_size, n, whole=whole) for cdf in prediction.cdfs)
             self._gains.append(marginal - head)
+            self._ended.append(whole)
         self.labels.add(prediction.state, n, whole=whole)
 
     def refit_if_due(self) -> None:
@@ -150,6 +155,7 @@ class StateLearner:
         self.labels = StateLabels(self.labels.width, self.labels.depth, self.labels.last_width)
         self.head, self._fitted, self._saved = None, 0, 0
         self._gains.clear()
+        self._ended.clear()
         if self.remaining is not None:
             self.remaining.forget(self.labels.looks)
 
