@@ -110,6 +110,14 @@ def test_a_goal_whose_worker_is_lost(strategy, kept):
     assert '(signal SIGKILL) after 2 tokens' in outcome.error_msg
 
 
+def test_a_goal_that_was_canceled_stays_so_where_its_worker_is_lost():
+    job = make_job()
+    job.canceled, job.preempted_by = True, 'goal b took its place'
+    outcome = endings.lost(job, 'signal SIGKILL')
+    assert (outcome.error_code, outcome.finish_reason, outcome.text) == (
+        ErrorCode.CANCELED, FinishReason.CANCELED, 'so far')
+
+
 def test_a_goal_that_the_node_gives_up_keeps_its_text_whatever_the_strategy():
     outcome = endings.given_up(make_job(strategy=KILL), ErrorCode.INACTIVE, 'deactivated')
     assert (outcome.error_code, outcome.error_msg, outcome.text) == (ErrorCode.INACTIVE, 'deactivated', 'so far')

@@ -116,7 +116,9 @@ def given_up(job: Job, code: ErrorCode, message: str) -> Outcome:
 
 
 def lost(job: Job, reason: str) -> Outcome:
-    """Return the outcome of a goal whose worker ended while the goal ran."""
+    """Return the outcome of a goal whose worker ended while the goal ran. One that was canceled stays canceled."""
+    if job.canceled:
+        return stopped(job)
     message = f'the inference process ended ({reason}) after {job.n_tokens} tokens'
     return _interrupted(job, ErrorCode.WORKER_LOST, message, job.text, job.timing, _thought(job))
 
