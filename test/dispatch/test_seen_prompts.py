@@ -59,16 +59,14 @@ def test_what_was_seen_longest_ago_is_forgotten(monkeypatch):
     assert len(seen._seen) == 6 and seen.common(others[2]) == 4 * CHARACTERS and seen.common(others[1]) == 0
 
 
-def test_no_text_is_kept(monkeypatch):
-    monkeypatch.setattr(seen_prompts, 'MOST_CHAINS', 3)
-    seen = SeenPrompts()
-    for i in range(10):
-        request = prompt(f'{i}' + MAP)
-        seen.add(request)
-    assert len(seen._chains) == 3
-    del request
+def test_no_text_is_kept_and_of_a_prompt_that_is_gone_nothing_but_the_hashes_of_what_was_read():
+    seen, waiting = SeenPrompts(), [prompt(f'{i}' + MAP) for i in range(300)]
+    chains = [seen._chain(request) for request in waiting]
+    assert all(seen._chain(request) is chain for request, chain in zip(waiting, chains, strict=True)), 'made once'
+    seen.add(waiting[0])
+    del waiting, chains
     gc.collect()
-    assert all(known() is None for known, _ in seen._chains.values())
+    assert not seen._chains and len(seen._seen) == 4
 
 
 def test_another_request_in_the_same_place_of_memory_is_another_prompt():

@@ -23,7 +23,6 @@ from timebill_ros.request import Request
 
 CHARACTERS = 256  # of a block, which is what beginnings are compared in
 MOST_BLOCKS = 1 << 15
-MOST_CHAINS = 128  # requests whose hashes are at hand, because every event asks for all that wait
 
 
 class _Chain:
@@ -40,7 +39,8 @@ class SeenPrompts:
     def __init__(self):
         self._seen: OrderedDict[int, None] = OrderedDict()  # by hash of a block and all before it, the latest last
         self._added = 0  # prompts
-        self._chains: OrderedDict[int, tuple[weakref.ref, _Chain]] = OrderedDict()  # by identity of a request
+        # By identity of a request, for as long as there is one: every event asks for all that wait.
+        self._chains: dict[int, tuple[weakref.ref, _Chain]] = {}
 
     def add(self, request: Request) -> None:
         """Take note of a prompt that the worker has read."""
@@ -60,14 +60,16 @@ class SeenPrompts:
         return chain.common
 
     def _chain(self, request: Request) -> _Chain:
-        known = self._chains.get(id(request))
-        if known is not None and known[0]() is request:
-            return known[1]
-        chain = _Chain(list(_hashes(request)))
-        self._chains[id(request)] = weakref.ref(request), chain
-        while len(self._chains) > MOST_CHAINS:
-            self._chains.popitem(last=False)
-        return chain
+        key = id(request)
+        known = self._chains.get(key)
+        if known is None or known[0]() is not request:
+            reference = weakref.ref(request, lambda dead: self._forget(key, dead))  # called by any thread
+            known = self._chains[key] = reference, _Chain(list(_hashes(request)))
+        return known[1]
+
+    def _forget(self, key: int, dead: weakref.ref) -> None:
+        if self._chains.get(key, (None,))[0] is dead:
+            self._chains.pop(key, None)
 
 
 def _hashes(request: Request) -> Iterator[int]:
