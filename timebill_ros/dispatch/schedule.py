@@ -80,7 +80,7 @@ class ServiceTimes:
         self.reuses = event.get('reuses', False)
         self.pauses = [(n, seconds) for n, seconds in event.get('pauses', [])]
         costs = event.get('costs', {})
-        self._template = tuple(costs.get(f'{name}_tokens', 0) for name in ('template', 'message', 'tools'))
+        self._template = tuple(int(costs.get(f'{name}_tokens', 0)) for name in ('template', 'message', 'tools'))
         self._pinned = event.get('pinned_characters', 0)
         self._seen = SeenPrompts()  # a new worker has read nothing
 
