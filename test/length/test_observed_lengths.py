@@ -16,7 +16,7 @@
 import numpy as np
 import pytest
 
-from timebill_ros.length.observed_lengths import ENOUGH, KEPT, ObservedLengths
+from timebill_ros.length.observed_lengths import ENOUGH, KEPT, MOST_TOKENS, ObservedLengths
 
 
 def observed(*lengths, n_x=500, n_goal=256, whole=True):
@@ -74,6 +74,14 @@ def test_answers_that_were_all_cut_early_leave_the_length_unknown():
     found.observe(500, 256, 100, whole=True)
     assert not found.are_known(500, 256), 'a single one tells little of all those that were cut at 20'
     assert observed(*[256] * 30, whole=False).are_known(500, 256), 'these came to the limit'
+
+
+def test_an_answer_to_another_kind_of_goal_may_weigh_nothing_at_all():
+    found = observed(*[1] * 30, n_x=1, n_goal=1)
+    found.observe(MOST_TOKENS, MOST_TOKENS, 500, whole=True)
+    with np.errstate(all='raise', under='ignore'):
+        assert found._weights(1, 1)[-1] == 0.0 and found.are_known(1, 1)
+        assert found.distribution(1, 1).median() == 1
 
 
 def test_where_none_was_cut_the_weight_of_similar_goals_decides():

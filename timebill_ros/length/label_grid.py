@@ -58,13 +58,13 @@ def product_limit(lengths: np.ndarray, whole: np.ndarray, weights: np.ndarray
     """Return, for responses [n] in the order of their lengths, the length, the weight that came so far, and S.
 
     S is the share that goes on after the response (Kaplan and Meier, 1958): one that was cut hands its weight on to all
-    that came further. lengths, whole, weights [n]: see `Labels`; the longest ones weigh something.
+    that came further. lengths, whole, weights [n]: see `Labels`.
     """
     order = np.lexsort((~whole, lengths))  # of equal lengths, the cut ones last: they are longer
     shares = weights[order]
     at_risk = np.cumsum(shares[::-1])[::-1]
     ended = np.where(whole[order], shares, 0.0)
-    return lengths[order], at_risk, np.cumprod(1 - ended / at_risk)
+    return lengths[order], at_risk, np.cumprod(1 - ended / np.maximum(at_risk, np.finfo(float).tiny))
 
 
 def survival(lengths: np.ndarray, whole: np.ndarray, weights: np.ndarray, edges: np.ndarray) -> np.ndarray:
