@@ -64,6 +64,17 @@ def test_prefill_teaches_also_where_the_deadline_cuts_it():
     assert bench.run(0.2).error_code is ErrorCode.INFEASIBLE
 
 
+def test_no_goal_is_refused_for_a_prefill_that_is_as_quick_as_one_of_the_last():
+    bench = Bench(predictions={})
+    for slowness in (2.0, 1.0, 2.0):
+        bench.model.slowness = slowness
+        bench.run(100.0)
+    assert bench.engine.tracker.prefill_factor == pytest.approx(2.0)
+    bench.model.slowness = 1.0
+    outcome = bench.run(1.9 * TIMES.prefill(N_X), strategy=Strategy.TRUNCATE)
+    assert not outcome.error_code and outcome.timing.generated_tokens > 0
+
+
 @pytest.mark.parametrize('goal', [
     dict(strategy=Strategy.KILL), dict(n_x=3500), dict(strategy=Strategy.KILL, n_x=3500), dict(n_x=50)])
 def test_stalls_do_not_refuse_the_goals_that_come_after_them(goal):

@@ -242,9 +242,9 @@ class Engine:
     # -- the steps of a request, in their order ---------------------------------------------------------------------
 
     def _refuse_long_prefill(self, request: Request, timing: Timing, left_s: float, reused: int) -> None:
-        """Raise GoalError INFEASIBLE where reading the prompt alone would take longer than is left."""
+        """Raise GoalError INFEASIBLE where reading the prompt alone would take longer than is left, at its quickest."""
         profiled_s = self.times.prefill(timing.prompt_tokens, reused)
-        estimate = profiled_s * self.tracker.prefill_factor
+        estimate = profiled_s * self.tracker.quickest_prefill
         if estimate > left_s:
             if profiled_s <= left_s:
                 self.tracker.prefill.refused()

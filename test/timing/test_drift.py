@@ -46,6 +46,14 @@ def test_single_requests_that_were_preempted_do_not_move_it():
     assert after(*[1.0] * 8, 0.1) == pytest.approx(1.0)
 
 
+def test_the_quickest_is_that_of_the_last_few_and_never_above_the_value():
+    factor = TimingFactor()
+    assert factor.quickest == 1.0
+    for ratio, expected in ((3.0, 1.0), (3.0, 3.0), (1.2, 1.2), (3.0, 1.2), (2.5, 1.2), (3.0, 2.5), (2.6, 2.5)):
+        factor.observe(ratio * 0.02, 0.02)
+        assert factor.quickest == pytest.approx(expected) and factor.quickest <= factor.value + 1e-9
+
+
 def test_it_is_bounded():
     assert after(*[100.0] * 9) == SLOWEST and after(*[0.01] * 9) == FASTEST
 

@@ -141,6 +141,11 @@ class Tracker:
         """How much longer than profiled prefill takes now."""
         return self.prefill.value if self.track_timing else 1.0
 
+    @property
+    def quickest_prefill(self) -> float:
+        """The same at its quickest lately, `prefill_factor` at the most."""
+        return self.prefill.quickest if self.track_timing else 1.0
+
     def observe(self, seen: Feedback) -> None:
         """Account for one finished or cut request."""
         ample = self._had_time_to_spare(seen)
