@@ -125,6 +125,6 @@ def test_a_goal_id_that_is_sent_twice_is_refused_and_belongs_to_the_first_goal(s
     handle = served.send(make_goal('endless', 60.0))
     again = served.send(make_goal('one', 30.0), goal_uuid=handle.goal_id)
     assert not again.accepted
-    assert not served.goals._server._coming and len(served.goals._goals) == 1
+    wait_until(lambda: not served.goals._server._coming and len(served.goals._goals) == 1, 20.0)
     assert wait_for(handle.cancel_goal_async(), 20.0).goals_canceling
     assert served.result(handle)[1].error_code == Result.CANCELED

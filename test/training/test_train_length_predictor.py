@@ -27,6 +27,7 @@ from transformers import AutoConfig
 
 from timebill_ros.cli import train_length_predictor as command
 from timebill_ros.cli.termination import Terminated, termination_as_interrupt
+from timebill_ros.inference import named_models
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
@@ -195,11 +196,11 @@ def test_ctrl_c_says_what_is_kept_and_wrong_options_are_refused_early(tmp_path, 
 
 
 def test_a_target_may_be_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, 'find_named', lambda name, cache: tmp_path)
+    monkeypatch.setattr(named_models, 'find_named', lambda name, cache: tmp_path)
     assert command._directory_of(Path('smollm2')) == tmp_path
     assert command._directory_of(tmp_path) == tmp_path
     with pytest.raises(ModelError, match='there is no directory some/model: .*smollm2'):
         command._directory_of(Path('some/model'))
-    monkeypatch.setattr(command, 'find_named', lambda name, cache: None)
+    monkeypatch.setattr(named_models, 'find_named', lambda name, cache: None)
     with pytest.raises(ModelError, match='timebill get-model smollm2'):
         command._directory_of(Path('smollm2'))

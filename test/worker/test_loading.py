@@ -114,7 +114,7 @@ def test_a_length_predictor_that_cannot_be_loaded_is_named(damage, tmp_path):
      'no weights': lambda: (path / 'model.safetensors').unlink(),
      'broken facts': lambda: (path / 'length_predictor.json').write_text('{'),
      'broken head': lambda: (path / 'head.safetensors').write_bytes(b'x' * 99)}[damage]()
-    with pytest.raises(ModelError, match='length predictor') as caught:
+    with pytest.raises(ModelError, match='length.predictor') as caught:
         loading.load_model(chosen(tmp_path, length_predictor=str(path)))
     assert str(path) in str(caught.value)
 

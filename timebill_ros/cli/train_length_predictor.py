@@ -31,8 +31,6 @@ import sys
 from pathlib import Path
 
 from timebill_ros.cli.option_values import whole
-from timebill_ros.inference.model_directory import ModelError
-from timebill_ros.inference.named_models import NAMED_MODELS, find_named
 from timebill_ros.length.state_file import SUFFIX
 
 NAME = 'train-length-predictor'
@@ -50,8 +48,8 @@ def add(commands) -> None:
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options."""
-    command.add_argument('--target', type=Path, required=True, help='directory of the target model, or the '
-                         f'name of one in the cache: {", ".join(NAMED_MODELS)}')
+    command.add_argument('--target', type=Path, required=True, help='directory of the target model, or the name of '
+                         'one that "timebill get-model" has taken')
     command.add_argument('--states', action='store_true', help='make the labels that length_predictor takes instead of '
                          'a network: hidden states with lengths, in the file --out (.safetensors)')
     command.add_argument('--max-new-tokens', type=whole(1), metavar='N', help='where an answer is cut, as goals will '
@@ -180,6 +178,8 @@ def _layers(options: argparse.Namespace, is_default: bool) -> int | None:
 
 def _directory_of(target: Path) -> Path:
     """Return the directory of a target, which may be the name of a model. ModelError where there is none."""
+    from timebill_ros.inference.model_directory import ModelError
+    from timebill_ros.inference.named_models import NAMED_MODELS, find_named
     if str(target) not in NAMED_MODELS:
         if not target.is_dir():
             raise ModelError(f'there is no directory {target}: name that of the target model, or one of the models '
