@@ -114,6 +114,19 @@ def test_a_goal_of_the_same_priority_that_can_wait_preempts_nobody(harness, budg
         assert harness.worker.ids('run')[-1] == newcomer.request.request_id
 
 
+@pytest.mark.parametrize(('budget_s', 'worst_s', 'stops'), [
+    (14.0, 2.0, [False, False]), (14.0, 11.0, [False, True]), (4.0, 2.0, [True, True])])
+def test_the_plan_of_a_goal_that_is_read_is_waited_for(harness, budget_s, worst_s, stops):
+    """Before its plan nothing but its deadline bounds how long it takes. Its prompt is read in 1.8 s."""
+    finished(harness, decode_s=3.0)
+    running = harness.submit(15.0)
+    harness.submit(budget_s)
+    before = is_stopped(harness, running)
+    harness.worker.plan(running, Verdict.FITS, expected_s=worst_s / 2, wcet_s=worst_s)
+    harness.sync()
+    assert [before, is_stopped(harness, running)] == stops
+
+
 def test_a_goal_that_waited_preempts_once_it_cannot_wait_any_longer(harness):
     """The running goal takes longer than its worst case."""
     finished(harness, decode_s=3.0)

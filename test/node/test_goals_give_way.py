@@ -128,6 +128,19 @@ def test_goals_give_way_inside_of_one_another(node, changed):
     assert arrivals == sorted(arrivals, reverse=True)
 
 
+def test_a_node_whose_goals_have_given_way_inside_of_one_another_still_hears(node, changed):
+    """Each goal that has begun has a thread that publishes its text, one that has given way too."""
+    changed('preempt', 'priority', 'never')
+    sent = []
+    for priority in range(7):
+        sent.append(node.send(make_goal(priority=priority, max_new_tokens=LONG)))
+        wait_until(lambda: sent[-1].text)
+    for goal in reversed(sent):
+        goal.cancel()
+        assert goal.result()[0] == CANCELED
+    assert [goal.result()[1].timing.preemptions for goal in sent] == [1] * 6 + [0]
+
+
 @pytest.mark.slow
 def test_the_embedded_model_goes_on_with_compiled_steps():
     """A long goal gives way while its prompt is read and while it is answered, and is undisturbed afterwards."""

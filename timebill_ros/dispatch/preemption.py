@@ -19,11 +19,15 @@ the same priority (`preempt: deadline`), the running one is not stopped where th
 """
 from __future__ import annotations
 
+import math
+
 from timebill_ros import overrun
 from timebill_ros.dispatch.job import Job
 from timebill_ros.dispatch.schedule import ServiceTimes, blocked_by, preempts
 from timebill_ros.dispatch.waiting import WaitingGoals
 from timebill_ros.request import Request
+
+READING = 2.0  # times the expected prefill, after which the running goal is taken to have a plan
 
 
 def takes_over(job: Job, running: Job, waiting: WaitingGoals, times: ServiceTimes, now: float, preempt: str) -> bool:
@@ -43,6 +47,14 @@ def _due_s(request: Request) -> float:
     return request.deadline_s - request.delivery_margin_s
 
 
+def _planned_s(running: Job, times: ServiceTimes, now: float) -> float:
+    """Return the instant by which the running goal has a plan, as expected; infinity where that is not known."""
+    reads_s = times.reads_s(running.request)
+    if running.plan is not None:
+        return now
+    return now + READING * reads_s - running.ran_s(now) if reads_s else math.inf
+
+
 def _is_feasible(job: Job, running: Job, waiting: WaitingGoals, times: ServiceTimes, now: float) -> bool:
     """Whether the goal could make its deadline if the running one stopped now."""
     known = times.per_character(running.request, running.timing.prompt_tokens)  # 0 before its plan
@@ -53,8 +65,13 @@ def _is_feasible(job: Job, running: Job, waiting: WaitingGoals, times: ServiceTi
 def _can_wait(job: Job, running: Job, waiting: WaitingGoals, times: ServiceTimes, now: float) -> bool:
     """Whether the goal can be answered in full after the running one, even if that one takes its worst case.
 
-    Before any answer has finished, the goal is taken to need as long as the running one.
+    Nothing but its deadline bounds how long the running one takes before it has a plan. So its plan is waited for,
+    where the goal could still stop it then. Before any answer has finished, the goal is taken to need as long as the
+    running one.
     """
+    planned_s = _planned_s(running, times, now)
+    if now < planned_s < math.inf and _is_feasible(job, running, waiting, times, planned_s):
+        return True
     free_s = blocked_by(running, now, times).worst_s
     takes_s = times.usual_s(job.request) if times.knows_answers else free_s - running.started_s
     return waiting.starts_s(job, free_s) + takes_s < _due_s(job.request)

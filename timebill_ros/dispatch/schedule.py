@@ -124,6 +124,10 @@ class ServiceTimes:
         new = self._new(request, self._usual_reused) / max(1, request.characters)
         return _interpolated(self.prefill, new * (rate * request.characters + self._around(request)))
 
+    def reads_s(self, request: Request) -> float:
+        """Return the expected seconds of the prefill, of a token a character before a goal has finished; 0: unknown."""
+        return self._prefill_s(request, self._usual if self._tokens else 1.0)
+
     def least_s(self, request: Request) -> float:
         """Return a lower estimate of the prefill, in seconds; 0 while nothing is known.
 

@@ -31,6 +31,10 @@ from timebill_ros.node import command_line
 from timebill_ros.node.executor import PoolExecutor
 from timebill_ros.node.server_node import TimebillNode
 
+# Callbacks that run at once, each in a thread that is made when it is needed. A goal that has begun has one until its
+# end, which publishes its text: the running one, up to eight that have given way, and any that a server still answers.
+# Others take requests meanwhile; without one that is free the node would hear nothing.
+CALLBACKS = 48
 CALLBACKS_END_S = 2.0  # how long the end of the program waits for callbacks, and for each of its threads
 FAILED = 0  # beside the numbers of signals: the program ends because its autostart failed
 
@@ -60,7 +64,7 @@ def run(args: list[str] | None) -> int:
         print(f'timebill: {error}', file=sys.stderr)
         rclpy.shutdown()
         return 1
-    executor = PoolExecutor(5, node.get_logger())
+    executor = PoolExecutor(CALLBACKS, node.get_logger())
     executor.add_node(node)
     threads = [threading.Thread(target=executor.spin_to_the_end, name='executor', daemon=True)]
     if node.get_parameter('autostart').value:
