@@ -83,6 +83,7 @@ def test_a_goal_that_can_make_its_deadline_preempts(harness):
     running = promised(harness)
     newcomer = harness.submit(2.5, priority=1, prompt=LONG)
     assert is_stopped(harness, running) and newcomer.outcome is None
+    assert running.preempted_by.endswith('nothing is kept here of goals that give way (prefix_cache_mib)')
 
 
 @both

@@ -131,7 +131,7 @@ def test_pinned_prefixes_are_there_from_the_start(tmp_path, measured):
 @pytest.mark.parametrize(('name', 'content', 'sentence'), [
     ('a.json', '{"role": "user"}', 'a JSON list of messages'),
     ('a.json', '[{"role": "user"}]', 'a JSON list of messages'),
-    ('a.json', '[', 'cannot be used'), ('a.json', '[]', 'empty prompt and no messages'), ('a.txt', '', 'empty prompt'),
+    ('a.json', '[', 'cannot be used'), ('a.json', '[]', 'empty prompt and no messages'), ('a.txt', '', 'it is empty'),
     ('a.json', '[{"role": "tool", "content": "w9"}]', 'role tool is not known'), (None, '', 'No such file'),
     ('a.txt', 'w9 ' * 600, 'at most 511'), ('a.txt', 'w9 ' * 500, 'leaves room for')])
 def test_a_pinned_prefix_that_cannot_be_had_is_named(name, content, sentence, tmp_path, measured, monkeypatch):

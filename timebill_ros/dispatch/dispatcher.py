@@ -242,9 +242,9 @@ class Dispatcher:
 
     def _preempt(self, running: Job, by: Request) -> None:
         now = self._clock()
-        running.preempted_by = endings.took_its_place(by, now)
-        keeps = self._waiting.can_go_on(running, now, wait_s=self._times.usual_s(by))
-        self._begun.stop(running, 'pause' if keeps else 'cancel', self._supervisor.grace_s)
+        lacks = self._waiting.lacks(running, now, wait_s=self._times.usual_s(by))
+        running.preempted_by = endings.took_its_place(by, now) + lacks
+        self._begun.stop(running, 'cancel' if lacks else 'pause', self._supervisor.grace_s)
 
     def _cancel(self, job: Job, reason: str) -> None:
         if job.outcome is not None or job.canceled:

@@ -104,7 +104,7 @@ class WaitingGoals:
         `starts_now`: the worker is free. `is_ready`: there is one; `is_blocked`: another goal runs.
         """
         for job in self._aside:
-            if not job.canceled and not self.can_go_on(job, now):
+            if not job.canceled and self.lacks(job, now):
                 yield job, endings.left_aside(job)
         queue = self.queue()
         for job, chance in schedule.chances(queue, blocking, self._times, self._drops):
@@ -119,16 +119,18 @@ class WaitingGoals:
                 job.timing.verdict = chance.verdict
                 yield job, None
 
-    def can_go_on(self, job: Job, now: float, *, wait_s: float = 0.0) -> bool:
-        """Whether a goal that gives way, or has, can have an answer if it goes on in `wait_s` seconds.
+    def lacks(self, job: Job, now: float, *, wait_s: float = 0.0) -> str:
+        """Return why a goal that gives way, or has, has no answer if it goes on in `wait_s` seconds; empty: it has one.
 
         It needs the time for being put aside and taken up again and, where drop_infeasible says that a goal ends which
-        cannot be answered in full, the time that its plan expects of the rest. False where no goal can give way.
+        cannot be answered in full, the time that its plan expects of the rest.
         """
+        if not self._times.pauses:
+            return ', and nothing is kept here of goals that give way (prefix_cache_mib)'
         request, expected_s = job.request, job.remaining_s(now)[0]
         left_s = request.deadline_s + request.max_overrun_s - request.delivery_margin_s - now - wait_s
         needed_s = expected_s if self._drops(request) and not math.isnan(expected_s) else 0.0
-        return bool(self._times.pauses) and left_s > needed_s + self._times.pause_s(job)
+        return '' if left_s > needed_s + self._times.pause_s(job) else ', and it could not go on in time afterwards'
 
     def next_timer_s(self) -> float:
         """Return the instant at which the next goal becomes hopeless; infinity where none waits."""

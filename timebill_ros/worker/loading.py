@@ -47,7 +47,7 @@ from timebill_ros.timing.profiling import doubt, identity, make_profile, measure
 from timebill_ros.worker import doubted_profile, tuning
 from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
 from timebill_ros.worker.model_choice import choose_model
-from timebill_ros.worker.prefixes import add_store, lacks_prefixes, pin_prefixes
+from timebill_ros.worker.prefixes import add_store, lacks_prefixes, pin_prefixes, pinned
 from timebill_ros.worker.profile_check import ProfileCheck
 from timebill_ros.worker.state_lengths import by_default, by_states, check_exists, learner, watch_states
 
@@ -79,6 +79,7 @@ def _load_parts(settings: dict) -> tuple[CausalLM, PredictionExecutor | None, Ch
     choice = choose_model(settings)
     name, wanted = choice.model, settings['length_predictor'] or choice.length_predictor
     check_exists(wanted)
+    pinned(settings)  # what is wrong with these files is told before a model is loaded
     revision = settings['model_revision']
     look_once(name, revision)
     with one_time_work() as work:

@@ -46,6 +46,7 @@ AUTO_BYTES, AUTO_CONTEXTS = 256 << 20, 2  # AUTO takes at most so much, and at m
 AUTO_SHARE = 0.1  # of the memory that is free
 LARGEST_FILE = 16 << 20  # bytes of a file of pinned_prefixes
 FOREVER_S = 1e9
+_CANNOT = '{name}, which pinned_prefixes names, cannot be used: {error}'
 
 
 def add_store(settings: dict, model: CausalLM, chunk_tokens: int, directory: Path) -> None:
@@ -133,18 +134,30 @@ def pin_prefixes(settings: dict, engine: Engine) -> int:
     store = engine.model.prefixes
     if store is not None:
         store.clear()  # what measuring a profile has read
-    for name in filter(None, (part.strip() for part in settings['pinned_prefixes'].split(','))):
+    for name, request in pinned(settings):
         try:
-            request = _request(Path(name).expanduser(), settings)
             n_x, ready = read_ahead(engine.model, request, chunk_tokens=engine.prefill_chunk_tokens, pin=True)
-        except (OSError, ValueError, RecursionError, GoalError) as error:
-            raise ModelError(f'{name}, which pinned_prefixes names, cannot be used: {error}') from error
+        except (ValueError, GoalError) as error:
+            raise ModelError(_CANNOT.format(name=name, error=error)) from error
         if ready < n_x // store.unit * store.unit:
             raise ModelError(f'{name}, which pinned_prefixes names, has {n_x} tokens, and prefix_cache_mib leaves room '
                              f'for {ready} of them: raise it, or name fewer prefixes')
         longest = max(longest, request.characters)
         log.info('the first %d tokens of %s are kept for good', ready, name)
     return longest
+
+
+def pinned(settings: dict) -> list[tuple[str, Request]]:
+    """Return the files that pinned_prefixes names, with their prompts. ModelError for one that holds none."""
+    found = []
+    for name in filter(None, (part.strip() for part in settings['pinned_prefixes'].split(','))):
+        try:
+            found.append((name, _request(Path(name).expanduser(), settings)))
+        except json.JSONDecodeError as error:
+            raise ModelError(_CANNOT.format(name=name, error=f'it is no JSON: {error}')) from error
+        except (OSError, ValueError, RecursionError, GoalError) as error:
+            raise ModelError(_CANNOT.format(name=name, error=error)) from error
+    return found
 
 
 def _request(path: Path, settings: dict) -> Request:
@@ -155,6 +168,8 @@ def _request(path: Path, settings: dict) -> Request:
     if path.stat().st_size > LARGEST_FILE:
         raise ValueError(f'it has {size(path.stat().st_size)}, more than {size(LARGEST_FILE)}')
     text = path.read_text(encoding='utf-8')
+    if not text.strip():
+        raise ValueError('it is empty')
     now = time.monotonic()
     if path.suffix != '.json':
         request = Request('prefix', now, now + FOREVER_S, prompt=text)

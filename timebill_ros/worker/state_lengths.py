@@ -95,7 +95,8 @@ def check_exists(length_predictor: str) -> None:
     if length_predictor in ('', STATES, NO_PREDICTOR) or (path.is_file() if by_states(length_predictor) else
                                                          path.is_dir()):
         return
-    raise ModelError(f'length_predictor {length_predictor} cannot be used: it is not there (a relative path begins in '
+    what = 'it is not there' if not path.exists() else 'it is no directory, and no file of labels'
+    raise ModelError(f'length_predictor {length_predictor} cannot be used: {what} (a relative path begins in '
                      f'{Path.cwd()}). Name what "timebill train-length-predictor" has made, a directory or with '
                      f'--states a file of labels ({SUFFIX}), or "{STATES}" or "{NO_PREDICTOR}"')
 
