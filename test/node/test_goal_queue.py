@@ -98,6 +98,7 @@ def test_one_goal_more_than_the_queue_takes_is_told_busy(node, changed):
 def test_without_a_queue_one_goal_at_a_time_is_served(node, changed):
     changed('queue_size', 0, 32)
     running = node.send(make_goal(max_new_tokens=LONG))
+    wait_until(lambda: running.text)  # a client is told of the acceptance before the goal has its place
     assert node.ask(make_goal())[1].error_code == Result.BUSY
     running.cancel()
     assert running.result()[0] == CANCELED

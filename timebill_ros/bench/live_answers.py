@@ -177,7 +177,7 @@ def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: 
         return looks[-1]
 
     decisions = watch(engine).begin(engine.tracker.length)
-    prefill_factor = engine.tracker.prefill_factor
+    prefill_factor = engine.tracker.quickest_prefill
     released = engine.clock()
     request = replace(request_for(task, task.max_new_tokens), request_id=task.key, release_s=released,
                       deadline_s=released + budget_s, strategy=strategy, delivery_margin_s=margin_s,
