@@ -45,7 +45,8 @@ UNASKED = ('nobody has asked for its result since: its client does not want it, 
 CLIENT_GONE = 'its client is gone (cancel_abandoned)'
 DELIVERY_S = 0.2  # how long they then leave DDS to carry the results
 IN_ORDER = (Part.REASONING, Part.TEXT, Part.TOOL_CALL)  # as they come in an answer
-# ROS's default keeps 10 requests and drops the oldest: a client that cancels 20 goals at once would lose half of them.
+# ROS's default keeps 10 requests and drops the oldest: a client that cancels 20 goals at once would lose half of them,
+# and one that stands still for a moment pieces of its text.
 SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -81,7 +82,8 @@ class GoalServer:
             handle_accepted_callback=self._on_accepted, handle_unanswered_callback=self._on_unanswered,
             cancel_callback=self._on_cancel, callback_group=callback_group,
             goal_service_qos_profile=SERVICE_QOS, result_service_qos_profile=SERVICE_QOS,
-            cancel_service_qos_profile=SERVICE_QOS, result_timeout=int(math.ceil(settings['result_timeout_s'])))
+            cancel_service_qos_profile=SERVICE_QOS, feedback_pub_qos_profile=SERVICE_QOS,
+            result_timeout=int(math.ceil(settings['result_timeout_s'])))
         self._senders = GoalSenders(node, self._server, '~/generate')
         self._server.on_request = self._senders.note
         self._unasked = UnaskedResults()
