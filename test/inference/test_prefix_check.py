@@ -90,5 +90,15 @@ def test_a_model_that_never_gives_the_same_twice_reads_every_prompt_from_its_beg
     assert way == 'none' and why.count('differ') == 2
 
 
+def test_near_is_what_rounding_makes_and_not_another_token():
+    states = torch.randn(1, 2, 2000, 8, generator=torch.Generator().manual_seed(1))
+    assert prefix_check._near(states, states * 1.02)
+    assert not prefix_check._near(states, states * 1.1)
+    other = states.clone()
+    other[:, :, 1200] *= -1
+    assert (states - other).norm() < prefix_check.NEAR * states.norm(), 'one token among many hardly shows in all'
+    assert not prefix_check._near(states, other)
+
+
 def test_the_borders_of_a_way():
     assert [prefix_check.unit_of(way, 256) for way in prefix_check.WAYS] == [TILE, TILE, 256, 0]

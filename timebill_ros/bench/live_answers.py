@@ -177,7 +177,7 @@ def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: 
         return looks[-1]
 
     decisions = watch(engine).begin(engine.tracker.length)
-    prefill_factor = engine.tracker.quickest_prefill
+    quickest = engine.tracker.quickest_prefill
     released = engine.clock()
     request = replace(request_for(task, task.max_new_tokens), request_id=task.key, release_s=released,
                       deadline_s=released + budget_s, strategy=strategy, delivery_margin_s=margin_s,
@@ -205,4 +205,4 @@ def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: 
     longest_s = max((b - a for a, b in zip(looks, looks[1:], strict=False)), default=0.0)
     return LiveRun(answer, request, budget_s, outcome.finish_reason, decisions, engine.drop_infeasible,
                    max(step_s, longest_s), timing.prefill_s,
-                   engine.times.prefill(timing.prompt_tokens) * prefill_factor)
+                   engine.times.prefill(timing.prompt_tokens) * quickest)

@@ -49,9 +49,9 @@ def _due_s(request: Request) -> float:
 
 def _planned_s(running: Job, times: ServiceTimes, now: float) -> float:
     """Return the instant by which the running goal has a plan, as expected; infinity where that is not known."""
-    reads_s = times.reads_s(running.request)
     if running.plan is not None:
         return now
+    reads_s = times.reads_s(running.request)
     return now + READING * reads_s - running.ran_s(now) if reads_s else math.inf
 
 

@@ -62,7 +62,8 @@ def add_store(settings: dict, model: CausalLM, chunk_tokens: int, directory: Pat
         log.info('every prompt is read from its beginning, because %s', model.eviction_refusal)
         return
     facts = [model.fingerprint, model.variant, str(model.dtype), device_name(model.device), str(model.prefill_threads),
-             str(chunk_tokens), str(model.max_context), str(prefix_check.NEAR), *library_versions().values()]
+             str(chunk_tokens), str(model.max_context), f'near {prefix_check.NEAR} {prefix_check.NEAR_TOKEN}',
+             *library_versions().values()]
     exact = settings['exact_prefixes']
     if not exact:
         facts.append('near')
