@@ -161,8 +161,9 @@ class MockPredictions:
     bounds: list[int]
 
     def __init__(self, clock: FakeClock, length: int = 20, *, seconds: float = 0.03, late: bool = False,
-                 error: Exception | None = None):
-        self.clock, self.length, self.seconds, self.late, self.error = clock, length, seconds, late, error
+                 error: Exception | None = None, distribution: LengthDistribution | None = None):
+        self.clock, self.seconds, self.late, self.error = clock, seconds, late, error
+        self.distribution = distribution or LengthDistribution.point(length)
         self.bounds = []
 
     def submit(self, text: str, max_input_tokens: int) -> Future:
@@ -172,7 +173,7 @@ class MockPredictions:
             future.set_exception(self.error)
         elif not self.late:
             now = self.clock()
-            future.set_result(Prediction(LengthDistribution.point(self.length), now, now + self.seconds))
+            future.set_result(Prediction(self.distribution, now, now + self.seconds))
         return future
 
     def marginal(self) -> LengthDistribution:

@@ -21,6 +21,7 @@ from mock_model import TIMES
 
 from timebill_ros.codes import ErrorCode, FinishReason, Strategy, Verdict
 from timebill_ros.engine import Engine
+from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import Sampling
 
@@ -187,3 +188,30 @@ def test_a_promise_is_missed_by_a_whole_answer_that_comes_late():
     outcome = bench.run(0.70 + 0.4 * TIMES.prefill(N_X), strategy=Strategy.SKIP_NEXT, max_overrun_s=5.0)
     assert outcome.timing.verdict.is_promise and outcome.finish_reason is FinishReason.EOS and bench.lateness_s > 0
     assert seen[0].ended and seen[0].kept is False
+
+
+def test_an_answer_shows_the_level_after_it_is_out_whether_it_was_promised_or_not():
+    bench = Bench(predictions={'distribution': LengthDistribution(10, [0.0, 0.0, 0.0, 0.999, 0.001])})
+    bench.engine.tracker = Tracker(scores=[0.1] * 80 + [50.0] * 20)
+    needed_s = TIMES.prefill(N_X) + TIMES.steps.decode(N_X, len(ANSWER) + 1)
+    outcome = bench.run(1.6 * needed_s)
+    assert outcome.finish_reason is FinishReason.EOS and outcome.timing.verdict is Verdict.AT_RISK
+    assert bench.engine.tracker.shown.state() == []
+    bench.engine.tracker.settle()
+    (_, _, _, (level, in_time)), = bench.engine.tracker.shown.state()
+    assert in_time and level > bench.engine.tracker.level.value
+    bench.model.slowness = 3.0
+    assert bench.run(1.6 * needed_s).finish_reason is FinishReason.DEADLINE
+    bench.engine.tracker.settle()
+    assert [seen[3][1] for seen in bench.engine.tracker.shown.state()][1:] in ([], [False])
+
+
+def test_a_goal_that_the_client_takes_back_shows_nothing_of_the_level():
+    def canceled(n):
+        bench.control.canceled = True
+
+    bench = Bench(predictions={}, on_step=canceled)
+    bench.engine.tracker = Tracker(scores=[0.1] * 80 + [50.0] * 20)
+    assert bench.run().finish_reason is FinishReason.CANCELED
+    bench.engine.tracker.settle()
+    assert bench.engine.tracker.shown.state() == []

@@ -46,7 +46,7 @@ from timebill_ros.length.form_lengths import within
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.planning.length_source import ExpectedLength, LengthSource
 from timebill_ros.planning.paper_rule import PaperRule
-from timebill_ros.planning.planner import Planner
+from timebill_ros.planning.planner import FirstPlan, Planner
 from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.replan import Replanner
 from timebill_ros.planning.situation import Situation
@@ -169,8 +169,9 @@ class Engine:
         alone = self._situation(request, prepared, expected)  # what is known of the answer itself
         known = self._planned_from(prepared, alone)
         room, thought, thinking_s = self.model.max_context - n_x, 0, 0.0
-        left = first_left = control.deadline.remaining() - control.margin_s
-        plan = first = self.planner.plan(known, left)
+        left = control.deadline.remaining() - control.margin_s
+        plan = self.planner.plan(known, left)
+        first = FirstPlan(plan, left, self.tracker.needed(self.planner.with_bounds(known, left), known.bounds))
         timing.set_plan(plan)
         if prepared.thinks:
             timing.length_cap = room  # of section and answer together
@@ -203,7 +204,7 @@ class Engine:
             plan = answer_plan(self.planner, alone, thought, room, left)
             timing.set_plan(plan)
             thinking_s, planned = worked() - planned, worked()
-            timing.verdict, timing.wcet_s = first.verdict, planned - prefill_started + plan.decode_wcet_s
+            timing.verdict, timing.wcet_s = first.plan.verdict, planned - prefill_started + plan.decode_wcet_s
             control.on_plan(plan, replace(timing))
             known = before_answer(alone, thought, room)
 
@@ -229,7 +230,7 @@ class Engine:
                                  lambda width: self.times.beyond(n_kv, width)) if answer else 0.0
         # The lengths that are learned are those of answers, without what was thought before them. Choices teach none.
         is_choice = answer is not None and bool(answer.bounds.lengths)
-        self._learn(alone, plan, timing, n - thought, reason, first=first, left_s=first_left, decode_s=ended - planned,
+        self._learn(alone, plan, timing, n - thought, reason, first=first, decode_s=ended - planned,
                     decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s,
                     control=control, is_choice=is_choice)
         if not is_choice:
@@ -296,24 +297,24 @@ class Engine:
         return answer_parts.ended(self.model.tokenizer, self.model.chat, request, control.tokens[:n], reason,
                                   answer=prepared.answer, thought=thought)
 
-    def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, first: Plan,
-               left_s: float, decode_s: float, decode_profiled_s: float, control: Control, is_choice: bool) -> None:
-        """Tell the tracker what this request showed, by an answer of `n` tokens.
-
-        `first`: the plan that promised, or did not, when `left_s` were left. A cancel in the margin is the node's.
-        """
+    def _learn(self, known: Situation, plan: Plan, timing: Timing, n: int, reason: FinishReason, *, first: FirstPlan,
+               decode_s: float, decode_profiled_s: float, control: Control, is_choice: bool) -> None:
+        """Tell the tracker what this request showed, by an answer of `n` tokens."""
+        # A cancel in the margin is the node's.
         is_late = control.deadline.remaining() < (control.margin_s if reason is FinishReason.CANCELED else 0.0)
+        in_time = reason.is_natural and not is_late
+        # What became of a goal that others had precedence over says nothing of its bounds.
+        tells = not timing.preemptions and (is_late or reason is not FinishReason.CANCELED)
         self.tracker.observe(Feedback(
             generated_tokens=n, ended=reason.is_natural, prefill_s=timing.prefill_s,
             prefill_profiled_s=0.0 if timing.preemptions else self.times.prefill(plan.n_x, timing.reused_tokens),
             decode_s=decode_s, decode_profiled_s=decode_profiled_s,
             distribution=known.distribution, max_tokens=known.n_goal,
-            # What a promise came to that others had precedence over says nothing of its bounds.
-            kept=reason.is_natural and not is_late if first.verdict.is_promise and not timing.preemptions and (
-                is_late or reason is not FinishReason.CANCELED) else None,
+            kept=in_time if first.plan.verdict.is_promise and tells else None,
+            in_time=in_time, needed=first.needed if tells else None,
             factor=plan.timing_factor, sampling=known.sampling, prompt_tokens=plan.n_x,
             capped=reason in (FinishReason.LENGTH, FinishReason.CAPPED),
-            spare=left_s / max(first.decode_wcet_s, 1e-3), tells_length=not is_choice))
+            spare=first.left_s / max(first.plan.decode_planned_s, 1e-3), tells_length=not is_choice))
 
     # -- what the node asks for besides ------------------------------------------------------------------------------
 

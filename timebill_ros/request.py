@@ -170,12 +170,13 @@ class Plan:
     predicted_tokens: int = 0  # N_hat
     pessimistic_tokens: int = 0  # N_W
     fitting_tokens: int = 0  # N_fit: at alpha_max by the paper's rule, of what was chosen by the rule by quality
-    decode_wcet_s: float = UNKNOWN  # t_dec(alpha, N_W), with the eviction's own time
+    decode_wcet_s: float = UNKNOWN  # t_dec(alpha, N_W) or more, with the eviction's own time, see planning/planner.py
     decode_expected_s: float = UNKNOWN  # t_dec(alpha, N_hat), with the eviction's own time
     variant: str = ''  # precision of the weights to decode with; empty: the model's own
     timing_factor: float = 1.0  # how much longer than profiled a decode step takes now
     evict_after: int = 0  # the eviction waits until so many tokens have come; 0: it comes at once
     quality: float = 1.0  # expected of the answer at its deadline, as a share of that of a whole answer; 1: not known
+    decode_planned_s: float = UNKNOWN  # t_dec(alpha, N_W), with the eviction's own time: what the verdict rests on
 
     def __post_init__(self):
         verdict, n_keep, n_x, n_fit = self.verdict, self.n_keep, self.n_x, self.fitting_tokens

@@ -204,9 +204,10 @@ PARAMETERS = (
     Parameter('miss_rate', 0.05, 'epsilon: share of promised answers that may miss their deadline, because they are '
               'longer than N_W or take longer than estimated. It applies where pessimistic_length is adaptive or '
               'conformal. A lower share promises less often.', '', 0.001, 0.5, live=True),
-    Parameter('adaptation_step', 1.5, 'How far one missed promise moves the level of adaptive bounds: it is divided by '
-              'e to the power of nearly so much, and each kept promise takes a share miss_rate of that back. With a '
-              'larger step the bounds follow a change sooner, and are less steady.', '', 0.1, 3.0, live=True),
+    Parameter('adaptation_step', 0.5, 'How far one missed promise moves what adaptive bounds aim at: the share of '
+              'promises that may be missed is divided by e to the power of nearly so much, and each kept promise takes '
+              'a share miss_rate of that back. With a larger step the bounds follow a change sooner, and are less '
+              'steady.', '', 0.1, 3.0, live=True),
     Parameter('pessimistic_factor', 5.0, 'k in N_W = min(k * N_hat, N_max), where pessimistic_length is fixed. A '
               'larger one promises less often, and breaks fewer promises.', '', 1.0, 1000.0, live=True),
     Parameter('track_timing', True, 'Multiply estimated times by how much longer than profiled the latest requests '

@@ -85,6 +85,25 @@ def test_it_agrees_with_the_planner(seed):
     assert made.is_from_bound
 
 
+@pytest.mark.parametrize('seed', range(20))
+def test_the_worst_case_that_is_told_agrees_with_the_planner_too(seed):
+    rng = random.Random(seed)
+    n_x, budget_s = rng.choice([8, 100, 700, 2000]), rng.choice([0.3, 1.0, 3.0, 6.0]) * rng.uniform(0.5, 1.5)
+    request = goal(budget_s, n_x, max_new_tokens=2000, max_eviction_ratio=rng.choice([0.0, 0.9]))
+    distribution = LengthDistribution.point(rng.choice([32, 320]))
+    told = {'time_bound': 1.5, 'reserve_s': 0.04, 'pessimistic_tokens': 4 * distribution.median()}
+    made = estimate(request, costs(), {
+        'time_bound': 1.1, 'reserve_s': 0.01, 'predicted_tokens': distribution.median(),
+        'pessimistic_tokens': 2 * distribution.median(), 'told': told}, NONE)
+    bounds = Bounds(FixedFactor(2.0), 1.0, 1.1, 0.01, told=Bounds(FixedFactor(4.0), 1.0, 1.5, 0.04))
+    n_min = smallest_keep(n_x, request.max_eviction_ratio, WINDOW)
+    for least, seconds in ((n_min, made.wcet_with_eviction_s), (n_x, made.wcet_without_eviction_s)):
+        plan = Planner(TIMES, ['own']).plan(Situation(distribution, n_x, least, 2000, bounds),
+                                            budget_s - TIMES.prefill(n_x))
+        if plan.verdict is made.verdict or least == n_min:
+            assert seconds == pytest.approx(TIMES.prefill(n_x) + plan.decode_wcet_s)
+
+
 @pytest.mark.parametrize('n, verdict', [(CONTEXT - 100, Verdict.FITS), (CONTEXT - 99, Verdict.AT_RISK),
                                         (50 * CONTEXT, Verdict.AT_RISK)])
 def test_a_length_that_the_context_might_cut_is_not_promised(n, verdict):

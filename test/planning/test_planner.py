@@ -13,6 +13,7 @@
 # limitations under the License.
 
 """The entry to planning on plain data: first plans, estimates, and plans made again, with no engine or model."""
+import math
 import random
 from dataclasses import replace
 from types import SimpleNamespace
@@ -81,8 +82,30 @@ def test_by_the_papers_rule_a_plan_is_the_solvers_with_the_bounds_applied(situat
         time_left_s=left_s, eviction_s=TIMES.eviction(situation.n_x) * bounds.timing_factor,
         predicted=lengths.median(), pessimistic=bounds.length.pessimistic(lengths, situation.n_max),
         caution=bounds.time_bound, reserve_s=bounds.reserve_s)
-    assert planner_of().plan(situation, left_s) == replace(solved, variant='float32',
-                                                           timing_factor=bounds.timing_factor)
+    assert planner_of().plan(situation, left_s) == replace(
+        solved, variant='float32', timing_factor=bounds.timing_factor, decode_planned_s=solved.decode_wcet_s)
+
+
+@often
+@given(SITUATIONS, RULES, SECONDS, st.integers(0, 2 ** 32))
+def test_the_worst_case_that_is_told_is_that_of_other_bounds_and_of_a_promise_the_time_left(situation, rule, left_s,
+                                                                                            seed):
+    rng, one, bounds = random.Random(seed), planner_of(rule), situation.bounds
+    told = Bounds(rng.choice(POLICIES), bounds.timing_factor, bounds.time_bound * rng.choice([0.9, 1.0, 1.5]),
+                  bounds.reserve_s * rng.choice([0.5, 1.0, 2.0]))
+    plain, plan = one.plan(situation, left_s), one.plan(replace(situation, bounds=replace(bounds, told=told)), left_s)
+    assert replace(plan, decode_wcet_s=plain.decode_wcet_s) == plain, 'what is chosen is the same'
+    assert plain.decode_planned_s == plain.decode_wcet_s == plan.decode_planned_s
+    n_w = told.length.pessimistic(situation.distribution, situation.longest, 0, situation.n_x)
+    if plan.n_keep == situation.n_x:
+        steps = one.times_of(plan.variant).steps.scaled(bounds.timing_factor * told.time_bound)
+        needed_s = told.reserve_s + steps.decode(plan.n_keep, min(n_w, situation.n_max))
+        assert plan.decode_wcet_s == pytest.approx(max(plain.decode_wcet_s, min(
+            needed_s, left_s if plan.verdict.is_promise else math.inf)))
+    assert plan.decode_wcet_s >= plain.decode_wcet_s
+    assert not plan.verdict.is_promise or plan.decode_wcet_s <= left_s + 1e-9
+    if n_w > plan.pessimistic_tokens and told.time_bound > bounds.time_bound and not plan.verdict.is_promise:
+        assert plan.decode_wcet_s > plain.decode_wcet_s or plan.pessimistic_tokens >= situation.n_max
 
 
 @often

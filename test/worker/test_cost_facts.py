@@ -28,6 +28,8 @@ from mock_model import TIMES
 from timebill_ros.codes import Thinking
 from timebill_ros.dispatch.bound_estimate import Costs
 from timebill_ros.inference.prompt import PromptEncoder
+from timebill_ros.length.length_distribution import LengthDistribution
+from timebill_ros.planning.tracker import Tracker
 from timebill_ros.request import SAMPLING_KINDS, Request
 from timebill_ros.worker.cost_facts import (
     _template_tokens,
@@ -53,6 +55,18 @@ def test_lengths_of_any_prompt():
     facts, marginal = learned_facts(predicting), predicting.predictor.marginal()
     assert facts['predicted_tokens'] == marginal.median()
     assert facts['pessimistic_tokens'] == min(2 * marginal.median(), predicting.model.max_context)
+    assert facts['told'] == {name: facts[name] for name in ('time_bound', 'reserve_s', 'pessimistic_tokens')}
+
+
+def test_the_worst_case_of_any_prompt_is_told_at_the_miss_rate():
+    engine = Bench(predictions={}).engine
+    engine.predictor.marginal = lambda: LengthDistribution(10, [0.0, 0.999, 0.001])
+    engine.tracker = Tracker(scores=[0.1] * 80 + [50.0] * 20)
+    for _ in range(40):
+        engine.tracker.shown.observe(0.5, True)
+    facts = learned_facts(engine)
+    assert facts['pessimistic_tokens'] < facts['told']['pessimistic_tokens']
+    assert facts['time_bound'] <= facts['told']['time_bound']
 
 
 def test_factors_are_told_by_kind_of_sampling():

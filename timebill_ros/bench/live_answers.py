@@ -100,6 +100,7 @@ class LiveMethods:
     def save(self) -> None:
         """Keep what the engines have learned."""
         for method, engine in self.engines.items():
+            engine.tracker.settle()
             engine.tracker.save(self._files[method])
             engine.lengths.learn()
             engine.lengths.save(ends=True)

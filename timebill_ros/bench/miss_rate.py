@@ -109,6 +109,7 @@ def summary(outcomes: list[Outcome]) -> dict:
     missed = sum(is_missed(o) for o in promised)
     return {'n': len(outcomes), 'n_promised': len(promised), 'share_promised': len(promised) / len(outcomes),
             'miss_rate': missed / len(promised) if promised else None, 'interval': interval(missed, len(promised)),
+            'beyond_wcet': fmean(not o.within_wcet for o in promised) if promised else None,
             'mean_eviction_ratio': fmean(o.plan.eviction_ratio for o in outcomes),
             'mean_score': fmean(o.recording.answer(o.plan.variant or next(iter(o.recording.answers)),
                                                    o.plan.eviction_ratio).score if o.in_time else 0.0
@@ -192,6 +193,7 @@ def live(engine: Engine, n_requests: int, *, epsilon: float, temperature: float,
                               strategy=Strategy.KILL, delivery_margin_s=0.0)
             outcome = engine.run(request, Control(Deadline(request.deadline_s)))
             late_s = time.monotonic() - request.deadline_s
+            engine.tracker.settle()
             in_time = outcome.finish_reason.is_natural and late_s <= 0
             ratio = outcome.timing.eviction_ratio
             found.append({'promised': outcome.timing.verdict.is_promise, 'in_time': in_time, 'late_s': late_s,

@@ -30,7 +30,7 @@ from timebill_ros.codes import Verdict
 from timebill_ros.inference.eviction import MAX_WINDOW
 from timebill_ros.planning.planner import Planner
 from timebill_ros.planning.quality_rule import QualityRule
-from timebill_ros.planning.situation import Situation
+from timebill_ros.planning.situation import Bounds, Situation
 from timebill_ros.planning.solver import smallest_keep
 from timebill_ros.planning.tracker import Feedback, Tracker
 from timebill_ros.request import Plan
@@ -56,6 +56,7 @@ class Outcome:
     promised: bool
     in_time: bool  # at its natural end
     n: int  # tokens that came
+    within_wcet: bool  # whole, in no more than the WCET that was told
     slack_s: float  # left at the end; negative where it was cut
     factor: float  # timing factor and time bound that the plan was made with
     time_bound: float
@@ -72,18 +73,21 @@ class Method:
     rule: QualityRule | None = None  # None: the paper's
 
 
-def plan_for(method: Method, tracker: Tracker, device: Device, recording: Recording, budget_s: float) -> Plan:
-    """Return the plan that the engine would make with `budget_s` seconds left for decoding."""
+def plan_for(method: Method, tracker: Tracker, device: Device, recording: Recording,
+             budget_s: float) -> tuple[Plan, Callable[[], float] | None]:
+    """Return the plan that the engine would make with `budget_s` seconds left for decoding, and `Tracker.needed`."""
     times, n_x = device.times, recording.n_x
     n_max = min(device.max_new_tokens, device.max_context - n_x)
     n_min = smallest_keep(n_x, device.max_eviction_ratio, MAX_WINDOW)
     bounds = tracker.bounds()
-    if method.oracle:
-        slow = bounds.timing_factor * bounds.time_bound
-        return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max,
-                       budget_s=budget_s - bounds.reserve_s, evict_s=times.eviction(n_x) * slow)
     known = Situation(recording.distribution, n_x, n_min, n_max, bounds, n_goal=device.max_new_tokens)
-    return Planner(times, device.variants, method.rule).plan(known, budget_s)
+    plan_with = Planner(times, device.variants, method.rule).with_bounds(known, budget_s)
+    if method.oracle:
+        def plan_with(bounds: Bounds) -> Plan:
+            slow = bounds.timing_factor * bounds.time_bound
+            return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max,
+                           budget_s=budget_s - bounds.reserve_s, evict_s=times.eviction(n_x) * slow)
+    return plan_with(bounds), tracker.needed(plan_with, bounds)
 
 
 def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: int, n_min: int, n_max: int,
@@ -98,14 +102,14 @@ def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: in
             verdict = Verdict.FITS if n_keep == n_x else Verdict.FITS_WITH_EVICTION
             return Plan(verdict if fits else Verdict.INFEASIBLE, n_x, n_keep, 1 - n_keep / n_x, n_max,
                         predicted_tokens=n, pessimistic_tokens=n, fitting_tokens=n if fits else 0,
-                        decode_wcet_s=needed_s, decode_expected_s=needed_s)
+                        decode_wcet_s=needed_s, decode_expected_s=needed_s, decode_planned_s=needed_s)
     raise AssertionError('unreachable: the grid is not empty')
 
 
 def run_one(method: Method, tracker: Tracker, device: Device, recording: Recording, budget_s: float,
             slowdown: float) -> Outcome:
     """Plan, let the recorded answer come until the end of the budget, and tell the tracker what happened."""
-    plan = plan_for(method, tracker, device, recording, budget_s)
+    plan, needed = plan_for(method, tracker, device, recording, budget_s)
     factor, bound = tracker.timing_factor, tracker.time_bound
     variant = plan.variant or device.variants[0]
     recorded, times = recording.answer(variant, plan.eviction_ratio), device.times.of_variant(variant)
@@ -127,10 +131,13 @@ def run_one(method: Method, tracker: Tracker, device: Device, recording: Recordi
         generated_tokens=n, ended=in_time, prefill_s=recording.prefill_s * slowdown,
         prefill_profiled_s=device.times.prefill(recording.n_x), decode_s=spent, decode_profiled_s=profiled,
         distribution=recording.distribution, max_tokens=n_max, kept=in_time if plan.verdict.is_promise else None,
-        factor=factor, prompt_tokens=recording.n_x, capped=in_time and not recorded.ended,
-        spare=budget_s / plan.decode_wcet_s if plan.decode_wcet_s > 0 else None))
-    return Outcome(plan, plan.verdict.is_promise, in_time, n, budget_s - spent if in_time else -(recorded.n - n) *
-                   times.step(plan.n_keep) * slowdown, factor, bound, recording)
+        factor=factor, prompt_tokens=recording.n_x, capped=in_time and not recorded.ended, in_time=in_time,
+        needed=needed,
+        spare=budget_s / plan.decode_planned_s if plan.decode_planned_s > 0 else None))
+    tracker.settle()
+    slack_s = budget_s - spent if in_time else -(recorded.n - n) * times.step(plan.n_keep) * slowdown
+    within_wcet = in_time and spent <= plan.decode_wcet_s
+    return Outcome(plan, plan.verdict.is_promise, in_time, n, within_wcet, slack_s, factor, bound, recording)
 
 
 def replay(method: Method, device: Device, before: list[Recording], after: list[Recording], *, n_requests: int,

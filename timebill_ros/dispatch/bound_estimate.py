@@ -214,7 +214,8 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting) ->
     learned:  what the worker has said last: `prefill_factor`, `timing_factor`, `time_bound` and `reserve_s` as in
               planning/situation.Bounds, `timing_factors` by the kind of sampling, and `predicted_tokens` and
               `pessimistic_tokens` of any prompt, None where nothing predicts lengths: then every length is as likely as
-              any other, and none is called INFEASIBLE for it.
+              any other, and none is called INFEASIBLE for it. `told` has `time_bound`, `reserve_s` and
+              `pessimistic_tokens` once more, for the worst case that is told; without it they are the same.
     """
     n_x = costs.token_bound(request)
     longest = longest_answer(request)
@@ -222,7 +223,12 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting) ->
     section = costs.shortest_section(request)
     predicted = learned.get('predicted_tokens')
     n_hat = min(predicted or (n_max + 1) // 2, n_max)
-    n_w = section + max(min(learned.get('pessimistic_tokens') or n_max, n_max), n_hat)
+    told = learned.get('told', learned)
+
+    def longest_of(bounds: dict) -> int:
+        return section + max(min(bounds.get('pessimistic_tokens') or n_max, n_max), n_hat)
+
+    n_w, told_n_w = longest_of(learned), longest_of(told)
     n_hat += section
     n_min = costs.fewest_kept(n_x, request.max_eviction_ratio)
     kind = request.sampling.kind
@@ -251,7 +257,14 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting) ->
             n_keep = most_kept(section + 1, left_s - waiting.expected_s, 1.0)
         verdict = Verdict.INFEASIBLE if n_keep is None else Verdict.AT_RISK
         n_keep = n_min if n_keep is None else n_keep
-    return Estimate(verdict, n_x, n_hat, n_w, prefill_s + reserve_s + decode_s(n_x, n_w, caution),
-                    prefill_s + reserve_s + decode_s(n_keep, n_w, caution), 1 - n_keep / n_x,
+
+    def worst_s(kept: int) -> float:
+        planned_s = reserve_s + decode_s(kept, n_w, caution)
+        told_s = told.get('reserve_s', 0.0) + decode_s(kept, told_n_w, told.get('time_bound', 1.0))
+        if verdict.is_promise and kept == n_keep:  # as in planning/planner.py
+            told_s = min(told_s, left_s)
+        return prefill_s + max(planned_s, told_s)
+
+    return Estimate(verdict, n_x, n_hat, n_w, worst_s(n_x), worst_s(n_keep), 1 - n_keep / n_x,
                     waiting_s=waiting.worst_s if math.isfinite(waiting.worst_s) else waiting.expected_s,
                     is_from_bound=True)

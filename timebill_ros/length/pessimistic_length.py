@@ -150,14 +150,15 @@ class Adaptive(PessimisticLength):
 
     def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0,
                     prompt_tokens: int = 0) -> int:
-        return self._exceeded_with(self.level.of_lengths, distribution, n_max, generated, prompt_tokens)
+        return self.exceeded_with(self.level.of_lengths, distribution, n_max, generated, prompt_tokens)
 
-    def at_miss_rate(self, distribution: LengthDistribution, n_max: int, prompt_tokens: int = 0) -> int:
-        """Return N_W were the level at the miss rate, of which lengths have half."""
-        return self._exceeded_with(self.level.miss_rate / 2, distribution, n_max, 0, prompt_tokens)
+    def at(self, probability: float) -> AtProbability:
+        """Return the rule that gives N_W as it is exceeded with this probability, whatever the level."""
+        return AtProbability(self, probability)
 
-    def _exceeded_with(self, probability: float, distribution: LengthDistribution, n_max: int, generated: int,
-                       prompt_tokens: int) -> int:
+    def exceeded_with(self, probability: float, distribution: LengthDistribution, n_max: int, generated: int,
+                      prompt_tokens: int) -> int:
+        """Return the N_W that a length exceeds with this probability."""
         runs_on = self.run_ons.is_likely(kind_of(distribution, prompt_tokens))
         bound = math.inf if runs_on else self.scores.bound(probability)
         return _within(distribution, bound, n_max, generated)
@@ -181,3 +182,15 @@ class Adaptive(PessimisticLength):
     def restore(self, state: dict) -> None:
         self.scores.restore(state)
         self.run_ons.restore(state.get('run_ons', {}))
+
+
+@dataclass(frozen=True)
+class AtProbability(PessimisticLength):
+    """What an adaptive rule would say were lengths to exceed N_W with a stated probability."""
+
+    rule: Adaptive
+    probability: float
+
+    def pessimistic(self, distribution: LengthDistribution, n_max: int, generated: int = 0,
+                    prompt_tokens: int = 0) -> int:
+        return self.rule.exceeded_with(self.probability, distribution, n_max, generated, prompt_tokens)

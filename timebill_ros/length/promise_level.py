@@ -17,7 +17,8 @@
 A promise is made with bounds on a length and on a time, each of which is exceeded with some probability. What becomes
 of a promise is another thing: a budget is mostly longer than the bounds need, and what is planned anew while an answer
 grows saves many that exceed them. So promises whose bounds are exceeded at the miss rate would be missed far less
-often, and goals would get no promise that could have one. Here the probability follows what promises came to.
+often, and goals would get no promise that could have one. Here the probability follows what promises came to, and what
+other goals show (planning/shown_goals.py).
 """
 from __future__ import annotations
 
@@ -27,32 +28,33 @@ from collections.abc import Callable
 
 from timebill_ros.deadline import Clock
 
-STEP = 1.5  # a larger one follows a change sooner, and promises and refuses by turns
+STEP = 0.5  # a larger one follows a change sooner, and promises and refuses by turns
 LEAST_STEP, LARGEST_STEP = 0.1, 3.0
-HIGHEST = 3.0  # of the level: more than the bounds take, so that promises kept in a row make up for a miss after them
+HIGHEST = 4.0  # of the aim, times the miss rate: promises kept in a row make up for misses after them
 HIGHEST_EACH = 0.5  # of a bound: what is promised is more likely than not to be within each
-LOWEST = 0.02  # of the level, as a share of the miss rate: at and below it the bounds are infinite
+LOWEST = 0.02  # of the aim, times the miss rate: at and below it the bounds are infinite
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the level that lengths may have
 STAY = 0.99  # another share has to cost less than this part of what the present one costs
-HALF_LIFE_S = 1800.0  # in which a level that misses have lowered is half-way back, on a scale of factors
+HALF_LIFE_S = 1800.0  # in which an aim that misses have lowered is half-way back, on a scale of factors
 
 
 class PromiseLevel:
-    """A probability that starts at `miss_rate` and follows outcomes.
+    """A probability that starts at `miss_rate` and follows outcomes, by way of an aim.
 
-    This is adaptive conformal inference (Gibbs and Candes, arXiv 2106.00170) on a scale of factors, by promises only:
-    each that was kept multiplies it by `exp(step * miss_rate)`, each that was missed by `exp(-step * (1 - miss_rate))`.
-    Where promises are kept for long, the level rises beyond what the bounds take: that is a credit for the misses after
-    them, so that these lower no bound at once. As it has a floor and a ceiling, the misses of T promises are at most
-    `miss_rate * T` and `log(HIGHEST / (LOWEST * miss_rate)) / step` more, whatever lengths and times do; and where
-    promises could be missed more often, they approach that rate.
+    The aim is the share of promises that may be missed now: adaptive conformal inference (Gibbs and Candes, arXiv
+    2106.00170) on a scale of factors, by promises only. It starts at `miss_rate`; each promise that was kept multiplies
+    it by `exp(step * miss_rate)`, each that was missed by `exp(-step * (1 - miss_rate))`. As it has a floor and a
+    ceiling, the misses of T promises are at most `miss_rate * T` and `log(HIGHEST / LOWEST) / step` more, whatever
+    lengths and times do. Where promises could be missed more often, they approach that rate.
 
-    Promises of goals with time to spare (tracker.py says which) raise it to the miss rate at the most: they are kept
-    whatever the level, and show nothing of what others come to. Otherwise a client that gives its goals hours would
-    have others promised what they hardly get.
+    The level is `level_for(aim)`: what goals have shown to be missed at that rate. Without it the two are the same.
+
+    Promises of goals with time to spare (tracker.py says which) raise the aim to the miss rate at the most: they are
+    kept whatever the level, and show nothing of what others come to. Otherwise a client that gives its goals hours
+    would have others promised what they hardly get.
 
     At the floor nothing can be said, and the bounds are infinite: nothing but the longest answers is promised. There
-    goals without a promise count too: as many as make up for one miss let one more promise be tried. A level below the
+    goals without a promise count too: as many as make up for one miss let one more promise be tried. An aim below the
     miss rate also comes back with time, as what lowered it may be over; so a restart or an idle hour locks nothing out.
 
     The level is shared between the two bounds, see `share_by`.
@@ -60,27 +62,37 @@ class PromiseLevel:
     Raises ValueError for a miss rate outside (0, 1) or a step outside [0.1, 3].
     """
 
-    def __init__(self, miss_rate: float, *, step: float = STEP, clock: Clock = time.monotonic, wall: Clock = time.time):
+    def __init__(self, miss_rate: float, *, step: float = STEP, level_for: Callable[[float], float] | None = None,
+                 clock: Clock = time.monotonic, wall: Clock = time.time):
         if not 0 < miss_rate < 1:
             raise ValueError(f'miss rate must be above 0 and below 1, got {miss_rate}')
         if not LEAST_STEP <= step <= LARGEST_STEP:
             raise ValueError(f'step must be from {LEAST_STEP} to {LARGEST_STEP}, got {step}')
         self.miss_rate, self.step, self.length_share = miss_rate, step, 0.5
-        self._clock, self._wall = clock, wall
-        self._floor = math.log(LOWEST * miss_rate)
+        self._clock, self._wall, self._level_for = clock, wall, level_for
+        self._floor, self._ceiling = math.log(LOWEST * miss_rate), math.log(min(HIGHEST * miss_rate, 1.0))
         self._log, self._set_s = math.log(miss_rate), clock()
+        self.value = miss_rate  # the level; 0: the bounds are infinite
 
     @property
-    def value(self) -> float:
-        """The level; 0 where it is at most LOWEST times the miss rate."""
+    def aim(self) -> float:
+        """The share of promises that may be missed now; 0 where it is at most LOWEST times the miss rate."""
         return math.exp(self._log) if self._log > self._floor else 0.0
 
     def come_back(self) -> None:
-        """Raise a level below the miss rate for the time that has passed. The level is the same until the next call."""
+        """Raise an aim below the miss rate for the time that has passed, and set the level.
+
+        The level is the same until the next call of this or of `observe`.
+        """
         now, middle = self._clock(), math.log(self.miss_rate)
         if self._log < middle:
             self._log = middle - (middle - self._log) * 0.5 ** ((now - self._set_s) / HALF_LIFE_S)
         self._set_s = now
+        self._set_level()
+
+    def _set_level(self) -> None:
+        aim = self.aim
+        self.value = self._level_for(aim) if aim and self._level_for else aim
 
     @property
     def of_lengths(self) -> float:
@@ -98,7 +110,7 @@ class PromiseLevel:
         `ample`: whether the goal had time to spare.
         """
         self.come_back()
-        is_silent = self.value == 0
+        is_silent = self.aim == 0
         if kept and ample:
             self._log = max(self._log, min(self._log + self.step * self.miss_rate, math.log(self.miss_rate)))
         elif kept is not None:
@@ -111,7 +123,8 @@ class PromiseLevel:
     def _clamp(self) -> None:
         # A time may be missed even under an infinite bound, so there is a floor to return from: one miss below silence.
         lowest = self._floor - self.step * (1 - self.miss_rate)
-        self._log = min(max(self._log, lowest), math.log(HIGHEST))
+        self._log = min(max(self._log, lowest), self._ceiling)
+        self._set_level()
 
     def share_by(self, cost: Callable[[], float]) -> None:
         """Give lengths the share of SHARES with which `cost()` is least; it is asked once for each."""

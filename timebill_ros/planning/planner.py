@@ -20,17 +20,30 @@
 
 What to choose is a rule's: `paper_rule.py` or `quality_rule.py`. A new rule is a class with the methods of theirs and a
 row in the test matrix. `solver.py` holds the arithmetic. Nothing in this file runs a model.
+
+A rule promises with bounds that kept promises may have made short (length/promise_level.py). What is told as the worst
+case is another thing: seconds that one request exceeds at the miss rate only. It is made here, of what the rule chose.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from timebill_ros.planning.paper_rule import PaperRule
 from timebill_ros.planning.quality_rule import QualityRule
-from timebill_ros.planning.situation import Option, Progress, Situation
+from timebill_ros.planning.situation import Bounds, Option, Progress, Situation
 from timebill_ros.request import SAMPLING_KINDS, Plan
 from timebill_ros.timing.execution_time import ExecutionTimes
+from timebill_ros.timing.step_time import StepTime
+
+
+class FirstPlan(NamedTuple):
+    """The plan that promised, or did not."""
+
+    plan: Plan
+    left_s: float  # the time that it was made for
+    needed: Callable[[], float] | None  # see Tracker.needed
 
 
 class Planner:
@@ -61,7 +74,13 @@ class Planner:
         factor = known.bounds.timing_factor
         options = [Option(name, self._steps_of[name, known.sampling].scaled(factor)) for name in self.variants]
         plan = self.rule.first(options, known, time_left_s, self.times.eviction(known.n_x) * factor)
-        return replace(plan, timing_factor=factor)
+        steps = self._steps_of[plan.variant or self.variants[0], known.sampling].scaled(factor)
+        return replace(plan, timing_factor=factor, decode_planned_s=plan.decode_wcet_s,
+                       decode_wcet_s=_worst_case_s(plan, known, steps, time_left_s))
+
+    def with_bounds(self, known: Situation, time_left_s: float) -> Callable[[Bounds], Plan]:
+        """Return what makes a first plan with bounds other than those of `known`."""
+        return lambda bounds: self.plan(replace(known, bounds=bounds), time_left_s)
 
     def revise(self, plan: Plan, known: Situation, now: Progress, time_left_s: float) -> Plan:
         """Make `plan` again, with `time_left_s` seconds left; return `plan` itself where nothing changes.
@@ -80,4 +99,26 @@ class Planner:
         eviction_s = self.times.eviction(now.n_kv) * now.factor
         restore_s = self.times.restore(now.n_kv + now.most - now.n_keep) * now.factor if now.most else 0.0
         revised = self.rule.revise(plan, option, known, now, time_left_s, eviction_s, restore_s)
-        return revised if revised is plan else replace(revised, timing_factor=now.factor)
+        return revised if revised is plan else replace(
+            revised, timing_factor=now.factor, decode_planned_s=revised.decode_wcet_s,
+            decode_wcet_s=_worst_case_s(revised, known, option.steps, time_left_s, now.n))
+
+
+def _worst_case_s(plan: Plan, known: Situation, steps: StepTime, time_left_s: float, generated: int = 0) -> float:
+    """Return the seconds of eviction and decoding that are told as the worst case of a rule's plan.
+
+    They are those of the plan with the bounds `known.bounds.told`. What is promised ends by its deadline though a bound
+    is exceeded, or else is a miss; so the worst case of a promise is the time left, at the most.
+    """
+    bounds, told = known.bounds, known.bounds.told
+    if told is None:
+        return plan.decode_wcet_s
+    n_w = told.length.pessimistic(known.distribution, known.longest, generated, known.n_x)
+    # The tokens beyond those planned for come last, when whatever is evicted is gone.
+    more_s = (steps.decode(plan.n_keep, max(min(n_w, known.n_max), 1))
+              - steps.decode(plan.n_keep, max(min(plan.pessimistic_tokens, known.n_max), 1)))
+    worst_s = (told.reserve_s + (plan.decode_wcet_s - bounds.reserve_s) * told.time_bound / bounds.time_bound
+               + told.time_bound * more_s)
+    if plan.verdict.is_promise:
+        worst_s = min(worst_s, time_left_s)
+    return max(plan.decode_wcet_s, worst_s)

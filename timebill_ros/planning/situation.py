@@ -25,12 +25,16 @@ from timebill_ros.timing.step_time import StepTime
 
 @dataclass(frozen=True)
 class Bounds:
-    """What earlier requests have taught (Tracker.bounds), read once per request so that all its plans agree."""
+    """What earlier requests have taught (Tracker.bounds), read once per request so that all its plans agree.
+
+    Promises are made with these bounds, and `told` says what is told as the worst case of one request.
+    """
 
     length: PessimisticLength  # gives N_W for a distribution
     timing_factor: float = 1.0  # how much longer than profiled a step takes now
     time_bound: float = 1.0  # how many times the expected time a promise allows for
     reserve_s: float = 0.0  # seconds that a promise keeps free besides
+    told: Bounds | None = None  # each exceeded with half of the miss rate; None: these are
 
 
 @dataclass(frozen=True)

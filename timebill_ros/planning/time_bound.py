@@ -62,14 +62,10 @@ class TimeBound:
         """The bound that the next request is planned with."""
         if self._seen.forget():
             self._replay()
-        return self._exceeded_with(self.level.of_times)
+        return self.exceeded_with(self.level.of_times)
 
-    @property
-    def at_miss_rate(self) -> float:
-        """The bound were the level at the miss rate, of which times have half."""
-        return self._exceeded_with(self.level.miss_rate / 2)
-
-    def _exceeded_with(self, probability: float) -> float:
+    def exceeded_with(self, probability: float) -> float:
+        """Return the ratio that is exceeded with this probability."""
         return limited(self._window.bound(probability), self._window.top(probability))
 
     def observe(self, ratio: float) -> None:

@@ -19,15 +19,16 @@ length that it had. The second is a quantile of *whole-request* ratios of measur
 single steps, multiplied by their number, is not a quantile of the sum. Noise has a part that does not grow with the
 request, so `fixed_s` is added to both times of a ratio.
 
-Under the policy `adaptive` both quantiles share one level, which follows what promises came to, so that the share
-missed comes to the miss rate epsilon (promise_level.py). Lengths get as much of it as makes the product of both bounds
-smallest. Under `conformal` each has epsilon / 2, for good. The timing factors follow the device under every policy,
-unless `track_timing` is off.
+Under the policy `adaptive` both quantiles share one level, which follows what goals came to, so that the share of
+promises missed comes to the miss rate epsilon (promise_level.py, shown_goals.py). Lengths get as much of it as makes
+the product of both bounds smallest. Under `conformal` each has epsilon / 2, for good. The timing factors follow the
+device under every policy, unless `track_timing` is off.
 """
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +37,12 @@ from timebill_ros.length.conformal import conformal_quantile
 from timebill_ros.length.length_distribution import LengthDistribution
 from timebill_ros.length.observed_lengths import ObservedLengths
 from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFactor, PessimisticLength
-from timebill_ros.length.promise_level import STEP, PromiseLevel
+from timebill_ros.length.promise_level import HIGHEST_EACH, STEP, PromiseLevel
 from timebill_ros.planning import kept_state
+from timebill_ros.planning.shown_goals import ShownGoals
 from timebill_ros.planning.situation import Bounds
 from timebill_ros.planning.time_bound import TimeBound, limited
+from timebill_ros.request import Plan
 from timebill_ros.settings import POLICIES
 from timebill_ros.timing.drift import StepFactors, TimingFactor
 from timebill_ros.timing.profile import Profile
@@ -47,6 +50,7 @@ from timebill_ros.timing.profile import Profile
 SHORTEST_S = 0.005  # estimated decoding: a shorter one is mostly fixed costs, and its ratio says nothing of steps
 FIXED_STEPS = 20  # steps whose time is the scale of the noise that every request has, whatever its length
 AMPLE = 3.0  # times the worst case: a goal with more time than that shows nothing of the level
+MOST_UNSETTLED = 8  # requests
 RECENT = 8  # requests whose bounds say how the level is shared, and after which it is shared anew
 # Ratios to start from where nothing was measured: such as a quiet device shows.
 PRIOR_RATIOS = tuple(1.0 + 0.05 * (i / 40) ** 3 for i in range(41))
@@ -69,6 +73,8 @@ class Feedback:
     sampling: str = 'greedy'  # how tokens were drawn (Sampling.kind)
     prompt_tokens: int = 0  # N_x
     capped: bool = False  # it ran to a limit: the goal's own, the context's or the plan's
+    in_time: bool = False  # whether it ended naturally by its deadline, whatever was promised
+    needed: Callable[[], float] | None = None  # returns the least level with a promise, see ShownGoals; None: not known
     spare: float | None = None  # how many times the first plan's worst case fitted its time; None: not known
     tells_length: bool = True  # False: the goal itself named all answers, whose lengths say nothing of others
 
@@ -92,7 +98,9 @@ class Tracker:
         self.length: PessimisticLength
         self._times: TimeBound | None = None
         self._profile, clocks = profile or {}, {'clock': clock, 'wall': wall}
-        self.level = PromiseLevel(miss_rate, step=step, **clocks)
+        self.shown = ShownGoals(miss_rate, **clocks)
+        self._unsettled: deque[tuple[Callable[[], float], bool]] = deque(maxlen=MOST_UNSETTLED)
+        self.level = PromiseLevel(miss_rate, step=step, level_for=self.shown.level, **clocks)
         self._recent: list[tuple[LengthDistribution, int]] = []  # since the level was shared last
         self._fixed_bound = 1.0  # as in the paper: no margin for noise
         if policy == 'fixed':
@@ -116,7 +124,27 @@ class Tracker:
         """Return the bounds that the next request is planned with; `sampling`: how tokens are drawn (Sampling.kind)."""
         self.level.come_back()
         factor = self.steps.value(sampling) if self.track_timing else 1.0
-        return Bounds(self.length, factor, self.time_bound, self.reserve_s)
+        told = None if self._times is None else self._exceeded_with(self.miss_rate / 2, self.miss_rate / 2, factor)
+        return Bounds(self.length, factor, self.time_bound, self.reserve_s, told)
+
+    def needed(self, plan_with: Callable[[Bounds], Plan], bounds: Bounds) -> Callable[[], float] | None:
+        """Return what finds the least level at which a first plan is a promise; None where there are no levels.
+
+        `plan_with`: makes that plan with other bounds than `bounds`, of which the timing factor stays.
+        """
+        if self._times is None:
+            return None
+
+        def is_promised(level: float) -> bool:
+            parts = self.level.length_share, 1 - self.level.length_share
+            each = (min(level * part, HIGHEST_EACH) for part in parts)
+            return plan_with(self._exceeded_with(*each, bounds.timing_factor)).verdict.is_promise
+
+        return lambda: self.shown.needed(is_promised)
+
+    def _exceeded_with(self, lengths: float, times: float, factor: float) -> Bounds:
+        ratio = self._times.exceeded_with(times)
+        return Bounds(self.length.at(lengths), factor, ratio, (ratio - 1) * self.fixed_s)
 
     @property
     def time_bound(self) -> float:
@@ -162,16 +190,23 @@ class Tracker:
             self.length.observe(seen.distribution, seen.generated_tokens, n_max=seen.max_tokens, ended=seen.ended,
                                 capped=seen.capped, prompt_tokens=seen.prompt_tokens)
         self.level.observe(seen.kept, ample=ample)
+        if self._times is not None and seen.needed is not None and not (ample and seen.in_time):
+            self._unsettled.append((seen.needed, seen.in_time))
         self._share_level(seen)
+
+    def settle(self) -> None:
+        """Account for what takes some plans to be known. It is called when the answer is out, which must not wait."""
+        while self._unsettled:
+            needed, in_time = self._unsettled.popleft()
+            self.shown.observe(needed(), in_time)
 
     def _had_time_to_spare(self, seen: Feedback) -> bool:
         """Return whether AMPLE times the worst case fitted, were the level at the miss rate."""
         if seen.spare is None or seen.distribution is None or seen.max_tokens < 1 or self._times is None:
             return False
-        about = seen.distribution, seen.max_tokens
-        lengths = (self.length.at_miss_rate(*about, prompt_tokens=seen.prompt_tokens)
-                   / self.length.pessimistic(*about, prompt_tokens=seen.prompt_tokens))
-        return seen.spare >= AMPLE * lengths * self._times.at_miss_rate / self._times.value
+        each, about = self.miss_rate / 2, (seen.distribution, seen.max_tokens, 0, seen.prompt_tokens)
+        lengths = self.length.at(each).pessimistic(*about) / self.length.pessimistic(*about)
+        return seen.spare >= AMPLE * lengths * self._times.exceeded_with(each) / self._times.value
 
     def _share_level(self, seen: Feedback) -> None:
         """Share the level anew between lengths and times, now and then: by the bounds of the last requests."""
@@ -199,6 +234,7 @@ class Tracker:
         """Return what is worth keeping across a restart, as JSON-ready data (kept_state.py)."""
         return {'profile': self._profile, 'policy': self.policy, 'miss_rate': self.miss_rate,
                 'length': self.length.state(), 'lengths': self.lengths.state(), 'promises': self.level.state(),
+                'shown': self.shown.state(),
                 'time_bound': self._times.state() if self._times else [],
                 'factors': {'prefill': self.prefill.state(), 'step': self.steps.state()}}
 
@@ -226,6 +262,7 @@ class Tracker:
         if same_promise:
             self.length.restore(state['length'])
             if 'promises' in state:  # an earlier version had a level for each bound
+                self.shown.restore(state.get('shown', []))
                 self.level.restore(state['promises'])
         if same_promise and same_profile and self._times is not None:
             self._times.restore(state['time_bound'])

@@ -77,10 +77,13 @@ def learned_facts(engine: Engine) -> dict:
              'timing_factors': {kind: engine.tracker.bounds(kind).timing_factor for kind in SAMPLING_KINDS},
              'time_bound': bounds.time_bound, 'reserve_s': bounds.reserve_s,
              'predicted_tokens': None, 'pessimistic_tokens': None}
+    told = bounds.told or bounds
+    facts['told'] = {'time_bound': told.time_bound, 'reserve_s': told.reserve_s, 'pessimistic_tokens': None}
     if engine.predictor is not None:
         distribution = engine.predictor.marginal()
         facts.update(predicted_tokens=distribution.median(),
                      pessimistic_tokens=bounds.length.pessimistic(distribution, longest))
+        facts['told']['pessimistic_tokens'] = told.length.pessimistic(distribution, longest)
     return facts
 
 

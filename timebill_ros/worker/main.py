@@ -257,6 +257,7 @@ class Worker:
         self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
                            'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal})
         self._tell_learned()  # after the result, which must not wait for it
+        self.engine.tracker.settle()
         self.engine.lengths.learn()
         if self.commands.empty() and self._steering.is_idle:
             self._tidy()
