@@ -242,8 +242,8 @@ def miss_rate() -> str:
                                    f', epsilon {row["epsilon"]:g}')
 
     rows = d['rows'] + d['live'] + d.get('text', {}).get('rows', [])
-    return table(['condition', 'method', 'promised', 'missed', 'evicted', 'score'],
-                 [(condition(r), r['method'], percent(r['share_promised']), missed(r),
+    return table(['condition', 'method', 'promised', 'missed', 'longer than the WCET', 'evicted', 'score'],
+                 [(condition(r), r['method'], percent(r['share_promised']), missed(r), percent(r.get('beyond_wcet'), 1),
                    f'{r["mean_eviction_ratio"]:.2f}', f'{r["mean_score"]:.2f}') for r in rows], left=2)
 
 

@@ -21,11 +21,12 @@ from what the planner was asked, so that it takes no time from the request.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from timebill_ros.length.pessimistic_length import PessimisticLength
 from timebill_ros.planning.planner import Planner
-from timebill_ros.planning.situation import Progress, Situation
+from timebill_ros.planning.situation import Bounds, Progress, Situation
 from timebill_ros.request import Plan
 from timebill_ros.timing.execution_time import ExecutionTimes
 
@@ -80,7 +81,7 @@ class Decisions:
     def _replayed(self, later_s: float, may_cap: bool) -> list[Plan] | None:
         plans: list[Plan] = []
         for made in self.made:
-            known = replace(made.known, may_cap=may_cap, bounds=replace(made.known.bounds, length=self.length))
+            known = replace(made.known, may_cap=may_cap, bounds=self._bounds(made.known.bounds))
             left_s = made.left_s + later_s
             if made.before is None:
                 # Without time left the engine evicts nothing, whatever the plan says.
@@ -98,6 +99,10 @@ class Decisions:
                 return None
             plans.append(again.plan)
         return plans
+
+    def _bounds(self, bounds: Bounds) -> Bounds:
+        told = bounds.told and replace(bounds.told, length=self.length.at(bounds.told.length.probability))
+        return replace(bounds, length=self.length, told=told)
 
 
 def _factor(made: Decision, before: Plan) -> float | None:
@@ -132,6 +137,10 @@ class WatchedPlanner:
     def times_of(self, variant: str, sampling: str = 'greedy') -> ExecutionTimes:
         """See Planner."""
         return self.planner.times_of(variant, sampling)
+
+    def with_bounds(self, known: Situation, time_left_s: float) -> Callable[[Bounds], Plan]:
+        """See Planner. Such plans decide nothing."""
+        return self.planner.with_bounds(known, time_left_s)
 
     def plan(self, known: Situation, time_left_s: float) -> Plan:
         """See Planner."""

@@ -84,6 +84,7 @@ def requests(engine: Engine, n: int, *, condition: str, max_new_tokens: int, pro
         request = Request(str(i), now, now + budget_s, messages=task.messages, max_new_tokens=max_new_tokens,
                           delivery_margin_s=0.0, sampling=Sampling(temperature=1.0, seed=i))
         timing = engine.run(request, Control(Deadline(request.deadline_s))).timing
+        engine.tracker.settle()
         if timing.verdict.is_promise:
             took_s = timing.prefill_s + timing.eviction_s + timing.decode_s
             ratios.append(took_s / timing.wcet_s)

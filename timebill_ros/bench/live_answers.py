@@ -100,7 +100,6 @@ class LiveMethods:
     def save(self) -> None:
         """Keep what the engines have learned."""
         for method, engine in self.engines.items():
-            engine.tracker.settle()
             engine.tracker.save(self._files[method])
             engine.lengths.learn()
             engine.lengths.save(ends=True)
@@ -187,6 +186,7 @@ def answer_live(engine: Engine, task: ScoredTask, *, budget_s: float, strategy: 
     control.on_plan = lambda plan, timing: plans.append(plan)
     outcome = engine.run(request, control)
     late_s = engine.clock() - request.deadline_s
+    engine.tracker.settle()
     if outcome.error_code in (ErrorCode.UNKNOWN, ErrorCode.OUT_OF_MEMORY):
         raise ModelError(f'task {task.key} within {budget_s:.3f} s under {strategy.name} failed: '
                            f'{outcome.error_msg}. What was finished before is kept')

@@ -74,7 +74,6 @@ def measure(engine: Engine, tasks: Sequence[ScoredTask], *, margin_s: float, eps
         budget_s = draw_budget(engine, task, draw)
         run = answer_live(engine, task, budget_s=budget_s, strategy=Strategy.KILL, margin_s=margin_s)
         found.append((task, run.answer))
-        engine.tracker.settle()
         engine.lengths.learn()
         progress()
     return [row(ALONE, found[:middle], epsilon), row(BESIDE, found[middle:], epsilon)]

@@ -62,6 +62,7 @@ def one(engine: Engine, goal: Goal, times: float) -> dict:
     control.on_plan = lambda plan, timing: plans.append((plan, timing.wcet_s))
     outcome = engine.run(request, control)
     late_s, timing = engine.clock() - request.deadline_s, outcome.timing
+    engine.tracker.settle()
     natural = not outcome.error_code and outcome.finish_reason.is_natural and late_s <= 0
     promised = bool(plans) and plans[0][0].verdict.is_promise
     took_s = timing.prefill_s + timing.eviction_s + timing.decode_s if plans else math.nan

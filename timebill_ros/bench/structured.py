@@ -70,6 +70,7 @@ def ask(engine: Engine, one: Goal, budget_s: float, on_cut: OnCut, margin_s: flo
     control = Control(Deadline(request.deadline_s, engine.clock), margin_s)
     outcome = engine.run(request, control)
     late_s = engine.clock() - request.deadline_s
+    engine.tracker.settle()
     is_refused = outcome.finish_reason is FinishReason.ERROR and one.number < 0  # no budget is to blame
     if outcome.error_code in (ErrorCode.UNKNOWN, ErrorCode.OUT_OF_MEMORY) or is_refused:
         raise ModelError(f'a goal of the schema {one.schema!r} within {budget_s:.3f} s failed: {outcome.error_msg}. '

@@ -53,6 +53,7 @@ def measured(engine: Engine, task: ScoredTask) -> dict | None:
     control.on_plan = lambda plan, timing: plans.append(plan)
     prefill_factor = engine.tracker.prefill_factor
     outcome = engine.run(request, control)
+    engine.tracker.settle()
     timing = outcome.timing
     if outcome.error_code is not ErrorCode.NONE or not plans:
         return None
