@@ -88,8 +88,7 @@ def promises(row: dict) -> str:
             f'{row["promised"]} promised, {row["missed"]} of them missed ({percent(row["missed_share"], 1)}, 95 % '
             f'interval {percent(row["interval"][0], 1)} to {percent(row["interval"][1], 1)}; '
             f'{percent(row["aimed_at"])} are aimed at). {row["beyond_wcet"]} of them took longer than the worst case '
-            'that was told with the promise: it is told at the [level](concepts.md#promises-and-misses) that kept '
-            'promises have raised, and what is planned anew while an answer grows makes up for it.')
+            'that was told with the promise.')
 
 
 def load(data: dict, where: str) -> str:

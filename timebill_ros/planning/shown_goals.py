@@ -48,6 +48,7 @@ class ShownGoals:
         self.levels = [2.0 ** ((i - n) / PER_DOUBLING) for i in range(n + 1)]
         window = min(max(math.ceil(PER_RATE / miss_rate), FEWEST), MOST)
         self._seen = Fading(window, MEMORY_S, gaps=0.0, clock=clock, wall=wall)
+        self._known: tuple[float, float] | None = None  # an aim and its level: each plan asks
 
     def needed(self, is_promised: Callable[[float], bool]) -> float:
         """Return the least of the levels for which `is_promised` holds; infinite where it does for none."""
@@ -58,6 +59,7 @@ class ShownGoals:
         """Add a goal; one that no level would promise shows nothing."""
         if math.isfinite(needed):
             self._seen.observe([needed, in_time])
+            self._known = None
 
     def level(self, aim: float) -> float:
         """Return the level at which the share `aim` of promises is missed.
@@ -66,6 +68,11 @@ class ShownGoals:
         missed. A higher one needs so many goals in time that DOUBT of a miss besides changes nothing, and none is
         higher than a goal has shown.
         """
+        if self._seen.forget() or self._known is None or self._known[0] != aim:
+            self._known = aim, self._level(aim)
+        return self._known[1]
+
+    def _level(self, aim: float) -> float:
         goals = sorted((needed, in_time) for (needed, in_time), _ in self._seen.recall())
         found = lowest = min(self.levels[0], aim)
         i = missed = 0
@@ -86,3 +93,4 @@ class ShownGoals:
         """Go on from what `state` returned. ValueError or TypeError for anything else."""
         self._seen.restore(state, lambda seen: len(seen) == 2 and 0 < float(seen[0]) <= 1
                            and seen[1] in (True, False))
+        self._known = None
