@@ -13,6 +13,7 @@
 # limitations under the License.
 
 """Replays on a virtual clock: what is promised and missed can be told by hand, and every method gets the same."""
+import json
 import math
 import random
 
@@ -151,13 +152,22 @@ def test_what_falls_short_is_said():
 
 
 def test_every_condition_is_replayed_with_every_method_and_tight_budgets_promise_less():
-    tried = [METHODS['k = 8'], METHODS['adaptive'], METHODS['oracle']]
-    rows, trace = miss_rate.replays(DEVICE, {'test': RECORDED, 'shifted': RECORDED[:40]}, tried, n_replays=2,
-                                    n_requests=30, change_at=10, miss_rate=0.05)
-    assert [(r['condition'], r['method']) for r in rows] == [(c, m.name) for c in miss_rate.CONDITIONS for m in tried]
+    names = ['k = 8', 'adaptive', 'oracle']
+    tried = miss_rate.Replays(DEVICE, {'test': RECORDED, 'shifted': RECORDED[:40]}, SCORES, PROFILE, 0.05, n_replays=2,
+                              n_requests=30, change_at=10)
+    rows, trace = tried.run(names, 1)
+    assert [(r['condition'], r['method']) for r in rows] == [(c, name) for c in miss_rate.CONDITIONS for name in names]
     promised = {r['condition']: r['share_promised'] for r in rows if r['method'] == 'adaptive'}
     assert promised[miss_rate.TIGHT] < 0.5 * promised['nominal'] and trace['slowdown'] == miss_rate.SLOWDOWN
     assert 'tight' in miss_rate.judge(rows, 0.05)['conditions']
+
+
+@pytest.mark.slow
+def test_processes_replay_the_same():
+    tried = miss_rate.Replays(DEVICE, {'test': RECORDED, 'shifted': RECORDED[:40]}, SCORES, PROFILE, 0.05, n_replays=1,
+                              n_requests=20, change_at=10)
+    alone, spread = ([json.dumps(part) for part in tried.run(['adaptive', 'oracle'], n)] for n in (1, 2))
+    assert alone == spread
 
 
 def test_adaptive_keeps_its_rate_under_tight_budgets():

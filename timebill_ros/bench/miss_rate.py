@@ -39,7 +39,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -117,29 +117,52 @@ def summary(outcomes: list[Outcome]) -> dict:
             'refused': fmean(o.plan.verdict is Verdict.INFEASIBLE for o in outcomes)}
 
 
-def replays(device: Device, found: dict[str, list[recordings.Recording]], tried: list[Method], *, n_replays: int,
-            n_requests: int, change_at: int, miss_rate: float) -> tuple[list[dict], dict]:
-    """Return rows for every condition and method, and one replay of `adaptive` under slow steps, request by request."""
-    rows, trace = [], {}
-    jobs = [(name, met, method) for name, met in CONDITIONS.items() for method in tried]
-    for condition, met, method in track(jobs, 'replaying'):
-        runs = [replay.replay(method, device, found['test'], found['shifted' if met.shifted else 'test'], seed=seed,
-                              n_requests=n_requests, change_at=change_at, slowdown=met.slowdown,
-                              budget_tokens=met.budget_tokens) for seed in range(n_replays)]
-        row = {'condition': condition, 'method': method.name, 'epsilon': miss_rate,
+@dataclass(frozen=True)
+class Replays:
+    """What all methods are tried on. `scores` and `profile` are what they start from, as in `methods`."""
+
+    device: Device
+    found: dict[str, list[recordings.Recording]]
+    scores: list[float]
+    profile: Profile
+    miss_rate: float
+    n_replays: int
+    n_requests: int  # in each; `change_at`: the first one after the change
+    change_at: int
+
+    def run(self, names: Sequence[str], processes: int) -> tuple[list[dict], dict]:
+        """Return rows for every condition and method, and one replay of `adaptive` under slow steps by request."""
+        jobs = [(condition, name) for condition in CONDITIONS for name in names]
+        done = spread(replayed, jobs, processes, self) if processes > 1 else replayed(jobs, self)
+        found = {job: (row, trace) for job, row, trace in track(done, 'replaying', total=len(jobs))}
+        rows = [found[job][0] for job in jobs]
+        for row in rows:
+            row['attainable_miss_rate'] = found[row['condition'], 'oracle'][0]['miss_rate']
+        return rows, found['slow', 'adaptive'][1]
+
+    def one(self, condition: str, method: Method) -> tuple[dict, dict]:
+        """Return the row of a method under a condition, and its first replay, request by request."""
+        met, change_at = CONDITIONS[condition], self.change_at
+        runs = [replay.replay(method, self.device, self.found['test'],
+                              self.found['shifted' if met.shifted else 'test'], seed=seed, n_requests=self.n_requests,
+                              change_at=change_at, slowdown=met.slowdown, budget_tokens=met.budget_tokens)
+                for seed in range(self.n_replays)]
+        row = {'condition': condition, 'method': method.name, 'epsilon': self.miss_rate,
                **summary([o for run in runs for o in run])}
         window = [o for run in runs for o in run[change_at + AFTER[0] - 1:change_at + AFTER[1]] if o.promised]
         row['after_change'] = {'requests': list(AFTER), 'n_promised': len(window),
                                'miss_rate': fmean(map(is_missed, window)) if window else None}
-        rows.append(row)
-        if (condition, method.name) == ('slow', 'adaptive'):
-            trace = {'change_at': change_at, 'slowdown': met.slowdown, 'slack_s': [o.slack_s for o in runs[0]],
-                     'timing_factor': [o.factor for o in runs[0]], 'time_bound': [o.time_bound for o in runs[0]],
-                     'promised': [o.promised for o in runs[0]], 'in_time': [o.in_time for o in runs[0]]}
-    for row in rows:
-        oracle = next(r for r in rows if r['condition'] == row['condition'] and r['method'] == 'oracle')
-        row['attainable_miss_rate'] = oracle['miss_rate']
-    return rows, trace
+        first = runs[0]
+        return row, {'change_at': change_at, 'slowdown': met.slowdown, 'slack_s': [o.slack_s for o in first],
+                     'timing_factor': [o.factor for o in first], 'time_bound': [o.time_bound for o in first],
+                     'promised': [o.promised for o in first], 'in_time': [o.in_time for o in first]}
+
+
+def replayed(jobs: Sequence[tuple[str, str]], tried: Replays) -> Iterator[tuple[tuple[str, str], dict, dict]]:
+    """Yield (condition, name of a method), row and trace of each of the `jobs`."""
+    known = {method.name: method for method in methods(tried.scores, tried.profile, tried.miss_rate)}
+    for condition, name in jobs:
+        yield ((condition, name), *tried.one(condition, known[name]))
 
 
 def judge(rows: list[dict], miss_rate: float) -> dict:
@@ -247,9 +270,9 @@ def run(values: dict, out: Path, *, profile_path: Path, recordings_path: Path, n
     device = Device(profile.times, [model.variant], max_new_tokens, model.max_context, values['max_eviction_ratio'])
     rows, traces, bars = [], [], {}
     for epsilon in miss_rates:
-        tried = methods(scores, profile, epsilon, with_factors=epsilon == miss_rate)
-        more, trace = replays(device, found, tried, n_replays=n_replays, n_requests=n_requests,
-                              change_at=n_requests // 3, miss_rate=epsilon)
+        names = [method.name for method in methods(scores, profile, epsilon, with_factors=epsilon == miss_rate)]
+        tried = Replays(device, found, scores, profile, epsilon, n_replays, n_requests, n_requests // 3)
+        more, trace = tried.run(names, setting.processes)
         rows += more
         traces.append(trace)
         bars[str(epsilon)] = judge(more, epsilon)
