@@ -72,8 +72,9 @@ class FakeWorker:
 
     # What a worker says about the request that it runs.
 
-    def plan(self, job, verdict=Verdict.FITS, expected_s=1.0, wcet_s=2.0):
-        made = planned(verdict, decode_expected_s=expected_s, decode_wcet_s=wcet_s)
+    def plan(self, job, verdict=Verdict.FITS, expected_s=1.0, wcet_s=2.0, planned_s=None):
+        made = planned(verdict, decode_expected_s=expected_s, decode_wcet_s=wcet_s,
+                       decode_planned_s=wcet_s if planned_s is None else planned_s)
         timing = Timing(time_budget_s=job.request.time_budget_s, prompt_tokens=9, queue_s=0.0, verdict=verdict)
         self.say({'event': 'plan', 'id': job.request.request_id, 'plan': to_dict(made), 'timing': to_dict(timing)})
 

@@ -206,6 +206,14 @@ def test_choices_teach_nothing_of_the_lengths_of_other_answers():
     assert len(learned) == len(bench.engine.tracker.lengths.state()) == 1
 
 
+def test_choices_show_nothing_of_the_level_of_promises():
+    bench = FormBench()
+    bench.engine.tracker = Tracker()
+    bench.run(choices=['left', 'right', 'stop'])
+    bench.engine.tracker.settle()
+    assert bench.engine.tracker.shown.state() == []
+
+
 def test_forced_tokens_at_the_end_take_no_time():
     """The only choice is there with its first token, however long it is and whatever little time is left."""
     text = 'kitchen, then the hall and the office'

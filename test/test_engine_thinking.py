@@ -119,6 +119,18 @@ def test_where_the_answer_has_no_time_to_spare_nothing_is_thought():
     assert outcome.text and ANSWER.decode().startswith(outcome.text) and bench.lateness_s <= 0
 
 
+@pytest.mark.parametrize('budget_s, fits', [(0.5, False), (1.5, True), (3.0, True)])
+def test_a_goal_that_leaves_its_section_out_shows_nothing_of_the_level_of_promises(budget_s, fits):
+    """With a promise it would have thought, and taken longer. The worst case stays within the deadline."""
+    bench, asked = ThinkingBench(), []
+    bench.engine.tracker.needed = lambda first, *_: lambda: asked.append(first.verdict) or 0.2
+    bench.engine.tracker.shown.observe = lambda needed, in_time: asked.append((needed, in_time))
+    timing = bench.run(budget_s, delivery_margin_s=0.01).timing
+    bench.engine.tracker.settle()
+    assert asked == ([Verdict.FITS, (0.2, True)] if fits else [])
+    assert not fits or timing.prefill_s < timing.wcet_s <= budget_s
+
+
 def test_a_section_that_the_model_ends_is_left_as_it_is():
     thoughts = b'I see.' + SECTION.closing.encode()
     outcome = ThinkingBench(thoughts).run(10.0)

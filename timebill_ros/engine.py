@@ -171,7 +171,8 @@ class Engine:
         room, thought, thinking_s = self.model.max_context - n_x, 0, 0.0
         left = control.deadline.remaining() - control.margin_s
         plan = self.planner.plan(known, left)
-        first = FirstPlan(plan, left, self.tracker.needed(self.planner.with_bounds(known, left), known.bounds))
+        needed = self.tracker.needed(plan, self.planner.with_bounds(known, left), known.bounds)
+        first = FirstPlan(plan, left, needed if prepared.shows_level(plan.verdict) else None)
         timing.set_plan(plan)
         if prepared.thinks:
             timing.length_cap = room  # of section and answer together
@@ -204,7 +205,7 @@ class Engine:
             plan = answer_plan(self.planner, alone, thought, room, left)
             timing.set_plan(plan)
             thinking_s, planned = worked() - planned, worked()
-            timing.verdict, timing.wcet_s = first.plan.verdict, planned - prefill_started + plan.decode_wcet_s
+            timing.verdict, timing.wcet_s = first.plan.verdict, planned - prefill_started + first.worst_s(plan, left)
             control.on_plan(plan, replace(timing))
             known = before_answer(alone, thought, room)
 
@@ -229,11 +230,10 @@ class Engine:
         saved_s = answer.account(timing, n - thought, self.times.step(n_kv),
                                  lambda width: self.times.beyond(n_kv, width)) if answer else 0.0
         # The lengths that are learned are those of answers, without what was thought before them. Choices teach none.
-        is_choice = answer is not None and bool(answer.bounds.lengths)
         self._learn(alone, plan, timing, n - thought, reason, first=first, decode_s=ended - planned,
                     decode_profiled_s=evicting_s + replanner.profiled_s + replanner.segment_s(n) - saved_s,
-                    control=control, is_choice=is_choice)
-        if not is_choice:
+                    control=control, is_choice=prepared.is_choice)
+        if not prepared.is_choice:
             self.lengths.observe(expected, n - thought, whole=reason in (FinishReason.EOS, FinishReason.STOP),
                                  remaining=remaining)
         if reason is FinishReason.ERROR:

@@ -36,7 +36,7 @@ def test_remaining_time_of_a_job(harness):
 
 def test_while_a_goal_thinks_its_plan_is_still_to_come_true(harness):
     job = harness.submit()
-    harness.worker.plan(job, expected_s=1.0, wcet_s=2.0)
+    harness.worker.plan(job, expected_s=1.0, wcet_s=8.0, planned_s=2.0)
     said = {'event': 'text', 'id': job.request.request_id, 'n': 3}
     harness.worker.say({**said, 'delta': 'hm', 'part': int(Part.REASONING)})
     harness.worker.say({**said, 'delta': ''})  # half a character, of which nobody knows where it belongs

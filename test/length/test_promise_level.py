@@ -201,11 +201,11 @@ def test_the_rate_holds_however_few_goals_are_promised(law, share):
 
 def test_time_takes_back_what_misses_have_lowered_and_nothing_else():
     clock = Clock()
-    level = PromiseLevel(0.05, step=1.0, clock=clock, wall=clock)
+    level = PromiseLevel(0.05, step=1.5, clock=clock, wall=clock)
     for _ in range(2):
         level.observe(False)
     lowered = level.value
-    clock.now += HALF_LIFE_S
+    clock.now += HALF_LIFE_S / 1.5
     assert level.value == lowered, 'it is the same while a goal is planned'
     level.come_back()
     assert level.value == pytest.approx(math.sqrt(0.05 * lowered))
@@ -231,7 +231,7 @@ def test_it_survives_a_restart_and_time_passes_for_it(kept):
     other.restore(state)
     other.come_back()
     assert (other.value, other.length_share) == (level.value, 0.7)
-    wall.now += HALF_LIFE_S
+    wall.now += HALF_LIFE_S / level.step
     other.restore(state)
     other.come_back()
     assert other.value == pytest.approx(level.value if kept else math.sqrt(0.05 * level.value))

@@ -29,7 +29,7 @@ from timebill_ros.length.pessimistic_length import Adaptive, Conformal, FixedFac
 from timebill_ros.length.promise_level import PromiseLevel
 from timebill_ros.planning import paper_rule, quality_rule, solver
 from timebill_ros.planning.paper_rule import PaperRule
-from timebill_ros.planning.planner import Planner
+from timebill_ros.planning.planner import FirstPlan, Planner
 from timebill_ros.planning.quality_rule import QualityRule
 from timebill_ros.planning.situation import Bounds, Progress, Situation
 from timebill_ros.timing.execution_time import ExecutionTimes
@@ -106,6 +106,14 @@ def test_the_worst_case_that_is_told_is_that_of_other_bounds_and_of_a_promise_th
     assert not plan.verdict.is_promise or plan.decode_wcet_s <= left_s + 1e-9
     if n_w > plan.pessimistic_tokens and told.time_bound > bounds.time_bound and not plan.verdict.is_promise:
         assert plan.decode_wcet_s > plain.decode_wcet_s or plan.pessimistic_tokens >= situation.n_max
+
+
+@pytest.mark.parametrize('verdict, worst_s', [(Verdict.FITS, 1.5), (Verdict.FITS_WITH_EVICTION, 1.5),
+                                              (Verdict.AT_RISK, 4.0), (Verdict.INFEASIBLE, 4.0)])
+def test_the_worst_case_of_a_promised_goal_stays_within_the_time_left_when_it_is_planned_again(verdict, worst_s):
+    first = FirstPlan(SimpleNamespace(verdict=verdict), 5.0, None)
+    assert first.worst_s(SimpleNamespace(decode_wcet_s=4.0), 1.5) == worst_s
+    assert first.worst_s(SimpleNamespace(decode_wcet_s=1.0), 1.5) == 1.0
 
 
 @often

@@ -80,7 +80,7 @@ def test_a_higher_level_needs_goals_that_show_it():
         goals.observe(goals.levels[-2], True)
     assert levels[:9] == [0.05] * 9 and levels[9:] == [goals.levels[-2]] * 3, 'half a miss of ten is one in twenty'
     goals.observe(goals.levels[-1], False)
-    assert goals.level(0.05) == goals.levels[-2]
+    assert goals.level(0.05) == goals.levels[-2], 'none is as high as one that only goals that were missed have shown'
 
 
 def test_goals_that_low_levels_promise_say_nothing_of_high_ones():
@@ -157,7 +157,8 @@ def test_they_survive_a_restart():
     assert [other.level(aim) for aim in (0.01, 0.05, 0.1)] == [goals.level(aim) for aim in (0.01, 0.05, 0.1)]
 
 
-@pytest.mark.parametrize('value', [[0.1], [0.0, True], [1.5, True], [math.nan, True], [0.1, 'x'], 7, ['x', True]])
+@pytest.mark.parametrize('value', [[0.1], [0.0, True], [1.5, True], [math.nan, True], [0.1, 'x'], 7, ['x', True],
+                                   ['0.5', True]])
 def test_a_state_that_is_none_is_refused(value):
     with pytest.raises((ValueError, TypeError)):
         shown().restore([[0.0, 600.0, 1.0, value]])

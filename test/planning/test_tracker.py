@@ -77,9 +77,13 @@ def fits_in_12(bounds):
     return SimpleNamespace(verdict=Verdict.FITS if bounds.length.pessimistic(LENGTHS, 500) <= 12 else Verdict.AT_RISK)
 
 
+def needed_of(t):
+    return t.needed(fits_in_12(t.bounds()), fits_in_12, t.bounds())
+
+
 def test_goals_without_a_promise_that_are_in_time_raise_the_level_to_where_they_get_one():
     t = tracker()
-    needed = t.needed(fits_in_12, t.bounds())
+    needed = needed_of(t)
     assert not fits_in_12(t.bounds()).verdict.is_promise and 0.3 < needed() < 1
     for i in range(40):
         t.observe(replace(seen(t), in_time=i % 30 != 29, needed=needed))
@@ -93,16 +97,33 @@ def test_goals_without_a_promise_that_are_in_time_raise_the_level_to_where_they_
     assert not fits_in_12(t.bounds()).verdict.is_promise
 
 
-def test_goals_in_time_show_nothing_where_they_had_time_to_spare():
+def test_goals_show_nothing_where_they_had_time_to_spare():
     t = tracker()
-    needed = t.needed(fits_in_12, t.bounds())
-    for spare, in_time, n in ((AMPLE, True, 0), (AMPLE, False, 1), (1.0, True, 2)):
+    needed = needed_of(t)
+    for spare, in_time, n in ((AMPLE, True, 0), (AMPLE, False, 0), (1.0, True, 1)):
         t.observe(replace(seen(t), in_time=in_time, needed=needed, spare=spare))
         t.settle()
         assert len(t.shown.state()) == n
     t.observe(seen(t))
     t.settle()
-    assert len(t.shown.state()) == 2, 'nor where it is not known what became of them'
+    assert len(t.shown.state()) == 1, 'nor where it is not known what became of them'
+
+
+def test_a_promised_goal_that_runs_on_needed_no_more_than_the_level_of_its_promise():
+    """What it teaches of its kind comes first, and would have it promised at no level any more."""
+    t = tracker(miss_rate=0.4)
+    level = t.level.value
+    lengths = LengthDistribution(4, [0.5, 0.49, 0.01])
+    def fits_in_8(bounds):
+        n_w = bounds.length.pessimistic(lengths, 500)
+        return SimpleNamespace(verdict=Verdict.FITS if n_w <= 8 else Verdict.AT_RISK)
+    assert fits_in_8(t.bounds()).verdict.is_promise
+    needed = t.needed(fits_in_8(t.bounds()), fits_in_8, t.bounds())
+    t.observe(replace(seen(t, n=400, ended=False, kept=False), distribution=lengths, needed=needed))
+    t.settle()
+    assert not fits_in_8(t.bounds()).verdict.is_promise, 'its kind runs on'
+    (_, _, _, (shown, in_time)), = t.shown.state()
+    assert shown <= level and not in_time
 
 
 def test_what_is_not_settled_is_bounded():
@@ -116,7 +137,7 @@ def test_what_is_not_settled_is_bounded():
 @pytest.mark.parametrize('policy', ['fixed', 'conformal'])
 def test_rules_without_a_level_look_for_none_and_tell_their_own_worst_case(policy):
     t = tracker(policy)
-    assert t.needed(fits_in_12, t.bounds()) is None and t.bounds().told is None
+    assert needed_of(t) is None and t.bounds().told is None
     t.observe(replace(seen(t), in_time=True, needed=None))
     t.settle()
 
@@ -296,3 +317,15 @@ def test_bounds_for_another_promise_are_not_taken_over(tmp_path):
     same = tracker(miss_rate=0.05)
     same.take_over(t)
     assert plain(same) == plain(t)
+
+
+def test_the_level_of_an_earlier_version_is_not_taken_for_an_aim():
+    t, other = tracker(), tracker()
+    for _ in range(60):
+        t.observe(seen(t, kept=True))
+    state = t.state()
+    other.restore(state)
+    assert other.level.aim > 0.1
+    del state['shown']
+    other.restore(state)
+    assert other.level.aim == other.level.value == pytest.approx(0.05)

@@ -87,7 +87,8 @@ def plan_for(method: Method, tracker: Tracker, device: Device, recording: Record
             slow = bounds.timing_factor * bounds.time_bound
             return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max,
                            budget_s=budget_s - bounds.reserve_s, evict_s=times.eviction(n_x) * slow)
-    return plan_with(bounds), tracker.needed(plan_with, bounds)
+    plan = plan_with(bounds)
+    return plan, tracker.needed(plan, plan_with, bounds)
 
 
 def _oracle(recording: Recording, times: ExecutionTimes, slow: float, *, n_x: int, n_min: int, n_max: int,

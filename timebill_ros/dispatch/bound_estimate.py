@@ -262,7 +262,7 @@ def estimate(request: Request, costs: Costs, learned: dict, waiting: Waiting) ->
         planned_s = reserve_s + decode_s(kept, n_w, caution)
         told_s = told.get('reserve_s', 0.0) + decode_s(kept, told_n_w, told.get('time_bound', 1.0))
         if verdict.is_promise and kept == n_keep:  # as in planning/planner.py
-            told_s = min(told_s, left_s)
+            told_s = min(told_s, left_s - waiting.worst_s)
         return prefill_s + max(planned_s, told_s)
 
     return Estimate(verdict, n_x, n_hat, n_w, worst_s(n_x), worst_s(n_keep), 1 - n_keep / n_x,

@@ -75,7 +75,9 @@ class Job:
             return 0.0, 0.0
         if self.plan is None:
             return float('nan'), float('nan')
-        spent = 0.0 if self.thinks else self._until(now) - self.planned_s
+        if self.thinks:  # until just what is planned for the answer is left
+            return self.plan.decode_expected_s, self.plan.decode_planned_s
+        spent = self._until(now) - self.planned_s
         return max(0.0, self.plan.decode_expected_s - spent), max(0.0, self.plan.decode_wcet_s - spent)
 
     def _until(self, now: float) -> float:

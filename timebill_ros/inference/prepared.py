@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from timebill_ros.codes import Verdict
 from timebill_ros.inference.history import read
 from timebill_ros.request import Request
 
@@ -50,6 +51,18 @@ class Prepared:
         if self.answer is None:
             return 0.0
         return self.answer.closing_s(min(self.n_max, max(left_s / max(step_s, SHORTEST_STEP_S), 0.0)))
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether the goal names all answers, whose lengths say nothing of others."""
+        return self.answer is not None and bool(self.answer.bounds.lengths)
+
+    def shows_level(self, verdict: Verdict) -> bool:
+        """Whether what becomes of a goal with this verdict shows how sure a promise has to be.
+
+        Choices are written quicker than planned, and a goal that does not fit whole leaves its thinking section out.
+        """
+        return not self.is_choice and (verdict is Verdict.FITS or not self.thinks)
 
     @property
     def n_x(self) -> int:

@@ -30,6 +30,7 @@ import numpy as np
 WINDOW, LARGEST_WINDOW = 300, 1000  # scores that a ScoreWindow keeps, at least and at most
 PER_MISS = 15  # between them it keeps so many for each one beyond the bound: enough to tell where that is
 LEAST = 1e-9  # probability
+MOST_KNOWN = 64  # bounds
 
 
 def conformal_quantile(scores: Sequence[float], miss_rate: float) -> float:
@@ -99,13 +100,16 @@ class ScoreWindow:
         self.miss_rate = miss_rate
         self.scores: deque[float] = deque(interleaved(thinned(scores, window)), maxlen=window)
         self._cut = deque([False] * len(self.scores), maxlen=window)  # whether the score is only a lower bound
-        self._known = (math.nan, math.nan)  # a probability and its bound: asked for again and again while one decodes
+        self._known: dict[float, float] = {}  # bounds by probability: asked for again and again while one decodes
 
     def bound(self, probability: float) -> float:
         """Return the bound; infinite for the probability 0, and where there are too few scores."""
-        if probability != self._known[0]:
-            self._known = probability, self._new_bound(probability)
-        return self._known[1]
+        known = self._known.get(probability)
+        if known is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            known = self._known[probability] = self._new_bound(probability)
+        return known
 
     def _new_bound(self, probability: float) -> float:
         if probability <= 0:
@@ -125,7 +129,7 @@ class ScoreWindow:
         """Add a score; `cut`: it is at least `score`, and was not seen whole."""
         self.scores.append(score)
         self._cut.append(cut)
-        self._known = math.nan, math.nan
+        self._known.clear()
 
     def state(self) -> dict:
         """Return what is worth keeping across a restart, as JSON-ready data. `cut`: numbers of cut scores."""
@@ -138,4 +142,4 @@ class ScoreWindow:
             raise ValueError('one of the scores is not a number')
         self.scores = deque(scores, maxlen=self.scores.maxlen)
         self._cut = deque([i in cut for i in range(len(scores))], maxlen=self.scores.maxlen)
-        self._known = math.nan, math.nan
+        self._known.clear()

@@ -19,7 +19,7 @@ row in the test matrix:
 
     FixedFactor  N_W = k * N_hat (PAPER: ETE)
     Conformal    a quantile of calibration scores, fixed
-    Adaptive     the same with scores that follow the lengths observed, and a level that follows what promises came to
+    Adaptive     the same with scores that follow the lengths observed, and a level that follows what goals came to
 """
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ HIGHEST_EACH = 0.5  # of a bound: what is promised is more likely than not to be
 LOWEST = 0.02  # of the aim, times the miss rate: at and below it the bounds are infinite
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the level that lengths may have
 STAY = 0.99  # another share has to cost less than this part of what the present one costs
-HALF_LIFE_S = 1800.0  # in which an aim that misses have lowered is half-way back, on a scale of factors
+HALF_LIFE_S = 2700.0  # over the step: in it an aim that misses have lowered is half-way back, on a scale of factors
 
 
 class PromiseLevel:
@@ -45,7 +45,8 @@ class PromiseLevel:
     2106.00170) on a scale of factors, by promises only. It starts at `miss_rate`; each promise that was kept multiplies
     it by `exp(step * miss_rate)`, each that was missed by `exp(-step * (1 - miss_rate))`. As it has a floor and a
     ceiling, the misses of T promises are at most `miss_rate * T` and `log(HIGHEST / LOWEST) / step` more, whatever
-    lengths and times do. Where promises could be missed more often, they approach that rate.
+    lengths and times do, while goals come often (below). Where promises could be missed more often, they approach that
+    rate.
 
     The level is `level_for(aim)`: what goals have shown to be missed at that rate. Without it the two are the same.
 
@@ -56,6 +57,7 @@ class PromiseLevel:
     At the floor nothing can be said, and the bounds are infinite: nothing but the longest answers is promised. There
     goals without a promise count too: as many as make up for one miss let one more promise be tried. An aim below the
     miss rate also comes back with time, as what lowered it may be over; so a restart or an idle hour locks nothing out.
+    Goals that come so rarely that it comes back between them are missed more often, if all are.
 
     The level is shared between the two bounds, see `share_by`.
 
@@ -86,7 +88,7 @@ class PromiseLevel:
         """
         now, middle = self._clock(), math.log(self.miss_rate)
         if self._log < middle:
-            self._log = middle - (middle - self._log) * 0.5 ** ((now - self._set_s) / HALF_LIFE_S)
+            self._log = middle - (middle - self._log) * 0.5 ** ((now - self._set_s) * self.step / HALF_LIFE_S)
         self._set_s = now
         self._set_level()
 
@@ -125,6 +127,11 @@ class PromiseLevel:
         lowest = self._floor - self.step * (1 - self.miss_rate)
         self._log = min(max(self._log, lowest), self._ceiling)
         self._set_level()
+
+    def lower_to_miss_rate(self) -> None:
+        """Take back what promises that were kept have raised."""
+        self._log = min(self._log, math.log(self.miss_rate))
+        self._clamp()
 
     def share_by(self, cost: Callable[[], float]) -> None:
         """Give lengths the share of SHARES with which `cost()` is least; it is asked once for each."""

@@ -15,7 +15,7 @@
 """The file that keeps what requests taught across restarts. It is JSON, written whole or not at all.
 
     {"format": 2, "model": ..., "profile": {"date": ..., "identity": {...}}, "policy": ..., "miss_rate": ...,
-     "length": {...}, "lengths": [...], "promises": {...}, "time_bound": [...],
+     "length": {...}, "lengths": [...], "promises": {...}, "shown": [...], "time_bound": [...],
      "factors": {"prefill": [...], "step": {"greedy": [...], ...}}}
 
 Times are learned relative to one profile, so they say for which: its date and its facts (timing/profile.py). Later

@@ -43,7 +43,11 @@ class FirstPlan(NamedTuple):
 
     plan: Plan
     left_s: float  # the time that it was made for
-    needed: Callable[[], float] | None  # see Tracker.needed
+    needed: Callable[[], float] | None  # see Tracker.needed; None: the goal shows nothing of the level
+
+    def worst_s(self, plan: Plan, left_s: float) -> float:
+        """Return the seconds that a later plan, made with `left_s` left, takes in the worst case."""
+        return min(plan.decode_wcet_s, left_s) if self.plan.verdict.is_promise else plan.decode_wcet_s
 
 
 class Planner:

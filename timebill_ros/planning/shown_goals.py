@@ -51,7 +51,10 @@ class ShownGoals:
         self._known: tuple[float, float] | None = None  # an aim and its level: each plan asks
 
     def needed(self, is_promised: Callable[[float], bool]) -> float:
-        """Return the least of the levels for which `is_promised` holds; infinite where it does for none."""
+        """Return a level for which `is_promised` holds though it does not for the next lower one; infinite: none.
+
+        It is the least such one where no higher level promises less.
+        """
         i = bisect_left(self.levels, True, key=is_promised)
         return self.levels[i] if i < len(self.levels) else math.inf
 
@@ -66,17 +69,18 @@ class ShownGoals:
 
         Up to `aim` itself bounds hold by themselves: there a level is too high only where more goals than that were
         missed. A higher one needs so many goals in time that DOUBT of a miss besides changes nothing, and none is
-        higher than a goal has shown.
+        higher than a goal in time has shown.
         """
-        if self._seen.forget() or self._known is None or self._known[0] != aim:
-            self._known = aim, self._level(aim)
-        return self._known[1]
+        known = self._known  # another thread may save the state meanwhile
+        if self._seen.forget() or known is None or known[0] != aim:
+            self._known = known = aim, self._level(aim)
+        return known[1]
 
     def _level(self, aim: float) -> float:
         goals = sorted((needed, in_time) for (needed, in_time), _ in self._seen.recall())
         found = lowest = min(self.levels[0], aim)
         i = missed = 0
-        highest = goals[-1][0] if goals else 0.0
+        highest = max((needed for needed, in_time in goals if in_time), default=0.0)
         for level in sorted({*self.levels, max(aim, lowest)}):
             while i < len(goals) and goals[i][0] <= level:
                 missed += not goals[i][1]
@@ -91,6 +95,6 @@ class ShownGoals:
 
     def restore(self, state: list[list]) -> None:
         """Go on from what `state` returned. ValueError or TypeError for anything else."""
-        self._seen.restore(state, lambda seen: len(seen) == 2 and 0 < float(seen[0]) <= 1
+        self._seen.restore(state, lambda seen: len(seen) == 2 and not isinstance(seen[0], str) and 0 < seen[0] <= 1
                            and seen[1] in (True, False))
         self._known = None

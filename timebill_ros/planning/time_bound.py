@@ -60,12 +60,12 @@ class TimeBound:
     @property
     def value(self) -> float:
         """The bound that the next request is planned with."""
-        if self._seen.forget():
-            self._replay()
         return self.exceeded_with(self.level.of_times)
 
     def exceeded_with(self, probability: float) -> float:
         """Return the ratio that is exceeded with this probability."""
+        if self._seen.forget():
+            self._replay()
         return limited(self._window.bound(probability), self._window.top(probability))
 
     def observe(self, ratio: float) -> None:

@@ -26,6 +26,7 @@ device under every policy, unless `track_timing` is off.
 """
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -127,20 +128,22 @@ class Tracker:
         told = None if self._times is None else self._exceeded_with(self.miss_rate / 2, self.miss_rate / 2, factor)
         return Bounds(self.length, factor, self.time_bound, self.reserve_s, told)
 
-    def needed(self, plan_with: Callable[[Bounds], Plan], bounds: Bounds) -> Callable[[], float] | None:
+    def needed(self, first: Plan, plan_with: Callable[[Bounds], Plan], bounds: Bounds) -> Callable[[], float] | None:
         """Return what finds the least level at which a first plan is a promise; None where there are no levels.
 
-        `plan_with`: makes that plan with other bounds than `bounds`, of which the timing factor stays.
+        `plan_with`: makes the plan `first` with other bounds than `bounds`, of which the timing factor stays.
         """
         if self._times is None:
             return None
+        # What is learned of a goal before it is looked for would raise the level that the goal itself needed.
+        highest = self.level.value if first.verdict.is_promise else math.inf
 
         def is_promised(level: float) -> bool:
             parts = self.level.length_share, 1 - self.level.length_share
             each = (min(level * part, HIGHEST_EACH) for part in parts)
             return plan_with(self._exceeded_with(*each, bounds.timing_factor)).verdict.is_promise
 
-        return lambda: self.shown.needed(is_promised)
+        return lambda: min(self.shown.needed(is_promised), highest)
 
     def _exceeded_with(self, lengths: float, times: float, factor: float) -> Bounds:
         ratio = self._times.exceeded_with(times)
@@ -190,7 +193,7 @@ class Tracker:
             self.length.observe(seen.distribution, seen.generated_tokens, n_max=seen.max_tokens, ended=seen.ended,
                                 capped=seen.capped, prompt_tokens=seen.prompt_tokens)
         self.level.observe(seen.kept, ample=ample)
-        if self._times is not None and seen.needed is not None and not (ample and seen.in_time):
+        if seen.needed is not None and not ample:
             self._unsettled.append((seen.needed, seen.in_time))
         self._share_level(seen)
 
@@ -199,6 +202,7 @@ class Tracker:
         while self._unsettled:
             needed, in_time = self._unsettled.popleft()
             self.shown.observe(needed(), in_time)
+        self.level.come_back()
 
     def _had_time_to_spare(self, seen: Feedback) -> bool:
         """Return whether AMPLE times the worst case fitted, were the level at the miss rate."""
@@ -264,6 +268,8 @@ class Tracker:
             if 'promises' in state:  # an earlier version had a level for each bound
                 self.shown.restore(state.get('shown', []))
                 self.level.restore(state['promises'])
+                if 'shown' not in state:  # and another none for the aim, but for the level alone
+                    self.level.lower_to_miss_rate()
         if same_promise and same_profile and self._times is not None:
             self._times.restore(state['time_bound'])
         return same_promise

@@ -256,13 +256,19 @@ class Worker:
         fatal = self._fatal() if outcome.error_code is ErrorCode.UNKNOWN else ''
         self.channel.send({'event': 'done', 'id': message['request']['request_id'], 'outcome': to_dict(outcome),
                            'finished_s': time.monotonic(), 'tracked': self._tracked(), 'fatal': fatal})
-        self._tell_learned()  # after the result, which must not wait for it
-        self.engine.tracker.settle()
+        self._settle()  # after the result, which must not wait for it
+        self._tell_learned()
         self.engine.lengths.learn()
         if self.commands.empty() and self._steering.is_idle:
             self._tidy()
         if self._unsaved >= SAVE_EVERY and self._steering.is_idle:  # a goal that gave way is not to wait for a disk
             self._save_state()
+
+    def _settle(self) -> None:
+        try:
+            self.engine.tracker.settle()
+        except Exception:  # a bug; the answer is out, and the model need not be loaded again for it
+            log.exception('what the goal showed of the level of promises was not found out')
 
     def _fatal(self) -> str:
         """Return why no request can succeed after an error; empty where the next one may.
