@@ -83,6 +83,16 @@ def test_a_higher_level_needs_goals_that_show_it():
     assert goals.level(0.05) == goals.levels[-2], 'none is as high as one that only goals that were missed have shown'
 
 
+def test_an_aim_below_the_miss_rate_lowers_the_level_in_proportion():
+    """The misses that have lowered the aim are among the goals: with both, two would undo what fifty have shown."""
+    goals = shown()
+    for _ in range(58):
+        goals.observe(0.5, True)
+    for _ in range(2):
+        goals.observe(0.5, False)
+    assert [goals.level(aim) for aim in (0.05, 0.025, 0.001)] == pytest.approx([0.5, 0.25, 0.01])
+
+
 def test_goals_that_low_levels_promise_say_nothing_of_high_ones():
     goals = shown()
     for _ in range(200):

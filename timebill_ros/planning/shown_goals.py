@@ -46,6 +46,7 @@ class ShownGoals:
             raise ValueError(f'miss rate must be above 0 and below 1, got {miss_rate}')
         n = math.ceil(-PER_DOUBLING * math.log2(LOWEST * miss_rate))
         self.levels = [2.0 ** ((i - n) / PER_DOUBLING) for i in range(n + 1)]
+        self.miss_rate = miss_rate
         window = min(max(math.ceil(PER_RATE / miss_rate), FEWEST), MOST)
         self._seen = Fading(window, MEMORY_S, gaps=0.0, clock=clock, wall=wall)
         self._known: tuple[float, float] | None = None  # an aim and its level: each plan asks
@@ -69,8 +70,11 @@ class ShownGoals:
 
         Up to `aim` itself bounds hold by themselves: there a level is too high only where more goals than that were
         missed. A higher one needs so many goals in time that DOUBT of a miss besides changes nothing, and none is
-        higher than a goal in time has shown.
+        higher than a goal in time has shown. An aim below the miss rate lowers the level in proportion: what lowered it
+        is among the goals, and is not to count twice.
         """
+        if aim < self.miss_rate:
+            return self.level(self.miss_rate) * aim / self.miss_rate
         known = self._known  # another thread may save the state meanwhile
         if self._seen.forget() or known is None or known[0] != aim:
             self._known = known = aim, self._level(aim)
