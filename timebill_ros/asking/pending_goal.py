@@ -278,4 +278,6 @@ class PendingGoal:
 
     def _silent(self) -> ServerUnavailable:
         return ServerUnavailable(f'{self._client.server} was killed or stands still: nothing has come from it for '
-                                 f'{self._client.silence.seconds:.1f} s, not even its topic stats')
+                                 f'{self._client.silence.seconds:.1f} s, not even its topic stats. If it does run, '
+                                 'start this program again: messages in shared memory may no longer reach it '
+                                 '(docs/operating.md, "Clients that hear nothing")')
