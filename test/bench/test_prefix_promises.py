@@ -34,7 +34,7 @@ class Engine:
         self.now, self.took_s, self.code, self.reason = 100.0, took_s, code, reason
         self.verdict, self.wcet_s = verdict, wcet_s
         self.times = ExecutionTimes(a=0, b=0.001, c=0, p=0, q=0.1)
-        self.tracker = SimpleNamespace(prefill_factor=1.0, timing_factor=1.0)
+        self.tracker = SimpleNamespace(prefill_factor=1.0, timing_factor=1.0, settle=lambda: None)
         self.model = SimpleNamespace(prefixes=SimpleNamespace(known=lambda ids: 32))
 
     def clock(self):
