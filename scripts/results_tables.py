@@ -243,7 +243,8 @@ def miss_rate() -> str:
 
     rows = d['rows'] + d['live'] + d.get('text', {}).get('rows', [])
     return table(['condition', 'method', 'promised', 'missed', 'longer than the WCET', 'evicted', 'score'],
-                 [(condition(r), r['method'], percent(r['share_promised']), missed(r), percent(r.get('beyond_wcet'), 1),
+                 [(condition(r), r['method'], percent(r['share_promised']), missed(r),
+                   percent(None if r['method'] == 'oracle' else r.get('beyond_wcet'), 1),
                    f'{r["mean_eviction_ratio"]:.2f}', f'{r["mean_score"]:.2f}') for r in rows], left=2)
 
 
