@@ -161,10 +161,11 @@ def test_the_rate_is_kept_whatever_becomes_of_promises(outcome, miss_rate, step,
     assert missed <= miss_rate * (n + passed) + slack(miss_rate, step)
 
 
-@pytest.mark.parametrize('meets', [1.0, 0.5, 0.4])
+@pytest.mark.parametrize('meets', [1.0, 0.5, 0.2, 0.1])
 def test_the_rate_is_approached_where_bounds_that_are_exceeded_are_mostly_met(meets):
     """Of the goals whose bound is exceeded only a share `meets` is missed, because budgets are longer than needed."""
-    rng, level, missed = random.Random(4), frozen(), []
+    # Beyond the ceiling of the aim the level is what other goals show.
+    rng, level, missed = random.Random(4), frozen(level_for=(lambda aim: aim / meets) if meets < 0.4 else None), []
     for _ in range(6000):
         is_missed = rng.random() < meets * min(level.value, 1.0)
         missed.append(is_missed)

@@ -46,9 +46,10 @@ def test_both_bounds_share_one_level():
     t = tracker(miss_rate=0.08)
     assert (t.level.of_lengths, t.level.of_times) == (pytest.approx(0.04), pytest.approx(0.04))
     lengths, times = t.length.pessimistic(LENGTHS, 500), t.time_bound
-    for _ in range(60):
-        t.observe(seen(t, kept=True))
-    assert t.length.pessimistic(LENGTHS, 500) <= lengths and t.time_bound <= times and t.level.value > 0.3
+    for _ in range(40):
+        t.observe(replace(seen(t, kept=True), in_time=True, needed=lambda: 1.0))
+        t.settle()
+    assert t.length.pessimistic(LENGTHS, 500) <= lengths and t.time_bound <= times and t.level.value > 0.5
 
 
 @pytest.mark.parametrize(('tells_length', 'shorter'), [(True, True), (False, False)])

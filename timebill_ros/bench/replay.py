@@ -81,12 +81,13 @@ def plan_for(method: Method, tracker: Tracker, device: Device, recording: Record
     n_min = smallest_keep(n_x, device.max_eviction_ratio, MAX_WINDOW)
     bounds = tracker.bounds()
     known = Situation(recording.distribution, n_x, n_min, n_max, bounds, n_goal=device.max_new_tokens)
-    plan_with = Planner(times, device.variants, method.rule).with_bounds(known, budget_s)
-    if method.oracle:
-        def plan_with(bounds: Bounds) -> Plan:
-            slow = bounds.timing_factor * bounds.time_bound
-            return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max,
-                           budget_s=budget_s - bounds.reserve_s, evict_s=times.eviction(n_x) * slow)
+
+    def oracle(bounds: Bounds) -> Plan:
+        slow = bounds.timing_factor * bounds.time_bound
+        return _oracle(recording, times, slow, n_x=n_x, n_min=n_min, n_max=n_max,
+                       budget_s=budget_s - bounds.reserve_s, evict_s=times.eviction(n_x) * slow)
+
+    plan_with = oracle if method.oracle else Planner(times, device.variants, method.rule).with_bounds(known, budget_s)
     plan = plan_with(bounds)
     return plan, tracker.needed(plan, plan_with, bounds)
 

@@ -52,9 +52,9 @@ class ShownGoals:
         self._known: tuple[float, float] | None = None  # an aim and its level: each plan asks
 
     def needed(self, is_promised: Callable[[float], bool]) -> float:
-        """Return a level for which `is_promised` holds though it does not for the next lower one; infinite: none.
+        """Return the least of the levels for which `is_promised` holds; infinite: there is none.
 
-        It is the least such one where no higher level promises less.
+        A rule may promise at a level and not at a higher one. Then it is one of the levels at which promises begin.
         """
         i = bisect_left(self.levels, True, key=is_promised)
         return self.levels[i] if i < len(self.levels) else math.inf
@@ -82,10 +82,10 @@ class ShownGoals:
 
     def _level(self, aim: float) -> float:
         goals = sorted((needed, in_time) for (needed, in_time), _ in self._seen.recall())
-        found = lowest = min(self.levels[0], aim)
+        found = self.levels[0]
         i = missed = 0
         highest = max((needed for needed, in_time in goals if in_time), default=0.0)
-        for level in sorted({*self.levels, max(aim, lowest)}):
+        for level in sorted({*self.levels, aim}):
             while i < len(goals) and goals[i][0] <= level:
                 missed += not goals[i][1]
                 i += 1
