@@ -29,6 +29,8 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from timebill_ros.bench.recorded_streams import RecordedStreams
+
 SLOW_FIRST_S, SLOW_S = 0.5, 0.05  # what a slow call waits for its first piece, and for each further one
 STALL_S = 30.0  # a call that stalls is cut then, where the client has not hung up before
 LATER_S = 600.0  # for a server that says nothing at all
@@ -40,11 +42,11 @@ class FaultProxy:
     """Passes calls on to the server at `url`, until `close`. A context manager.
 
     `fault_of(question)` returns a name of FAULTS for a call's JSON body; it is called from the call's own thread.
-    `faults` counts the calls that each has met.
+    `faults` counts the calls that each has met. With `recorded` the server itself is not asked: it tells its streams.
     """
 
-    def __init__(self, url: str, fault_of: Callable[[dict], str]):
-        self.upstream, self.fault_of = urlsplit(url), fault_of
+    def __init__(self, url: str, fault_of: Callable[[dict], str], recorded: RecordedStreams | None = None):
+        self.upstream, self.fault_of, self.recorded = urlsplit(url), fault_of, recorded
         if self.upstream.scheme != 'http' or not self.upstream.hostname:
             raise ValueError(f'{url!r} must be an address as http://127.0.0.1:8000/v1')
         self.faults: Counter[str] = Counter()
@@ -105,6 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def lines(self, body: bytes) -> Iterator[bytes]:
         """Ask the server; answer with its head, and yield the lines of its stream. Its errors are passed on whole."""
+        if self.proxy.recorded is not None:
+            yield from self.recorded_lines(self.proxy.recorded, json.loads(body))
+            return
         upstream = self.proxy.upstream
         connection = http.client.HTTPConnection(upstream.hostname, upstream.port, timeout=LATER_S)
         try:
@@ -116,6 +121,16 @@ class _Handler(BaseHTTPRequestHandler):
                 yield line
         finally:
             connection.close()
+
+    def recorded_lines(self, recorded: RecordedStreams, question: dict) -> Iterator[bytes]:
+        """Answer as the server did when it was recorded; with HTTP 404 where it was not asked this."""
+        if question not in recorded:
+            recorded.unknown += 1
+            self.begin(404, 'application/json')
+            yield b'{"error": {"message": "this question is not recorded"}}'
+            return
+        self.begin()
+        yield from recorded.lines(question, self.proxy.wait)
 
     def begin(self, status: int = 200, kind: str = 'text/event-stream') -> None:
         """Send the head of an answer."""

@@ -22,6 +22,9 @@ server, slower, gone or silent, stalls after the first token, cuts the connectio
     on board  the same node, without
     server    the server alone, through the same fault; a plain client has what came by its deadline
 
+With a speed, the server is one on another machine: it answers every task once before the goals, and the proxy tells its
+streams again, so many times as fast (recorded_streams.py). Otherwise it answers while the goals run.
+
 What a client holds at its deadline is scored by the task's own metric. Every finished goal is a line in a file beside
 the result, from which a run that was stopped goes on.
 """
@@ -31,6 +34,7 @@ import asyncio
 import math
 import random
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +46,10 @@ from timebill_ros.bench.host import environment, write
 from timebill_ros.bench.measurement_progress import MeasurementProgress
 from timebill_ros.bench.node_under_load import Node
 from timebill_ros.bench.offboard_rows import BOTH, ONBOARD, SERVER, WAYS
+from timebill_ros.bench.recorded_streams import RecordedStreams
 from timebill_ros.codes import ErrorCode, FinishReason, Tier, Verdict
 from timebill_ros.dispatch.offboard.call import ServerCall, client_for
+from timebill_ros.dispatch.offboard.question import question
 from timebill_ros.request import Request
 from timebill_ros.tasks.scored_task import ScoredTask
 from timebill_ros.tasks.task_source import TaskSource
@@ -115,9 +121,8 @@ class Asking:
                 'verdict': Verdict(timing.verdict).name, 'offboard_verdict': Verdict(timing.offboard_verdict).name}
 
     def _of_server(self, goal: Goal) -> dict:
-        now, heard = time.monotonic(), []
-        request = Request(f'goal {goal.number}', now, now + goal.budget_s, messages=goal.task.messages,
-                          max_new_tokens=goal.task.max_new_tokens)
+        request, heard = _request(goal), []
+        now = request.release_s
         self._loop.run_until_complete(
             ServerCall(self._http, self._model, request, heard.append).run(request.deadline_s))
         end = heard[-1]
@@ -127,36 +132,61 @@ class Asking:
                 'tier': Tier.OFFBOARD.name}
 
 
+def _request(goal: Goal) -> Request:
+    """Return a goal as it stands when it is asked now."""
+    now = time.monotonic()
+    return Request(f'goal {goal.number}', now, now + goal.budget_s, messages=goal.task.messages,
+                   max_new_tokens=goal.task.max_new_tokens)
+
+
 def run(values: dict, out: Path, *, source: TaskSource, n_goals: int, url: str, model: str, quality: float,
-        budgets_s: tuple[float, float], seed: int) -> int:
+        budgets_s: tuple[float, float], seed: int, speed: float = 0.0) -> int:
     """Ask `n_goals` goals in all three ways, print a table, write the result; 1 where a goal was late or lost.
 
     `url`, `model`: of the server. `quality`: the parameter offboard_quality. `values`: the node's other parameters.
+    `speed`: how many times as fast the server's recorded streams are told again; at 0 it answers itself.
     """
     asked = goals(in_turns(source.load()), n_goals, budgets_s, seed)
     changed = {name: value for name, value in values.items() if value != settings.BY_NAME[name].default}
     parameters = {**changed, 'keep_state': False, 'offboard_model': model, 'offboard_quality': quality}
     facts = {'bench': 'offboard', 'tasks': source.name, 'budgets_s': list(budgets_s), 'seed': seed,
-             'parameters': parameters}
-    with Journal(beside(out), facts) as journal, MeasurementProgress('asking') as progress:
+             'speed': speed, 'parameters': parameters}
+    streams = {'bench': 'offboard, streams of the server', 'model': model}
+    with Journal(beside(out), facts) as journal, \
+            Journal(out.with_suffix('.streams.jsonl'), streams) if speed else nullcontext() as kept:
         finished = {(piece['number'], piece['way']) for piece in journal.entries}
         missing = [(goal, way) for goal in asked for way in goal.ways if (goal.number, way) not in finished]
-        progress.begin(len(asked) * len(WAYS), len(asked) * len(WAYS) - len(missing))
-        if missing:
-            _ask(missing, url, model, parameters, lambda line: (journal.add(line), progress.advance()))
+        recorded = _recorded(RecordedStreams(kept, speed), [goal for goal, _ in missing], url, model) if kept else None
+        with MeasurementProgress('asking') as progress:
+            progress.begin(len(asked) * len(WAYS), len(asked) * len(WAYS) - len(missing))
+            if missing:
+                _ask(missing, url, model, parameters, recorded, lambda line: (journal.add(line), progress.advance()))
         numbers = {goal.number for goal in asked}
         pieces = [piece for piece in journal.entries if piece['number'] in numbers]
     result = {'environment': environment(), 'parameters': parameters, 'tasks': source.name, 'goals': n_goals,
-              'budgets_s': list(budgets_s), 'seed': seed, **offboard_rows.result_of(pieces)}
+              'budgets_s': list(budgets_s), 'seed': seed, 'speed': speed, **offboard_rows.result_of(pieces)}
     offboard_rows.show(result)
     write(out, result)
     return 1 if result['late'] or result['lost'] else 0
 
 
-def _ask(missing: list[tuple[Goal, str]], url: str, model: str, parameters: dict, add) -> None:
+def _recorded(recorded: RecordedStreams, goals: list[Goal], url: str, model: str) -> RecordedStreams:
+    """Have the server answer what it has not been asked yet, one question after the other; return all its answers."""
+    questions = {goal.task.key: question(_request(goal), model) for goal in goals}
+    missing = [(path, body) for path, body in questions.values() if body not in recorded]
+    with MeasurementProgress('recording the server') as progress:
+        progress.begin(len(questions), len(questions) - len(missing))
+        for path, body in missing:
+            recorded.record(url, path, body)
+            progress.advance()
+    return recorded
+
+
+def _ask(missing: list[tuple[Goal, str]], url: str, model: str, parameters: dict, recorded: RecordedStreams | None,
+         add) -> None:
     """Ask the server itself and the node once without a fault, then what is missing."""
     fault = [NONE]  # of the goal that is asked now
-    with FaultProxy(url, lambda question: fault[0]) as proxy, \
+    with FaultProxy(url, lambda asked: fault[0], recorded) as proxy, \
             Node({**parameters, 'offboard_url': proxy.url}) as node:
         asking = Asking(node, proxy.url, model)
         try:
@@ -166,6 +196,9 @@ def _ask(missing: list[tuple[Goal, str]], url: str, model: str, parameters: dict
                     raise OSError(f'{way}: no answer without a fault ({warm["error"]})')
             for goal, way in missing:
                 fault[0] = goal.fault
-                add(asking.ask(goal, way))
+                line = asking.ask(goal, way)
+                if recorded and recorded.unknown:
+                    raise OSError(f'{goal.task.key} was asked as it was not recorded; this is a mistake of the bench')
+                add(line)
         finally:
             asking.close()

@@ -45,6 +45,9 @@ def add_to(benches, parser: Callable) -> None:
     command.add_argument('--server-model', default='', metavar='NAME', help='what that server calls its model')
     command.add_argument('--server-threads', type=whole(1), default=1, metavar='N', help='of the server that is '
                          'started: it shares this machine with the node (default: %(default)s)')
+    command.add_argument('--server-speed', type=number(0), default=0.0, metavar='X', help='the server answers every '
+                         'task once before the goals; they are told its answers again, X times as fast as it was, as '
+                         'by a server on another machine (default: it answers while the goals run)')
     command.add_argument('--quality', type=number(0), default=1.0, help='offboard_quality (default: %(default)s)')
     command.add_argument('--budgets', type=number(0), nargs=2, default=[1.0, 8.0], metavar='S', help='shortest and '
                          'longest, in seconds (default: 1 and 8)')
@@ -68,4 +71,5 @@ def _run(options: argparse.Namespace) -> int:
                                                       n_context=values['max_context_tokens'] or CONTEXT))
             url, model = started.url, model or started.model
         return run(values, options.out, source=task_source(options), n_goals=options.goals, url=url, model=model,
-                   quality=options.quality, budgets_s=tuple(sorted(options.budgets)), seed=options.seed)
+                   quality=options.quality, budgets_s=tuple(sorted(options.budgets)), seed=options.seed,
+                   speed=options.server_speed)
