@@ -25,10 +25,12 @@ def offboard(data: dict) -> str:
     parameters, machine = data['parameters'], data['environment']
     low, high = data['budgets_s']
     model = parameters.get('model', 'the default model')
+    speed = data.get('speed')
+    told = f', its recorded streams told again {speed:g} times as fast' if speed else ''
     facts = (f'{data["n"]:,} goals from {data["tasks"]} with budgets of {low:g} to {high:g} s, {model} on board, '
-             f'{parameters["offboard_model"]} on the server (`offboard_quality` {parameters["offboard_quality"]:g}); '
-             f'{machine["device"]}, {machine["cores"]} cores for both, {machine["date"][:10]}. {data["late"]} were '
-             f'late and {data["lost"]} lost. Whose answer, and the mean score of what clients held at their deadlines, '
+             f'{parameters["offboard_model"]} on the server (`offboard_quality` {parameters["offboard_quality"]:g}'
+             f'{told}); {machine["device"]}, {machine["cores"]} cores for {"the node" if speed else "both"}, '
+             f'{machine["date"][:10]}. {data["late"]} were late and {data["lost"]} lost. Whose answer, and the mean score of what clients held at their deadlines, '
              'with 95 % intervals of the differences on the same goals:')
     rows = [(row['fault'], f'{row["n"]:,}', f'{row["asked"]:,}', percent(row['server'] / row['n']),
              percent(row['on_board'] / row['n']), percent(row['nobody'] / row['n']),

@@ -126,12 +126,14 @@ def test_the_section_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     monkeypatch.setattr(sys, 'path', list(sys.path))
     import offboard_tables
-    text = offboard_tables.offboard(json.loads(json.dumps({
+    data = json.loads(json.dumps({
         'environment': {'device': 'a CPU', 'cores': 2, 'date': '2026-01-02T03'}, 'budgets_s': [1.0, 8.0],
         'tasks': 'tasks.jsonl', 'parameters': {'offboard_model': 'large', 'offboard_quality': 1.0},
-        **result_of(found())})))
+        **result_of(found())}))
+    text = offboard_tables.offboard(data)
+    assert 'told again 10 times as fast); a CPU, 2 cores for the node' in offboard_tables.offboard({**data, 'speed': 10.0})
     assert '2 goals from tasks.jsonl with budgets of 1 to 8 s, the default model on board, large on the server' in text
-    assert '1 were late and 0 lost.' in text
+    assert 'cores for both' in text and '1 were late and 0 lost.' in text
     assert '| all | 2 | 2 | 50 % | 50 % | 0 % | 0.750 | 0.500 | 0.500 | +0.250' in text
 
 
@@ -181,4 +183,10 @@ def test_the_whole_bench(tmp_path, upstream):
     assert (result['n'], result['late'], result['lost']) == (4, 0, 0) and result['environment']['device']
     assert result['rows'][0]['server'] + result['rows'][0]['on_board'] == 4
     lines = [json.loads(line) for line in out.with_suffix('.answers.jsonl').read_text().splitlines()[1:]]
+    assert main([*arguments, '3', '--server-speed', '4', '--out', str(tmp_path / 'again.json')]) == 0
+    asked = len(upstream.questions)
+    again = json.loads((tmp_path / 'again.json').read_text())
+    assert (again['n'], again['lost'], again['speed']) == (3, 0, 4.0) and again['rows'][0]['server']
+    assert main([*arguments, '4', '--server-speed', '4', '--out', str(tmp_path / 'again.json')]) == 0
+    assert len(upstream.questions) == asked + 1, 'each task once, however often it is told again'
     assert len(lines) == 12 and all(line['text'] for line in lines if line['way'] == ONBOARD)
