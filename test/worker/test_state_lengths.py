@@ -178,8 +178,9 @@ def test_without_states_no_step_keeps_any(tmp_path, measured):
 
 # -- labels that were made before -------------------------------------------------------------------------------------
 
-def test_a_node_begins_with_the_labels_of_a_file_and_goes_on_with_its_own(tmp_path, measured, monkeypatch):
-    monkeypatch.setattr(answering.logging, 'disable', lambda: None)  # it is not alone in its process here
+def test_a_node_begins_with_the_labels_of_a_file_and_goes_on_with_its_own(tmp_path, measured, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(answering.logging, 'disable', lambda *level: None)  # it is not alone in its process here
     name = str(tiny_models.build(tmp_path / 'model', 'qwen2', num_hidden_layers=6))
     file = tmp_path / 'labels.safetensors'
     texts = [' '.join(f'w{6 + (i * 7 + k) % 90}' for k in range(3 + i)) for i in range(FEWEST)]
@@ -192,10 +193,12 @@ def test_a_node_begins_with_the_labels_of_a_file_and_goes_on_with_its_own(tmp_pa
     engine = loading.load_engine(values).engine
     assert engine.model.prompt_state.depth == depth, 'states are read where those of the file were'
     assert len(engine.lengths.states.labels) == FEWEST and engine.lengths.states.head is not None
+    assert caplog.messages[-1] == f'{FEWEST} lengths are known at the start, from {file}'
     serve(engine, 3)
     engine.lengths.save(ends=True)
     again = loading.load_engine(values).engine
     assert len(again.lengths.states.labels) == FEWEST + 3, 'what it has learned since is kept'
+    assert caplog.messages[-1].endswith(f': {file} is not read again')
 
 
 @pytest.mark.parametrize('found', [True, False])

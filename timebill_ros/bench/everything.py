@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`timebill bench all`: every bench, one after the other, each in a process of its own.
+"""`timebill bench all`: the benches of an evaluation, one after the other, each in a process of its own.
 
 A bench that has finished is noted in a file beside the results, and is left out when the command is run again after a
 stop; those that keep their finished answers go on from them. `quick` measures little of everything, to see that all of

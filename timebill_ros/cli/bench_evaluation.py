@@ -52,7 +52,7 @@ def add_to(benches, parser: Callable) -> None:
                          metavar='N_x', help='prompt tokens')
     command.add_argument('--rounds', type=whole(1), default=15, help='interleaved repeats')
     command.set_defaults(run=_run_parallel)
-    command = parser(benches, 'all', 'every bench, one after the other, and again only what did not finish')
+    command = parser(benches, 'all', 'the benches of an evaluation, one after the other; again: what did not finish')
     command.add_argument('--out', type=Path, default=FOLDER / 'all', metavar='FOLDER', help='default: %(default)s')
     command.add_argument('--quick', action='store_true', help='little of everything')
     command.add_argument('--only', nargs='+', default=[], metavar='BENCH', help='these benches alone')
