@@ -83,6 +83,15 @@ def test_the_sentence_tells_that_the_goal_gave_way():
     assert ', gave way to others 3 times for 0.250 s;' in sentence(ended, 1.5, 2.0)
 
 
+@pytest.mark.parametrize('tardiness_s, says', [(0.0, False), (math.nan, False), (0.25, True)])
+def test_an_answer_after_its_deadline_says_so(tardiness_s, says):
+    ended = Generate.Result()
+    ended.timing.tardiness_s = tardiness_s
+    line = sentence(ended, 2.26, 2.0)
+    assert line.startswith('[2.260 s of 2.000 s, 0.250 s after its deadline, 0 tokens' if says else
+                           '[2.260 s of 2.000 s, 0 tokens')
+
+
 def test_json_holds_names_and_no_nan():
     row = as_json(result(error=ErrorCode.BUSY), 0.1, 1.5, 2.0)
     read = json.loads(json.dumps(row, allow_nan=False))

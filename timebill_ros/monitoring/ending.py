@@ -42,7 +42,8 @@ def sentence(result, received_s: float, budget_s: float) -> str:
     times = 'once' if timing.preemptions == 1 else f'{timing.preemptions} times'
     whose = ', of the server' if timing.tier == Tier.OFFBOARD else ''
     paused = f', gave way to others {times} for {timing.paused_s:.3f} s' if timing.preemptions else ''
-    return (f'[{received_s:.3f} s of {budget_s:.3f} s, {timing.generated_tokens} tokens{whose}{thought}'
+    late = f', {timing.tardiness_s:.3f} s after its deadline' if timing.tardiness_s > 0 else ''  # none where NaN
+    return (f'[{received_s:.3f} s of {budget_s:.3f} s{late}, {timing.generated_tokens} tokens{whose}{thought}'
             f'{completed}{gone}{evicted}{dropped}{paused}{seed}; '
             f'verdict {name_of(Verdict, timing.verdict)}, finish {name_of(FinishReason, result.finish_reason)}, '
             f'{promise}]')
