@@ -28,10 +28,18 @@ GET = b'GET / HTTP/1.1\r\nhost: localhost\r\n\r\n'
 
 
 @contextlib.contextmanager
-def server(most: int, headers_s: float, answer_s: float = 0.0):
-    """Serve an application that answers after `answer_s`; yields what makes a connection."""
+def server(most: int, headers_s: float, answer_s: float = 0.0, closed: list | None = None):
+    """Serve an application that answers after `answer_s`; yields what makes a connection.
+
+    `closed` gets an entry for each connection that is closed before it is answered; then nothing is answered.
+    """
     async def application(scope, receive, send):
         import asyncio
+        if closed is not None:
+            while (await receive())['type'] != 'http.disconnect':
+                pass
+            closed.append(1)
+            return
         await asyncio.sleep(answer_s)
         await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'2')]})
         await send({'type': 'http.response.body', 'body': b'in'})
@@ -108,6 +116,45 @@ def test_an_answer_may_take_longer_than_headers():
         connection = connect()
         connection.sendall(GET)
         assert received(connection, b'in').startswith(b'HTTP/1.1 200')
+
+
+@pytest.mark.parametrize(('fields', 'more'), [
+    (b'', GET), (b'connection: close\r\n', b'\r\n'),
+    (b'connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n', b'')])  # Java's
+def test_that_a_connection_is_closed_is_heard_whatever_came_behind_its_request(fields, more):
+    closed = []
+    with server(most=2, headers_s=30.0, closed=closed) as connect:
+        connection = connect()
+        connection.sendall(b'GET / HTTP/1.1\r\nhost: localhost\r\n' + fields + b'\r\n')
+        time.sleep(0.05)
+        connection.sendall(more)
+        time.sleep(0.05)
+        assert not closed
+        connection.close()
+        end = time.monotonic() + 10.0
+        while not closed and time.monotonic() < end:
+            time.sleep(0.01)
+    assert closed == [1]
+
+
+def test_a_request_that_comes_before_the_answer_to_the_one_before_is_answered_behind_it():
+    with server(most=2, headers_s=30.0, answer_s=0.05) as connect:
+        connection = connect()
+        connection.sendall(GET + GET)
+        connection.sendall(GET)
+        data = b''
+        while data.count(b'\r\n\r\nin') < 3:
+            data += received(connection, b'in')
+        assert data.count(b'HTTP/1.1 200') == 3
+
+
+def test_what_is_no_http_is_told_in_openais_form():
+    with server(most=2, headers_s=30.0) as connect:
+        connection = connect()
+        connection.sendall(b'\x16\x03\x01\x02\x00\r\n\r\n')  # how TLS begins
+        head, _, body = received(connection).partition(b'\r\n\r\n')
+        assert head.startswith(b'HTTP/1.1 400') and json.loads(body)['error']['code'] == 'invalid_http'
+        assert b'x-should-retry: false' in head
 
 
 def test_endless_headers_are_refused():
