@@ -104,8 +104,9 @@ def test_an_effort_beside_thinking_changes_nothing(thinking, effort, told):
 
 def test_what_is_ignored_is_told():
     question = read(user='ann', metadata={'a': 1}, store=True, parallel_tool_calls=False, reasoning_effort='low',
-                    model='gpt', prediction=None)
-    assert sorted(question.ignored) == ['metadata', 'model', 'parallel_tool_calls', 'reasoning_effort', 'store', 'user']
+                    model='gpt', prediction=None, prompt_cache_options={'ttl': '30m'})
+    assert sorted(question.ignored) == ['metadata', 'model', 'parallel_tool_calls', 'prompt_cache_options',
+                                        'reasoning_effort', 'store', 'user']
 
 
 @pytest.mark.parametrize('given', [{'n': 1}, {'logprobs': False}, {'frequency_penalty': 0}, {'presence_penalty': 0.0},
@@ -118,7 +119,8 @@ def test_what_says_no_is_taken(given):
 @pytest.mark.parametrize(('given', 'param', 'told'), [
     ({'n': 2}, 'n', 'only 1 is served'), ({'n': True}, 'n', 'only 1'), ({'logprobs': True}, 'logprobs', 'only false'),
     ({'frequency_penalty': 0.1}, 'frequency_penalty', 'only 0'), ({'logit_bias': {'5': 1}}, 'logit_bias', 'only {}'),
-    ({'audio': {}}, 'audio', 'not served'), ({'deadlin_ms': 5}, 'deadlin_ms', 'unknown field'),
+    ({'audio': {}}, 'audio', 'not served'), ({'moderation': {}}, 'moderation', 'not served'),
+    ({'deadlin_ms': 5}, 'deadlin_ms', 'unknown field'),
     ({'prompt': 'hi'}, 'prompt', 'unknown field'), ({'deadline_ms': 0}, 'deadline_ms', '0 is no deadline'),
     ({'deadline_ms': '5'}, 'deadline_ms', "must be a number, got '5'"), ({'deadline_ms': True}, 'deadline_ms', 'True'),
     ({'deadline_ms': 1e300}, 'deadline_ms', 'no deadline'), ({'deadline_ms': 10 ** 400}, 'deadline_ms', 'no deadline'),
@@ -212,3 +214,23 @@ def test_a_body_that_is_no_object():
                                    {'stop_at_line_end': True}])
 def test_text_that_a_cut_may_take_back_comes_at_once(given):
     assert read(**given).comes_at_once
+
+
+def test_null_means_left_out_within_a_tool_too():
+    nulls = {**DRIVE, 'strict': None, 'function': {**DRIVE['function'], 'description': None, 'strict': None}}
+    assert json.loads(read(tools=[nulls, None, {'type': 'function'}]).goal.tools) == [DRIVE, None, {'type': 'function'}]
+    assert json.loads(read(tools=[{**DRIVE, 'function': {'name': 'stop', 'parameters': None}}]).goal.tools) == [
+        {'type': 'function', 'function': {'name': 'stop'}}]
+
+
+@pytest.mark.parametrize(('given', 'told'), [
+    ({'tools': [{**DRIVE, 'function': {'name': 'drive', 'description': '\ud83e'}}]}, 'tools holds'),
+    ({'response_format': {'type': 'json_schema', 'json_schema': {'schema': {'title': '\ud83e'}}}}, 'response_schema')])
+def test_half_a_surrogate_pair_in_json_is_the_clients_fault_and_no_tokenizers(given, told):
+    with pytest.raises(Refusal, match=f'{told}.*half of a surrogate pair') as error:
+        read(**given)
+    assert error.value.status == 400
+
+
+def test_a_deadline_that_rounds_to_nothing_is_not_the_default_one():
+    assert read(deadline_ms=1e-322).deadline_s == 0.0

@@ -39,11 +39,11 @@ SAMPLING = ('temperature', 'top_p', 'top_k', 'min_p', 'repetition_penalty')
 OF_THE_GOAL = ('choices', 'regex', 'max_eviction_ratio', 'closing_text', 'stop_at_line_end', 'allow_offboard')
 # These change nothing that a client could tell from the answer, or are hints that a server may leave alone.
 IGNORED = {'user', 'metadata', 'store', 'service_tier', 'safety_identifier', 'prompt_cache_key',
-           'prompt_cache_retention', 'prediction', 'verbosity', 'parallel_tool_calls'}
+           'prompt_cache_options', 'prompt_cache_retention', 'prediction', 'verbosity', 'parallel_tool_calls'}
 # These change the answer, and are served with such values only: those that mean "no".
 ONLY = {'n': (1,), 'best_of': (1,), 'logprobs': (False,), 'top_logprobs': (0,), 'frequency_penalty': (0,),
         'presence_penalty': (0,), 'logit_bias': ({},), 'modalities': (['text'],), 'audio': (), 'functions': ([],),
-        'function_call': ('none',), 'web_search_options': (), 'echo': (False,), 'suffix': ('',)}
+        'function_call': ('none',), 'web_search_options': (), 'moderation': (), 'echo': (False,), 'suffix': ('',)}
 READ = {'model', 'max_tokens', 'max_completion_tokens', 'stop', 'seed', 'stream', 'stream_options', 'response_format',
         'on_cut', 'thinking', 'reasoning_effort', *HEADERS, *SAMPLING, *OF_THE_GOAL}
 OF_CHAT, OF_COMPLETION = {'messages', 'tools', 'tool_choice'}, {'prompt'}
@@ -104,7 +104,8 @@ def read(body, headers: Mapping[str, str], *, is_chat: bool, default_deadline_s:
         raise of_value(error) from None
     stream, usage = _stream(given)
     deadline_s = _deadline_s(given)
-    return Question(goal, is_chat, deadline_s or default_deadline_s, deadline_s is None, stream, usage, _told(ignored))
+    return Question(goal, is_chat, default_deadline_s if deadline_s is None else deadline_s, deadline_s is None, stream,
+                    usage, _told(ignored))
 
 
 def _told(names: list[str]) -> list[str]:
@@ -208,7 +209,7 @@ def _form(given: dict) -> dict:
     if not isinstance(schema, dict):
         raise of_field('response_format', 'response_format.json_schema.schema must be a JSON Schema, an object, '
                        f'got {schema!r:.80}')
-    return {'response_schema': json.dumps(schema)}
+    return {'response_schema': json.dumps(schema, ensure_ascii=False)}
 
 
 def _thinking(given: dict, ignored: list[str]) -> dict:
@@ -274,8 +275,14 @@ def _tools(given: dict) -> dict:
         raise of_field('tool_choice', 'tool_choice required: there are no tools')
     if not tools or choice == 'none':
         return {}
-    return {'tools': json.dumps(tools),
+    tools = [_without_nulls({**tool, 'function': _without_nulls(tool['function'])})
+             if isinstance(tool, dict) and isinstance(tool.get('function'), dict) else tool for tool in tools]
+    return {'tools': json.dumps(tools, ensure_ascii=False),
             'tool_choice': int(ToolChoice.REQUIRED if choice == 'required' else ToolChoice.AUTO)}
+
+
+def _without_nulls(given: dict) -> dict:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _prompt(prompt) -> str:
