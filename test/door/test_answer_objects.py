@@ -75,6 +75,15 @@ def test_usage_has_tokens_and_times():
         'completion_time': 0.25, 'total_time': 1.0}
 
 
+def test_times_without_an_end_are_null_too():
+    endless = result()
+    endless.timing.queue_s = math.inf
+    status = RequestStatus(verdict=int(Verdict.AT_RISK), slack_s=-math.inf, wcet_s=math.inf)
+    assert usage(endless)['queue_time'] is None
+    plan = writer().first(status)['timebill']
+    assert (plan['slack_s'], plan['wcet_s']) == (None, None)
+
+
 def test_calls_of_tools_and_reasoning_stand_beside_the_text():
     answer = writer().whole(Answer(result('', tool_calls=[CALL], reasoning='hm'), 4, 0.1, 1.2))
     calls = [{'id': 'call_1', 'type': 'function', 'function': {'name': 'drive', 'arguments': '{}'}}]

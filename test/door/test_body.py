@@ -56,6 +56,13 @@ def test_what_is_refused(pieces, given, status, told):
         assert error.value.headers['connection'] == 'close', 'the rest of the body is still to come'
 
 
+def test_a_body_that_is_packed_is_refused_by_that_name():
+    headers = [(b'content-type', b'application/json'), (b'content-encoding', b'gzip')]
+    with pytest.raises(Refusal, match='Content-Encoding must be left out, got .gzip.') as error:
+        asyncio.run(read_json(Request({'type': 'http', 'method': 'POST', 'headers': headers}), 100))
+    assert error.value.status == 415 and error.value.headers['connection'] == 'close'
+
+
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(body, 'BODY_S', 0.05)
     with pytest.raises(Refusal) as error:

@@ -51,7 +51,7 @@ def plan_facts(question: Question, status: RequestStatus) -> dict:
     """Return what `timebill` says in the first piece of a stream, as soon as there is a plan."""
     plan = {name: getattr(status, name) for name in _PLANNED}
     return {**deadline_facts(question), 'verdict': name_of(Verdict, status.verdict),
-            **{name: None if math.isnan(value) else value for name, value in plan.items()}}
+            **{name: _known(value) for name, value in plan.items()}}
 
 
 def end_facts(question: Question, answer: Answer) -> dict:
@@ -79,7 +79,11 @@ def usage(result) -> dict:
             'total_tokens': timing.prompt_tokens + timing.generated_tokens,
             'prompt_tokens_details': {'cached_tokens': timing.reused_tokens},
             'completion_tokens_details': {'reasoning_tokens': timing.reasoning_tokens},
-            **{name: None if math.isnan(seconds) else seconds for name, seconds in times.items()}}
+            **{name: _known(seconds) for name, seconds in times.items()}}
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON has neither NaN nor infinity
 
 
 def finish_reason(result) -> str:

@@ -35,6 +35,10 @@ async def read_json(request: Request, most_bytes: int):
     kind = request.headers.get('content-type', '').partition(';')[0].strip().lower()
     if kind != 'application/json':  # a web page of another origin may send other kinds without asking first
         raise Refusal(415, f'the header Content-Type must be application/json, got {kind!r:.80}', headers=CLOSE)
+    coding = request.headers.get('content-encoding', 'identity').strip().lower()
+    if coding != 'identity':
+        raise Refusal(415, f'the header Content-Encoding must be left out, got {coding!r:.80}: send the JSON as it is',
+                      headers=CLOSE)
     try:
         data = await asyncio.wait_for(_read(request, most_bytes), BODY_S)
     except asyncio.TimeoutError:

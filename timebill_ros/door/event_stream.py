@@ -59,25 +59,29 @@ class EventStream:
 
     async def run(self, events) -> None:
         try:
-            async for event in events:
-                if isinstance(event, Planned):
-                    self._plan = event.status
-                    if self._has_begun:
-                        await self._event(self._writer.plan(event.status))
-                    elif event.status.verdict != Verdict.INFEASIBLE:  # which the node may end without any text
-                        await self._begin()
-                elif isinstance(event, Written):
-                    await self._show(event.part, event.text)
-                else:
-                    await self._end(event.answer)
-        except (Refusal, ServerUnavailable) as error:
-            if not self._has_begun:
-                raise
-            told = error if isinstance(error, Refusal) else refusal.of_unavailable(error)
-            await self._event(told.body())
-            await self._bytes(b'', more=False)
+            try:
+                await self._tell(events)
+            except (Refusal, ServerUnavailable) as error:
+                if not self._has_begun:
+                    raise
+                told = error if isinstance(error, Refusal) else refusal.of_unavailable(error)
+                await self._event(told.body())
+                await self._bytes(b'', more=False)
         except asyncio.TimeoutError:  # the client does not receive
             raise ClientGone from None
+
+    async def _tell(self, events) -> None:
+        async for event in events:
+            if isinstance(event, Planned):
+                self._plan = event.status
+                if self._has_begun:
+                    await self._event(self._writer.plan(event.status))
+                elif event.status.verdict != Verdict.INFEASIBLE:  # which the node may end without any text
+                    await self._begin()
+            elif isinstance(event, Written):
+                await self._show(event.part, event.text)
+            else:
+                await self._end(event.answer)
 
     async def _begin(self) -> None:
         if not self._has_begun:
