@@ -26,6 +26,7 @@ from timebill_ros.asking.goals import make_goal
 from timebill_ros.asking.pending_goal import Answer
 from timebill_ros.client import Client, ServerUnavailable
 from timebill_ros.codes import Phase, Verdict
+from timebill_ros.door import goal_events
 from timebill_ros.door.goal_events import Ended, GoalEvents, Planned, Written
 from timebill_ros.msg import RequestStatus
 
@@ -74,6 +75,48 @@ def test_what_is_told_of_a_goal_that_waits_is_no_plan():
 
     planned, ended = asyncio.run(run())
     assert (planned.status.verdict, planned.status.slack_s) == (Verdict.FITS, 1.5) and isinstance(ended, Ended)
+
+
+class Stuck:
+    """A goal that gives no status; `fault`: what waiting for its end raises, None: it has no end."""
+
+    is_over, fault = False, None
+
+    def cancel(self):
+        pass
+
+    async def statuses(self):
+        await asyncio.sleep(3600)
+        yield
+
+    def __await__(self):
+        if self.fault:
+            raise self.fault
+        return asyncio.sleep(3600).__await__()
+
+
+def test_a_fault_ends_the_waiting_too():
+    async def run():
+        pending = Stuck()
+        pending.fault = RuntimeError('the context is gone')
+        async for _ in GoalEvents(SimpleNamespace(send=lambda *_, **__: pending), None, WAIT_S).events():
+            pass
+
+    with pytest.raises(RuntimeError, match='the context is gone'):
+        asyncio.run(run())
+
+
+def test_a_goal_that_does_not_end_with_its_door_is_left_behind(monkeypatch):
+    monkeypatch.setattr(goal_events, 'CANCEL_S', 0.02)
+
+    async def run():
+        goal = GoalEvents(SimpleNamespace(send=lambda *_, **__: Stuck()), None, WAIT_S)
+        goal.close()
+        async for _ in goal.events():
+            pass
+
+    with pytest.raises(ServerUnavailable, match='timebill serve was ended'):
+        asyncio.run(run())
 
 
 def test_who_listens_no_more_cancels_the_goal(node, client):

@@ -80,7 +80,7 @@ async def _no_such_path(request: Request, error: HTTPException) -> JSONResponse:
     sentence = f'{request.method} {request.scope["path"]:.80} is not served here: there are ' \
                'POST /v1/chat/completions, POST /v1/completions, GET /v1/models and GET /health'
     told = Refusal(error.status_code, sentence, code='unknown_url')
-    return JSONResponse(told.body(), told.status, error.headers)
+    return JSONResponse(told.body(), told.status, {**told.headers, **(error.headers or {})})
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:

@@ -97,19 +97,21 @@ class Completions:
                     check(question, answer)
                     await JSONResponse(writer.whole(answer), headers=headers)(scope, receive, send)
         except ServerUnavailable as error:
-            raise await self._unavailable(error) from None
+            raise await self._unavailable(error, until_s) from None
         finally:
             self._link.forget(sent)
 
-    async def _unavailable(self, error: ServerUnavailable) -> Refusal:
-        """Return how it is told, with what can be done about a node that is not active."""
-        was_rejected = error.code == Generate.Result.GOAL_REJECTED
-        if was_rejected:
-            try:
-                await self._link.look()
-            except Refusal as told:
-                return told
-        return refusal.of_unavailable(error, may_ask_again=was_rejected)
+    async def _unavailable(self, error: ServerUnavailable, until_s: float) -> Refusal:
+        """Return how it is told by the deadline, with what can be done about a node that is not active."""
+        if error.code != Generate.Result.GOAL_REJECTED:
+            return refusal.of_unavailable(error)
+        try:
+            await asyncio.wait_for(self._link.look(), until_s - time.monotonic())
+        except Refusal as told:
+            return told
+        except asyncio.TimeoutError:
+            return refusal.of_unavailable(error)
+        return refusal.of_unavailable(error, may_ask_again=True)
 
 
 def _left_s(question: fields.Question, until_s: float) -> float:

@@ -26,6 +26,7 @@ from timebill_ros.codes import ErrorCode, Phase, Verdict
 from timebill_ros.msg import RequestStatus
 
 CLOSED = 'timebill serve was ended (Ctrl-C or SIGTERM) before the answer was complete'
+CANCEL_S = 4.0  # how long a goal that is canceled because the server ends may take to end
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class GoalEvents:
         """Cancel the goal because the server ends, which is then told in place of "canceled by the client"."""
         self._is_closing = True
         self.pending.cancel()
+        self._loop.call_later(CANCEL_S, self._events.put_nowait, ServerUnavailable(CLOSED))
 
     async def events(self) -> AsyncIterator[Planned | Written | Ended]:
         """Yield what happens. ServerUnavailable where the node does not answer. Left early, it cancels the goal."""
@@ -83,7 +85,7 @@ class GoalEvents:
         try:
             while True:
                 event = await self._events.get()
-                if isinstance(event, ServerUnavailable):
+                if isinstance(event, Exception):
                     raise event
                 yield event
                 if isinstance(event, Ended):
@@ -104,7 +106,7 @@ class GoalEvents:
     async def _end(self) -> None:
         try:
             answer = await self.pending
-        except ServerUnavailable as error:
+        except Exception as error:  # ServerUnavailable, or a fault: whoever waits for events must hear of it
             self._events.put_nowait(error)
             return
         if self._is_closing and answer.result.error_code == ErrorCode.CANCELED:

@@ -38,10 +38,13 @@ class NodeLink:
 
     async def wait_until_ready(self) -> None:
         """Return once the node may be sent a goal. Refusal, with what to do, where it is not there."""
-        if self._is_ending:
-            raise Refusal(503, 'the door is being closed', kind=SERVER, code='door_closing')
+        self._check_open()
         if not self.client.actions.server_is_ready():
             await self.look()
+
+    def _check_open(self) -> None:
+        if self._is_ending:
+            raise Refusal(503, 'the door is being closed', kind=SERVER, code='door_closing')
 
     async def look(self) -> None:
         """Return once the node is active. Refusal, with what to do, where it is not after LOOK_S.
@@ -62,7 +65,8 @@ class NodeLink:
         return None
 
     def send(self, goal, budget_s: float, *, may_run_late: bool) -> GoalEvents:
-        """Send a goal whose budget is set. ValueError for what no goal can carry."""
+        """Send a goal whose budget is set. ValueError for what no goal can carry, Refusal where the door has ended."""
+        self._check_open()  # it may have ended while the node was looked for
         check_goal(goal)
         sent = GoalEvents(self.client, goal, budget_s + (LATE_S if may_run_late else PATIENCE_S))
         self._goals.add(sent)

@@ -23,10 +23,13 @@ from timebill_ros.client import TimebillClient
 from timebill_ros.door.app import Door, make_app
 from timebill_ros.door.bounded_connection import bounded
 from timebill_ros.door.gate import HEADER_BYTES
+from timebill_ros.door.goal_events import CANCEL_S
 from timebill_ros.door.node_link import NodeLink
 
 MOST_CONNECTIONS = 32
-END_S = 5.0  # how long canceled goals may take to end before their connections are closed
+END_S = CANCEL_S + 1.0  # how long connections may take to end
+KEEP_S = 10.0  # how long a connection may be idle: longer than clients keep it (5 s), which would send into its end
+UNHEARD_S = 20  # how long a client may acknowledge nothing, such as a robot that has driven out of the network's range
 
 
 class _Server(uvicorn.Server):
@@ -48,6 +51,7 @@ def listen(host: str, port: int) -> socket.socket:
         # Connections inherit it. asyncio sets it on sockets that it made alone; without it, an answer's last bytes
         # wait up to 40 ms for the client's acknowledgement of its first ones.
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_S * 1000)  # inherited too
         return opened
     except (OSError, UnicodeError) as error:
         reason = getattr(error, 'strerror', None) or error
@@ -64,7 +68,8 @@ def make_server(client: TimebillClient, door: Door, most_connections: int = MOST
     return _Server(uvicorn.Config(
         make_app(link, door), http=bounded(most_connections), loop='asyncio', ws='none', lifespan='off',
         interface='asgi3', log_config=None, access_log=False, proxy_headers=False, server_header=False,
-        timeout_graceful_shutdown=int(END_S), h11_max_incomplete_event_size=HEADER_BYTES), link)
+        timeout_keep_alive=int(KEEP_S), timeout_graceful_shutdown=int(END_S),
+        h11_max_incomplete_event_size=HEADER_BYTES), link)
 
 
 def url_of(door: Door, opened: socket.socket) -> str:
