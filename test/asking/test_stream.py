@@ -110,3 +110,20 @@ def test_a_coroutine_that_is_canceled_abandons_what_it_waits_for(source):
     asyncio.run(give_up())
     assert source.abandoned and source.bell._listeners == []
     source.bell.ring()  # and nobody is called in a loop that is closed
+
+
+@pytest.mark.parametrize('rounds', range(5))
+def test_a_cancel_that_comes_with_a_ring_is_not_lost(rounds):
+    async def give_up():
+        bell = Bell()
+        waiting = asyncio.create_task(bell.wait_async(Pause(0, 60.0)))
+        await asyncio.sleep(0.01)
+        bell.ring()
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        was_over = waiting.done()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert waiting.cancelled() or was_over
+
+    asyncio.run(give_up())

@@ -14,6 +14,7 @@
 
 """Bodies of requests: JSON alone, of bounded size and time; and work that ends with its connection."""
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -103,6 +104,23 @@ def test_work_ends_with_its_connection():
         return ended
 
     assert asyncio.run(run()) == [1]
+
+
+def test_work_that_loses_a_cancel_ends_with_its_connection_too():
+    async def work():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+
+    async def run():
+        with pytest.raises(ClientGone):
+            await until_closed(work(), receive)
+
+    async def receive():
+        await asyncio.sleep(0.01)
+        return {'type': 'http.disconnect'}
+
+    asyncio.run(asyncio.wait_for(run(), 10.0))
 
 
 def test_an_error_of_the_work_is_passed_on():

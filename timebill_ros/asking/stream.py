@@ -58,10 +58,11 @@ class Bell:
             if self.count != pause.count:
                 return
             self._listeners.append(listener)
+        waiting = asyncio.ensure_future(rung.wait())
         try:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(rung.wait(), pause.seconds)
+            await asyncio.wait({waiting}, timeout=pause.seconds)  # wait_for loses a cancel that comes with the ring
         finally:
+            waiting.cancel()
             with self._changed:
                 self._listeners.remove(listener)
 

@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from timebill_ros.door.refusal import Refusal
 
 BODY_S = 10.0  # how long a body may take to come
+AGAIN_S = 0.05  # how long work that is canceled may go on before it is canceled again
 CLOSE = {'connection': 'close'}  # where the body was not read whole, the connection cannot be used again
 
 
@@ -79,8 +80,10 @@ async def until_closed(work, receive) -> None:
             raise ClientGone
         doing.result()
     finally:
-        for task in (doing, closed):
-            task.cancel()
+        closed.cancel()
+        while not doing.done():  # more than once: until Python 3.12, wait_for loses a cancel that comes with a result
+            doing.cancel()
+            await asyncio.wait({doing}, timeout=AGAIN_S)
         await asyncio.gather(doing, closed, return_exceptions=True)
 
 
