@@ -22,6 +22,7 @@ from timebill_ros.dispatch.offboard.answer_stream import (
     LONGEST_LINE,
     MOST_CHARACTERS,
     AnswerStream,
+    Declined,
     Nonsense,
     Piece,
 )
@@ -63,6 +64,29 @@ def test_a_goal_without_a_limit_of_its_own_takes_no_endless_answer():
     piece = line('a' * (1 << 19))
     with pytest.raises(Nonsense, match='more text'):
         read(*[piece] * (MOST_CHARACTERS // (1 << 19) + 1), most_tokens=2 ** 32 - 1)
+
+
+@pytest.mark.parametrize(('word', 'finish'), [('eos_token', 'stop'), ('stop_sequence', 'stop'), ('length', 'length')])
+def test_other_words_for_the_end(word, finish):
+    assert read(line('a', word)) == [Piece('a', finish)]
+
+
+def test_a_mark_before_the_first_line_costs_no_text_nor_do_usage_and_filters_before_it():
+    data = b'\xef\xbb\xbf' + line('a') + b'data: {"choices": null, "usage": {}}\n' \
+        + b'data: {"choices": [], "prompt_filter_results": []}\n' + line('b', 'stop')
+    for size in (1, 2, len(data)):
+        assert read(*(data[i:i + size] for i in range(0, len(data), size))) == [Piece('a'), Piece('b', 'stop')]
+
+
+@pytest.mark.parametrize(('data', 'declines'), [
+    (line('a', 'content_filter'), True), (line(None, 'tool_calls'), True), (line('a', 'abort'), False),
+    (b'data: {"error": {"message": "too long", "code": 400}}\n', True),
+    (b'data: {"error": {"message": "broken", "code": 500}}\n', False), (b'data: {"error": "broken"}\n', False),
+], ids=range(6))
+def test_what_is_about_one_goal_is_told_apart(data, declines):
+    with pytest.raises(Nonsense) as raised:
+        read(data)
+    assert isinstance(raised.value, Declined) is declines
 
 
 def test_halves_of_a_character_are_put_together():

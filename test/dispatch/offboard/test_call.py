@@ -84,7 +84,7 @@ class Stalling:
     status_code, headers = 200, {'content-type': 'text/event-stream'}
 
     @contextlib.asynccontextmanager
-    async def stream(self, method, path, json):
+    async def stream(self, method, path, json, extensions):
         yield self
 
     async def aiter_raw(self):
@@ -116,3 +116,16 @@ def test_nothing_is_told_twice_where_an_answer_is_over():
     call._end('ended')
     assert [message['event'] for message in told] == ['text', 'done', 'ended']
     assert ''.join(message.get('delta', '') for message in told) == 'one two'
+
+
+@pytest.mark.parametrize(('word', 'said', 'told'), [
+    ('sk-proj-0123456789', 'no such key: sk-proj-0123456789', 'no such key: (the key)'),
+    ('sk-proj-0123456789', 'x' * 50 + ' sk-proj-01234', 'x' * 50 + ' (the key)'),  # cut
+    ('none', 'none here', 'none here'),  # no secret
+])
+def test_a_key_that_a_server_says_again_is_not_told(key, word, said, told):
+    messages = []
+    call = ServerCall(client_for('http://host/v1', key(word.encode()), 4), 'large',
+                      Request('goal', 0.0, 1.0, prompt='hi'), messages.append)
+    call._end('error', message=said, fault=True)
+    assert messages[0]['message'] == told

@@ -26,11 +26,19 @@ LONGEST_LINE = 1 << 20  # bytes
 CHARACTERS_PER_TOKEN = 64  # longest text that is taken, for each token that was asked for
 FEWEST_CHARACTERS = 4096
 MOST_CHARACTERS = 1 << 22  # of an answer, whatever number of tokens a goal allows: the node holds them
-FINISHED = ('stop', 'length')  # what a whole answer ends with
+# How a whole answer ends, in OpenAI's words. Older servers have words of their own for `stop`.
+FINISHED = {'stop': 'stop', 'length': 'length', 'eos_token': 'stop', 'stop_sequence': 'stop'}
+DECLINED = ('content_filter', 'tool_calls', 'function_call')  # ends of what is no text for this goal
+ABOUT_THE_REQUEST = (400, 413, 422)  # codes of HTTP: the server is well, and does not take this request
+BOM = b'\xef\xbb\xbf'  # may stand before the first line
 
 
 class Nonsense(ValueError):
     """The server has sent what is no answer."""
+
+
+class Declined(Nonsense):
+    """The server is well, and has no text for this goal."""
 
 
 class Piece(NamedTuple):
@@ -46,6 +54,7 @@ class AnswerStream:
     def __init__(self, most_tokens: int):
         self._left = min(MOST_CHARACTERS, max(FEWEST_CHARACTERS, CHARACTERS_PER_TOKEN * most_tokens))
         self._bytes = b''  # of a line that has not ended
+        self._is_first = True  # no line has ended yet
         self._high = ''  # the first half of a character beyond U+FFFF, whose second half is still to come
         self.is_finished = False
 
@@ -55,6 +64,8 @@ class AnswerStream:
         if len(self._bytes) > LONGEST_LINE:
             raise Nonsense(f'a line of more than {LONGEST_LINE} bytes')
         for line in lines:
+            if self._is_first:
+                line, self._is_first = line.removeprefix(BOM), False
             if line.startswith(b'data:') and not self.is_finished:
                 content = line[len(b'data:'):].strip()
                 if content == b'[DONE]':
@@ -68,9 +79,12 @@ class AnswerStream:
             raise Nonsense(f'no JSON: {content[:60]!r}') from None
         if not isinstance(event, dict):
             raise Nonsense(f'no JSON object: {content[:60]!r}')
-        if event.get('error'):
-            raise Nonsense(f'an error: {str(event["error"])[:200]}')
+        if error := event.get('error'):
+            is_declined = isinstance(error, dict) and error.get('code') in ABOUT_THE_REQUEST
+            raise (Declined if is_declined else Nonsense)(f'an error: {str(error)[:200]}')
         choices = event.get('choices')
+        if choices is None and 'usage' in event:
+            return
         if not isinstance(choices, list):
             raise Nonsense(f'no choices: {content[:60]!r}')
         for choice in choices[:1]:  # none where usage is told
@@ -80,7 +94,7 @@ class AnswerStream:
             text = self._whole_characters(text)
             finish = choice.get('finish_reason') or ''
             if finish:
-                self._end(finish)
+                finish = self._end(finish)
             if text or thinks or finish:
                 yield Piece(text, finish)
 
@@ -100,12 +114,15 @@ class AnswerStream:
             raise Nonsense('more text than so many tokens can be')
         return text
 
-    def _end(self, finish) -> None:
-        if finish not in FINISHED:
-            raise Nonsense(f'finish_reason {finish!r}')
+    def _end(self, finish) -> str:
+        """Return how the answer ended, in OpenAI's word."""
+        word = FINISHED.get(finish) if isinstance(finish, str) else None
+        if word is None:
+            raise (Declined if finish in DECLINED else Nonsense)(f'finish_reason {str(finish)[:60]!r}')
         if self._high:
             raise Nonsense('half a character at the end')
         self.is_finished = True
+        return word
 
 
 def _text_of(choice: dict) -> tuple[str, bool]:

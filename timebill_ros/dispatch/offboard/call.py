@@ -24,7 +24,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from timebill_ros.dispatch.offboard.answer_stream import AnswerStream, Nonsense
+from timebill_ros.dispatch.offboard.answer_stream import ABOUT_THE_REQUEST, AnswerStream, Declined, Nonsense
 from timebill_ros.dispatch.offboard.question import question
 from timebill_ros.request import Request
 
@@ -34,7 +34,8 @@ TEXT_S = 0.05  # text goes to the node once in so long, its first piece at once
 DRAIN_S = 0.5  # what comes behind the end of an answer is read for so long, so that the connection can be used again
 LONGEST_KEY = 4096  # characters
 LONGEST_ERROR = 300  # characters of what a server says of an error
-NOT_ITS_FAULT = (400, 413, 422)  # the server is well, and does not take this request
+KEY_BEGINS = 12  # characters of a key by which it is found in what a server says
+SHORTEST_KEY = 8  # characters; a shorter word is no secret, and may be part of any sentence
 
 
 class NotAsked(Exception):
@@ -91,7 +92,8 @@ def client_for(url: str, key_file: str, goals: int):
     return httpx.AsyncClient(
         base_url=address, headers=headers, timeout=httpx.Timeout(None, connect=CONNECT_S), follow_redirects=False,
         trust_env=False, verify=ssl.create_default_context(),
-        limits=httpx.Limits(max_connections=goals, max_keepalive_connections=goals, keepalive_expiry=KEEP_S))
+        # No most: a connection that is still read to its end keeps no goal waiting. The node bounds the goals.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=goals, keepalive_expiry=KEEP_S))
 
 
 class ServerCall:
@@ -114,13 +116,17 @@ class ServerCall:
         except (asyncio.TimeoutError, asyncio.CancelledError):
             self._end('ended')
         except Refused as error:
-            self._end('error', message=str(error), fault=error.status not in NOT_ITS_FAULT)
+            self._end('error', message=str(error), fault=error.status not in ABOUT_THE_REQUEST)
+        except Declined as error:
+            self._end('error', message=f'it has no text for this goal: {error}', fault=False)
         except Nonsense as error:
             self._end('error', message=f'it has sent what is no answer: {error}', fault=True)
         except Exception as error:  # of the network, or a bug of a library
             self._end('error', message=f'{type(error).__name__}: {error}', fault=True)
 
     def _end(self, event: str, **more) -> None:
+        if 'message' in more:
+            more['message'] = _without_key(more['message'], self._client.headers.get('authorization', ''))
         if event != 'done':  # what has come so far, a client may keep
             self._tell_rest()
         if event == 'ended' or not self._is_over:
@@ -138,22 +144,38 @@ class ServerCall:
         self._send({'event': event, 'id': self._request.request_id, **more})
 
     async def _read(self) -> None:
+        """Ask. A connection that was kept, and that the server has closed, says nothing of the server: take another."""
+        import httpx
         path, body = question(self._request, self._model)
-        async with self._client.stream('POST', path, json=body) as response:
-            data = response.aiter_raw()
-            if response.status_code != 200:
-                raise Refused(response.status_code, await _beginning(data))
-            _check_kind(response.headers)
-            stream = AnswerStream(self._request.max_new_tokens)
-            async for part in data:
-                for piece in stream.feed(part):
-                    self._take(piece.text, piece.finish)
-                if self._is_over:
-                    with contextlib.suppress(Exception):
-                        await asyncio.wait_for(_drain(data), DRAIN_S)
-                    return
-                if self._unsent and self._timer is None:  # nothing may follow it
-                    self._timer = asyncio.get_running_loop().call_later(TEXT_S, self._tell_rest)
+        while True:
+            is_answered, steps = False, []
+
+            async def note(step: str, _, steps: list[str] = steps) -> None:
+                steps.append(step)
+
+            try:
+                async with self._client.stream('POST', path, json=body, extensions={'trace': note}) as response:
+                    is_answered = True
+                    return await self._read_answer(response)
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                if is_answered or 'connection.connect_tcp.started' in steps:
+                    raise
+
+    async def _read_answer(self, response) -> None:
+        data = response.aiter_raw()
+        if response.status_code != 200:
+            raise Refused(response.status_code, await _beginning(data))
+        _check_kind(response.headers)
+        stream = AnswerStream(self._request.max_new_tokens)
+        async for part in data:
+            for piece in stream.feed(part):
+                self._take(piece.text, piece.finish)
+            if self._is_over:
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(_drain(data), DRAIN_S)
+                return
+            if self._unsent and self._timer is None:  # nothing may follow it
+                self._timer = asyncio.get_running_loop().call_later(TEXT_S, self._tell_rest)
         raise Nonsense('the connection ended in the middle of an answer')
 
     def _take(self, text: str, finish: str) -> None:
@@ -167,6 +189,15 @@ class ServerCall:
         elif now - self._sent_s >= TEXT_S:
             self._tell('text', delta=self._unsent, n=self._n, first_s=self._first_s, at_s=now)
             self._unsent, self._sent_s = '', now
+
+
+def _without_key(text: str, authorization: str) -> str:
+    """Return what a server says without the key that it was sent, which logs would show; it may be cut."""
+    key = authorization.removeprefix('Bearer ')
+    if len(key) < SHORTEST_KEY:
+        return text
+    before, found, _ = text.partition(key[:KEY_BEGINS])
+    return f'{before}(the key)' if found else text
 
 
 def _check_kind(headers) -> None:
