@@ -76,18 +76,18 @@ class Caller:
 
 
 async def serve(channel: Channel) -> None:
-    """Serve the node until it closes its end."""
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    caller = Caller(channel.send)
+    """Serve the node until it closes its end; then the process ends."""
+    loop, caller = asyncio.get_running_loop(), Caller(channel.send)
 
     def read() -> None:
-        for message in channel.receive():
-            loop.call_soon_threadsafe(caller.handle, message)
-        loop.call_soon_threadsafe(ended.set)
+        try:
+            for message in channel.receive():
+                loop.call_soon_threadsafe(caller.handle, message)
+        finally:
+            os._exit(0)  # from here: a library that hangs in the loop, or a look-up of a name, would keep it alive
 
     threading.Thread(target=read, name='reader', daemon=True).start()
-    await ended.wait()
-    os._exit(0)  # a look-up of a name that hangs in a thread would keep an ordinary end waiting
+    await asyncio.Event().wait()
 
 
 def limit_memory(limit: int) -> None:
