@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """A server that fails again and again is left alone, but for one goal from time to time."""
-from timebill_ros.dispatch.offboard.breaker import FAILURES, WAITS_S, Breaker
+from timebill_ros.dispatch.offboard.breaker import FAILURES, LONGER, WAITS_S, Breaker
 
 
 def opened():
@@ -65,4 +65,28 @@ def test_a_try_that_was_dropped_leaves_its_place_to_the_next_goal():
     breaker.dropped(False)
     assert not breaker.allows()
     breaker.dropped(True)
+    assert breaker.allows()
+
+
+def test_a_goal_that_can_wait_far_longer_than_those_that_waited_in_vain_is_a_try_at_once():
+    breaker = Breaker(lambda: 0.0)
+    for _ in range(FAILURES):
+        breaker.failed(breaker.sent(), 0.3)
+    assert not breaker.allows(LONGER * 0.3) and breaker.allows(10.0)
+    assert breaker.sent() and not breaker.allows(100.0), 'one at a time'
+    breaker.failed(True, 10.0)
+    assert not breaker.allows(LONGER * 10.0) and breaker.allows(30.0)
+    breaker.failed(breaker.sent())
+    assert not breaker.allows(1e9), 'it does not only say nothing'
+
+
+def test_a_try_that_fails_after_another_answer_closed_it_puts_the_next_ones_not_off():
+    breaker, now = opened()
+    now[0] += WAITS_S[0]
+    breaker.sent()
+    breaker.succeeded()
+    breaker.failed(True)
+    for _ in range(FAILURES - 1):
+        breaker.failed(False)
+    now[0] += WAITS_S[0]
     assert breaker.allows()

@@ -19,7 +19,13 @@ import random
 import pytest
 
 from timebill_ros.codes import Verdict
-from timebill_ros.dispatch.offboard.served_times import Expectation, ServedTimes, line_through, upper_bound
+from timebill_ros.dispatch.offboard.served_times import (
+    Expectation,
+    ServedTimes,
+    line_through,
+    upper_bound,
+    usual_length,
+)
 
 
 def test_a_bound_is_the_conformal_quantile_or_none():
@@ -131,3 +137,46 @@ def test_a_wait_that_is_usual_says_nothing():
 ])
 def test_verdicts(expectation, verdict):
     assert expectation.verdict(2.0) is verdict
+
+
+@pytest.mark.parametrize(('lengths', 'usual'), [
+    ([], math.inf), ([(7, True)], 7), ([(5, True), (9, True), (30, True)], 9), ([(5, True), (9, False)], 5),
+    ([(5, False), (9, True)], 9), ([(9, False)] * 3 + [(5, True)], math.inf),
+    ([(1, False)] * 9 + [(5, True), (9, True), (30, True)], 9),  # those say next to nothing
+])
+def test_the_usual_length_where_some_answers_were_not_waited_for(lengths, usual):
+    assert usual_length(lengths) == usual
+
+
+def test_long_answers_that_were_not_waited_for_are_not_left_out():
+    """Half of the answers are of 10 tokens, half of 200, and nobody waits for those: FITS is no promise to give."""
+    times = ServedTimes()
+    for _ in range(150):
+        times.first_token(100, 1.0, 0.1)
+        times.tokens(10, 0.9)
+        times.complete(10, 1.0, at_limit=False)
+        times.first_token(100, 1.0, 0.1)
+        times.cut_off(20, 1.9, 0.05)
+    known = times.expect(100, 1.0, 500, 0.1)
+    assert known.wcet_s == pytest.approx(0.1 + 499 * 0.1) and known.expected_s == pytest.approx(0.1 + 9 * 0.1)
+
+
+def test_a_pause_that_has_not_ended_counts_where_it_is_long():
+    def usual_s(*cut):
+        times, _ = served(100, noise=0.0)
+        times.complete(11, 1.0, at_limit=False)
+        before = times.state()['per_token']
+        times.cut_off(*cut)
+        return times.state()['per_token'][len(before):]
+
+    assert usual_s(11, 0.2, 0.01) == [pytest.approx(0.02)] and usual_s(11, 0.2, 9.8) == [pytest.approx(10 / 11)]
+    assert usual_s(1, 0.0, 0.01) == [] and usual_s(1, 0.0, 3.0) == [3.0]
+
+
+def test_a_wait_that_is_usual_after_a_long_silence_says_nothing():
+    times, _ = served(100)
+    for _ in range(9):
+        times.first_token(100, 7200.0, 20.0)
+    before = times.state()
+    times.none_came(100, 7200.0, 5.0)
+    assert times.state() == before

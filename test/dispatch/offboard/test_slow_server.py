@@ -12,10 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A server that is only slow is not taken for one that fails."""
+"""A server that is only slow, or whose answers are long, is not taken for one that fails."""
+import pytest
+
 from timebill_ros.codes import Verdict
-from timebill_ros.dispatch.offboard.breaker import FAILURES
-from timebill_ros.dispatch.offboard.second_tier import ASKED
+from timebill_ros.dispatch.offboard.breaker import FAILURES, LONGER
+from timebill_ros.dispatch.offboard.second_tier import ASKED, BROKEN
 
 
 def test_a_pace_is_learned_from_answers_that_are_not_waited_for(harness):
@@ -31,3 +33,50 @@ def test_a_pace_is_learned_from_answers_that_are_not_waited_for(harness):
     assert harness.dispatcher.tier.state == ASKED
     assert [job.timing.offboard_verdict for job in jobs] == [Verdict.UNKNOWN] + [Verdict.INFEASIBLE] * FAILURES
     assert all(job.outcome.text == 'on board' for job in jobs)
+
+
+@pytest.mark.parametrize(('stalls', 'state'), [(False, ASKED), (True, BROKEN)])
+def test_a_long_answer_that_still_flows_at_its_deadline_is_no_failure_and_one_that_stalls_is(harness, stalls, state):
+    for _ in range(9):  # short answers, so that the next ones are expected in time
+        job = harness.ask(max_new_tokens=100)
+        harness.server_says(job, 'word ', 1)
+        harness.now += 0.4
+        harness.server_ends(job, 'word', 5)
+        harness.worker.say({'event': 'done', 'id': job.request.request_id, 'outcome': {}, 'finished_s': 0.0})
+        harness.sync()
+    for _ in range(FAILURES):
+        job = harness.ask(5.0, max_new_tokens=100)
+        harness.on_board_ends(job, 'on board')
+        for n in range(1, 49):
+            harness.now += 0.1
+            if n < 5 or not stalls:
+                harness.server_says(job, 'word ', n)
+        harness.advance(0.15)
+        assert job.outcome.text == 'on board'
+    harness.sync()
+    assert harness.dispatcher.tier.state == state
+
+
+def test_urgent_goals_do_not_keep_one_that_has_time_from_the_server(harness):
+    for _ in range(FAILURES):  # the server takes a second, and nothing of it is known yet
+        harness.on_board_ends(harness.ask(0.5))
+        harness.advance(0.5)
+    assert harness.dispatcher.tier.state == BROKEN and not harness.ask(0.5 * LONGER).is_contested
+    patient = harness.ask(10.0)
+    harness.now += 1.0
+    harness.server_ends(patient)
+    assert patient.outcome.text == 'the better answer' and harness.dispatcher.tier.state == ASKED
+
+
+@pytest.mark.parametrize('finished', [False, True])
+def test_a_bug_in_the_comparison_ends_no_goal_without_a_result(harness, monkeypatch, finished):
+    job, other = harness.ask(5.0), harness.ask(5.0)
+    if finished:
+        monkeypatch.setattr('timebill_ros.dispatch.offboard.race.Race.wins_at_once', lambda *_: False)
+        harness.server_ends(other)
+    harness.on_board_ends(job, 'on board')
+    for name in ('answer', 'better'):
+        monkeypatch.setattr(f'timebill_ros.dispatch.offboard.race.Race.{name}', lambda *_: 1 / 0)
+    harness.advance(5.1)
+    assert job.outcome.text == 'on board' and other.outcome is not None
+    assert not harness.dispatcher.tier._races

@@ -24,6 +24,7 @@ from timebill_ros.dispatch.job import Job
 from timebill_ros.request import Outcome, Timing
 
 NOTHING, CUT, WHOLE = range(3)  # what an outcome holds; the quality counts between two that hold as much
+STALL_S, STALL_PIECES = 0.5, 5  # an answer that flowed has stalled after so long, and so many times the usual pause
 FINAL = (ErrorCode.CANCELED, ErrorCode.INACTIVE, ErrorCode.INVALID_GOAL)  # ends that no answer of a server changes
 
 
@@ -64,6 +65,13 @@ class Race:
     def is_expected_in_time(self) -> bool:
         """Whether the answer is expected by the time that it is due; also where nothing is known."""
         return not self.asked_s + self.expected_s > self.due_s
+
+    def flowed(self, until_s: float) -> bool:
+        """Whether pieces of the answer came until just before the instant `until_s`: it is long or slow, no failure."""
+        if math.isnan(self.first_s):
+            return False
+        pause_s = (self.last_s - self.asked_s - self.first_s) / max(1, self.n - 1)
+        return until_s - self.last_s <= max(STALL_S, STALL_PIECES * pause_s)
 
     def is_worth_waiting(self, outcome: Outcome, quality: float) -> bool:
         """Whether the server may still bring more than `outcome`, the end on board; `quality`: of its answers."""

@@ -104,7 +104,7 @@ class SecondTier:
         known = self._times.expect(request.characters, silence_s, request.max_new_tokens, self._settings['miss_rate'])
         verdict = known.verdict(request.deadline_s - request.delivery_margin_s - now)
         race = Race(job, now, silence_s, known.expected_s, self._settings['offboard_model'])
-        if now >= race.limit_s or not self._breaker.allows():
+        if now >= race.limit_s or not self._breaker.allows(race.limit_s - now):
             return
         timing.offboard_verdict, timing.offboard_wcet_s = verdict, known.wcet_s
         self._n_hopeless += verdict is Verdict.INFEASIBLE
@@ -177,14 +177,23 @@ class SecondTier:
         for race in list(self._races.values()):
             if now < race.next_timer_s:
                 continue
-            if race.finish is not None:
-                self._deliver(race, race.answer(race.job.timing))
-            elif race.held is not None:
-                self._deliver(race, race.better(race.held, self._settings['offboard_quality']))
+            outcome = self._at_last(race)
+            if outcome is not None:
+                self._deliver(race, outcome)
             else:  # it goes on after its deadline, on board
                 self.forget(race.job)
                 self._tell(race.job)
         self._line.check_timers()
+
+    def _at_last(self, race: Race) -> Outcome | None:
+        """Return how a goal ends for which the server has no more time; None: the one on board says."""
+        try:
+            if race.finish is not None:
+                return race.answer(race.job.timing)
+            return race.held and race.better(race.held, self._settings['offboard_quality'])
+        except Exception:  # a bug; the goal must end
+            log.exception('the answers of two tiers could not be compared')
+            return race.held
 
     def _deliver(self, race: Race, outcome: Outcome) -> None:
         self._close(race)
@@ -262,9 +271,10 @@ class SecondTier:
             job.is_contested = False
             self._tell(job)
 
-    def _blame(self, race: Race, reason: str) -> None:
+    def _blame(self, race: Race, reason: str, waited_s: float = math.inf) -> None:
+        """Count a failure; `waited_s`: it consists in this, that nothing came for so long."""
         self._times.failed(race.silence_s, began=not math.isnan(race.first_s))
-        if self._breaker.failed(race.is_try):
+        if self._breaker.failed(race.is_try, waited_s):
             log.warning('the server of offboard_url failed several times in a row, and is left alone for a while. The '
                         'last time: %s', reason)
             if not self.running:
@@ -272,11 +282,11 @@ class SecondTier:
 
     def _learn_of_silence(self, race: Race, waited_s: float) -> None:
         """Learn from an answer that was waited for so long, and is not any more."""
-        began = not math.isnan(race.first_s)
-        if began:  # one that is only slow is known by its pace: next time it is not expected
-            self._times.tokens(race.n, race.last_s - race.asked_s - race.first_s)
-        if race.asked_s + waited_s >= race.due_s and race.is_expected_in_time:
-            self._blame(race, f'no whole answer within {waited_s:.3f} s')
+        began, end_s = not math.isnan(race.first_s), race.asked_s + waited_s
+        if began:  # one that is only slow, or long, is known by that: next time it is not expected
+            self._times.cut_off(race.n, race.last_s - race.asked_s - race.first_s, end_s - race.last_s)
+        if end_s >= race.due_s and race.is_expected_in_time and not race.flowed(end_s):
+            self._blame(race, f'no whole answer within {waited_s:.3f} s', waited_s)
             return
         self._breaker.dropped(race.is_try)
         if not began:

@@ -20,7 +20,9 @@ connections close. Plain arithmetic, because the node imports no numpy here.
 
 The bounds are conformal (Vovk et al., 2005; Angelopoulos and Bates, arXiv 2107.07511): of n earlier scores the k-th
 smallest, k = ceil((n + 1) * (1 - rate)), which the next one exceeds with probability `rate` at most if it is
-exchangeable with them. Fewer than 1 / rate - 1 scores carry no bound; then it is infinite.
+exchangeable with them. Fewer than 1 / rate - 1 scores carry no bound; then it is infinite. An answer that was not
+waited for any more is no reason to leave it out: that would leave the slow and the long ones out. What it would have
+been counts as infinite in a bound; the usual length is the median that Kaplan and Meier (1958) estimate.
 """
 from __future__ import annotations
 
@@ -52,6 +54,21 @@ def line_through(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return max(0.0, median(y - slope * x for x, y in points)), slope
 
 
+def usual_length(lengths: Sequence[tuple[float, bool]]) -> float:
+    """Return the median of (tokens, whether the answer was whole); infinite where more than half are longer than known.
+
+    An answer that was not whole is longer than its tokens (Kaplan and Meier, 1958).
+    """
+    left, share = len(lengths), 1.0
+    for n, is_whole in sorted(lengths, key=lambda length: (length[0], not length[1])):
+        if is_whole:
+            share *= 1 - 1 / left
+            if share <= 0.5 + 1e-9:
+                return n
+        left -= 1
+    return math.inf
+
+
 @dataclass(frozen=True)
 class Expectation:
     """Seconds until an answer is complete: in the usual case, and in the worst; NaN where too little is known."""
@@ -78,7 +95,7 @@ class ServedTimes:
         # So are the seconds per token of an answer that broke off.
         self._ratios = [deque(maxlen=WINDOW) for _ in range(len(SILENCES_S) + 1)]
         self._per_token: deque[float] = deque(maxlen=WINDOW)
-        self._lengths: deque[float] = deque(maxlen=WINDOW)  # tokens; infinite: cut by the goal's own limit
+        self._lengths: deque[tuple[float, bool]] = deque(maxlen=WINDOW)  # (tokens, whether the answer was whole)
         self._whole: deque[float] = deque(maxlen=WINDOW)  # seconds of complete answers
 
     @property
@@ -99,7 +116,7 @@ class ServedTimes:
 
     def none_came(self, characters: int, silence_s: float, waited_s: float) -> None:
         """Learn from a goal for which `waited_s` passed without a first token; nothing where that is usual."""
-        if self._points and waited_s > self._first_s(characters):
+        if self._points and waited_s > self._first_s(characters) * self._usual_ratio(silence_s):
             self._ratios[_kind(silence_s)].append(math.inf)
 
     def failed(self, silence_s: float, *, began: bool) -> None:
@@ -111,9 +128,18 @@ class ServedTimes:
         if n > 1:
             self._per_token.append(seconds / (n - 1))
 
+    def cut_off(self, n: int, seconds: float, silent_s: float) -> None:
+        """Learn from an answer that was not waited for: `n` tokens in `seconds`, and none for `silent_s` after them."""
+        self._lengths.append((n, False))
+        pause_s, usual_s = (seconds + silent_s) / n, _usual(self._per_token)  # the next pause is not over yet
+        if n > 1:
+            self._per_token.append(max(seconds / (n - 1), pause_s))
+        elif usual_s is not None and pause_s > usual_s:
+            self._per_token.append(pause_s)
+
     def complete(self, n: int, seconds: float, *, at_limit: bool) -> None:
         """Learn from a complete answer of `n` tokens; `at_limit`: the goal's own limit ended it."""
-        self._lengths.append(math.inf if at_limit else n)
+        self._lengths.append((n, not at_limit))
         self._whole.append(seconds)
 
     def expect(self, characters: int, silence_s: float, most_tokens: int, miss_rate: float) -> Expectation:
@@ -125,18 +151,19 @@ class ServedTimes:
         if not self._points:
             return Expectation()
         first_s, rate, ratios = self._first_s(characters), miss_rate / 3, self._ratios[_kind(silence_s)]
-        most = min(most_tokens, upper_bound(self._lengths, rate))
+        most = min(most_tokens, upper_bound([n if is_whole else math.inf for n, is_whole in self._lengths], rate))
         wcet_s = first_s * upper_bound(ratios, rate) + (most - 1) * upper_bound(self._per_token, rate) \
             if most > 1 else first_s * upper_bound(ratios, rate)
-        usual = min(most_tokens, median(self._lengths)) if self._lengths else most_tokens
+        usual = min(most_tokens, usual_length(self._lengths))
         expected_s = first_s * self._usual_ratio(silence_s) + (usual - 1) * (_usual(self._per_token) or 0.0)
         return Expectation(expected_s, wcet_s if math.isfinite(wcet_s) else math.nan)
 
     def state(self) -> dict:
-        """Return what is worth keeping as JSON-ready data; null is what never came."""
+        """Return what is worth keeping as JSON-ready data; null is what never came, -n a length of more than n."""
         return {'points': [list(point) for point in self._points],
                 'ratios': [_plain(ratios) for ratios in self._ratios], 'per_token': _plain(self._per_token),
-                'lengths': _plain(self._lengths), 'whole': _plain(self._whole)}
+                'lengths': _plain([n if is_whole else -n for n, is_whole in self._lengths]),
+                'whole': _plain(self._whole)}
 
     @classmethod
     def of(cls, state: dict) -> ServedTimes:
@@ -146,9 +173,10 @@ class ServedTimes:
             made._points.append((_number(characters), _number(seconds)))
         if made._points:
             made._line = line_through(list(made._points))
-        for scores, values in zip([*made._ratios, made._per_token, made._lengths],
-                                  [*state['ratios'], state['per_token'], state['lengths']], strict=True):
+        for scores, values in zip([*made._ratios, made._per_token],
+                                  [*state['ratios'], state['per_token']], strict=True):
             scores.extend(math.inf if value is None else _number(value) for value in values)
+        made._lengths.extend(map(_length, state['lengths']))
         made._whole.extend(map(_number, state['whole']))
         return made
 
@@ -179,3 +207,10 @@ def _number(value: float) -> float:
     if isinstance(value, bool) or not 0 <= value < math.inf:
         raise ValueError(f'{value!r} is no time and no length')
     return float(value)
+
+
+def _length(value: float | None) -> tuple[float, bool]:
+    """Return a length that was read, and whether the answer was whole; null is one of which nothing is known."""
+    if value is None:
+        return math.inf, False
+    return _number(-value if value < 0 else value), value >= 0
