@@ -72,6 +72,8 @@ def test_rows_and_picture(files, tmp_path, capsys):
     (lambda onboard, server: onboard.unlink(), r'--onboard \S+results\.json cannot be read: No such file'),
     (lambda onboard, server: onboard.write_text('[]'), 'no goals without hurry'),
     (lambda onboard, server: onboard.write_text('{}'), 'no result of "timebill demo"'),
+    (lambda onboard, server: onboard.write_text('[5]'), 'no result of "timebill demo"'),
+    (lambda onboard, server: server.write_text('{"shapes": [5]}'), 'no result of "timebill bench device"'),
     (lambda onboard, server: server.write_text('{'), 'is no JSON')])
 def test_files_that_do_not_fit_are_told(files, tmp_path, change, told):
     change(*files)

@@ -37,13 +37,16 @@ UNHURRIED = 'unhurried'  # the kind of the demonstration's goals that nothing cu
 
 def server_times(path: Path, shape: str) -> ExecutionTimes:
     """Return the measured times of a model from a file of `timebill bench device`. ValueError where it has none."""
-    measured = {row.get('shape'): row['times'] for row in _json('--server', path, dict, 'timebill bench device').get(
-        'shapes', []) if row.get('times')}
+    rows = _json('--server', path, dict, 'timebill bench device').get('shapes', [])
+    try:
+        measured = {row.get('shape'): ExecutionTimes(**row['times']) for row in rows if row.get('times')}
+    except (AttributeError, TypeError):
+        raise ValueError(f'--server {path} is no result of "timebill bench device"') from None
     if not measured:
         raise ValueError(f'--server {path} has no times of any model: give a file of "timebill bench device"')
     if shape not in measured:
         raise ValueError(f'--server {path} has no times of --shape {shape!r}, only of {", ".join(map(str, measured))}')
-    return ExecutionTimes(**measured[shape])
+    return measured[shape]
 
 
 def kinds_of(path: Path, server: ExecutionTimes) -> list[Kind]:
@@ -51,18 +54,23 @@ def kinds_of(path: Path, server: ExecutionTimes) -> list[Kind]:
 
     The server takes the times of its profile for as many tokens. ValueError where the file has no such goals.
     """
-    kinds = []
-    for row in _json('--onboard', path, list, 'timebill demo'):
-        if row.get('kind') == UNHURRIED and row.get('error_code') == 'NONE':
-            timing = row['timing']
-            n_x, n = timing['prompt_tokens'], timing['generated_tokens']
-            decoding_s = sum(server.step(n_x + i) for i in range(1, n))  # prefill gives the first token
-            read_s = timing['prefill_s'] + (timing['eviction_s'] or 0.0)
-            kinds.append(Kind(server.prefill(n_x) + decoding_s, read_s + timing['decode_s'], read_s))
+    rows = _json('--onboard', path, list, 'timebill demo')
+    try:
+        kinds = [_kind_of(row['timing'], server) for row in rows
+                 if row.get('kind') == UNHURRIED and row.get('error_code') == 'NONE']
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(f'--onboard {path} is no result of "timebill demo"') from None
     if not kinds:
         raise ValueError(f'--onboard {path} has no goals without hurry: give the results.json of "timebill demo" with '
                          'a language model')
     return kinds
+
+
+def _kind_of(timing: dict, server: ExecutionTimes) -> Kind:
+    n_x, n = timing['prompt_tokens'], timing['generated_tokens']
+    decoding_s = sum(server.step(n_x + i) for i in range(1, n))  # prefill gives the first token
+    read_s = timing['prefill_s'] + (timing['eviction_s'] or 0.0)
+    return Kind(server.prefill(n_x) + decoding_s, read_s + timing['decode_s'], read_s)
 
 
 def _json(option: str, path: Path, kind: type, command: str):
