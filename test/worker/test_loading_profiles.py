@@ -142,6 +142,30 @@ def test_each_device_model_predictor_and_precision_has_a_profile_of_its_own(part
     assert loading.cached_profile_path(values, mine, 64) != loading.cached_profile_path(values, other, 64)
 
 
+@pytest.mark.parametrize('changed', [{'eviction_scorer': 'recent'}, {'predictor_threads': 2}])
+def test_what_changes_the_time_of_the_same_work_has_a_profile_of_its_own(changed, tmp_path, measured, caplog):
+    find_profile(chosen(tmp_path))
+    values = chosen(tmp_path, **changed)
+    assert 'measured just now' in find_profile(values)[1] and 'was made with other settings' in caplog.text
+    assert 'cached profile' in find_profile(values)[1] and 'cached profile' in find_profile(chosen(tmp_path))[1]
+
+
+def test_a_kept_profile_that_foretells_nothing_for_a_longer_context_is_measured_again(tmp_path, monkeypatch, caplog):
+    values, calls = chosen(tmp_path), []
+    points = {**POINTS, 'prefill': [*POINTS['prefill'][:3], [500, 3.0]]}  # of which the others foretell nothing
+    monkeypatch.setattr(loading, 'measure', lambda *args, **options: calls.append(args) or points)
+    monkeypatch.setattr(loading, 'doubt', lambda *args: '')  # for a context that ends there
+    first, _ = find_profile(values)
+    assert find_profile(values) == (first, f'cached profile {cached_path(values)} of {first.date}')
+    monkeypatch.undo()
+    monkeypatch.setattr(loading, 'measure', lambda *args, **options: calls.append(args) or POINTS)
+    assert 'cached profile' in find_profile(values, anew=False)[1], 'only a start of the node measures again'
+    again, where = find_profile(values)
+    assert 'measured just now' in where and again.points == POINTS and len(calls) == 2
+    assert f'does not serve a context of {model().max_context} tokens: ' in caplog.text
+    assert find_profile(values)[0] == again and len(calls) == 2
+
+
 @pytest.mark.parametrize('part', ['device', 'model', 'predictor', 'dtype'])
 def test_a_named_profile_of_something_else_is_refused_and_says_what(part, tmp_path, measured):
     profile, _ = find_profile(chosen(tmp_path))

@@ -38,7 +38,7 @@ from timebill_ros.length import length_predictor
 from timebill_ros.length.calibration import SCORES_FILE, load_scores
 from timebill_ros.length.prediction import PredictionExecutor
 from timebill_ros.resources import cache_directory, key_of, steps_directory
-from timebill_ros.settings import NO_PREDICTOR, STATES
+from timebill_ros.settings import BY_NAME, NO_PREDICTOR, STATES
 from timebill_ros.timing import pause_costs, prefix_costs, restore_costs
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
@@ -54,6 +54,7 @@ from timebill_ros.worker.state_lengths import by_default, by_states, check_exist
 log = logging.getLogger(__name__)
 
 JUST_NOW = 'profile measured just now'
+PACE = ('eviction_scorer', 'predictor_threads')  # parameters that change how long the same work takes
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,10 @@ def _named_profile(settings: dict) -> Profile | None:
 def cached_profile_path(settings: dict, expected: Identity, chunk_tokens: int) -> Path:
     """Return the cache's file for one device, model, predictor, choice of precisions and prefill chunk (tokens).
 
-    Its name ends with a key of the circumstances, such as library versions: see `Identity`.
+    Its name ends with a key of the circumstances, such as library versions (see `Identity`), and of PACE.
     """
-    name = f'{_key(settings, expected, chunk_tokens)}-{key_of(expected.circumstances())[:8]}.yaml'
+    pace = [f'{name} {settings[name]}' for name in PACE if settings[name] != BY_NAME[name].default]
+    name = f'{_key(settings, expected, chunk_tokens)}-{key_of([*expected.circumstances(), *pace])[:8]}.yaml'
     return cache_directory(settings['cache_dir']) / 'profiles' / name
 
 
@@ -207,10 +209,14 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
         try:
             profile = Profile.load(path)
             profile.check(expected, str(path))
-            if not lacks_prefixes(profile, model):
+            if lacks_prefixes(profile, model):
+                log.info('profile %s does not tell what known beginnings of prompts save; measuring again', path)
+            elif anew and (reason := doubt(profile, model.max_context)):
+                log.warning('profile %s does not serve a context of %d tokens: %s; measuring again', path,
+                            model.max_context, reason)
+            else:
                 disk_cache.use(path)
                 return profile, f'cached profile {path} of {profile.date}'
-            log.info('profile %s does not tell what known beginnings of prompts save; measuring again', path)
         except ProfileError as error:
             log.warning('%s; measuring again', error)
     elif reason := _reason_to_measure_again(path, expected):
@@ -256,7 +262,8 @@ def _reason_to_measure_again(path: Path, expected: Identity) -> str:
         return ''
     newest = max(others, key=lambda other: other.stat().st_mtime)
     try:
-        return f'the kept profile {newest} was made with {Profile.load(newest).aged(expected) or "other versions"}'
+        return f'the kept profile {newest} was made with ' \
+               f'{Profile.load(newest).aged(expected) or "other settings"}'
     except ProfileError as error:
         return str(error)
 
