@@ -51,6 +51,7 @@ def test_what_is_well_formed_is_taken():
 @pytest.mark.parametrize(('tools', 'told'), [
     ('{', 'tools is no JSON'), ('{}', 'tools must be a JSON list of 1 to 128 functions'), ('[]', 'got \'[]\''),
     ('[3]', 'tools[0] must be'), ('[{"type": "code"}]', '"code"'), ('[' * 10_000, 'tools is no JSON'),
+    ('[{"type": "function", "function": {"name": "go", "description": "\\ud83e"}}]', 'surrogates not allowed'),
     ('[{"type": "function", "function": {"name": "go home"}}]', "'go home'"),
     ('[{"type": "function", "function": {"name": "go", "parameters": {"type": "array"}}}]', "'array'"),
     ('[{"type": "function", "function": {"name": "go", "parameters": 3}}]', 'got 3'),
@@ -79,6 +80,8 @@ def test_tools_need_a_template_and_a_choice_needs_tools():
     ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [{**CALL, 'arguments': '[1]'}]}, *ASKED],
      "messages[1].tool_calls[0].arguments must be a JSON object, got '[1]'"),
     ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [{**CALL, 'arguments': '{'}]}, *ASKED], 'is no JSON'),
+    ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [{**CALL, 'arguments': '{"a": "\\ud83e"}'}]}, *ASKED],
+     'surrogates not allowed'),
     ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [{**CALL, 'name': ''}]}, *ASKED], "got ''"),
     ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [{**CALL, 'id': 'x' * 129}]}, *ASKED], '129'),
     ([*ASKED, {'role': 'assistant', 'content': '', 'tool_calls': [CALL] * 129}, *ASKED], '129 tool_calls'),

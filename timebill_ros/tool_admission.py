@@ -33,6 +33,14 @@ def _invalid(message: str) -> GoalError:
     return GoalError(ErrorCode.INVALID_GOAL, message)
 
 
+def _read(text: str):
+    """Return what JSON holds. ValueError for what is none, and for half a surrogate pair: no tokenizer takes it."""
+    value = json.loads(text)
+    if '\\u' in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def check_tools(request: Request) -> None:
     """Raise GoalError, with the offending value, unless the model can be told of the tools of `request`."""
     if not request.tools:
@@ -48,7 +56,7 @@ def check_tools(request: Request) -> None:
     if beside:
         raise _invalid(f'{beside} cannot go with tools: leave one of them out')
     try:
-        tools = json.loads(request.tools)
+        tools = _read(request.tools)
     except (ValueError, RecursionError) as error:
         raise _invalid(f'tools is no JSON: {error}; it begins with {request.tools[:64]!r}') from error
     if not isinstance(tools, list) or not 0 < len(tools) <= MAX_TOOLS:
@@ -105,7 +113,7 @@ def _check_call(call: dict, where: str) -> None:
     if len(call['id']) > MAX_ID_CHARACTERS:
         raise _invalid(f'{where}.id has {len(call["id"])} characters; at most {MAX_ID_CHARACTERS} are taken')
     try:
-        arguments = json.loads(call['arguments'] or '{}')
+        arguments = _read(call['arguments'] or '{}')
     except (ValueError, RecursionError) as error:
         raise _invalid(f'{where}.arguments is no JSON: {error}; it begins with {call["arguments"][:64]!r}') from error
     if not isinstance(arguments, dict):
