@@ -59,7 +59,8 @@ def test_paths_are_below_the_address(url, monkeypatch):
 
 
 @pytest.mark.parametrize('url', ['', 'host', 'host:8000', 'ftp://host', 'http://', 'http://host:port/', 'http://u:p@host',
-                                 'ftp://u:p@host', 'http://u:p@host:port/', 'http://host/v1?key=u:p'])
+                                 'ftp://u:p@host', 'http://u:p@host:port/', 'http://host/v1?key=u:p', 'http://xn--/v1',
+                                 'http://xn--a/v1', 'http://host:99999/v1', 'http://my host/v1', 'http://host /v1'])
 def test_other_addresses_are_refused(url):
     with pytest.raises(NotAsked, match='offboard_url') as refused:
         client_for(url, '', 4)

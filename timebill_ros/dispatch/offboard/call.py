@@ -82,9 +82,10 @@ def client_for(url: str, key_file: str, goals: int):
                        'offboard_key_file')
     try:
         address = httpx.URL(url.rstrip('/') + '/')
-    except httpx.InvalidURL as error:
+        is_whole = bool(address.host) and ' ' not in url and (address.port or 1) < 1 << 16
+    except (httpx.InvalidURL, ValueError) as error:  # that of a name in letters of the world
         raise NotAsked(f'offboard_url {url!r} is no address: {error}') from error
-    if address.scheme not in ('http', 'https') or not address.host:
+    if address.scheme not in ('http', 'https') or not is_whole:
         raise NotAsked(f'offboard_url {url!r} must be an address as http://192.168.1.20:8000/v1')
     key = read_key(key_file)
     headers = {'accept-encoding': 'identity', 'user-agent': 'timebill_ros',

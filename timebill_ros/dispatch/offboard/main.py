@@ -66,6 +66,9 @@ class Caller:
         except NotAsked as error:
             self._send({'event': 'failed', 'message': str(error)})
             return
+        except Exception as error:  # of a library; without a word the node would wait for one
+            self._send({'event': 'failed', 'message': f'offboard_url cannot be asked: {type(error).__name__}: {error}'})
+            return
         self._model = message['model']
         self._send({'event': 'ready'})
 
