@@ -214,6 +214,8 @@ class Job:
         """Hold the outcome, and wake who waits for it."""
         if outcome.timing.tier is Tier.NONE and (outcome.text or outcome.tool_calls or not outcome.error_code):
             outcome.timing.tier = Tier.ONBOARD
+        if outcome.timing.tier is Tier.OFFBOARD:
+            self.n_tokens = outcome.timing.generated_tokens  # the last feedback tells it beside the server's text
         self.timing, self.outcome = outcome.timing, outcome
         self.phase = Phase.SKIPPED if outcome.error_code is ErrorCode.SKIPPED else Phase.DONE
         self.ended.set()

@@ -321,7 +321,7 @@ class GoalServer:
             written = job.written()
             new = [(part, written[part][len(sent[part]):]) for part in IN_ORDER
                    if len(written.get(part, '')) > len(sent[part])]
-            for part, delta in new or ([] if job.n_tokens else [(Part.TEXT, '')]):
+            for part, delta in new or ([] if job.n_tokens and not job.is_contested else [(Part.TEXT, '')]):
                 hears = hears and self._guarded('feedback', self._publish_feedback, handle, job, delta, part)
                 sent[part] += delta
         outcome = job.outcome

@@ -39,7 +39,7 @@ def test_both_tiers_are_asked_and_the_better_answer_is_delivered_at_once(harness
     harness.server_ends(job)
     assert end_of(job) == (NONE, EOS, 'the better answer') and tier_of(job) is Tier.OFFBOARD
     assert (job.timing.offboard_s, job.timing.offboard_first_token_s, job.timing.generated_tokens) == (1.0, 1.0, 3)
-    assert job.timing.variant == 'large' and job.timing.time_to_first_token_s == 1.0
+    assert job.n_tokens == 3 and job.timing.variant == 'large' and job.timing.time_to_first_token_s == 1.0
     assert harness.worker.ids('cancel') == ['goal 0'] and harness.caller.ids('cancel') == []
     harness.on_board_ends(job, 'too late', FinishReason.CANCELED, error_code=ErrorCode.CANCELED)
     following = harness.submit()
