@@ -215,15 +215,18 @@ class SecondTier:
         if kind == 'done':
             self._complete(race, event)
         elif kind == 'error':
-            if not event['fault'] and not self._is_refusal_told:
-                self._is_refusal_told = True  # it may be so with all goals, and then nothing else would say it
-                log.warning('the server of offboard_url does not take a goal, which is answered on board alone: %s',
-                            event['message'])
+            if not event['fault']:
+                self._tell_refusal(event['message'])
             self._lose(race, event['message'], fault=event['fault'])
         elif kind == 'ended':
             self._lose(race, 'it was out of time', fault=False)
         if kind in ('done', 'error', 'ended'):
             guarded(self._keep)
+
+    def _tell_refusal(self, reason: str) -> None:
+        if not self._is_refusal_told:
+            self._is_refusal_told = True  # it may be so with all goals, and then nothing else would say it
+            log.warning('the server of offboard_url does not take a goal, which is answered on board alone: %s', reason)
 
     def _progress(self, race: Race, event: dict) -> None:
         self._heard_s = self._clock()
@@ -240,7 +243,9 @@ class SecondTier:
         seconds = max(race.first_s, event['finished_s'] - race.asked_s)
         job.timing.offboard_s = seconds
         if not race.text.strip():
-            self._lose(race, 'it has sent an answer without text', fault=True)
+            reason = 'it has sent an answer without text'  # it is well: its limit may have come while it thought
+            self._tell_refusal(reason)
+            self._lose(race, reason, fault=False)
             return
         race.finish = ENDS[event['finish']]
         self._times.tokens(race.n, seconds - race.first_s)
