@@ -59,6 +59,16 @@ def test_a_state_is_what_was_learned():
     assert math.isfinite(again.expect(150, 1.0, 50, 0.9).expected_s)
 
 
+def test_lengths_of_answers_that_were_cut_are_kept_also_as_they_once_were():
+    times = ServedTimes()
+    times.complete(10, 1.2, at_limit=False)
+    times.cut_off(7, 0.9, 0.1)
+    state = times.state()
+    assert state['lengths'] == [10, -7]
+    state['lengths'].append(None)  # nothing but that it was cut
+    assert ServedTimes.of(state).state() == state
+
+
 def test_a_node_that_starts_again_knows_the_server(tmp_path):
     answered(node(tmp_path)).dispatcher.close()
     path = file_in(tmp_path)

@@ -16,7 +16,7 @@
 import pytest
 
 from timebill_ros.codes import Verdict
-from timebill_ros.dispatch.offboard.breaker import FAILURES, LONGER
+from timebill_ros.dispatch.offboard.breaker import FAILURES, LONGER, WAITS_S
 from timebill_ros.dispatch.offboard.second_tier import ASKED, BROKEN
 
 
@@ -55,6 +55,23 @@ def test_a_long_answer_that_still_flows_at_its_deadline_is_no_failure_and_one_th
         assert job.outcome.text == 'on board'
     harness.sync()
     assert harness.dispatcher.tier.state == state
+
+
+def test_a_try_whose_answer_flows_shows_that_the_server_is_back(harness):
+    for _ in range(FAILURES):
+        job = harness.ask()
+        harness.server_fails(job)
+        harness.on_board_ends(job)
+    harness.advance(WAITS_S[0])
+    job = harness.ask(2.0)
+    for n in range(1, 20):
+        harness.now += 0.1
+        harness.server_says(job, 'word ', n)
+    assert harness.dispatcher.tier.state == BROKEN
+    harness.on_board_ends(job)
+    harness.advance(0.1)
+    harness.sync()
+    assert job.outcome is not None and harness.dispatcher.tier.state == ASKED
 
 
 def test_urgent_goals_do_not_keep_one_that_has_time_from_the_server(harness):

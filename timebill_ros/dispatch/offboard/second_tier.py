@@ -251,8 +251,7 @@ class SecondTier:
         self._times.tokens(race.n, seconds - race.first_s)
         self._times.complete(race.n, seconds, at_limit=race.finish is FinishReason.LENGTH)
         self._is_refusal_told = False
-        if self._breaker.succeeded():
-            log.info('the server of offboard_url answers again')
+        self._answers()
         answer = race.answer(job.timing)
         if answer.error_code:  # of a cut answer nothing is left that the goal would keep
             race.finish = None
@@ -276,6 +275,10 @@ class SecondTier:
             job.is_contested = False
             self._tell(job)
 
+    def _answers(self) -> None:
+        if self._breaker.succeeded():
+            log.info('the server of offboard_url answers again')
+
     def _blame(self, race: Race, reason: str, waited_s: float = math.inf) -> None:
         """Count a failure; `waited_s`: it consists in this, that nothing came for so long."""
         self._times.failed(race.silence_s, began=not math.isnan(race.first_s))
@@ -290,9 +293,10 @@ class SecondTier:
         began, end_s = not math.isnan(race.first_s), race.asked_s + waited_s
         if began:  # one that is only slow, or long, is known by that: next time it is not expected
             self._times.cut_off(race.n, race.last_s - race.asked_s - race.first_s, end_s - race.last_s)
-        if end_s >= race.due_s and race.is_expected_in_time and not race.flowed(end_s):
+        flowed = race.flowed(end_s)
+        if end_s >= race.due_s and race.is_expected_in_time and not flowed:
             self._blame(race, f'no whole answer within {waited_s:.3f} s', waited_s)
             return
-        self._breaker.dropped(race.is_try)
+        self._answers() if race.is_try and flowed else self._breaker.dropped(race.is_try)
         if not began:
             self._times.none_came(race.job.request.characters, race.silence_s, waited_s)
