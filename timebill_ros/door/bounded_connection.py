@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import asyncio
 
-import h11
 from starlette.responses import JSONResponse
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, h11
 
 from timebill_ros.door.gate import HEADER_BYTES
 from timebill_ros.door.refusal import SERVER, Refusal
