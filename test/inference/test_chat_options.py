@@ -20,7 +20,7 @@ from test_special_tokens import bpe
 
 from timebill_ros import settings
 from timebill_ros.codes import GoalError
-from timebill_ros.inference.chat_options import set_template_args, system_into_user, takes_system
+from timebill_ros.inference.chat_options import set_template_args, system_into_user, systems_joined, takes_system
 from timebill_ros.inference.model import CausalLM
 from timebill_ros.inference.model_directory import ModelError
 from timebill_ros.inference.prompt import PromptEncoder
@@ -34,6 +34,10 @@ THINKING = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content']
 # As Gemma 2's, and as one that writes user and assistant turns and leaves every other out.
 REFUSES = ("{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
            "{% endif %}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}")
+AT_THE_BEGINNING = "{{ raise_exception('System message must be at the beginning') }}"
+FIRST_ONLY = ("{% for m in messages %}{% if m['role'] == 'system' and not loop.first %}" + AT_THE_BEGINNING +
+              "{% endif %}"
+              "<{{ m['role'] }}>{{ m['content'] }}{% endfor %}")
 DROPS = ("{% for m in messages %}{% if m['role'] in ['user', 'assistant'] %}<{{ m['role'] }}>{{ m['content'] }}"
          "{% endif %}{% endfor %}")
 
@@ -119,6 +123,33 @@ def test_a_template_with_a_system_role_keeps_it(caplog):
     assert takes_system(tokenizer) and not takes_system(bpe(chat_template=REFUSES))
     assert '<|im_start|>system\nobey<|im_end|>' in render(tokenizer, turns(('system', 'obey'), ('user', 'the cup')))
     assert not caplog.records
+
+
+@pytest.mark.parametrize(('messages', 'expected'), [
+    (turns(('system', 'S'), ('system', 'T'), ('system', ' '), ('user', 'U')),
+     turns(('system', 'S\n\nT'), ('user', 'U'))),
+    (turns(('system', ' '), ('system', 'T'), ('user', 'U')), turns(('system', 'T'), ('user', 'U'))),
+    (turns(('system', 'S'), ('user', 'U'), ('system', 'T')),) * 2, (turns(('user', 'U')),) * 2])
+def test_system_messages_that_follow_each_other_become_one(messages, expected):
+    before = [dict(message) for message in messages]
+    assert systems_joined(messages) == expected and messages == before
+
+
+@pytest.mark.parametrize('template', [FIRST_ONLY, FIRST_ONLY.replace(AT_THE_BEGINNING, '{% continue %}')],
+                         ids=['refuses a second', 'leaves a second out'])
+def test_a_template_that_takes_one_system_message_gets_one(template, caplog):
+    caplog.set_level('INFO')
+    tokenizer = bpe(chat_template=template)
+    assert takes_system(tokenizer) and not takes_system(tokenizer, 2)
+    text = render(tokenizer, turns(('system', 'obey'), ('system', 'be brief'), ('user', 'the cup')))
+    assert 'obey\n\nbe brief' in text and 'several in a row become one' in caplog.text
+
+
+def test_a_template_that_takes_several_system_messages_keeps_them(caplog):
+    caplog.set_level('INFO')
+    text = render(bpe(chat_template=THINKING), turns(('system', 'obey'), ('system', 'be brief'), ('user', 'the cup')))
+    assert '<|im_start|>system\nobey<|im_end|>\n<|im_start|>system\nbe brief<|im_end|>' in text
+    assert 'become one' not in caplog.text
 
 
 def test_a_system_message_alone_is_refused_by_a_template_without_the_role():

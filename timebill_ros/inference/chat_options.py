@@ -48,14 +48,27 @@ def set_template_args(name: str, tokenizer, text: str) -> None:
     tokenizer.apply_chat_template = functools.partial(tokenizer.apply_chat_template, **keywords)
 
 
-def takes_system(tokenizer) -> bool:
-    """Whether the chat template renders a system message. Some refuse it (Gemma 2), and some leave it out."""
-    probe = 'instruction'
-    turns = [{'role': 'system', 'content': probe}, {'role': 'user', 'content': '-'}]
+def takes_system(tokenizer, n: int = 1) -> bool:
+    """Whether the chat template renders `n` system messages in a row. Some refuse them (Gemma 2), or leave them out."""
+    probes = [f'instruction {k}' for k in range(n)]
+    turns = [*({'role': 'system', 'content': probe} for probe in probes), {'role': 'user', 'content': '-'}]
     try:
-        return probe in tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return all(probe in text for probe in probes)
     except Exception:  # templates raise jinja errors of their own
         return False
+
+
+def systems_joined(messages: list[dict]) -> list[dict]:
+    """Return `messages` with system messages that follow each other as one, an empty line between their texts."""
+    made: list[dict] = []
+    for message in messages:
+        if made and message['role'] == made[-1]['role'] == 'system':
+            parts = [part for part in (made[-1]['content'], message['content']) if part.strip()]
+            made[-1] = {**message, 'content': '\n\n'.join(parts)}
+        else:
+            made.append(message)
+    return made
 
 
 def system_into_user(messages: list[dict]) -> list[dict]:

@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from timebill_ros.codes import ErrorCode, GoalError
 from timebill_ros.inference import chat_facts
-from timebill_ros.inference.chat_options import system_into_user, takes_system
+from timebill_ros.inference.chat_options import system_into_user, systems_joined, takes_system
 from timebill_ros.inference.conventions import check_prompt
 from timebill_ros.inference.prompt_length import WHOLE_CHARACTERS, PromptLength
 from timebill_ros.inference.special_tokens import SpecialTokens
@@ -45,10 +45,14 @@ class PromptEncoder:
         self._name, self._tokenizer, self._max_context = name, tokenizer, max_context
         self._special_tokens = SpecialTokens(tokenizer)
         self.chat = chat_facts.found_in(tokenizer)
-        self._takes_system = not getattr(tokenizer, 'chat_template', None) or takes_system(tokenizer)
+        has_template = bool(getattr(tokenizer, 'chat_template', None))
+        self._takes_system = not has_template or takes_system(tokenizer)
+        self._takes_systems = not has_template or takes_system(tokenizer, 2)
         if not self._takes_system:
             log.info('the chat template of %s has no system role: the text of a system message goes in front of the '
                      'next user message', name)
+        elif not self._takes_systems:
+            log.info('the chat template of %s takes one system message: several in a row become one', name)
         self._length = PromptLength(tokenizer, max_context)
         self._executor = ThreadPoolExecutor(1, 'tokenizer')
         self._latest: Future[list[int]] = self._executor.submit(list)  # the thread starts now, not in a goal
@@ -58,9 +62,10 @@ class PromptEncoder:
         """Return the text that the model sees: the raw prompt, or the messages through the model's chat template.
 
         Special tokens that a message's content spells out stay text. Where the template has no system role, a system
-        message becomes the beginning of the next user message. A last message of the role assistant is the
-        beginning of the answer: the text ends with it. Another answer begins with a thinking section where the goal,
-        or the template by itself, says so. GoalError where there is no template or the template refuses the messages.
+        message becomes the beginning of the next user message; where it takes but one in a row, several become one.
+        A last message of the role assistant is the beginning of the answer: the text ends with it. Another answer
+        begins with a thinking section where the goal, or the template by itself, says so. GoalError where there is no
+        template or the template refuses the messages.
         """
         section = self.chat.thinking
         if not request.messages:
@@ -77,6 +82,8 @@ class PromptEncoder:
         messages = for_template(request.messages, quote)
         if not self._takes_system:
             messages = system_into_user(messages)
+        elif not self._takes_systems:
+            messages = systems_joined(messages)
         # The model goes on with an answer that was begun. A blank one begins nothing, and some templates trim it away.
         if messages[-1]['role'] == 'assistant' and not messages[-1]['content'].strip():
             messages.pop()
