@@ -274,7 +274,8 @@ SECTIONS = (
     Section('structured_mask', 'The wait for a mask', 'timebill bench structured --mask',
             lambda data: structured_tables.mask(data, where(data['machine']))),
     Section('offboard', 'A server besides, on a network that fails',
-            'timebill bench offboard --model smollm2 --tasks FILE --gguf FILE', offboard_tables.offboard))
+            'timebill bench offboard --model smollm2 --tasks FILE --gguf FILE --server-threads 2 --server-speed 10 '
+            '--budgets 0.5 4', offboard_tables.offboard))
 
 
 def evaluation(results: Path = RESULTS) -> str:

@@ -30,9 +30,10 @@ def offboard(data: dict) -> str:
     facts = (f'{data["n"]:,} goals from {data["tasks"]} with budgets of {low:g} to {high:g} s, {model} on board, '
              f'{parameters["offboard_model"]} on the server (`offboard_quality` {parameters["offboard_quality"]:g}'
              f'{told}); {machine["device"]}, {machine["cores"]} cores for {"the node" if speed else "both"}, '
-             f'{machine["date"][:10]}. {data["late"]} were late and {data["lost"]} lost. Whose '
-             'answer, and the mean score of what clients held at their deadlines, with 95 % '
-             'intervals of the differences on the same goals:')
+             f'{machine["date"][:10]}. {data["late"]} were late and {data["lost"]} lost '
+             f'({data["late_at_client"]} of the {2 * data["n"]:,} answers of the node came to the client late, by '
+             f'{max(0.0, data["latest_s"]) * 1e3:.0f} ms at most). Whose answer, and the mean score of what '
+             'clients held at their deadlines, with 95 % intervals of the differences on the same goals:')
     rows = [(row['fault'], f'{row["n"]:,}', f'{row["asked"]:,}', percent(row['server'] / row['n']),
              percent(row['on_board'] / row['n']), percent(row['nobody'] / row['n']),
              *(f'{row["scores"][way][0]:.3f}' for way in WAYS),
