@@ -14,6 +14,7 @@
 
 """The door and its node: a door that ends sends nothing more; a node that refuses is told of by the deadline."""
 import asyncio
+import logging
 import socket
 import time
 from types import SimpleNamespace
@@ -79,3 +80,9 @@ def test_connections_outlive_those_of_clients_and_end_where_nothing_is_acknowled
         assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNHEARD_S * 1000
     config = make_server(link_to().client, Door()).config
     assert config.timeout_keep_alive == KEEP_S > 5 and CANCEL_S < END_S == config.timeout_graceful_shutdown
+
+
+def test_requests_that_are_no_http_leave_no_line_each():
+    make_server(link_to().client, Door())
+    logger = logging.getLogger('uvicorn.error')
+    assert logger.isEnabledFor(logging.ERROR) and not logger.isEnabledFor(logging.WARNING)

@@ -68,6 +68,7 @@ def make_server(client: TimebillClient, door: Door, most_connections: int = MOST
     return _Server(uvicorn.Config(
         make_app(link, door), http=bounded(most_connections), loop='asyncio', ws='none', lifespan='off',
         interface='asgi3', log_config=None, access_log=False, proxy_headers=False, server_header=False,
+        log_level='error',  # a warning for each request that is no HTTP would let any client fill the log
         timeout_keep_alive=int(KEEP_S), timeout_graceful_shutdown=int(END_S),
         h11_max_incomplete_event_size=HEADER_BYTES), link)
 

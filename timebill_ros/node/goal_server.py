@@ -161,7 +161,7 @@ class GoalServer:
     def _on_goal(self, goal: Generate.Goal) -> GoalResponse:
         if not self.is_accepting:
             # A rejection carries no reason, so it is kept for the one case that needs none.
-            self._node.get_logger().warning('goal rejected: the node is not active')
+            self._node.get_logger().warning('goal rejected: the node is not active', throttle_duration_sec=5.0)
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
