@@ -88,7 +88,7 @@ def test_a_limit_of_one_token_needs_no_time_per_token():
     times = ServedTimes()
     for _ in range(60):
         times.first_token(10, 1.0, 0.2)
-    assert times.expect(10, 1.0, 1, 0.05) == Expectation(pytest.approx(0.2), pytest.approx(0.2))
+    assert times.expect(10, 1.0, 1, 0.05) == Expectation(pytest.approx(0.2), pytest.approx(0.2), pytest.approx(0.2))
 
 
 def test_answers_at_the_limit_say_nothing_of_longer_ones():

@@ -17,7 +17,7 @@ import pytest
 
 from timebill_ros.codes import Verdict
 from timebill_ros.dispatch.offboard.breaker import FAILURES, LONGER, WAITS_S
-from timebill_ros.dispatch.offboard.second_tier import ASKED, BROKEN
+from timebill_ros.dispatch.offboard.second_tier import ASKED, BROKEN, HOPELESS
 
 
 def test_a_pace_is_learned_from_answers_that_are_not_waited_for(harness):
@@ -33,6 +33,24 @@ def test_a_pace_is_learned_from_answers_that_are_not_waited_for(harness):
     assert harness.dispatcher.tier.state == ASKED
     assert [job.timing.offboard_verdict for job in jobs] == [Verdict.UNKNOWN] + [Verdict.INFEASIBLE] * FAILURES
     assert all(job.outcome.text == 'on board' for job in jobs)
+
+
+def test_a_first_answer_that_was_cut_does_not_keep_later_goals_from_the_server(harness):
+    cut = harness.ask(2.0, max_new_tokens=100)
+    harness.on_board_ends(cut, 'on board')
+    for n in (1, 2, 3):
+        harness.now += 0.5
+        harness.server_says(cut, 'word ', n)
+    harness.advance(0.5)
+    jobs = [harness.ask(2.0, max_new_tokens=100) for _ in range(HOPELESS)]
+    assert {job.timing.offboard_verdict for job in jobs} == {Verdict.INFEASIBLE}, 'for all that is known, they are long'
+    asked, = (job for job in jobs if job.is_contested)
+    for job in jobs:
+        harness.on_board_ends(job, 'on board')
+    assert asked.outcome is None, 'otherwise none would ever show how long an answer is'
+    harness.now += 1.0
+    harness.server_ends(asked, 'short', 2)
+    assert asked.outcome.text == 'short' and harness.ask(2.0).timing.offboard_verdict is Verdict.AT_RISK
 
 
 @pytest.mark.parametrize(('stalls', 'state'), [(False, ASKED), (True, BROKEN)])

@@ -108,8 +108,10 @@ class SecondTier:
             return
         timing.offboard_verdict, timing.offboard_wcet_s = verdict, known.wcet_s
         self._n_hopeless += verdict is Verdict.INFEASIBLE
-        if verdict is Verdict.INFEASIBLE and self._n_hopeless % HOPELESS:
-            return
+        if verdict is Verdict.INFEASIBLE:
+            if self._n_hopeless % HOPELESS:
+                return
+            race.expected_s = known.least_s  # so that it is waited for where none has shown yet how long answers are
         race.is_try = self._breaker.sent()
         self._races[request.request_id] = race
         job.is_contested = True

@@ -71,10 +71,14 @@ def usual_length(lengths: Sequence[tuple[float, bool]]) -> float:
 
 @dataclass(frozen=True)
 class Expectation:
-    """Seconds until an answer is complete: in the usual case, and in the worst; NaN where too little is known."""
+    """Seconds until an answer is complete: in the usual case, and in the worst; NaN where too little is known.
+
+    `least_s`: as `expected_s`, but where the usual length is not known, it is the time to the first token.
+    """
 
     expected_s: float = math.nan
     wcet_s: float = math.nan
+    least_s: float = math.nan
 
     def verdict(self, left_s: float) -> Verdict:
         """Return what is to be expected where `left_s` seconds are left."""
@@ -154,9 +158,10 @@ class ServedTimes:
         most = min(most_tokens, upper_bound([n if is_whole else math.inf for n, is_whole in self._lengths], rate))
         wcet_s = first_s * upper_bound(ratios, rate) + (most - 1) * upper_bound(self._per_token, rate) \
             if most > 1 else first_s * upper_bound(ratios, rate)
-        usual = min(most_tokens, usual_length(self._lengths))
-        expected_s = first_s * self._usual_ratio(silence_s) + (usual - 1) * (_usual(self._per_token) or 0.0)
-        return Expectation(expected_s, wcet_s if math.isfinite(wcet_s) else math.nan)
+        usual, begins_s = usual_length(self._lengths), first_s * self._usual_ratio(silence_s)
+        expected_s = begins_s + (min(most_tokens, usual) - 1) * (_usual(self._per_token) or 0.0)
+        return Expectation(expected_s, wcet_s if math.isfinite(wcet_s) else math.nan,
+                           expected_s if math.isfinite(usual) else begins_s)
 
     def state(self) -> dict:
         """Return what is worth keeping as JSON-ready data; null is what never came, -n a length of more than n."""
