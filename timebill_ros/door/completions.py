@@ -75,8 +75,8 @@ class Completions:
         try:
             await asyncio.wait_for(self._link.wait_until_ready(), left_s)
         except asyncio.TimeoutError:
-            raise Refusal(503, f'{self._link.client.server} was not found by the deadline of '
-                          f'{_ms(question)}: is it running, and active?', kind=refusal.SERVER,
+            raise Refusal(503, f'{self._link.client.server} was not found active by the deadline of '
+                          f'{_ms(question)}: GET /health says what is missing', kind=refusal.SERVER,
                           code='node_unavailable') from None
         left_s = _left_s(question, until_s)
         question.budget_s = max(left_s - RETURN_S, left_s / 2)
