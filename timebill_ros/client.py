@@ -36,7 +36,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from timebill_ros.action import Generate
-from timebill_ros.asking.connection import Connection
+from timebill_ros.asking.connection import LOADING, Connection
 from timebill_ros.asking.conversation import Messages, chat
 from timebill_ros.asking.failures import ServerUnavailable, code_name
 from timebill_ros.asking.goals import check_budget, check_goal, duration, make_goal
@@ -95,7 +95,8 @@ class TimebillClient(Connection):
         self.server, self.watches_status, self.silence = server, watch_status, Silence()
         self._goals: weakref.WeakValueDictionary[str, PendingGoal] = weakref.WeakValueDictionary()
         try:
-            self._create_interfaces(server)
+            with LOADING:
+                self._create_interfaces(server)
         except BaseException:
             self.node.destroy_node()
             raise

@@ -12,7 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The node that a client talks through: lost answers of services, and an end that is told."""
+"""The node that a client talks through: lost answers of services, an end that is told, and threads that begin at once."""
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from timebill_ros.asking.connection import Connection
 from timebill_ros.asking.failures import ServerUnavailable
+from timebill_ros.client import TimebillClient
 
 WAIT_S = 60.0  # for what takes no time on a quiet machine
 
@@ -86,3 +89,26 @@ def test_a_context_that_was_shut_down_is_told_as_the_reason(connection):
 def test_a_context_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match='not initialised'):
         Connection('connection', rclpy.Context())
+
+
+def test_clients_that_threads_make_at_once_are_made_one_after_another():
+    making, most = [], []
+
+    class Slow(TimebillClient):
+        def __init__(self):
+            self._connect('/nobody', watch_status=False)
+
+        def _create_interfaces(self, server):
+            making.append(self)
+            most.append(len(making))
+            time.sleep(0.02)
+            making.remove(self)
+
+        def start(self):
+            pass
+
+    threads = [threading.Thread(target=Slow) for _ in range(4)]
+    for step in (threading.Thread.start, threading.Thread.join):
+        for thread in threads:
+            step(thread)
+    assert most == [1] * 4

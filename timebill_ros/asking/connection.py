@@ -28,6 +28,9 @@ from rclpy.node import Node
 from timebill_ros.asking.failures import ServerUnavailable
 
 AGAIN_S = 2.0  # after so long without an answer, what may be asked twice is asked again
+# Held while something of ROS is made. The type support of an interface is loaded at its first use, and ROS takes it for
+# whole before its parts are there: where two threads made clients at once, one of them could not convert its messages.
+LOADING = threading.Lock()
 
 
 class Connection:
@@ -43,7 +46,8 @@ class Connection:
         if not context.ok():
             raise ValueError('the context is not initialised, or was shut down')
         # The program's own remappings, such as -r __node:=NAME, are for its nodes and would rename this one too.
-        self.node = Node(name, context=context, namespace=namespace, use_global_arguments=use_global_arguments)
+        with LOADING:
+            self.node = Node(name, context=context, namespace=namespace, use_global_arguments=use_global_arguments)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self.node)
         self._is_closed, self.lost = False, ''  # `lost`: why nothing is received any more
