@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The node that a client talks through: lost answers of services, an end that is told, and threads that begin at once."""
+"""The node that a client talks through: lost answers of services, an end that is told, threads that begin at once."""
 import threading
 import time
 from types import SimpleNamespace
