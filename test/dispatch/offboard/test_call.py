@@ -122,6 +122,7 @@ def test_nothing_is_told_twice_where_an_answer_is_over():
 @pytest.mark.parametrize(('word', 'said', 'told'), [
     ('sk-proj-0123456789', 'no such key: sk-proj-0123456789', 'no such key: (the key)'),
     ('sk-proj-0123456789', 'x' * 50 + ' sk-proj-01234', 'x' * 50 + ' (the key)'),  # cut
+    ('Sk-Proj-0123456789', 'İ: authorization: bearer sk-proj-0123456789', 'İ: authorization: bearer (the key)'),
     ('none', 'none here', 'none here'),  # no secret
 ])
 def test_a_key_that_a_server_says_again_is_not_told(key, word, said, told):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import ssl
 import stat
 import time
@@ -197,8 +198,8 @@ def _without_key(text: str, authorization: str) -> str:
     key = authorization.removeprefix('Bearer ')
     if len(key) < SHORTEST_KEY:
         return text
-    before, found, _ = text.partition(key[:KEY_BEGINS])
-    return f'{before}(the key)' if found else text
+    found = re.search(re.escape(key[:KEY_BEGINS]), text, re.IGNORECASE)
+    return f'{text[:found.start()]}(the key)' if found else text
 
 
 def _check_kind(headers) -> None:
