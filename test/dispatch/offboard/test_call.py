@@ -21,7 +21,14 @@ import pytest
 
 pytest.importorskip('httpx')
 
-from timebill_ros.dispatch.offboard.call import LONGEST_KEY, NotAsked, ServerCall, client_for, read_key  # noqa: E402
+from timebill_ros.dispatch.offboard.call import (  # noqa: E402
+    LONGEST_KEY,
+    NotAsked,
+    Refused,
+    ServerCall,
+    client_for,
+    read_key,
+)
 from timebill_ros.request import Request  # noqa: E402
 
 
@@ -117,6 +124,12 @@ def test_nothing_is_told_twice_where_an_answer_is_over():
     call._end('ended')
     assert [message['event'] for message in told] == ['text', 'done', 'ended']
     assert ''.join(message.get('delta', '') for message in told) == 'one two'
+
+
+@pytest.mark.parametrize(('status', 'names'), [(401, 'offboard_key_file'), (403, 'offboard_key_file'), (404, '/v1')])
+def test_what_the_user_can_mend_is_named(status, names):
+    assert str(Refused(status, 'no')).startswith(f'HTTP {status}: no (') and names in str(Refused(status, 'no'))
+    assert str(Refused(503, 'busy')) == 'HTTP 503: busy'
 
 
 @pytest.mark.parametrize(('word', 'said', 'told'), [

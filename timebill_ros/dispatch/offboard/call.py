@@ -37,6 +37,9 @@ LONGEST_KEY = 4096  # characters
 LONGEST_ERROR = 300  # characters of what a server says of an error
 KEY_BEGINS = 12  # characters of a key by which it is found in what a server says
 SHORTEST_KEY = 8  # characters; a shorter word is no secret, and may be part of any sentence
+# What the user can look at, by the HTTP status of an error.
+HINTS = {401: 'the key is read from offboard_key_file', 403: 'the key is read from offboard_key_file',
+         404: 'offboard_url mostly ends in /v1, and offboard_model is a name that the server knows'}
 
 
 class NotAsked(Exception):
@@ -47,7 +50,8 @@ class Refused(Exception):
     """The server has answered with an error."""
 
     def __init__(self, status: int, text: str):
-        super().__init__(f'HTTP {status}: {text}')
+        hint = HINTS.get(status, '')
+        super().__init__(f'HTTP {status}: {text}{f" ({hint})" if hint else ""}')
         self.status = status
 
 
