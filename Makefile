@@ -48,15 +48,14 @@ docs:
 clean:
 	rm -rf $(VENV) $(JAZZY) build install log timebill_ros.egg-info
 
-# Each stamp is written last, so that a step that was interrupted runs again. --no-compile saves a minute: most of what
-# the libraries hold is never imported, and Python compiles the rest when it first is.
+# Each stamp is written last, so that a step that was interrupted runs again.
 $(VENV)/.requirements: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --no-compile -r requirements.txt
+	$(PIP) install -r requirements.txt
 	touch $@
 
 $(VENV)/.requirements-test: requirements-test.txt $(VENV)/.requirements
-	$(PIP) install --no-compile -r requirements-test.txt
+	$(PIP) install -r requirements-test.txt
 	touch $@
 
 # --no-build-isolation: the environment already holds what builds the package.
