@@ -25,7 +25,7 @@ def offboard(data: dict) -> str:
     parameters, machine = data['parameters'], data['environment']
     low, high = data['budgets_s']
     model = parameters.get('model', 'the default model')
-    speed = data.get('speed')
+    speed = data['speed']  # 0: the server answered while the goals ran
     told = f', its recorded streams told again {speed:g} times as fast' if speed else ''
     facts = (f'{data["n"]:,} goals from {data["tasks"]} with budgets of {low:g} to {high:g} s, {model} on board, '
              f'{parameters["offboard_model"]} on the server (`offboard_quality` {parameters["offboard_quality"]:g}'

@@ -128,7 +128,7 @@ def test_the_section_of_the_results(monkeypatch):
     import offboard_tables
     data = json.loads(json.dumps({
         'environment': {'device': 'a CPU', 'cores': 2, 'date': '2026-01-02T03'}, 'budgets_s': [1.0, 8.0],
-        'tasks': 'tasks.jsonl', 'parameters': {'offboard_model': 'large', 'offboard_quality': 1.0},
+        'speed': 0.0, 'tasks': 'tasks.jsonl', 'parameters': {'offboard_model': 'large', 'offboard_quality': 1.0},
         **result_of(found())}))
     text = offboard_tables.offboard(data)
     again = offboard_tables.offboard({**data, 'speed': 10.0})

@@ -159,6 +159,8 @@ def test_a_kept_profile_that_foretells_nothing_for_a_longer_context_is_measured_
     assert find_profile(values) == (first, f'cached profile {cached_path(values)} of {first.date}')
     monkeypatch.undo()
     monkeypatch.setattr(loading, 'measure', lambda *args, **options: calls.append(args) or POINTS)
+    assert find_profile(values)[0] == first, 'the context is as long as it was'
+    monkeypatch.setattr(model(), 'max_context', 1001)  # more than twice as long as all that was measured
     assert 'cached profile' in find_profile(values, anew=False)[1], 'only a start of the node measures again'
     again, where = find_profile(values)
     assert 'measured just now' in where and again.points == POINTS and len(calls) == 2

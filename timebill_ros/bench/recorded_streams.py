@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from timebill_ros.training.journal import Journal
 
 UNHURRIED_S = 600.0  # for the longest pause of a server that is recorded
-END = b'data: [DONE]'
+END = 'data: [DONE]'
 
 
 class RecordedStreams:
@@ -59,7 +59,7 @@ class RecordedStreams:
             raise OSError(f'the server at {url} has not answered to the end: {error!r}') from error
         finally:
             connection.close()
-        if response.status != 200 or not any(line.strip() == END.decode() for _, line in lines):
+        if response.status != 200 or not any(line.strip() == END for _, line in lines):
             said = ''.join(line for _, line in lines)[-300:]
             raise OSError(f'the server at {url} has not answered to the end: HTTP {response.status}, {said!r}')
         self._journal.add({'question': question, 'lines': lines})

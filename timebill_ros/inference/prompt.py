@@ -46,12 +46,13 @@ class PromptEncoder:
         self._special_tokens = SpecialTokens(tokenizer)
         self.chat = chat_facts.found_in(tokenizer)
         has_template = bool(getattr(tokenizer, 'chat_template', None))
-        self._takes_system = not has_template or takes_system(tokenizer)
-        self._takes_systems = not has_template or takes_system(tokenizer, 2)
-        if not self._takes_system:
+        self._for_roles: Callable[[list[dict]], list[dict]] = list  # messages as the template's roles take them
+        if has_template and not takes_system(tokenizer):
+            self._for_roles = system_into_user
             log.info('the chat template of %s has no system role: the text of a system message goes in front of the '
                      'next user message', name)
-        elif not self._takes_systems:
+        elif has_template and not takes_system(tokenizer, 2):
+            self._for_roles = systems_joined
             log.info('the chat template of %s takes one system message: several in a row become one', name)
         self._length = PromptLength(tokenizer, max_context)
         self._executor = ThreadPoolExecutor(1, 'tokenizer')
@@ -79,11 +80,7 @@ class PromptEncoder:
             return self._special_tokens.quote(text, quoted)
 
         tools = tools_for_template(request, self.chat, self._name, quote)
-        messages = for_template(request.messages, quote)
-        if not self._takes_system:
-            messages = system_into_user(messages)
-        elif not self._takes_systems:
-            messages = systems_joined(messages)
+        messages = self._for_roles(for_template(request.messages, quote))
         # The model goes on with an answer that was begun. A blank one begins nothing, and some templates trim it away.
         if messages[-1]['role'] == 'assistant' and not messages[-1]['content'].strip():
             messages.pop()

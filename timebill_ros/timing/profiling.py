@@ -279,6 +279,11 @@ def make_profile(model: CausalLM, predictor: PredictionExecutor | None, points: 
                    fitting.run_ratios(times, points), points)
 
 
+def reaches(profile: Profile, longest: int) -> bool:
+    """Whether most prompts of up to `longest` tokens are no longer than what was measured."""
+    return 2 * max(n for n, _ in profile.points['prefill']) >= longest
+
+
 def doubt(profile: Profile, longest: int) -> str:
     """Return why the profile is not worth keeping for prompts of up to `longest` tokens; empty: it is.
 
@@ -296,7 +301,7 @@ def doubt(profile: Profile, longest: int) -> str:
                     'something else using the machine?)')
         if kind not in beyond:
             return f'{kind} times were measured at two lengths only, up to {reached} tokens'
-        wrong = max(between.get(kind, 0.0), 0.0 if kind in between and 2 * reached >= longest else beyond[kind])
+        wrong = max(between.get(kind, 0.0), 0.0 if kind in between and reaches(profile, longest) else beyond[kind])
         if wrong > UNTRUSTED:
             return f'{kind} times at a length that the fit had not seen were {wrong:.0%} off'
     return ''

@@ -43,7 +43,7 @@ from timebill_ros.timing import pause_costs, prefix_costs, restore_costs
 from timebill_ros.timing.execution_time import ProfileError
 from timebill_ros.timing.profile import Identity, OlderProfileError, Profile
 from timebill_ros.timing.profile_journal import ProfileJournal
-from timebill_ros.timing.profiling import doubt, identity, make_profile, measure, spot_check
+from timebill_ros.timing.profiling import doubt, identity, make_profile, measure, reaches, spot_check
 from timebill_ros.worker import doubted_profile, tuning
 from timebill_ros.worker.assembly import Loaded, make_engine, make_tracker, planning_rule
 from timebill_ros.worker.model_choice import choose_model
@@ -211,7 +211,7 @@ def find_profile(settings: dict, model: CausalLM, predictor: PredictionExecutor 
             profile.check(expected, str(path))
             if lacks_prefixes(profile, model):
                 log.info('profile %s does not tell what known beginnings of prompts save; measuring again', path)
-            elif anew and (reason := doubt(profile, model.max_context)):
+            elif anew and not reaches(profile, model.max_context) and (reason := doubt(profile, model.max_context)):
                 log.warning('profile %s does not serve a context of %d tokens: %s; measuring again', path,
                             model.max_context, reason)
             else:
@@ -262,8 +262,7 @@ def _reason_to_measure_again(path: Path, expected: Identity) -> str:
         return ''
     newest = max(others, key=lambda other: other.stat().st_mtime)
     try:
-        return f'the kept profile {newest} was made with ' \
-               f'{Profile.load(newest).aged(expected) or "other settings"}'
+        return f'the kept profile {newest} was made with {Profile.load(newest).aged(expected) or "other settings"}'
     except ProfileError as error:
         return str(error)
 

@@ -115,14 +115,16 @@ def learner(model: CausalLM, state: Path | None, length_predictor: str = STATES)
     path = state.with_suffix(SUFFIX) if state is not None else None
     made = StateLearner(len(model.prompt_state.read()), model.prompt_state.depth, path=path, model=model.name,
                         last_width=model.answer_state.width if model.answer_state is not None else 0)
-    has_kept, names_file = made.load(), length_predictor.endswith(SUFFIX)
-    if names_file and not has_kept:
+    names_file = length_predictor.endswith(SUFFIX)
+    if made.load():
+        source = f'{path}: {length_predictor} is not read again' if names_file else str(path)
+    elif names_file:
+        source = length_predictor
         try:
             made.begin_with(Path(length_predictor))
         except ValueError as error:
             raise _unusable(length_predictor, model, error) from error
-    if has_kept or names_file:
-        log.info('%d lengths are known at the start, from %s', len(made.labels),
-                 f'{path}: {length_predictor} is not read again' if has_kept and names_file else path if has_kept else
-                 length_predictor)
+    else:
+        return made
+    log.info('%d lengths are known at the start, from %s', len(made.labels), source)
     return made

@@ -299,6 +299,9 @@ class SecondTier:
         if end_s >= race.due_s and race.is_expected_in_time and not flowed:
             self._blame(race, f'no whole answer within {waited_s:.3f} s', waited_s)
             return
-        self._answers() if race.is_try and flowed else self._breaker.dropped(race.is_try)
+        if race.is_try and flowed:
+            self._answers()
+        else:
+            self._breaker.dropped(race.is_try)
         if not began:
             self._times.none_came(race.job.request.characters, race.silence_s, waited_s)
